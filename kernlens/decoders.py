@@ -1,0 +1,83 @@
+"""Decoders: Flax modules from embeddings, or pairs of them, to logits.
+
+A pair decoder scores two embeddings, ``decoder(z1, z2) -> logits``; a head reads one,
+``head(z) -> logits``. Each has a kernel: the tangent kernel of the decoder on top of the embedding.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from kernlens.types import Array
+
+
+class InnerProduct(nn.Module):
+    r"""Pair decoder :math:`\langle z, z'\rangle`, the one item2vec trains with.
+
+    References:
+      Xu and Yang (2023), section 3.
+    """
+
+    @nn.compact
+    def __call__(self, z1: Array, z2: Array) -> Array:
+        """Scores pairs; ``z1`` and ``z2`` are ``[..., d]`` and broadcast, the result ``[...]``."""
+        return jnp.sum(z1 * z2, axis=-1)
+
+
+class Cosine(nn.Module):
+    r"""Pair decoder :math:`\langle z, z'\rangle / (\tau \|z\| \|z'\|)`.
+
+    Attributes:
+      temperature: :math:`\tau > 0`.
+      eps: floor on squared norms; a zero vector scores 0 with a finite gradient.
+    """
+
+    temperature: float = 0.1
+    eps: float = 1e-12
+
+    @nn.compact
+    def __call__(self, z1: Array, z2: Array) -> Array:
+        """Scores pairs; ``z1`` and ``z2`` are ``[..., d]`` and broadcast, the result ``[...]``."""
+        squares = jnp.maximum(jnp.sum(z1**2, -1), self.eps) * jnp.maximum(
+            jnp.sum(z2**2, -1), self.eps
+        )
+        return jnp.sum(z1 * z2, axis=-1) / (self.temperature * jnp.sqrt(squares))
+
+
+class Linear(nn.Module):
+    """Head ``W z + b``: logistic regression under a softmax loss.
+
+    Attributes:
+      num_outputs: number of logits C; whoever trains the head sets it from the task.
+      use_bias: whether ``b`` is there.
+    """
+
+    num_outputs: int = 1
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        """Logits ``[..., num_outputs]`` of embeddings ``[..., d]``."""
+        return nn.Dense(
+            self.num_outputs, use_bias=self.use_bias, kernel_init=nn.initializers.zeros
+        )(z)
+
+
+class Mlp(nn.Module):
+    """Head with one hidden ReLU layer.
+
+    Attributes:
+      hidden: width of the hidden layer.
+      num_outputs: number of logits C; whoever trains the head sets it from the task.
+    """
+
+    hidden: int = 32
+    num_outputs: int = 1
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        """Logits ``[..., num_outputs]`` of embeddings ``[..., d]``."""
+        return nn.Dense(self.num_outputs)(nn.relu(nn.Dense(self.hidden)(z)))
+
+
+PAIR_DECODERS = {"inner_product": InnerProduct, "cosine": Cosine}
+HEADS = {"linear": Linear, "mlp": Mlp}

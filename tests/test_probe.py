@@ -1,0 +1,431 @@
+"""Probes against refits without each row in turn, in float64, and against scikit-learn."""
+
+import functools
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import Ridge
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+
+from kernlens import probe
+from kernlens.labels import drop_rare
+from kernlens.types import Classification, Labels
+
+# What the library promises of every error, against float64.
+RTOL = 1e-4
+# Between two float64 computations at strengths down to 1e-6, whose solves lose six digits.
+TIGHT = 1e-7
+FEW = (1e-6, 1e-3, 1e-1, 1e1)
+
+
+class Problem(NamedTuple):
+    features: np.ndarray
+    labels: Labels
+
+
+def problem(seed=0, n=48, p=5, sizes=(0.5, 0.3, 0.15, 0.05), spread=0.8, scale=1.0, mean=0.0):
+    """Unbalanced Gaussian classes with a random, anisotropic covariance."""
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(
+        np.arange(len(sizes)), np.maximum(2, np.round(np.array(sizes) * n)).astype(int)
+    )
+    centres = spread * rng.normal(size=(len(sizes), p))
+    mixing = rng.normal(size=(p, p)) @ np.diag(np.geomspace(1.0, 0.3, p))
+    features = centres[codes] + rng.normal(size=(len(codes), p)) @ mixing
+    order = rng.permutation(len(codes))
+    names = tuple(f"class {c}" for c in range(len(sizes)))
+    return Problem(scale * (features + mean)[order], Labels(codes[order].astype(np.int32), names))
+
+
+def refit_discriminant(x, codes, penalty, row):
+    """Log density of one row and each class, less a constant, refitted without the row."""
+    x = x.astype(np.float64)
+    kept = np.arange(len(x)) != row
+    classes = [c for c in np.unique(codes) if np.any(codes[kept] == c)]
+    means = {c: np.mean(x[kept & (codes == c)], axis=0) for c in classes}
+    deviations = np.stack([x[i] - means[codes[i]] for i in np.flatnonzero(kept)])
+    scatter = deviations.T @ deviations + penalty * np.eye(x.shape[1])
+    covariance = scatter / (len(x) - 1 - len(classes))
+    scores = np.full(int(codes.max()) + 1, -np.inf)
+    for c in classes:
+        b = x[row] - means[c]
+        prior = np.mean(codes[kept] == c)
+        scores[c] = np.log(prior) - 0.5 * b @ np.linalg.solve(covariance, b)
+    return scores
+
+
+def brute_discriminant(x, codes, strengths):
+    x = x.astype(np.float64)
+    n = len(x)
+    own = np.eye(int(codes.max()) + 1, dtype=bool)[codes]
+    errors, classes = [], []
+    for strength in strengths:
+        penalty = strength * np.trace(within_scatter(x, codes)) / x.shape[1]
+        scores = np.stack([refit_discriminant(x, codes, penalty, i) for i in range(n)])
+        counted = np.isfinite(scores[own])
+        odds = logsumexp(np.where(own, -np.inf, scores)[counted], axis=1) - scores[own][counted]
+        errors.append(np.mean(np.logaddexp(0.0, odds)))
+        classes.append(np.argmax(scores, axis=1))
+    return np.array(errors), np.array(classes)
+
+
+def within_scatter(x, codes):
+    deviations = x - np.stack([np.mean(x[codes == c], axis=0) for c in codes])
+    return deviations.T @ deviations
+
+
+def brute_ridge(x, codes, strengths):
+    x = x.astype(np.float64)
+    y = np.eye(int(codes.max()) + 1)[codes]
+    total = np.sum((x - np.mean(x, axis=0)) ** 2)
+    errors, classes = [], []
+    for strength in strengths:
+        model = Ridge(alpha=strength * total / x.shape[1], solver="cholesky")
+        held_out = np.stack(
+            [
+                model.fit(np.delete(x, i, axis=0), np.delete(y, i, axis=0)).predict(x[i : i + 1])[0]
+                for i in range(len(x))
+            ]
+        )
+        errors.append(np.mean(np.sum((y - held_out) ** 2, axis=1)))
+        classes.append(np.argmax(held_out, axis=1))
+    return np.array(errors), np.array(classes)
+
+
+BRUTE = {"discriminant": brute_discriminant, "ridge": brute_ridge}
+each_probe = pytest.mark.parametrize("name", list(probe.PROBES))
+
+
+def test_every_probe_has_a_reference():
+    assert set(BRUTE) == set(probe.PROBES)
+
+
+def check_against_brute(name, features, labels, strengths, rtol):
+    errors, classes = BRUTE[name](np.asarray(features, np.float64), labels.codes, strengths)
+    found = probe.PROBES[name](features, labels, strengths=strengths, draws=1)
+    np.testing.assert_allclose(found.path_errors, errors, rtol=rtol)
+    best = int(np.argmin(errors))
+    assert found.strength == strengths[best]
+    assert found.error == found.path_errors[best]
+    np.testing.assert_array_equal(found.predicted, classes[best])
+    np.testing.assert_array_equal(found.target, labels.codes)
+    accuracies = np.mean(classes == labels.codes, axis=1)
+    np.testing.assert_allclose(found.path_metrics.accuracy, accuracies, rtol=1e-12)
+
+
+@each_probe
+@pytest.mark.parametrize("seed", [0, 1])
+def test_whole_path_is_refits(name, seed):
+    assert len(probe.STRENGTHS) >= 16
+    check_against_brute(name, *problem(seed), probe.STRENGTHS, TIGHT)
+
+
+@each_probe
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"p": 1, "sizes": (0.6, 0.4)},
+        {"p": 80, "n": 40, "sizes": (0.5, 0.3, 0.2)},  # more features than rows
+        {"p": 39, "n": 40, "sizes": (0.6, 0.4)},
+        {"sizes": (0.9, 0.1), "spread": 0.0},
+    ],
+)
+def test_other_shapes_are_refits(name, options):
+    # At p near n a row left out is nearly all of its own direction: digits go with 1 - leverage.
+    check_against_brute(name, *problem(3, **options), FEW, RTOL)
+
+
+@each_probe
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("mean", [0.0, 1e3])
+def test_precision_on_float32_features_of_any_scale_and_mean(name, scale, mean):
+    features, labels = problem(5, scale=scale, mean=mean)
+    check_against_brute(name, jnp.asarray(features, jnp.float32), labels, FEW, RTOL)
+
+
+@each_probe
+def test_class_of_one_row_is_refits(name):
+    features, labels = problem(2)
+    codes = labels.codes.copy()
+    codes[np.flatnonzero(codes == 3)[1:]] = 0
+    assert np.sum(codes == 3) == 1
+    labels = labels._replace(codes=codes)
+    check_against_brute(name, features, labels, FEW, TIGHT)
+    found = probe.PROBES[name](features, labels)
+    assert found.predicted[codes == 3] != 3
+
+
+def test_rows_beyond_one_chunk_are_refits():
+    rng = np.random.default_rng(0)
+    n = 5000
+    codes = rng.integers(3, size=n).astype(np.int32)
+    features = rng.normal(size=(n, 4)) + rng.normal(size=(3, 4))[codes]
+    found = probe.discriminant(features, Labels(codes, ("a", "b", "c")), strengths=[0.1])
+    means = np.stack([np.mean(features[codes == c], axis=0) for c in range(3)])
+    deviations = features - means[codes]
+    scatter = deviations.T @ deviations
+    penalty = 0.1 * np.trace(scatter) / 4
+    rows = [0, 4095, 4096, 4999]
+    refits = [np.argmax(refit_discriminant(features, codes, penalty, i)) for i in rows]
+    np.testing.assert_array_equal(found.predicted[rows], refits)
+    offsets = features[:, None] - means
+    inverse = np.linalg.inv((scatter + penalty * np.eye(4)) / (n - 3))
+    scores = np.log(np.bincount(codes) / n)
+    scores = scores - 0.5 * np.einsum("nkp,pq,nkq->nk", offsets, inverse, offsets)
+    loss = np.mean(logsumexp(scores, axis=1) - scores[np.arange(n), codes])
+    # The rows left out change the loss by a share of about p * C / n, and never for the better.
+    np.testing.assert_allclose(found.error, loss, rtol=5e-3)
+    assert found.error > loss
+
+
+def test_discriminant_without_penalty_is_scikit_learns():
+    features, labels = problem(4)
+    found = probe.discriminant(features, labels, strengths=[probe.MIN_STRENGTH])
+    losses, classes = [], []
+    for i in range(len(features)):
+        # The solver that divides the within-class scatter by rows minus classes, as the probe does.
+        model = LinearDiscriminantAnalysis(solver="svd")
+        model.fit(np.delete(features, i, axis=0), np.delete(labels.codes, i))
+        posterior = model.predict_log_proba(features[i : i + 1])[0]
+        losses.append(-posterior[labels.codes[i]])
+        classes.append(np.argmax(posterior))
+    # The smallest strength moves the loss by about its ratio to the smallest eigenvalue.
+    np.testing.assert_allclose(found.error, np.mean(losses), rtol=RTOL)
+    np.testing.assert_array_equal(found.predicted, classes)
+
+
+@each_probe
+def test_metrics_are_scikit_learns_of_the_predicted_classes(name):
+    features, labels = problem(6)
+    found = probe.PROBES[name](features, labels)
+    target, predicted = found.target, found.predicted
+    np.testing.assert_allclose(
+        list(found.metrics),
+        [
+            accuracy_score(target, predicted),
+            f1_score(target, predicted, average="micro"),
+            f1_score(target, predicted, average="macro", zero_division=0),
+            balanced_accuracy_score(target, predicted),
+        ],
+        rtol=1e-12,
+    )
+    at = list(found.strengths).index(found.strength)
+    assert [v[at] for v in found.path_metrics] == list(found.metrics)
+
+
+@each_probe
+def test_scale_shift_rotation_and_order_do_not_matter(name):
+    features, labels = problem(7)
+    run = functools.partial(probe.PROBES[name], strengths=FEW)
+    base = run(features, labels)
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    for changed in (features * 4096.0, features + 100.0, features @ rotation):
+        found = run(changed, labels)
+        np.testing.assert_allclose(found.path_errors, base.path_errors, rtol=TIGHT)
+        np.testing.assert_array_equal(found.predicted, base.predicted)
+    order = rng.permutation(len(features))
+    found = run(features[order], labels._replace(codes=labels.codes[order]))
+    np.testing.assert_allclose(found.path_errors, base.path_errors, rtol=TIGHT)
+    np.testing.assert_array_equal(found.predicted, base.predicted[order])
+    assert found.low == base.low  # the same cells, the same draws
+
+
+@each_probe
+def test_names_and_absent_classes_do_not_matter(name):
+    features, labels = problem(8)
+    base = probe.PROBES[name](features, labels)
+    moved = np.array([5, 1, 2, 7], np.int32)[labels.codes]
+    found = probe.PROBES[name](features, Labels(moved, tuple("abcdefghi")))
+    np.testing.assert_allclose(found.path_errors, base.path_errors, rtol=TIGHT)
+    np.testing.assert_array_equal(found.predicted, np.array([5, 1, 2, 7])[base.predicted])
+    np.testing.assert_array_equal(found.target, moved)
+    np.testing.assert_allclose(list(found.metrics), list(base.metrics), rtol=1e-12)
+
+
+@each_probe
+def test_rows_without_a_label_are_left_out(name):
+    features, labels = problem(9)
+    hidden = np.where(np.arange(len(features)) % 5 == 0, -1, labels.codes).astype(np.int32)
+    with_nan = np.where((hidden < 0)[:, None], np.nan, features)
+    found = probe.PROBES[name](with_nan, labels._replace(codes=hidden))
+    kept = hidden >= 0
+    expected = probe.PROBES[name](features[kept], labels._replace(codes=hidden[kept]))
+    np.testing.assert_array_equal(found.path_errors, expected.path_errors)
+    np.testing.assert_array_equal(found.predicted, expected.predicted)
+    assert found.metrics == expected.metrics
+    thinned = drop_rare(labels, 10)
+    assert len(probe.PROBES[name](features, thinned).predicted) == np.sum(thinned.codes >= 0)
+
+
+@each_probe
+def test_select_takes_the_best_of_the_path(name):
+    features, labels = problem(10)
+    for metric in Classification._fields:
+        found = probe.PROBES[name](features, labels, select=metric)
+        path = getattr(found.path_metrics, metric)
+        assert getattr(found.metrics, metric) == np.max(path)
+        assert found.strength == np.max(found.strengths[path == np.max(path)])
+
+
+@each_probe
+def test_intervals_are_those_of_resampled_rows(name):
+    features, labels = problem(11, n=120, sizes=(0.5, 0.3, 0.2), spread=0.4)
+    found = probe.PROBES[name](features, labels, draws=4000, level=0.8)
+    rng = np.random.default_rng(1)
+    n = len(found.target)
+    draws = [rng.integers(n, size=n) for _ in range(1000)]
+    values = {
+        "accuracy": [np.mean(found.target[d] == found.predicted[d]) for d in draws],
+        "macro_f1": [
+            f1_score(found.target[d], found.predicted[d], average="macro", zero_division=0)
+            for d in draws
+        ],
+    }
+    for metric, sample in values.items():
+        # The 0.1 quantile of 1000 draws is off by about 1.7 sd / sqrt(1000); four times that.
+        slack = 4 * 1.7 * np.std(sample) / np.sqrt(1000)
+        low, high = np.quantile(sample, [0.1, 0.9])
+        # Accuracy moves in steps of a row.
+        assert abs(getattr(found.low, metric) - low) < slack + 0.5 / n
+        assert abs(getattr(found.high, metric) - high) < slack + 0.5 / n
+        assert getattr(found.low, metric) < getattr(found.metrics, metric)
+        assert getattr(found.metrics, metric) < getattr(found.high, metric)
+
+
+@each_probe
+def test_seed_and_level(name):
+    features, labels = problem(12)
+    run = functools.partial(probe.PROBES[name], features, labels, strengths=FEW)
+    assert run(seed=1).low == run(seed=1).low
+    assert run(seed=1).low != run(seed=2).low
+    assert run(level=0.5).low.macro_f1 > run(level=0.99).low.macro_f1
+
+
+def test_paired_difference_is_that_of_resampled_rows():
+    features, labels = problem(13, n=200)
+    a = probe.discriminant(features, labels)
+    b = probe.discriminant(features[:, :3], labels)
+    found = probe.paired_difference(a, b, level=0.8)
+    assert found.value == pytest.approx(a.metrics.macro_f1 - b.metrics.macro_f1, abs=1e-12)
+    rng = np.random.default_rng(0)
+    score = functools.partial(f1_score, average="macro", zero_division=0)
+    sample = []
+    for _ in range(600):
+        d = rng.integers(len(a.target), size=len(a.target))
+        sample.append(score(a.target[d], a.predicted[d]) - score(a.target[d], b.predicted[d]))
+    # As above, 600 draws.
+    slack = 4 * 1.7 * np.std(sample) / np.sqrt(600)
+    np.testing.assert_allclose(
+        [found.low, found.high], np.quantile(sample, [0.1, 0.9]), rtol=0, atol=slack
+    )
+
+
+def test_paired_difference_laws():
+    features, labels = problem(14, n=200)
+    a, b = probe.discriminant(features, labels), probe.ridge(features[:, :1], labels)
+    same = probe.paired_difference(a, a)
+    assert same == probe.Difference(0.0, 0.0, 0.0, 0.9, False)
+    for metric in Classification._fields:
+        forth = probe.paired_difference(a, b, metric=metric)
+        assert forth.separated == (forth.low > 0 or forth.high < 0)
+        assert forth.low <= forth.value <= forth.high
+        assert getattr(a.metrics, metric) - getattr(b.metrics, metric) == pytest.approx(forth.value)
+    assert probe.paired_difference(a, b).separated
+    with pytest.raises(ValueError, match="same rows and labels"):
+        probe.paired_difference(
+            a, probe.ridge(features[1:], Labels(labels.codes[1:], labels.names))
+        )
+    with pytest.raises(ValueError, match="metric must be one of"):
+        probe.paired_difference(a, b, metric="f1")
+
+
+@each_probe
+@pytest.mark.parametrize("value", [0.0, -3.3e4, 0.1])
+def test_constant_features_give_the_largest_class(name, value):
+    codes = np.repeat([0, 1, 2], [30, 12, 8]).astype(np.int32)
+    found = probe.PROBES[name](np.full((50, 4), value, np.float32), Labels(codes, ("a", "b", "c")))
+    np.testing.assert_array_equal(found.predicted, 0)
+    assert found.metrics.accuracy == 0.6
+    assert found.metrics.balanced_accuracy == pytest.approx(1 / 3, rel=1e-12)
+    assert found.strength == max(found.strengths)
+
+
+@each_probe
+@pytest.mark.parametrize("spread", [0.0, 1e-152])
+def test_classes_of_hardly_any_spread_are_told_apart(name, spread):
+    codes = np.repeat([0, 1, 2], [10, 8, 6]).astype(np.int32)
+    noise = spread * np.random.default_rng(0).normal(size=(24, 3))
+    found = probe.PROBES[name](np.eye(3)[codes] + noise, Labels(codes, ("a", "b", "c")))
+    assert found.metrics.macro_f1 == 1.0
+    assert found.low.macro_f1 == 1.0
+    assert 0.0 <= found.error < 1e-3
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.sampled_from([0.0, 1.0, -1.0, 1e-30, 1e30, 3e38, -3e38]),
+            st.sampled_from([0.0, 2.0, 1e-3, 1e4]),
+        ),
+        min_size=6,
+        max_size=8,
+    ),
+    st.sampled_from(list(probe.PROBES)),
+)
+def test_degenerate_features_never_leave_nan(rows, name):
+    codes = np.array([r[0] for r in rows], np.int32)
+    features = np.array([r[1:] for r in rows], np.float32)
+    labels = Labels(codes, ("a", "b", "c"))
+    if len(np.unique(codes)) < 2:
+        with pytest.raises(ValueError, match="two classes or more"):
+            probe.PROBES[name](features, labels)
+        return
+    found = probe.PROBES[name](features, labels, draws=20)
+    numbers = [*found.metrics, *found.low, *found.high, found.error, found.strength]
+    assert np.all(np.isfinite(numbers))
+    assert np.all(np.isfinite(found.path_errors))
+    assert set(found.predicted) <= set(codes)
+
+
+GOOD = problem(0)
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "options", "message"),
+    [
+        (GOOD.features[:, 0], GOOD.labels, {}, r"features must be \[n, p\]"),
+        (GOOD.features[1:], GOOD.labels, {}, "got features"),
+        (GOOD.features[:, :0], GOOD.labels, {}, "p >= 1"),
+        (GOOD.features + 0j, GOOD.labels, {}, "real numbers; got dtype complex128"),
+        (GOOD.features.astype(str), GOOD.labels, {}, "real numbers"),
+        (
+            np.where(np.arange(len(GOOD.features))[:, None] % 20 == 3, np.inf, GOOD.features),
+            GOOD.labels,
+            {},
+            "3 of 47 labelled rows are not, first row 3",
+        ),
+        (GOOD.features, GOOD.labels._replace(codes=0 * GOOD.labels.codes), {}, r"\['class 0'\]"),
+        (GOOD.features, GOOD.labels._replace(codes=0 * GOOD.labels.codes - 1), {}, r"got \[\]"),
+        (GOOD.features, GOOD.labels._replace(names=("a",)), {}, r"codes must lie in -1..0"),
+        (np.eye(4), Labels(np.array([0, 1, 2, 0]), ("a", "b", "c")), {}, "4 labelled rows of 3"),
+        (*GOOD, {"strengths": [0.0, 1.0]}, "strengths must be at least"),
+        (*GOOD, {"strengths": []}, "strengths must be finite numbers"),
+        (*GOOD, {"strengths": [np.nan]}, "strengths must be finite numbers"),
+        (*GOOD, {"level": 0.0}, "level"),
+        (*GOOD, {"draws": 0}, "draws"),
+        (*GOOD, {"select": "f1"}, "select must be 'error' or one of"),
+    ],
+)
+@each_probe
+def test_mistakes_are_named(name, features, labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        probe.PROBES[name](features, labels, **options)
