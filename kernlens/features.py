@@ -116,11 +116,7 @@ def nystrom(
         raise ValueError(f"rank must lie in 1..{m}, the number of landmarks; got {rank}")
     gram = kernel(landmarks, landmarks)
     tolerance = m * float(jnp.finfo(gram.dtype).eps) if tolerance is None else tolerance
-    values, vectors = jnp.linalg.eigh(0.5 * (gram + gram.T))
-    values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
-    kept = (values > tolerance * values[0]) & (values > 0)
-    weights = jnp.where(kept, vectors / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)
-    return Partial(partial(_project, kernel), landmarks, weights)
+    return Partial(partial(_project, kernel), landmarks, _whitening(gram, tolerance, rank=rank))
 
 
 def random_fourier(
@@ -164,6 +160,7 @@ def random_fourier(
     return Partial(_waves, frequencies)
 
 
+@partial(jax.jit, static_argnames="m")
 def uniform_landmarks(key: Array, x: Array, m: int) -> Array:
     """Landmarks drawn uniformly without replacement.
 
@@ -185,6 +182,7 @@ def uniform_landmarks(key: Array, x: Array, m: int) -> Array:
     return x[jax.random.choice(key, n, (m,), replace=False)]
 
 
+@partial(jax.jit, static_argnames="m")
 def kmeans_landmarks(key: Array, x: Array, m: int) -> Array:
     """Landmarks by k-means++ seeding: each next row with probability as its squared distance.
 
@@ -271,8 +269,19 @@ def ridge_leverage(kernel: Kernel, x: Array, landmarks: Array, *, ridge: float) 
     Returns:
       Leverages in ``(0, 1]``, ``[n]``.
     """
-    phi = nystrom(kernel, landmarks)(x)
-    own = kernels.diagonal(kernel, x)
+    return _leverage(nystrom(kernel, landmarks)(x), kernels.diagonal(kernel, x), ridge)
+
+
+def _check_landmarks(x: Array, m: int) -> int:
+    chex.assert_rank(x, 2)
+    n = x.shape[0]
+    if not 1 <= m <= n:
+        raise ValueError(f"the number of landmarks must lie in 1..{n}, the number of rows; got {m}")
+    return n
+
+
+@jax.jit
+def _leverage(phi: Array, own: Array, ridge: float) -> Array:
     gamma = ridge * own.mean()
     gamma = jnp.where(gamma > 0, gamma, 1.0)
     gram = jnp.matmul(phi.T, phi, precision="highest")
@@ -283,12 +292,12 @@ def ridge_leverage(kernel: Kernel, x: Array, landmarks: Array, *, ridge: float) 
     return jnp.clip(jnp.sum(inside**2, axis=0) + outside, tiny, 1.0)
 
 
-def _check_landmarks(x: Array, m: int) -> int:
-    chex.assert_rank(x, 2)
-    n = x.shape[0]
-    if not 1 <= m <= n:
-        raise ValueError(f"the number of landmarks must lie in 1..{n}, the number of rows; got {m}")
-    return n
+@partial(jax.jit, static_argnames="rank")
+def _whitening(gram: Array, tolerance: float, *, rank: int) -> Array:
+    values, vectors = jnp.linalg.eigh(0.5 * (gram + gram.T))
+    values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
+    kept = (values > tolerance * values[0]) & (values > 0)
+    return jnp.where(kept, vectors / jnp.sqrt(jnp.where(kept, values, 1.0)), 0.0)
 
 
 def _project(kernel: Kernel, landmarks: Array, weights: Array, x: Array) -> Array:

@@ -8,7 +8,8 @@ Hyperparameters bind with :func:`functools.partial`; sums and products of values
 Euclidean distances are summed from coordinate differences, not from the expansion
 :math:`\|x\|^2 - 2\langle x, x'\rangle + \|x'\|^2`: equal rows are then at distance zero exactly,
 whichever block they meet in, and near rows keep full relative accuracy, which the cusp of the
-Laplace kernel needs. XLA fuses the sum, so no ``[n1, n2, d]`` array exists.
+Laplace kernel needs. The kernels are compiled, which fuses the sum: no ``[n1, n2, d]`` array
+exists.
 """
 
 from functools import partial, reduce
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 from kernlens.types import Array, Kernel
 
 
+@jax.jit
 def linear(x1: Array, x2: Array) -> Array:
     r"""Linear kernel, :math:`K_{ij} = \langle x_i, x'_j\rangle`.
 
@@ -34,6 +36,7 @@ def linear(x1: Array, x2: Array) -> Array:
     return _inner(x1, x2)
 
 
+@jax.jit
 def cosine(x1: Array, x2: Array) -> Array:
     r"""Cosine kernel, :math:`K_{ij} = \langle x_i, x'_j\rangle / (\|x_i\| \|x'_j\|)`.
 
@@ -51,6 +54,7 @@ def cosine(x1: Array, x2: Array) -> Array:
     return _inner(unit_rows(x1), unit_rows(x2))
 
 
+@jax.jit
 def rbf(x1: Array, x2: Array, *, lengthscale: float | Array = 1.0) -> Array:
     r"""Gaussian kernel, :math:`K_{ij} = \exp(-\|x_i - x'_j\|^2 / 2\ell^2)`.
 
@@ -69,6 +73,7 @@ def rbf(x1: Array, x2: Array, *, lengthscale: float | Array = 1.0) -> Array:
     return jnp.exp(-0.5 * _squared_distances(x1 / lengthscale, x2 / lengthscale))
 
 
+@jax.jit
 def laplace(x1: Array, x2: Array, *, lengthscale: float | Array = 1.0) -> Array:
     r"""Laplace kernel, :math:`K_{ij} = \exp(-\|x_i - x'_j\| / \ell)`, with the Euclidean norm.
 
@@ -88,6 +93,7 @@ def laplace(x1: Array, x2: Array, *, lengthscale: float | Array = 1.0) -> Array:
     return jnp.exp(-_sqrt(_squared_distances(x1 / lengthscale, x2 / lengthscale)))
 
 
+@jax.jit
 def matern52(x1: Array, x2: Array, *, lengthscale: float | Array = 1.0) -> Array:
     r"""Matérn kernel of order 5/2, :math:`K = (1 + s + s^2/3)\, e^{-s}`.
 
@@ -110,6 +116,7 @@ def matern52(x1: Array, x2: Array, *, lengthscale: float | Array = 1.0) -> Array
     return (1.0 + s + squared / 3.0) * jnp.exp(-s)
 
 
+@partial(jax.jit, static_argnames="degree")
 def polynomial(
     x1: Array,
     x2: Array,
@@ -142,6 +149,7 @@ def polynomial(
     return (scale * _inner(x1, x2) + offset) ** degree
 
 
+@partial(jax.jit, static_argnames="order")
 def arc_cosine(x1: Array, x2: Array, *, order: int) -> Array:
     r"""Arc-cosine kernel, :math:`K = \frac1\pi \|x\|^q \|x'\|^q J_q(\theta)`.
 
@@ -183,6 +191,7 @@ def arc_cosine(x1: Array, x2: Array, *, order: int) -> Array:
     return lengths * (jnp.sin(theta) + (jnp.pi - theta) * jnp.cos(theta)) / jnp.pi
 
 
+@jax.jit
 def label(codes1: Array, codes2: Array) -> Array:
     r"""Label kernel, :math:`K_{ij} = 1[y_i = y'_j]`, on class codes rather than on embeddings.
 
@@ -272,6 +281,7 @@ def centre(kernel: Kernel, reference_rows: Array) -> Kernel:
     return centred
 
 
+@jax.jit
 def centre_gram(gram: Array) -> Array:
     r"""Doubly centred Gram matrix, :math:`HKH` with :math:`H = I - \mathbf 1 \mathbf 1^\top / n`.
 
@@ -300,6 +310,7 @@ def diagonal(kernel: Kernel, x: Array) -> Array:
     return jax.vmap(at)(x)
 
 
+@jax.jit
 def unit_rows(x: Array) -> Array:
     r"""Rows divided by their Euclidean norm; a zero row stays zero, with a zero gradient.
 

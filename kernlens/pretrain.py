@@ -1,6 +1,7 @@
 """Pretraining: Interactions -> Fitted, contrastively, all seeds of a setting in one compiled scan."""
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,15 +35,23 @@ def _log_sum_exp(logits: Array, counts: Array) -> Array:
     return jax.nn.logsumexp(jnp.where(counts, logits, floor), axis=-1)
 
 
+def _cross_entropy(positive: Array, summary: Array) -> Array:
+    return jax.nn.softplus(summary - positive)
+
+
 def _sum_softplus(logits: Array, counts: Array) -> Array:
     return jnp.sum(jnp.where(counts, jax.nn.softplus(logits), 0), axis=-1)
 
 
-SOFTMAX = Contrast(_log_sum_exp, lambda positive, summary: jax.nn.softplus(summary - positive))
+def _binary_cross_entropy(positive: Array, summary: Array) -> Array:
+    return jax.nn.softplus(-positive) + summary
+
+
+SOFTMAX = Contrast(_log_sum_exp, _cross_entropy)
 r"""Cross-entropy over 1+k candidates, :math:`-\log\frac{e^{s^+}}{e^{s^+}+\sum_j e^{s_j^-}}`:
 the loss of Xu and Yang's (2023) published code."""
 
-SIGMOID = Contrast(_sum_softplus, lambda positive, summary: jax.nn.softplus(-positive) + summary)
+SIGMOID = Contrast(_sum_softplus, _binary_cross_entropy)
 r"""Skip-gram with negative sampling,
 :math:`-\log\sigma(s^+) - \sum_j \log\sigma(-s_j^-)` (Mikolov et al., 2013, equation 4)."""
 
@@ -203,10 +212,12 @@ def contrastive(
       epochs: passes over the data.
       seeds: how many runs (seeds 0, 1, ...), or the seeds themselves. A seed fixes the
         initialisation, the order of the sequences, the sub-sampling and the negatives.
-      encoder: Flax module from item ids to embeddings; default `encoders.Lookup`.
+      encoder: Flax module from item ids to embeddings; default `encoders.Lookup` at scale 0.1: a
+        start near the origin leaves less noise in the vectors of rare items.
       decoder: Flax module that scores pairs; default `decoders.InnerProduct`.
       contrast: the loss, `SOFTMAX` over 1+k candidates or `SIGMOID`.
-      noise: distribution of negatives; default `sampling.log_uniform`, the paper's.
+      noise: distribution of negatives; default `sampling.unigram` at power 0.75. The paper's is
+        `sampling.log_uniform`, under which rare items are hardly ever pushed apart.
       optimizer: any optax optimiser; default Adam at 3e-3.
       subsample: threshold of `sampling.keep_probability`; None keeps all tokens.
       separate_context: contexts have a table of their own; the paper shares one.
@@ -243,7 +254,7 @@ def contrastive(
             f"no sequence has two items to pair: {interactions.num_sessions} sequences, "
             f"{len(interactions.items)} interactions"
         )
-    encoder = encoder or encoders.Lookup(interactions.num_items, dim)
+    encoder = encoder or encoders.Lookup(interactions.num_items, dim, scale=0.1)
     decoder = decoder or decoders.InnerProduct()
     loss = SkipGramLoss(
         encoder, decoder, contrast, window, negatives, share_negatives, separate_context
@@ -252,17 +263,17 @@ def contrastive(
     split = jax.vmap(lambda key: jax.random.split(key))(keys)
     params = jax.vmap(loss.init)(split[:, 0])
     stream = _Stream(interactions, seeds, block, window, subsample)
+    noise = sampling.unigram(interactions.counts) if noise is None else noise
     fitted = training.fit(
         loss,
-        optimizer or _default_optimizer(),
+        optimizer or _ADAM,
         params,
         split[:, 1],
         stream,
         rounds=epochs * stream.rounds,
-        shared=noise or sampling.log_uniform(interactions.num_items),
+        shared=noise,
         checkpoint=checkpoint,
-        fingerprint=f"{loss} seeds={seeds} block={block} subsample={subsample}"
-        f" interactions={len(interactions.items)} items={interactions.num_items}",
+        fingerprint=_fingerprint(loss, seeds, block, subsample, interactions, noise),
         on_round=on_round,
     )
     items = jnp.arange(interactions.num_items)
@@ -278,8 +289,22 @@ def contrastive(
     )
 
 
-def _default_optimizer() -> optax.GradientTransformation:
-    return _ADAM
+def _fingerprint(
+    loss: SkipGramLoss,
+    seeds: tuple[int, ...],
+    block: int,
+    subsample: float | None,
+    interactions: Interactions,
+    noise: sampling.Noise,
+) -> str:
+    """Names the run; the optimiser, a pair of closures, is left to the caller's honesty."""
+    fields = {field.name: getattr(loss, field.name) for field in dataclasses.fields(loss)}
+    fields["contrast"] = tuple(fn.__qualname__ for fn in loss.contrast)
+    data = [interactions.items, interactions.offsets, np.asarray(noise.starts)]
+    sums = [zlib.crc32(np.ascontiguousarray(array)) for array in data]
+    return " ".join(f"{k}={v!r}" for k, v in fields.items()).replace("\n", "") + (
+        f" seeds={seeds} block={block} subsample={subsample} data={sums}"
+    )
 
 
 _ADAM = optax.adam(3e-3)

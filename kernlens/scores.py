@@ -18,6 +18,7 @@ constant features) it is 0, and so is its null.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from kernlens.features import FeatureMap, identity, unit
@@ -60,6 +61,7 @@ class Estimator(NamedTuple):
     pitfalls: str
 
 
+@jax.jit
 def published_class_cosine(moments: Moments) -> Score:
     r"""Mean cosine over pairs of the same class, diagonal included, as the published code has it.
 
@@ -84,6 +86,7 @@ def published_class_cosine(moments: Moments) -> Score:
     return _where(defined, same / norm, (own * f.sum() + _shared(moments) * peers) / norm)
 
 
+@jax.jit
 def proposition1(moments: Moments) -> Score:
     r"""The alignment of proposition 1, :math:`E[k_Y\, k] / \sqrt{E[k^2]}`.
 
@@ -114,6 +117,7 @@ def proposition1(moments: Moments) -> Score:
     return _where(defined, same / norm, (own * f.sum() + _shared(moments) * peers) / norm)
 
 
+@jax.jit
 def centred_alignment(moments: Moments) -> Score:
     r"""Centred kernel-target alignment, linear CKA of the features with the one-hot labels.
 
@@ -140,6 +144,7 @@ def centred_alignment(moments: Moments) -> Score:
     return _where(defined, c.shared / norm, null / norm)
 
 
+@jax.jit
 def debiased_alignment(moments: Moments) -> Score:
     r"""Centred alignment from unbiased inner products (debiased CKA): the diagonal plays no part.
 

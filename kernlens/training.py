@@ -85,6 +85,14 @@ def _round(
     return state, jnp.mean(values, axis=0)
 
 
+@functools.lru_cache(maxsize=128)
+def _extra_args(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """Wraps an optimiser once: a fresh wrapper in every run would compile every run anew."""
+    return optax.with_extra_args_support(optimizer)
+
+
 def seed_keys(seeds: Sequence[int]) -> Array:
     """One PRNG key for each integer seed, ``[seeds]``."""
     return jnp.stack([jax.random.key(seed) for seed in seeds])
@@ -102,6 +110,7 @@ def fit(
     checkpoint: str | Path | None = None,
     fingerprint: str = "",
     on_round: Callable[[Progress], None] | None = None,
+    until: Callable[[np.ndarray], bool] | None = None,
 ) -> Fit:
     """Trains all seeds together.
 
@@ -117,17 +126,20 @@ def fit(
         same ``fingerprint`` is resumed, to the bits the unbroken run would have had.
       fingerprint: text that names the run's settings.
       on_round: called after each round.
+      until: given the losses of the rounds so far, ``[done, seeds]``, says whether to stop; a
+        function of them alone, so that a resumed run stops where the unbroken one does.
 
     Returns:
-      The trained parameters and the losses of all rounds, resumed ones included.
+      The trained parameters and the losses of all rounds that ran, resumed ones included.
 
     Raises:
       ValueError: the folder holds a run with another fingerprint or number of rounds.
     """
     start = time.perf_counter()
-    optimizer = optax.with_extra_args_support(optimizer)
-    state = _State(
-        jax.tree.map(jnp.array, params), jax.vmap(optimizer.init)(params), jnp.zeros((), jnp.int32)
+    optimizer = _extra_args(optimizer)
+    # Copies: the state is donated, and an optimiser's state may hold the caller's own arrays.
+    state = jax.tree.map(
+        jnp.array, _State(params, jax.vmap(optimizer.init)(params), jnp.zeros((), jnp.int32))
     )
     losses = np.zeros((rounds, keys.shape[0]), np.float32)
     done = 0
@@ -135,17 +147,19 @@ def fit(
     if checkpoint is not None:
         store = _Store(Path(checkpoint), json.dumps({"run": fingerprint, "rounds": rounds}))
         done, state, losses = store.restore(state, losses)
-    for i in range(done, rounds):
+    while done < rounds and not (until is not None and done > 0 and until(losses[:done])):
         state, values = _round(
-            state, keys, batches(i), shared, loss_fn=loss_fn, optimizer=optimizer
+            state, keys, batches(done), shared, loss_fn=loss_fn, optimizer=optimizer
         )
-        losses[i] = np.asarray(values)
+        losses[done] = np.asarray(values)
+        done += 1
         if store is not None:
-            store.save(i + 1, state, losses)
+            store.save(done, state, losses)
         if on_round is not None:
-            on_round(Progress(i + 1, rounds, losses[i], time.perf_counter() - start))
+            seconds = time.perf_counter() - start
+            on_round(Progress(done, rounds, losses[done - 1], seconds))
     jax.block_until_ready(state.params)
-    return Fit(state.params, losses, time.perf_counter() - start)
+    return Fit(state.params, losses[:done], time.perf_counter() - start)
 
 
 class _Store:

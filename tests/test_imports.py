@@ -10,8 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
     "types", "labels", "datasets", "sampling", "encoders", "decoders", "training", "pretrain",
-    "kernels", "ntk", "features", "moments", "scores", "metrics", "probe", "lens", "downstream",
-    "agreement", "io", "report", "cli",
+    "kernels", "ntk", "features", "moments", "scores", "metrics",
+    "leave_one_out", "leave_one_out", "probe", "lens",
+    "downstream", "agreement", "io", "report", "cli",
 )  # fmt: skip
 HEAVY = (
     "pandas", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",

@@ -1,0 +1,234 @@
+"""Claim 2: which training-free number tells how an embedding will classify items?
+
+Pretrains a grid of item2vec settings, several seeds each, and sets every score and both closed-form
+probes beside trained logistic regression, MLP and kernel SVM. The grid holds collapsed embeddings
+on purpose. Beside Proposition 1 stand trivial baselines: dimension, pretraining loss, and 5-fold
+cross-validated logistic regression, which costs as much as training.
+"""
+
+import functools
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+
+from experiments import runner
+from kernlens import datasets, decoders, downstream, kernels, labels, probe, report, sampling, study
+from kernlens.types import Interactions, Labels
+
+METRICS = ("macro_f1", "accuracy")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The grid, the tasks and the readers."""
+
+    windows: tuple[int, ...] = (2, 3, 8)
+    """Tokens to either side that are positives."""
+    negatives: tuple[int, ...] = (1, 3, 8)
+    """Negatives per anchor."""
+    epochs: tuple[int, ...] = (1, 5)
+    """Passes over the data; one leaves collapsed embeddings in the grid."""
+    dim: int = 32
+    """Embedding dimension."""
+    learning_rate: float = 3e-3
+    """Adam's learning rate in pretraining."""
+    seeds: int = 3
+    """Pretraining runs of each setting."""
+    reader_seeds: int = 5
+    """Splits and initialisations of each trained reader."""
+    min_class_count: int = 50
+    """Classes with fewer items are left out."""
+    svm_rows: int = 2000
+    """Training rows of the kernel SVM, whose cost is cubic in them."""
+    draws: int = 2000
+    """Bootstrap draws over settings."""
+    movielens: Path | None = None
+    """Folder with MovieLens-1M (its own files, or RecBole's atomic files); None leaves it out."""
+    synthetic: int = 0
+    """Interactions of a synthetic data set to use instead of Complete Journey; 0 for the real."""
+
+
+TINY = Config(
+    windows=(2,),
+    negatives=(1, 3),
+    epochs=(1, 4),
+    dim=8,
+    seeds=2,
+    reader_seeds=2,
+    min_class_count=5,
+    svm_rows=200,
+    draws=200,
+    synthetic=20_000,
+)
+
+
+def tasks(config: Config) -> dict[str, tuple[Interactions, Labels]]:
+    """The data sets and their labels, by name."""
+    found = {}
+    if config.synthetic:
+        data = datasets.load(
+            "synthetic", num_items=300, num_users=200, num_interactions=config.synthetic,
+            num_classes=4,
+        )  # fmt: skip
+        found["synthetic classes"] = data, data.labels["class"]
+    else:
+        data = datasets.load("complete_journey")
+        found["Complete Journey departments"] = data, data.labels["department"]
+    if config.movielens is not None:
+        data = movielens(config.movielens)
+        found["MovieLens-1M genres"] = data, data.labels["single_genre"]
+    return {
+        name: (data, labels.drop_rare(label, config.min_class_count))
+        for name, (data, label) in found.items()
+    }
+
+
+def movielens(folder: Path) -> Interactions:
+    """MovieLens from its own files or from RecBole's atomic ones, whichever the folder holds."""
+    source = "recbole" if list(folder.glob("*.inter")) else "movielens"
+    return datasets.load(source, folder)
+
+
+def readers(config: Config) -> dict[str, study.Reader]:
+    """The trained readers."""
+    return {
+        "LR": functools.partial(
+            downstream.classify, decoder=decoders.Linear(), seeds=config.reader_seeds
+        ),
+        "MLP": functools.partial(
+            downstream.classify, decoder=decoders.Mlp(32), seeds=config.reader_seeds
+        ),
+        "SVM": functools.partial(
+            downstream.kernel_svm,
+            kernel=kernels.linear,
+            seeds=config.reader_seeds,
+            max_rows=config.svm_rows,
+        ),
+    }
+
+
+def cross_validated(embeddings: np.ndarray, task: Labels) -> float:
+    """Macro-F1 of scikit-learn's logistic regression over five folds."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from kernlens import metrics
+
+    given = cross_val_predict(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
+        embeddings,
+        task.codes,
+        cv=StratifiedKFold(5, shuffle=True, random_state=0),
+    )
+    return float(metrics.classification(task.codes, given, len(task.names)).macro_f1)
+
+
+def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
+    """One row for each data set, setting and seed."""
+    grid = [
+        study.Setting(w, k, e)
+        for w in config.windows
+        for k in config.negatives
+        for e in config.epochs
+    ]
+    rows = []
+    optimizer = optax.adam(config.learning_rate)
+    for name, (data, task) in tasks(config).items():
+        noise = sampling.log_uniform(data.num_items)
+        for setting in grid:
+            made = cells(
+                f"{name}, {setting.name}",
+                functools.partial(
+                    study.cell,
+                    data,
+                    task,
+                    setting,
+                    seeds=config.seeds,
+                    probes=probe.PROBES,
+                    readers=readers(config),
+                    baselines={"cv_logistic": cross_validated},
+                    noise=noise,
+                    dim=config.dim,
+                    optimizer=optimizer,
+                ),
+            )
+            rows += [{"data": name, **row} for row in made]
+    return rows
+
+
+def summarise(config: Config, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Agreement of every predictor with every reader and metric, for each data set."""
+    found = []
+    for name in dict.fromkeys(row["data"] for row in rows):
+        mine = [row for row in rows if row["data"] == name]
+        for predictor in study.predictors(mine):
+            line: dict[str, Any] = {
+                "data": name,
+                "predictor": predictor.name,
+                "group": predictor.group,
+                "seconds": predictor.seconds(mine),
+            }
+            for reader in mine[0]["trained"]:
+                for metric in METRICS:
+                    agreed = study.agree(mine, predictor, reader, metric, draws=config.draws)
+                    line[f"{reader} {metric}"] = agreed if predictor.metrics else {
+                        "spearman": agreed.spearman,
+                        "kendall": agreed.kendall,
+                        "regret": agreed.regret,
+                    }  # fmt: skip
+            found.append(line)
+    return found
+
+
+def show(results: Mapping[str, Any]) -> list[Any]:
+    """A table for each data set, and where the published score fails."""
+    shown: list[Any] = []
+    for name in dict.fromkeys(line["data"] for line in results["summary"]):
+        lines = [line for line in results["summary"] if line["data"] == name]
+        rows = [row for row in results["rows"] if row["data"] == name]
+        columns = [report.Column("predictor", lambda line: line["predictor"], right=False)]
+        for reader in rows[0]["trained"]:
+            columns.append(
+                report.Column(f"ρ {reader} F1", functools.partial(_rank, key=f"{reader} macro_f1"))
+            )
+        columns += [
+            report.Column("τ LR F1", functools.partial(_rank, key="LR macro_f1", of="kendall")),
+            report.Column("|Δ| LR F1", functools.partial(_error, key="LR macro_f1")),
+            report.Column("|Δ| LR acc.", functools.partial(_error, key="LR accuracy")),
+            report.Column("ms", lambda line: f"{1000 * line['seconds']:.0f}"),
+        ]
+        shown.append(report.table(lines, columns, f"{name}, {len(rows)} embeddings"))
+        shown.append(study.failure_line(rows, "published_class_cosine", "LR") + "\n")
+    return shown
+
+
+def _rank(line: Mapping[str, Any], *, key: str, of: str = "spearman") -> str:
+    value, low, high = (line[key][of][k] for k in ("value", "low", "high"))
+    return "-" if value is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _error(line: Mapping[str, Any], *, key: str) -> str:
+    if "mean_absolute_error" not in line[key]:
+        return "-"
+    return f"{line[key]['mean_absolute_error']['value']:.4f}"
+
+
+def draw(results: Mapping[str, Any]) -> Any:
+    """Predicted against trained for LR and MLP, and the published score, for each data set."""
+    panels = []
+    for name in dict.fromkeys(row["data"] for row in results["rows"]):
+        rows = [row for row in results["rows"] if row["data"] == name]
+        panels += [study.probe_panel(rows, reader, name) for reader in ("LR", "MLP")]
+        panels.append(study.score_panel(rows, "published_class_cosine", "LR", name))
+    return report.figure(panels, "mean cosine between items (1 = collapsed)")
+
+
+if __name__ == "__main__":
+    sys.exit(runner.main(sys.modules[__name__]))
