@@ -55,6 +55,7 @@ class Cells:
     """
 
     def __init__(self, folder: Path, console: Console):
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.console = console
         self.start = time.perf_counter()
@@ -90,7 +91,7 @@ def environment() -> dict[str, Any]:
 
 def results(experiment: ModuleType, config: Any, options: Options, console: Console) -> Any:
     """Runs the experiment and writes ``results.json`` and ``figure.png``."""
-    name = experiment.__name__.rsplit(".", 1)[-1]
+    name = Path(str(experiment.__file__)).stem
     out = options.out or (Path("runs") / f"{name}-tiny" if options.tiny else RESULTS / name)
     text = json.dumps(report.to_json(config), sort_keys=True)
     folder = options.cells / name / hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -12,13 +12,12 @@ class Lookup(nn.Module):
     Attributes:
       num_items: rows of the table.
       dim: embedding dimension d.
-      scale: standard deviation of a vector's norm at initialisation is about ``scale``; entries
-        start as :math:`N(0, scale^2 / d)`.
+      scale: entries start as :math:`N(0, scale^2 / d)`, so norms start near ``scale``.
     """
 
     num_items: int
     dim: int
-    scale: float = 1.0
+    scale: float = 0.1
 
     @nn.compact
     def __call__(self, items: Array) -> Array:

@@ -25,7 +25,7 @@ FeatureMap: TypeAlias = Callable[[Array], Array]
 """``feature_map(rows [n, d]) -> features [n, p]``."""
 
 MAX_EXACT_ROWS = 4096
-"""Rows over which :func:`exact` refuses: the eigendecomposition takes ten seconds on two cores."""
+"""Rows over which :func:`exact` refuses; the factor takes half a minute there on two cores."""
 
 SPECTRA: dict[str, float] = {"rbf": inf, "matern52": 5.0, "laplace": 1.0}
 """Degrees of freedom of the spectral density (a Student t) of each stationary kernel."""

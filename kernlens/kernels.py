@@ -181,14 +181,16 @@ def arc_cosine(x1: Array, x2: Array, *, order: int) -> Array:
     if order not in (0, 1):
         raise ValueError(f"arc-cosine kernel: order must be 0 or 1; got {order}")
     u1, u2 = unit_rows(x1), unit_rows(x2)
-    apart = _sqrt(_squared_distances(u1, u2))
-    across = _sqrt(_squared_distances(u1, -u2))
+    apart_squared, across_squared = _squared_distances(u1, u2), _squared_distances(u1, -u2)
+    apart, across = _sqrt(apart_squared), _sqrt(across_squared)
     both_zero = (apart == 0) & (across == 0)
     theta = 2.0 * jnp.arctan2(apart, jnp.where(both_zero, 1.0, across))
     if order == 0:
         return 1.0 - theta / jnp.pi
+    # sin and cos of the angle from the half-angle formulas, without evaluating either.
+    sin, cos = 0.5 * apart * across, 0.25 * (across_squared - apart_squared)
     lengths = _norms(x1)[:, None] * _norms(x2)[None, :]
-    return lengths * (jnp.sin(theta) + (jnp.pi - theta) * jnp.cos(theta)) / jnp.pi
+    return lengths * (sin + (jnp.pi - theta) * cos) / jnp.pi
 
 
 @jax.jit

@@ -265,7 +265,7 @@ def _accumulate(start: Moments, rows: tuple[Array, ...], *, chunk: int) -> Momen
     n = rows[0].shape[0]
     whole = n - n % chunk
     if whole:
-        chunks = tuple(a[:whole].reshape(-1, chunk, *a.shape[1:]) for a in rows)
+        chunks = tuple(a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]) for a in rows)
         start, _ = jax.lax.scan(lambda m, batch: (update(m, *batch), None), start, chunks)
     if whole < n:
         start = update(start, *(a[whole:] for a in rows))

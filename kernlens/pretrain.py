@@ -1,6 +1,7 @@
 """Pretraining: Interactions -> Fitted, contrastively, all seeds of a setting in one compiled scan."""
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernlens import decoders, encoders, sampling, training
+from kernlens import sampling, training
 from kernlens.types import ApplyFn, Array, Interactions, Params
 
 _STEPS_A_ROUND = 256
@@ -85,7 +86,7 @@ class SkipGramLoss:
     """Mean contrastive loss over the pairs a block owns; see `contrastive` for the fields."""
 
     encoder: nn.Module
-    decoder: nn.Module
+    decoder: nn.Module | None
     contrast: Contrast
     window: int
     negatives: int
@@ -99,8 +100,9 @@ class SkipGramLoss:
         params = {"encoder": self.encoder.init(keys[0], items)}
         if self.separate_context:
             params["context"] = self.encoder.init(keys[1], items)
-        z = self.encoder.apply(params["encoder"], items)
-        params["decoder"] = self.decoder.init(keys[2], z, z)
+        if self.decoder is not None:
+            z = self.encoder.apply(params["encoder"], items)
+            params["decoder"] = self.decoder.init(keys[2], z, z)
         return params
 
     def _embed(self, params: Params, items: Array, drawn: Array) -> tuple[Array, Array, Array]:
@@ -117,6 +119,8 @@ class SkipGramLoss:
         return z, context, both[size:].reshape(*drawn.shape, -1)
 
     def _score(self, params: Params, z1: Array, z2: Array) -> Array:
+        if self.decoder is None:
+            return jnp.sum(z1 * z2, axis=-1)
         return self.decoder.apply(params["decoder"], z1, z2)
 
     def __call__(
@@ -212,9 +216,10 @@ def contrastive(
       epochs: passes over the data.
       seeds: how many runs (seeds 0, 1, ...), or the seeds themselves. A seed fixes the
         initialisation, the order of the sequences, the sub-sampling and the negatives.
-      encoder: Flax module from item ids to embeddings; default `encoders.Lookup` at scale 0.1: a
-        start near the origin leaves less noise in the vectors of rare items.
-      decoder: Flax module that scores pairs; default `decoders.InnerProduct`.
+      encoder: Flax module from item ids to embeddings; default a `flax.linen.Embed` table that
+        starts with norms near 0.1: a start near the origin leaves less noise in the vectors of
+        rare items.
+      decoder: Flax module that scores pairs; None is the inner product.
       contrast: the loss, `SOFTMAX` over 1+k candidates or `SIGMOID`.
       noise: distribution of negatives; default `sampling.unigram` at power 0.75. The paper's is
         `sampling.log_uniform`, under which rare items are hardly ever pushed apart.
@@ -254,8 +259,7 @@ def contrastive(
             f"no sequence has two items to pair: {interactions.num_sessions} sequences, "
             f"{len(interactions.items)} interactions"
         )
-    encoder = encoder or encoders.Lookup(interactions.num_items, dim, scale=0.1)
-    decoder = decoder or decoders.InnerProduct()
+    encoder = encoder or _table(interactions.num_items, dim)
     loss = SkipGramLoss(
         encoder, decoder, contrast, window, negatives, share_negatives, separate_context
     )
@@ -289,6 +293,12 @@ def contrastive(
     )
 
 
+@functools.lru_cache(maxsize=128)
+def _table(num_items: int, dim: int) -> nn.Module:
+    """One value for a shape: two initialisers are never equal, and would compile each run anew."""
+    return nn.Embed(num_items, dim, embedding_init=nn.initializers.normal(0.1 / dim**0.5))
+
+
 def _fingerprint(
     loss: SkipGramLoss,
     seeds: tuple[int, ...],
@@ -300,11 +310,22 @@ def _fingerprint(
     """Names the run; the optimiser, a pair of closures, is left to the caller's honesty."""
     fields = {field.name: getattr(loss, field.name) for field in dataclasses.fields(loss)}
     fields["contrast"] = tuple(fn.__qualname__ for fn in loss.contrast)
+    fields["encoder"] = _describe(loss.encoder)
+    fields["decoder"] = _describe(loss.decoder)
     data = [interactions.items, interactions.offsets, np.asarray(noise.starts)]
     sums = [zlib.crc32(np.ascontiguousarray(array)) for array in data]
-    return " ".join(f"{k}={v!r}" for k, v in fields.items()).replace("\n", "") + (
+    return " ".join(f"{k}={v}" for k, v in fields.items()) + (
         f" seeds={seeds} block={block} subsample={subsample} data={sums}"
     )
+
+
+def _describe(module: nn.Module | None) -> str:
+    """Class and plain fields; functions are left out, since their repr is an address."""
+    if module is None:
+        return "None"
+    values = {f.name: getattr(module, f.name) for f in dataclasses.fields(module)}
+    plain = {k: v for k, v in values.items() if isinstance(v, int | float | str | bool | tuple)}
+    return f"{type(module).__name__}{plain}"
 
 
 _ADAM = optax.adam(3e-3)

@@ -54,9 +54,7 @@ class _State(NamedTuple):
     step: Array
 
 
-@functools.partial(
-    jax.jit, static_argnames=("loss_fn", "optimizer"), donate_argnames=("state",)
-)
+@functools.partial(jax.jit, static_argnames=("loss_fn", "optimizer"), donate_argnames=("state",))
 def _round(
     state: _State,
     keys: Array,
@@ -71,10 +69,12 @@ def _round(
             return loss_fn(p, key, batch, shared)
 
         value, grad = jax.value_and_grad(value_fn)(params)
-        updates, opt_state = optimizer.update(
-            grad, opt_state, params, value=value, grad=grad, value_fn=value_fn
-        )
-        return optax.apply_updates(params, updates), opt_state, value
+        # optax counts steps in integers and multiplies them with floats.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optimizer.update(
+                grad, opt_state, params, value=value, grad=grad, value_fn=value_fn
+            )
+            return optax.apply_updates(params, updates), opt_state, value
 
     def step(state, batch):
         step_keys = jax.vmap(lambda key: jax.random.fold_in(key, state.step))(keys)

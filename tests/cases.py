@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.datasets import load_digits, load_wine
 
+from kernlens.types import Interactions
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -121,3 +123,23 @@ def debiased_reference(gram1, gram2) -> float:
     """Cosine of two Gram matrices under the unbiased HSIC."""
     own = unbiased_hsic(gram1, gram1) * unbiased_hsic(gram2, gram2)
     return unbiased_hsic(gram1, gram2) / np.sqrt(own)
+
+
+def toy_interactions(sequences) -> Interactions:
+    """Interactions of the given item id sequences, one user each."""
+    lengths = [len(sequence) for sequence in sequences]
+    items = np.concatenate([np.asarray(s, np.int32) for s in sequences]).astype(np.int32)
+    num_items = int(items.max(initial=-1)) + 1
+    return Interactions(
+        items=items,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        users=np.arange(len(sequences), dtype=np.int32),
+        times=None,
+        item_keys=np.arange(num_items),
+        user_keys=np.arange(len(sequences)),
+        labels={},
+        user_labels={},
+        text=None,
+        session_attributes={},
+        notes={},
+    )

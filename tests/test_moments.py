@@ -99,12 +99,12 @@ def test_chunking_and_order_do_not_matter():
     x, codes, num_classes, t = problem(4, mean=1000.0)
     whole = moments.from_arrays(x, codes, num_classes, t)
     order = np.random.default_rng(5).permutation(len(x))
-    for chunk in (1, 9):
+    for chunk in (1, 40):
         part = moments.from_arrays(x[order], codes[order], num_classes, t[order], chunk=chunk)
         assert_close(part, whole)
     state = moments.init(x.shape[1], num_classes, 2, dtype=jnp.float32)
-    for start in range(0, 90, 25):
-        rows = slice(start, start + 25)
+    for start in range(0, 90, 30):
+        rows = slice(start, start + 30)
         state = moments.update(state, x[rows], codes[rows], t[rows])
     assert_close(state, whole)
 
@@ -214,6 +214,8 @@ def test_dtype_of_accumulation():
 
 
 def test_no_rows_no_classes_no_targets():
+    bare = problem(16, targets=0)
+    assert_close(moments.from_arrays(*bare[:3], chunk=30), reference(*bare))
     nothing = moments.from_arrays(np.zeros((0, 3), np.float32), np.zeros(0, np.int32), 2)
     for got, expected in zip(nothing, moments.init(3, 2, dtype=jnp.float32), strict=True):
         assert_array_equal(got, expected)

@@ -1,0 +1,30 @@
+"""Embedding and label files in, text and bytes out.
+
+Rows are matched by id. Ids compare as text: the integer 7, the float 7.0 that a table with gaps
+makes of it, and the text "7" are one id; "007" is another. A file without ids goes by row number,
+from 0.
+
+Columns are found so, in Parquet and in CSV, unless ``id_column`` or ``label_column`` names them:
+
+- the id is the column called ``id`` (in any case) or pandas' saved index;
+- vectors are the only column of lists, or else all numeric columns but the id;
+- beside one list column, the only other column is the id; among numeric columns, the only column of
+  text or, where all others hold floats, the only one of integers;
+- the label is the column called ``label`` (in any case), or the only one that is not the id; of two
+  columns that neither name settles, the first is the id.
+"""
+
+from kernlens.io.embeddings import Embeddings, read_embeddings
+from kernlens.io.join import Joined, join
+from kernlens.io.labels import LabelFile, read_labels
+from kernlens.io.write import write_atomically
+
+__all__ = [
+    "Embeddings",
+    "Joined",
+    "LabelFile",
+    "join",
+    "read_embeddings",
+    "read_labels",
+    "write_atomically",
+]

@@ -1,0 +1,128 @@
+"""Labels from CSV and Parquet files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kernlens.datasets import files
+from kernlens.io.columns import (
+    ID_NAMES,
+    choose_reader,
+    first_named,
+    open_parquet,
+    plain,
+    read_ids,
+    read_table,
+)
+from kernlens.labels import encode
+from kernlens.types import Labels
+
+
+class LabelFile(NamedTuple):
+    """Rows of a label file.
+
+    Attributes:
+      labels: class of each row, ``[m]``; -1 where the label is missing.
+      ids: id of each row as text, each once, ``[m]``; None for row numbers.
+      source: what to call the file in an error.
+    """
+
+    labels: Labels
+    ids: np.ndarray | None = None
+    source: str = "labels"
+
+
+def read_labels(
+    path: str | Path, *, id_column: str | None = None, label_column: str | None = None
+) -> LabelFile:
+    """Labels from a file.
+
+    Args:
+      path: ``.csv`` (with a header line, comma-separated, UTF-8) or ``.parquet``. A file of one
+        column has labels and no ids.
+      id_column: name of the id column; without it, found as the module's docstring says.
+      label_column: name of the label column, likewise. A missing or empty label is no label.
+
+    Returns:
+      LabelFile, with the classes found in sorted order.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: an unknown suffix, an empty or damaged file, a missing column, more columns than
+        can be told apart, labels that are not classes, fewer than two classes, a missing or
+        repeated id.
+      ImportError: pyarrow is not installed; names the extra.
+    """
+    path = files.existing(path)
+    read = choose_reader(path, {".csv": _read_csv, ".parquet": _read_label_columns})
+    raw, ids, column = read(path, id_column, label_column)
+    labels = encode(raw)
+    check_classes(f"{path}, column {column!r}", labels.names)
+    return LabelFile(labels, ids, str(path))
+
+
+def check_classes(where: str, names: Sequence[str]) -> None:
+    """Refuses fewer than two classes; names where they were looked for."""
+    if len(names) < 2:
+        raise ValueError(f"{where}: found classes {list(names)}; expected two or more")
+
+
+def _read_label_columns(
+    path: Path, id_column: str | None, label_column: str | None
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    with open_parquet(path) as file:
+        names = file.schema_arrow.names
+        id_column, label_column = _label_columns(path, names, id_column, label_column)
+        table = read_table(path, file, [*([id_column] if id_column else []), label_column])
+    ids = None if id_column is None else read_ids(path, id_column, table.column(id_column))
+    raw, whole = plain(table.column(label_column))
+    if raw is None or not whole:
+        kind = table.column(label_column).type
+        raise ValueError(
+            f"{path}: column {label_column!r} is {kind}{'' if whole else ' with fractions'}; "
+            "expected classes, as text or integers"
+        )
+    return raw, ids, label_column
+
+
+def _read_csv(
+    path: Path, id_column: str | None, label_column: str | None
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    names = files.header(path, ",", True, "utf-8")
+    id_column, label_column = _label_columns(path, names, id_column, label_column)
+    wanted = {label_column: "string?"}
+    if id_column is not None:
+        wanted[id_column] = "string"
+    columns = files.read_csv(path, wanted, unique=id_column)
+    ids = None if id_column is None else files.plain(columns[id_column])
+    return files.plain(columns[label_column]), ids, label_column
+
+
+def _label_columns(
+    path: Path, names: list[str], id_column: str | None, label_column: str | None
+) -> tuple[str | None, str]:
+    """Id column, or None, and label column."""
+    given = [name for name in (id_column, label_column) if name is not None]
+    files.check_columns(path, names, given)
+    if len(set(given)) < len(given):
+        raise ValueError(
+            f"{path}: id and label are both column {id_column!r}; expected two columns"
+        )
+    label_column = label_column or first_named([n for n in names if n != id_column], ("label",))
+    id_column = id_column or first_named([n for n in names if n != label_column], ID_NAMES)
+    free = [name for name in names if name not in (id_column, label_column)]
+    if label_column is None and id_column is None and len(free) == 2:
+        id_column, label_column = free
+    elif label_column is None and len(free) == 1:
+        (label_column,) = free
+    elif label_column is not None and id_column is None and len(free) == 1:
+        (id_column,) = free
+    elif label_column is None or (id_column is None and free):
+        what = "label" if label_column is None else "id"
+        raise ValueError(
+            f"{path}: which column is the {what}? found {names}; name it with "
+            f"{what}_column (--{what}-column)"
+        )
+    return id_column, label_column

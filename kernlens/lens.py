@@ -1,0 +1,204 @@
+"""The verbs a user calls: what will this embedding do, and which of these is best?"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernlens import metrics
+from kernlens.labels import encode
+from kernlens.probe import Difference, discriminant, paired_difference
+from kernlens.types import Array, Classification, Labels, Prediction
+
+METRIC_TITLES = {
+    "accuracy": "accuracy",
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+}
+"""What a reader calls each field of ``Classification``."""
+
+BEST = "best"
+WORSE = "worse"
+TIED = "cannot be told apart from the best"
+
+
+class Entry(NamedTuple):
+    """One embedding of a comparison.
+
+    Attributes:
+      name: given by the user.
+      prediction: what a trained reader will reach.
+      dim: number of columns.
+      seconds: wall time of the prediction; the first of a kind includes compilation.
+      verdict: ``BEST``, ``WORSE``, or ``TIED`` where the interval of the difference to the best
+        holds 0.
+    """
+
+    name: str
+    prediction: Prediction
+    dim: int
+    seconds: float
+    verdict: str
+
+
+class Comparison(NamedTuple):
+    """Embeddings of the same rows, best first.
+
+    Attributes:
+      entries: one an embedding, by falling metric.
+      differences: paired differences by pair of names, the first minus the second, so none is
+        above 0: each entry to the best, and to the one before it.
+      baseline: metrics of always answering the largest class.
+      metric: the field of ``Classification`` that orders the entries.
+      level: nominal coverage of all intervals, in ``(0, 1)``.
+    """
+
+    entries: tuple[Entry, ...]
+    differences: dict[tuple[str, str], Difference]
+    baseline: Classification
+    metric: str
+    level: float
+
+
+def predict(
+    embeddings: np.ndarray | Array,
+    labels: Labels | Sequence | np.ndarray,
+    *,
+    probe: Callable[..., Prediction] = discriminant,
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Prediction:
+    """What a trained linear classifier will reach on held-out rows, without training one.
+
+    Args:
+      embeddings: one row per item, real and finite, ``[n, d]``, in any unit.
+      labels: class of each row, ``[n]``: ``Labels``, or raw values (strings, integers) where None,
+        NaN and the empty string mean "no label".
+      probe: ``probe.discriminant``, ``probe.ridge`` or any
+        ``(features, labels, *, draws, level, seed) -> Prediction``; other options are bound with
+        ``functools.partial``.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``.
+      seed: of the draws.
+
+    Returns:
+      Prediction: accuracy, micro- and macro-F1, balanced accuracy with intervals.
+
+    Raises:
+      ValueError: shapes that differ, a value that is not finite, fewer than two classes, too few
+        rows, or an argument out of its range.
+    """
+    return probe(embeddings, _as_labels(labels), draws=draws, level=level, seed=seed)
+
+
+def compare(
+    embeddings: Mapping[str, np.ndarray | Array],
+    labels: Labels | Sequence | np.ndarray,
+    *,
+    probe: Callable[..., Prediction] = discriminant,
+    metric: str = "macro_f1",
+    draws: int = 2000,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Comparison:
+    """Which embedding will do best, and which of the others cannot be told apart from it.
+
+    Differences are paired: every bootstrap draw takes all embeddings on the same rows, so hard rows
+    and rare classes cancel. Their intervals hold one by one: of many equal embeddings, some will
+    seem worse than the best of them by chance.
+
+    Args:
+      embeddings: rows by name, ``[n, d]`` each; the same items in the same order, ``d`` may differ.
+      labels: as for :func:`predict`.
+      probe: as for :func:`predict`.
+      metric: field of ``Classification`` to order by.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``.
+      seed: of the draws.
+
+    Returns:
+      Comparison; equal metrics keep the order given.
+
+    Raises:
+      ValueError: no embedding, row counts that differ, an unknown metric, and what
+        :func:`predict` raises, with the name of the embedding.
+    """
+    if metric not in Classification._fields:
+        raise ValueError(f"metric must be one of {Classification._fields}; got {metric!r}")
+    if not embeddings:
+        raise ValueError("compare needs at least one embedding, {name: rows}; got none")
+    labels = _as_labels(labels)
+    shapes = {name: np.shape(rows) for name, rows in embeddings.items()}
+    if len({shape[:1] for shape in shapes.values()}) > 1:
+        raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")
+    entries = []
+    for name, rows in embeddings.items():
+        start = time.perf_counter()
+        try:
+            prediction = predict(rows, labels, probe=probe, draws=draws, level=level, seed=seed)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        seconds = time.perf_counter() - start
+        entries.append(Entry(name, prediction, shapes[name][1], seconds, BEST))
+    entries.sort(key=lambda entry: -getattr(entry.prediction.metrics, metric))
+    best, differences = entries[0], {}
+    for i in range(1, len(entries)):
+        for other in (best, entries[i - 1]):
+            differences.setdefault(
+                (entries[i].name, other.name),
+                paired_difference(
+                    entries[i].prediction,
+                    other.prediction,
+                    metric=metric,
+                    draws=draws,
+                    level=level,
+                    seed=seed,
+                ),
+            )
+        separated = differences[entries[i].name, best.name].separated
+        entries[i] = entries[i]._replace(verdict=WORSE if separated else TIED)
+    return Comparison(tuple(entries), differences, majority(best.prediction.target), metric, level)
+
+
+def majority(target: np.ndarray) -> Classification:
+    """Metrics of always answering the largest class: the floor for any reader.
+
+    Args:
+      target: class of each row, integers ``[n]``, at least 0.
+
+    Returns:
+      Metrics, floats.
+    """
+    support = np.bincount(target)
+    largest = np.arange(len(support)) == np.argmax(support)
+    found = metrics.from_counts(support * largest, len(target) * largest, support)
+    return Classification(*(float(value) for value in found))
+
+
+def summary(prediction: Prediction, *, seconds: float | None = None) -> str:
+    """One line for a reader: metrics with intervals, the strength chosen, the time taken.
+
+    Args:
+      prediction: what a probe gave.
+      seconds: wall time to tell, or None.
+
+    Returns:
+      For example ``macro-F1 0.31 [0.29, 0.33] · accuracy 0.74 [0.73, 0.75] · ridge strength 1e-03
+      · 40 ms``.
+    """
+    parts = [
+        f"{METRIC_TITLES[name]} {getattr(prediction.metrics, name):.2f} "
+        f"[{getattr(prediction.low, name):.2f}, {getattr(prediction.high, name):.2f}]"
+        for name in ("macro_f1", "accuracy")
+    ]
+    parts.append(f"ridge strength {prediction.strength:.0e}")
+    if seconds is not None:
+        parts.append(f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s")
+    return " · ".join(parts)
+
+
+def _as_labels(labels: Any) -> Labels:
+    return labels if isinstance(labels, Labels) else encode(labels)

@@ -1,0 +1,189 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kernlens import decoders, encoders, pretrain, sampling
+from kernlens.datasets import synthetic
+from tests.cases import toy_interactions
+
+DATA = synthetic.load(
+    num_items=60, num_users=80, num_interactions=8_000, num_classes=3, noise=0.05, seed=0
+)
+
+
+def block_of(data, block, window):
+    made = sampling.blocks((0, 0), data, block=block, window=window)
+    return sampling.Blocks(jnp.asarray(made.items[0]), jnp.asarray(made.sequences[0]))
+
+
+def loss_of(contrast=pretrain.SOFTMAX, *, share=True, separate=False, decoder=None, dim=5):
+    return pretrain.SkipGramLoss(
+        encoders.Lookup(DATA.num_items, dim, scale=2.0), decoder, contrast, 3, 4, share, separate
+    )
+
+
+def reference_loss(anchor, positive, negatives, used, contrast, decoder):
+    """Float64 loss of one example, from its definition."""
+    score = {
+        "inner": lambda a, b: a @ b,
+        "cosine": lambda a, b: a @ b / (0.1 * np.linalg.norm(a) * np.linalg.norm(b)),
+    }[decoder]
+    right = score(anchor, positive)
+    wrong = np.array([score(anchor, z) for z, u in zip(negatives, used, strict=True) if u])
+    if contrast is pretrain.SOFTMAX:
+        return np.log(np.exp(right) + np.exp(wrong).sum()) - right
+    return np.log1p(np.exp(-right)) + np.log1p(np.exp(wrong)).sum()
+
+
+@pytest.mark.parametrize("contrast", [pretrain.SOFTMAX, pretrain.SIGMOID])
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("separate", [True, False])
+@pytest.mark.parametrize("decoder", ["inner", "cosine"])
+def test_loss_is_its_definition_over_triplets(contrast, share, separate, decoder):
+    module = None if decoder == "inner" else decoders.Cosine()
+    loss = loss_of(contrast, share=share, separate=separate, decoder=module)
+    params = loss.init(jax.random.key(0))
+    noise = sampling.log_uniform(DATA.num_items)
+    block = block_of(DATA, 40, 3)
+    key = jax.random.key(5)
+    triplets = jax.tree.map(
+        np.asarray,
+        sampling.triplets(key, noise, *block, window=3, k=4, share_negatives=share),
+    )
+    z = np.asarray(params["encoder"]["params"]["table"], np.float64)
+    context = np.asarray(params["context"]["params"]["table"], np.float64) if separate else z
+    losses = [
+        reference_loss(z[a], context[p], context[n], u > 0, contrast, decoder)
+        for a, p, n, u, w in zip(*triplets[:3], triplets.negative_weight, triplets.weight)
+        if w > 0
+    ]
+    # float32 sums of about a hundred losses
+    np.testing.assert_allclose(loss(params, key, block, noise), np.mean(losses), rtol=2e-5)
+
+
+@pytest.mark.parametrize("contrast", pretrain.CONTRASTS.values(), ids=pretrain.CONTRASTS)
+def test_gradient_is_finite_where_no_negative_is_left(contrast):
+    data = toy_interactions([[0, 1, 0, 1, 0, 1]])
+    loss = pretrain.SkipGramLoss(encoders.Lookup(2, 3), None, contrast, 2, 3, True, False)
+    params = loss.init(jax.random.key(0))
+    block = block_of(data, 6, 2)
+    noise = sampling.unigram(np.array([1, 1]))
+    grad = jax.grad(loss)(params, jax.random.key(0), block, noise)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grad))
+
+
+def test_inner_product_module_is_the_default():
+    kwargs = {"window": 2, "negatives": 3, "dim": 4, "epochs": 1, "block": 256}
+    default = pretrain.contrastive(DATA, **kwargs)
+    explicit = pretrain.contrastive(DATA, decoder=decoders.InnerProduct(), **kwargs)
+    np.testing.assert_array_equal(default.embeddings, explicit.embeddings)
+
+
+def test_training_recovers_the_classes_of_synthetic_data():
+    fitted = pretrain.contrastive(DATA, window=3, negatives=4, dim=8, epochs=12, block=256, seeds=2)
+    codes = DATA.labels["class"].codes
+    for z in fitted.embeddings:
+        unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+        cosine = unit @ unit.T
+        same = codes[:, None] == codes
+        off = ~np.eye(len(codes), dtype=bool)
+        assert cosine[same & off].mean() > cosine[~same].mean() + 0.2
+    assert np.all(fitted.losses[-1] < fitted.losses[0])
+    assert fitted.embeddings.shape == (2, DATA.num_items, 8)
+    assert fitted.final_loss.shape == (2,)
+
+
+def test_seeds_axis_equals_single_runs_and_differs_between_seeds():
+    kwargs = {"window": 2, "negatives": 2, "dim": 4, "epochs": 2, "block": 512}
+    both = pretrain.contrastive(DATA, seeds=(3, 7), **kwargs)
+    alone = pretrain.contrastive(DATA, seeds=(7,), **kwargs)
+    # the same sums in another order, over a few dozen float32 steps
+    np.testing.assert_allclose(both.embeddings[1], alone.embeddings[0], atol=2e-4)
+    assert np.abs(both.embeddings[0] - both.embeddings[1]).max() > 1e-2
+
+
+def test_apply_fn_gives_the_embeddings():
+    fitted = pretrain.contrastive(
+        DATA, window=2, negatives=2, dim=4, epochs=1, seeds=2, encoder=encoders.Lookup(60, 4)
+    )
+    params = jax.tree.map(lambda leaf: leaf[1], fitted.params)
+    items = jnp.array([4, 0, 59])
+    np.testing.assert_array_equal(fitted.apply_fn(params, items), fitted.embeddings[1][items])
+
+
+class Stop(Exception):
+    pass
+
+
+def test_interrupted_run_resumes_to_the_same_bits(tmp_path):
+    kwargs = {
+        "window": 2, "negatives": 2, "dim": 4, "epochs": 4, "block": 512, "seeds": 2,
+        "subsample": 1e-2, "optimizer": optax.adam(1e-2),
+    }  # fmt: skip
+    whole = pretrain.contrastive(DATA, **kwargs)
+
+    def stop(progress):
+        if progress.done == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        pretrain.contrastive(DATA, checkpoint=tmp_path / "run", on_round=stop, **kwargs)
+    told = []
+    resumed = pretrain.contrastive(
+        DATA, checkpoint=tmp_path / "run", on_round=lambda p: told.append(p.done), **kwargs
+    )
+    assert told == [3, 4]
+    np.testing.assert_array_equal(resumed.embeddings, whole.embeddings)
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+    with pytest.raises(ValueError, match="checkpoint of another run"):
+        pretrain.contrastive(DATA, checkpoint=tmp_path / "run", **(kwargs | {"window": 3}))
+
+
+def test_long_epochs_split_into_rounds():
+    told = []
+    pretrain.contrastive(
+        DATA, window=1, negatives=1, dim=2, epochs=2, block=16, on_round=lambda p: told.append(p)
+    )
+    assert len(told) == 2 * -(-8_000 // (16 * 256))
+    assert told[-1].done == told[-1].rounds
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_count_pairs_is_a_loop(window):
+    data = toy_interactions([[0, 1, 2, 3], [1], [], [2, 0]])
+    expected = sum(
+        abs(i - j) <= window and i != j
+        for n in (4, 1, 0, 2)
+        for i in range(n)
+        for j in range(n)
+    )
+    assert pretrain.count_pairs(data, window) == expected
+
+
+@pytest.mark.parametrize("name", ["window", "negatives", "dim", "epochs", "block"])
+def test_arguments_below_one_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1; got 0"):
+        pretrain.contrastive(DATA, **{name: 0})
+
+
+def test_data_without_pairs_and_no_seeds_are_refused():
+    with pytest.raises(ValueError, match="no sequence has two items to pair: 2 sequences"):
+        pretrain.contrastive(toy_interactions([[0], [1]]))
+    with pytest.raises(ValueError, match="at least one run"):
+        pretrain.contrastive(DATA, seeds=())
+
+
+def test_any_encoder_module_goes():
+    class Hashed(nn.Module):
+        @nn.compact
+        def __call__(self, items):
+            return nn.Dense(3)(nn.Embed(7, 4)(items % 7))
+
+    fitted = pretrain.contrastive(
+        DATA, window=1, negatives=2, epochs=1, block=512, encoder=Hashed()
+    )
+    assert fitted.embeddings.shape == (1, DATA.num_items, 3)
+    np.testing.assert_array_equal(fitted.embeddings[0, 0], fitted.embeddings[0, 7])
