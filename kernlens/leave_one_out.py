@@ -46,6 +46,21 @@ class Rows(NamedTuple):
     num_features: int
 
 
+class Path(NamedTuple):
+    """Leave-one-out along the ridge strengths.
+
+    Attributes:
+      predicted: codes of ``Rows``, int32 ``[num_strengths, n]``.
+      errors: mean loss over the rows that count, ``[num_strengths]``.
+      covariance: of those means under sampling of rows, ``[num_strengths, num_strengths]``: what a
+        paired comparison of two strengths needs.
+    """
+
+    predicted: np.ndarray
+    errors: np.ndarray
+    covariance: np.ndarray
+
+
 class Summary(NamedTuple):
     """Class counts ``[C]``, mean ``[p]``, class means less it ``[C, p]``, scatters ``[p, p]``."""
 
@@ -119,7 +134,7 @@ def select_rows(features: np.ndarray | Array, labels: Labels) -> Rows:
     return Rows(features, codes.astype(np.int32), classes, shift, scale, num_features)
 
 
-def discriminant_path(rows: Rows, strengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def discriminant_path(rows: Rows, strengths: np.ndarray) -> Path:
     """Leave-one-out of discriminant analysis; :func:`kernlens.probe.discriminant` has the formula.
 
     Args:
@@ -128,8 +143,7 @@ def discriminant_path(rows: Rows, strengths: np.ndarray) -> tuple[np.ndarray, np
         of the covariance's), ``[num_strengths]``.
 
     Returns:
-      Classes, codes of ``rows``, int32 ``[num_strengths, n]``, and log loss in nats, averaged over
-      the rows that are not alone in their class, ``[num_strengths]``.
+      Path; its losses are log losses in nats, of the rows that are not alone in their class.
     """
     with jax.enable_x64(True):
         fit = _summarise(rows)
@@ -144,11 +158,10 @@ def discriminant_path(rows: Rows, strengths: np.ndarray) -> tuple[np.ndarray, np
             counts=fit.counts,
             weights=weights,
         )
-        predicted, loss = _leave_one_out(rows, step, len(strengths))
-    return predicted, loss / np.sum(fit.counts[fit.counts > 1])
+        return _leave_one_out(rows, step, len(strengths), np.sum(fit.counts[fit.counts > 1]))
 
 
-def ridge_path(rows: Rows, strengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ridge_path(rows: Rows, strengths: np.ndarray) -> Path:
     """Leave-one-out of ridge classification; :func:`kernlens.probe.ridge` has the formula.
 
     Args:
@@ -156,8 +169,7 @@ def ridge_path(rows: Rows, strengths: np.ndarray) -> tuple[np.ndarray, np.ndarra
       strengths: relative to the mean eigenvalue of the covariance, ``[num_strengths]``.
 
     Returns:
-      Classes, codes of ``rows``, int32 ``[num_strengths, n]``, and squared error, summed over
-      classes and averaged over rows, ``[num_strengths]``.
+      Path; its losses are squared errors, summed over classes.
     """
     with jax.enable_x64(True):
         fit = _summarise(rows)
@@ -171,8 +183,7 @@ def ridge_path(rows: Rows, strengths: np.ndarray) -> tuple[np.ndarray, np.ndarra
             counts=fit.counts,
             weights=weights,
         )
-        predicted, loss = _leave_one_out(rows, step, len(strengths))
-    return predicted, loss / len(rows.codes)
+        return _leave_one_out(rows, step, len(strengths), len(rows.codes))
 
 
 def _chunks(rows: Rows) -> Iterator[tuple[Array, Array, int]]:
@@ -214,16 +225,17 @@ def _inverse_path(scatter, strengths, unit) -> tuple[np.ndarray, np.ndarray]:
     return basis, 1.0 / (np.maximum(eigenvalues, 0.0) + penalties[:, None])
 
 
-def _leave_one_out(rows: Rows, step: Callable, num_strengths: int) -> tuple[np.ndarray, np.ndarray]:
-    """Leave-one-out classes ``[num_strengths, n]`` and summed losses ``[num_strengths]``."""
+def _leave_one_out(rows: Rows, step: Callable, num_strengths: int, counted: float) -> Path:
     predicted = np.empty((num_strengths, len(rows.codes)), np.int32)
-    loss, start = np.zeros(num_strengths), 0
+    total, products, start = np.zeros(num_strengths), np.zeros((num_strengths,) * 2), 0
     for x, codes, filled in _chunks(rows):
-        chunk_predicted, chunk_loss = step(x, codes)
+        chunk_predicted, losses = step(x, codes)
         predicted[:, start : start + filled] = np.asarray(chunk_predicted)[:, :filled]
-        loss += np.asarray(chunk_loss)
+        total += np.asarray(jnp.sum(losses, axis=1))
+        products += np.asarray(losses @ losses.T)
         start += filled
-    return predicted, loss
+    errors = total / counted
+    return Path(predicted, errors, (products / counted - np.outer(errors, errors)) / counted)
 
 
 @jax.jit
@@ -272,7 +284,7 @@ def _discriminant_chunk(x, codes, *, mean, offsets, rotated, basis, counts, weig
         others = jax.nn.logsumexp(jnp.where(is_own, -jnp.inf, scores), axis=0)
         # log(1 + odds) keeps its digits where the loss is tiny; a difference of logs would not.
         losses = jax.nn.softplus(others - own_score)
-        return _argmax(scores), jnp.sum(jnp.where(counted, losses, 0.0))
+        return _argmax(scores), jnp.where(counted, losses, 0.0)
 
     return jax.lax.map(at, (weights, weights @ jnp.square(a).T, _readers(rotated, weights, a)))
 
@@ -289,7 +301,7 @@ def _ridge_chunk(x, codes, *, mean, cross, basis, counts, weights):
         slack = jnp.maximum(1.0 - 1.0 / num_rows - spread, MIN_SLACK)
         residual = (target - counts[:, None] / num_rows - read) / slack
         losses = jnp.sum(jnp.square(residual), axis=0)
-        return _argmax(target - residual), jnp.sum(jnp.where(valid, losses, 0.0))
+        return _argmax(target - residual), jnp.where(valid, losses, 0.0)
 
     return jax.lax.map(at, (weights @ jnp.square(z).T, _readers(cross, weights, z)))
 

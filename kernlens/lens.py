@@ -186,7 +186,7 @@ def summary(prediction: Prediction, *, seconds: float | None = None) -> str:
       seconds: wall time to tell, or None.
 
     Returns:
-      For example ``macro-F1 0.31 [0.29, 0.33] · accuracy 0.74 [0.73, 0.75] · ridge strength 1e-03
+      For example ``macro-F1 0.31 [0.29, 0.33] · accuracy 0.74 [0.73, 0.75] · ridge strength 0.001
       · 40 ms``.
     """
     parts = [
@@ -194,7 +194,7 @@ def summary(prediction: Prediction, *, seconds: float | None = None) -> str:
         f"[{getattr(prediction.low, name):.2f}, {getattr(prediction.high, name):.2f}]"
         for name in ("macro_f1", "accuracy")
     ]
-    parts.append(f"ridge strength {prediction.strength:.0e}")
+    parts.append(f"ridge strength {prediction.strength:.1g}")
     if seconds is not None:
         parts.append(f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s")
     return " · ".join(parts)

@@ -203,6 +203,7 @@ def contrastive(
     separate_context: bool = False,
     share_negatives: bool = True,
     block: int = 1024,
+    seeds_at_once: int | None = None,
     checkpoint: str | Path | None = None,
     on_round: Callable[[training.Progress], None] | None = None,
 ) -> Fitted:
@@ -229,6 +230,9 @@ def contrastive(
       share_negatives: the pairs of one anchor share its k negatives (fast); otherwise every pair
         draws its own.
       block: tokens a step trains on.
+      seeds_at_once: seeds that `jax.vmap` trains side by side; the rest follow in the same compiled
+        program. None is all of them on an accelerator and one on a CPU, where two tables
+        no longer fit the cache that one does.
       checkpoint: folder to save in and to resume from.
       on_round: called after each round of at most 256 steps.
 
@@ -276,6 +280,7 @@ def contrastive(
         stream,
         rounds=epochs * stream.rounds,
         shared=noise,
+        seeds_at_once=seeds_at_once or (1 if jax.default_backend() == "cpu" else len(seeds)),
         checkpoint=checkpoint,
         fingerprint=_fingerprint(loss, seeds, block, subsample, interactions, noise),
         on_round=on_round,

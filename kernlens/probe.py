@@ -13,8 +13,8 @@ from kernlens import metrics
 from kernlens.leave_one_out import discriminant_path, ridge_path, select_rows
 from kernlens.types import Array, Classification, Labels, Prediction
 
-STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(-6.0, 2.0, 17))
-"""Default path: two strengths a factor of ten, relative to the mean eigenvalue."""
+STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(-4.0, 2.0, 25))
+"""Default path: four strengths a factor of ten, relative to the mean eigenvalue."""
 
 MIN_STRENGTH = 1e-8
 """Below this, leave-one-out in float64 loses its digits to cancellation."""
@@ -43,7 +43,7 @@ def discriminant(
     labels: Labels,
     *,
     strengths: Sequence[float] | np.ndarray = STRENGTHS,
-    select: str = "error",
+    select: str = "weakest",
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
@@ -79,9 +79,11 @@ def discriminant(
       labels: one label per row, ``[n]``; rows without one are left out.
       strengths: the path, relative to the mean eigenvalue of the within-class covariance (at least
         1e-12 of that of the covariance), ``[num_strengths]``, each at least ``MIN_STRENGTH``.
-      select: ``"error"`` takes the strength of least leave-one-out log loss; a field of
-        ``Classification`` takes that of the highest such metric, which flatters it a little. Ties
-        go to the larger strength.
+      select: ``"weakest"`` takes the weakest strength whose leave-one-out log loss is within two
+        standard errors, of the paired difference over rows, of the least: trained readers
+        regularise little, so among strengths that the data cannot tell apart the weakest is most
+        like them. ``"error"`` takes that of the least loss; a field of ``Classification`` that of
+        the highest such metric, which flatters it a little. Ties go to the larger strength.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``. They are percentile intervals over
         resampled rows: how the metric would vary with other rows to evaluate. What refitting,
@@ -107,7 +109,7 @@ def ridge(
     labels: Labels,
     *,
     strengths: Sequence[float] | np.ndarray = STRENGTHS,
-    select: str = "error",
+    select: str = "weakest",
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
@@ -131,8 +133,7 @@ def ridge(
       labels: one label per row, ``[n]``; rows without one are left out.
       strengths: the path, relative to the mean eigenvalue of the covariance, ``[num_strengths]``,
         each at least ``MIN_STRENGTH``.
-      select: ``"error"`` takes the strength of least leave-one-out squared error; a field of
-        ``Classification`` takes that of the highest such metric. Ties go to the larger strength.
+      select: as :func:`discriminant`, by leave-one-out squared error.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the percentile intervals over resampled rows, in ``(0, 1)``; see
         :func:`discriminant`.
@@ -201,14 +202,18 @@ PROBES: dict[str, Callable[..., Prediction]] = {"discriminant": discriminant, "r
 def _predict(path_fn, features, labels, strengths, select, draws, level, seed) -> Prediction:
     strengths = _check_options(strengths, select, draws, level)
     rows = select_rows(features, labels)
-    predicted, path_errors = path_fn(rows, strengths)
+    predicted, path_errors, covariance = path_fn(rows, strengths)
     if not np.all(np.isfinite(path_errors)):
         raise ValueError(
             f"leave-one-out overflowed at strengths {strengths[~np.isfinite(path_errors)]}"
         )
     path_metrics = metrics.from_counts(*_counts(rows.codes, predicted, len(rows.classes)))
-    quality = -path_errors if select == "error" else getattr(path_metrics, select)
+    quality = getattr(path_metrics, select) if select in path_metrics._fields else -path_errors
     best = max(range(len(strengths)), key=lambda i: (quality[i], strengths[i]))
+    if select == "weakest":
+        variance = np.diagonal(covariance) + covariance[best, best] - 2.0 * covariance[best]
+        near = path_errors - path_errors[best] <= 2.0 * np.sqrt(np.maximum(variance, 0.0))
+        best = min(np.flatnonzero(near), key=lambda i: strengths[i])
     (points,), (samples,) = _resample(rows.codes, (predicted[best],), draws, seed)
     low, high = (
         Classification(*(float(np.quantile(v, tail)) for v in samples)) for tail in _tails(level)
@@ -289,9 +294,9 @@ def _check_draws(draws, level) -> None:
 
 def _check_options(strengths, select, draws, level) -> np.ndarray:
     _check_draws(draws, level)
-    if select not in ("error", *Classification._fields):
+    if select not in ("weakest", "error", *Classification._fields):
         raise ValueError(
-            f"select must be 'error' or one of {Classification._fields}; got {select!r}"
+            f"select must be 'weakest', 'error' or one of {Classification._fields}; got {select!r}"
         )
     strengths = np.array(strengths, np.float64)
     if strengths.ndim != 1 or not strengths.size or not np.all(np.isfinite(strengths)):

@@ -54,7 +54,11 @@ class _State(NamedTuple):
     step: Array
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "optimizer"), donate_argnames=("state",))
+@functools.partial(
+    jax.jit,
+    static_argnames=("loss_fn", "optimizer", "seeds_at_once"),
+    donate_argnames=("state",),
+)
 def _round(
     state: _State,
     keys: Array,
@@ -63,26 +67,50 @@ def _round(
     *,
     loss_fn: LossFn,
     optimizer: optax.GradientTransformationExtraArgs,
+    seeds_at_once: int,
 ) -> tuple[_State, Array]:
-    def one(params, opt_state, key, batch):
-        def value_fn(p):
-            return loss_fn(p, key, batch, shared)
+    def one_seed(run):
+        params, opt_state, key, batches = run
 
-        value, grad = jax.value_and_grad(value_fn)(params)
-        # optax counts steps in integers and multiplies them with floats.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = optimizer.update(
-                grad, opt_state, params, value=value, grad=grad, value_fn=value_fn
-            )
-            return optax.apply_updates(params, updates), opt_state, value
+        def step(carry, batch):
+            params, opt_state, count = carry
+            step_key = jax.random.fold_in(key, count)
 
-    def step(state, batch):
-        step_keys = jax.vmap(lambda key: jax.random.fold_in(key, state.step))(keys)
-        params, opt_state, values = jax.vmap(one)(state.params, state.opt_state, step_keys, batch)
-        return _State(params, opt_state, state.step + 1), values
+            def value_fn(p):
+                return loss_fn(p, step_key, batch, shared)
 
-    state, values = jax.lax.scan(step, state, batches)
-    return state, jnp.mean(values, axis=0)
+            value, grad = jax.value_and_grad(value_fn)(params)
+            # optax counts steps in integers and multiplies them with floats.
+            with jax.numpy_dtype_promotion("standard"):
+                updates, opt_state = optimizer.update(
+                    grad, opt_state, params, value=value, grad=grad, value_fn=value_fn
+                )
+                params = optax.apply_updates(params, updates)
+            return (params, opt_state, count + 1), value
+
+        (params, opt_state, _), values = jax.lax.scan(
+            step, (params, opt_state, state.step), batches
+        )
+        return params, opt_state, jnp.mean(values)
+
+    by_seed = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), batches)
+    runs = (state.params, state.opt_state, keys, by_seed)
+    if seeds_at_once >= keys.shape[0] > 1:
+        params, opt_state, losses = jax.vmap(one_seed)(runs)
+    else:
+        # Size None, not 1: a batch axis of one would still cost the batched form of every look-up.
+        size = None if seeds_at_once == 1 or keys.shape[0] == 1 else seeds_at_once
+        params, opt_state, losses = jax.lax.map(one_seed, runs, batch_size=size)
+    steps = jax.tree.leaves(batches)[0].shape[0]
+    return _State(params, opt_state, state.step + steps), losses
+
+
+@functools.partial(jax.jit, static_argnames=("optimizer",))
+def _start(params: Params, *, optimizer: optax.GradientTransformationExtraArgs) -> _State:
+    state = _State(params, jax.vmap(optimizer.init)(params), jnp.zeros((), jnp.int32))
+    # Copied, since the state is donated and an optimiser's may hold the caller's own arrays; with
+    # the dtype named, since a weakly typed leaf would have the second round compiled anew.
+    return jax.tree.map(lambda leaf: jnp.array(leaf, dtype=leaf.dtype), state)
 
 
 @functools.lru_cache(maxsize=128)
@@ -107,6 +135,7 @@ def fit(
     *,
     rounds: int,
     shared: Any = None,
+    seeds_at_once: int | None = None,
     checkpoint: str | Path | None = None,
     fingerprint: str = "",
     on_round: Callable[[Progress], None] | None = None,
@@ -122,6 +151,9 @@ def fit(
       batches: batches of round ``i``, a function of ``i`` alone, leaves ``[steps, seeds, ...]``.
       rounds: how many rounds.
       shared: arrays that every step and seed reads.
+      seeds_at_once: seeds that `jax.vmap` trains side by side, the next as many after them, all in
+        one compiled program; None is all. Side by side fills an accelerator; one after the other
+        keeps a large table in a processor's cache.
       checkpoint: folder to save the state in after every round; a folder that holds a run of the
         same ``fingerprint`` is resumed, to the bits the unbroken run would have had.
       fingerprint: text that names the run's settings.
@@ -137,10 +169,7 @@ def fit(
     """
     start = time.perf_counter()
     optimizer = _extra_args(optimizer)
-    # Copies: the state is donated, and an optimiser's state may hold the caller's own arrays.
-    state = jax.tree.map(
-        jnp.array, _State(params, jax.vmap(optimizer.init)(params), jnp.zeros((), jnp.int32))
-    )
+    state = _start(params, optimizer=optimizer)
     losses = np.zeros((rounds, keys.shape[0]), np.float32)
     done = 0
     store = None
@@ -149,7 +178,13 @@ def fit(
         done, state, losses = store.restore(state, losses)
     while done < rounds and not (until is not None and done > 0 and until(losses[:done])):
         state, values = _round(
-            state, keys, batches(done), shared, loss_fn=loss_fn, optimizer=optimizer
+            state,
+            keys,
+            batches(done),
+            shared,
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+            seeds_at_once=seeds_at_once or keys.shape[0],
         )
         losses[done] = np.asarray(values)
         done += 1

@@ -64,15 +64,15 @@ def brute_discriminant(x, codes, strengths):
     x = x.astype(np.float64)
     n = len(x)
     own = np.eye(int(codes.max()) + 1, dtype=bool)[codes]
-    errors, classes = [], []
+    losses, classes = [], []
     for strength in strengths:
         penalty = strength * np.trace(within_scatter(x, codes)) / x.shape[1]
         scores = np.stack([refit_discriminant(x, codes, penalty, i) for i in range(n)])
         counted = np.isfinite(scores[own])
         odds = logsumexp(np.where(own, -np.inf, scores)[counted], axis=1) - scores[own][counted]
-        errors.append(np.mean(np.logaddexp(0.0, odds)))
+        losses.append(np.logaddexp(0.0, odds))
         classes.append(np.argmax(scores, axis=1))
-    return np.array(errors), np.array(classes)
+    return np.array(losses), np.array(classes)
 
 
 def within_scatter(x, codes):
@@ -84,7 +84,7 @@ def brute_ridge(x, codes, strengths):
     x = x.astype(np.float64)
     y = np.eye(int(codes.max()) + 1)[codes]
     total = np.sum((x - np.mean(x, axis=0)) ** 2)
-    errors, classes = [], []
+    losses, classes = [], []
     for strength in strengths:
         model = Ridge(alpha=strength * total / x.shape[1], solver="cholesky")
         held_out = np.stack(
@@ -93,12 +93,13 @@ def brute_ridge(x, codes, strengths):
                 for i in range(len(x))
             ]
         )
-        errors.append(np.mean(np.sum((y - held_out) ** 2, axis=1)))
+        losses.append(np.sum((y - held_out) ** 2, axis=1))
         classes.append(np.argmax(held_out, axis=1))
-    return np.array(errors), np.array(classes)
+    return np.array(losses), np.array(classes)
 
 
 BRUTE = {"discriminant": brute_discriminant, "ridge": brute_ridge}
+FINE = np.logspace(-3, 2, 11)
 each_probe = pytest.mark.parametrize("name", list(probe.PROBES))
 
 
@@ -107,8 +108,9 @@ def test_every_probe_has_a_reference():
 
 
 def check_against_brute(name, features, labels, strengths, rtol):
-    errors, classes = BRUTE[name](np.asarray(features, np.float64), labels.codes, strengths)
-    found = probe.PROBES[name](features, labels, strengths=strengths, draws=1)
+    losses, classes = BRUTE[name](np.asarray(features, np.float64), labels.codes, strengths)
+    errors = np.mean(losses, axis=1)
+    found = probe.PROBES[name](features, labels, strengths=strengths, draws=1, select="error")
     np.testing.assert_allclose(found.path_errors, errors, rtol=rtol)
     best = int(np.argmin(errors))
     assert found.strength == strengths[best]
@@ -265,6 +267,20 @@ def test_rows_without_a_label_are_left_out(name):
 
 
 @each_probe
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_weakest_is_within_two_paired_standard_errors(name, seed):
+    features, labels = problem(seed, n=90, sizes=(0.5, 0.3, 0.2), spread=1.5)
+    losses, _ = BRUTE[name](np.asarray(features, np.float64), labels.codes, FINE)
+    gaps = losses - losses[np.argmin(np.mean(losses, axis=1))]
+    near = np.mean(gaps, axis=1) <= 2 * np.std(gaps, axis=1) / np.sqrt(len(labels.codes))
+    found = probe.PROBES[name](features, labels, strengths=FINE)
+    assert found.strength == np.min(FINE[near])
+    least = probe.PROBES[name](features, labels, strengths=FINE, select="error")
+    assert found.strength <= least.strength
+    assert seed != 4 or found.strength < least.strength  # the rule is seen at work
+
+
+@each_probe
 def test_select_takes_the_best_of_the_path(name):
     features, labels = problem(10)
     for metric in Classification._fields:
@@ -354,7 +370,7 @@ def test_constant_features_give_the_largest_class(name, value):
     np.testing.assert_array_equal(found.predicted, 0)
     assert found.metrics.accuracy == 0.6
     assert found.metrics.balanced_accuracy == pytest.approx(1 / 3, rel=1e-12)
-    assert found.strength == max(found.strengths)
+    assert found.strength == min(found.strengths)
 
 
 @each_probe
@@ -422,7 +438,7 @@ GOOD = problem(0)
         (*GOOD, {"strengths": [np.nan]}, "strengths must be finite numbers"),
         (*GOOD, {"level": 0.0}, "level"),
         (*GOOD, {"draws": 0}, "draws"),
-        (*GOOD, {"select": "f1"}, "select must be 'error' or one of"),
+        (*GOOD, {"select": "f1"}, "select must be 'weakest', 'error' or"),
     ],
 )
 @each_probe

@@ -83,6 +83,7 @@ def classify(
         raise ValueError(f"steps must be at least 1; got {steps}")
     head = decoder.clone(num_outputs=task.num_classes) if _sized(decoder) else decoder
     dim = task.x.shape[1]
+    _check_logits(head, dim, task.num_classes)
     with jax.default_matmul_precision("highest"):
         recipe = (Affine if is_affine(head, dim) else General)(head)
         shared = recipe.shared(task, recipe.l2 if l2 is None else l2)
@@ -115,6 +116,20 @@ def classify(
 
 def _sized(decoder: nn.Module) -> bool:
     return "num_outputs" in getattr(decoder, "__dataclass_fields__", {})
+
+
+@functools.lru_cache(maxsize=128)
+def _check_logits(head: nn.Module, dim: int, num_classes: int) -> None:
+    rows = jax.ShapeDtypeStruct((2, dim), jnp.float32)
+    try:
+        logits, _ = jax.eval_shape(head.init_with_output, jax.random.key(0), rows)
+    except TypeError as error:
+        raise ValueError(f"decoder must be a head that reads one embedding; got {head}") from error
+    if logits.shape != (2, num_classes):
+        raise ValueError(
+            f"decoder must give {num_classes} logits a row, one a class; got shape {logits.shape} "
+            f"for 2 rows from {head}"
+        )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))

@@ -69,7 +69,7 @@ class Affine:
     def shared(self, task: Task, l2: float) -> Rows:
         """Whitened rows. The whitening sees all rows, but only as coordinates to search in."""
         values, vectors = np.linalg.eigh(task.x.T @ task.x / len(task.x))
-        floor = max(1e-7 * values[-1], 10.0 * l2 / task.num_train, np.finfo(np.float32).tiny)
+        floor = max(1e-7 * values[-1], 1e-7, 10.0 * l2 / task.num_train)
         whiten = vectors / np.sqrt(np.maximum(values, 0.0) + floor)
         # A column that is constant for a seed has no slope to learn; any positive width will do.
         width = np.where(task.scale > 0, inverse(task.scale), 1.0)
@@ -201,16 +201,14 @@ def is_affine(head: nn.Module, dim: int) -> bool:
     """Whether logits are affine in the row and linear in the parameters, at random ones."""
     rng = np.random.default_rng(0)
     x1, x2 = rng.standard_normal((2, 16, dim)).astype(np.float32)
-    drawn = [
-        jax.tree.map(
-            lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype),
-            head.init(jax.random.key(0), x1),
-        )
+    like = jax.eval_shape(head.init, jax.random.key(0), x1)
+    p1, p2 = (
+        jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(leaf.dtype), like)
         for _ in range(2)
-    ]
-    total = jax.tree.map(jnp.add, *drawn)
-    both = [np.asarray(head.apply(params, x1), np.float64) for params in (*drawn, total)]
-    linear = np.abs(both[0] + both[1] - both[2]).max() < 1e-3 * np.abs(both[2]).max()
-    ends = [np.asarray(head.apply(total, x), np.float64) for x in (x1, x2, (x1 + x2) / 2)]
-    affine = np.abs(ends[0] + ends[1] - 2 * ends[2]).max() < 1e-3 * np.abs(ends[2]).max()
-    return bool(linear and affine)
+    )
+    total = jax.tree.map(np.add, p1, p2)
+    pairs = ((p1, x1), (p2, x1), (total, x1), (total, x2), (total, (x1 + x2) / 2))
+    found = jax.jit(lambda pairs: [_logits(head, params, x) for params, x in pairs])(pairs)
+    first, second, both, end, middle = (np.asarray(logits, np.float64) for logits in found)
+    gap = np.maximum(np.abs(first + second - both), np.abs(both + end - 2 * middle)).max()
+    return bool(gap < 1e-3 * np.abs(both).max())

@@ -1,5 +1,6 @@
 """What every reader starts from and ends with: checked rows, splits by seed, measured classes."""
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from kernlens import labels as label_rows
 from kernlens import metrics
-from kernlens.types import Labels, Outcome
+from kernlens.types import Array, Labels, Outcome
 
 
 def stratified_split(seed: int, codes: np.ndarray, test_fraction: float = 0.2) -> np.ndarray:
@@ -135,13 +136,18 @@ def draw(rng: np.random.Generator, codes: np.ndarray, quota: np.ndarray) -> np.n
 
 def measure(task: Task, predicted: np.ndarray, start: float) -> Outcome:
     """The outcome of the classes ``predicted [S, n]`` of readers that began at ``start``."""
-    held_out, codes = task.held_out, jnp.asarray(task.codes)
-
-    def of_rows(kept):
-        counts = jax.vmap(lambda p, w: metrics.confusion(codes, p, task.num_classes, weights=w))(
-            predicted, kept.astype(np.int32)
-        )
-        return metrics.from_confusion(np.asarray(counts))
-
-    held, trained = of_rows(held_out), of_rows(~held_out)
+    held_out = task.held_out
+    parts = np.stack([held_out, ~held_out]).astype(np.int32)
+    counts = np.asarray(_counts(task.codes, predicted, parts, num_classes=task.num_classes))
+    held, trained = (metrics.from_confusion(part) for part in counts)
     return Outcome(held, trained, predicted, held_out, time.perf_counter() - start)
+
+
+@functools.partial(jax.jit, static_argnames=("num_classes",))
+def _counts(target: Array, predicted: Array, weights: Array, *, num_classes: int) -> Array:
+    """Confusion matrices ``[parts, S, C, C]``, ``weights [parts, S, n]``."""
+
+    def one(predicted, weights):
+        return metrics.confusion(target, predicted, num_classes, weights=weights)
+
+    return jax.vmap(jax.vmap(one), in_axes=(None, 0))(predicted, weights)

@@ -17,12 +17,13 @@ Columns are found so, in Parquet and in CSV, unless ``id_column`` or ``label_col
 from kernlens.io.embeddings import Embeddings, read_embeddings
 from kernlens.io.join import Joined, join
 from kernlens.io.labels import LabelFile, read_labels
-from kernlens.io.write import write_atomically
+from kernlens.io.write import check_writable, write_atomically
 
 __all__ = [
     "Embeddings",
     "Joined",
     "LabelFile",
+    "check_writable",
     "join",
     "read_embeddings",
     "read_labels",

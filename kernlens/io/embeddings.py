@@ -71,8 +71,9 @@ def _read_npy(path: Path, id_column: str | None) -> tuple[np.ndarray, None]:
     if start != np.lib.format.MAGIC_PREFIX:
         raise ValueError(f"{path}: not a .npy file: starts with {start!r}; save it with numpy.save")
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False), None
-    except (ValueError, EOFError) as error:
+        with np.errstate(over="raise"):
+            return np.load(path, mmap_mode="r", allow_pickle=False), None
+    except (ValueError, EOFError, ArithmeticError) as error:
         if "Python objects" in str(error):
             raise ValueError(
                 f"{path}: holds pickled Python objects, which are never loaded; expected numbers, "

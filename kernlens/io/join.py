@@ -15,15 +15,15 @@ class Joined(NamedTuple):
 
     Attributes:
       values: embeddings by name, ``[n, d]`` each, in the row order of the first.
-      labels: class of each row, ``[n]``.
-      ids: id of each row as text, ``[n]``; None for row numbers.
-      unjoined: by source, how many of its rows are not among the joined.
+      labels: class of each row, ``[n]``; -1 where the label is missing.
+      unjoined: by name, how many rows of the embedding are not among the joined.
+      unjoined_labels: how many rows of the label file are not.
     """
 
     values: dict[str, np.ndarray]
     labels: Labels
-    ids: np.ndarray | None
     unjoined: dict[str, int]
+    unjoined_labels: int
 
 
 def join(embeddings: Mapping[str, Embeddings], labels: LabelFile) -> Joined:
@@ -53,17 +53,20 @@ def join(embeddings: Mapping[str, Embeddings], labels: LabelFile) -> Joined:
     rows = rows[np.argsort(places[0, rows], kind="stable")]
     if not rows.size:
         raise ValueError("no row is in all files: " + _examples([*embeddings.values(), labels]))
-    values, unjoined = {}, {labels.source: len(labels.labels.codes) - len(rows)}
+    values, unjoined = {}, {}
     for (name, given), place in zip(embeddings.items(), places[:, rows], strict=True):
         whole = np.array_equal(place, np.arange(len(given.values)))
         values[name] = given.values if whole else given.values[place]
-        unjoined[given.source] = len(given.values) - len(rows)
+        unjoined[name] = len(given.values) - len(rows)
     codes = labels.labels.codes[rows]
     found = [labels.labels.names[code] for code in np.unique(codes[codes >= 0])]
     check_classes(f"{labels.source}, the {len(rows)} rows joined", found)
-    ids = next((e.ids[p] for e, p in zip(embeddings.values(), places[:, rows], strict=True)
-                if e.ids is not None), None)  # fmt: skip
-    return Joined(values, Labels(codes, labels.labels.names), ids, unjoined)
+    return Joined(
+        values,
+        Labels(codes, labels.labels.names),
+        unjoined,
+        unjoined_labels=len(labels.labels.codes) - len(rows),
+    )
 
 
 def _match_by_row(embeddings: list[Embeddings], labels: LabelFile) -> np.ndarray:

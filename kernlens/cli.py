@@ -1,0 +1,330 @@
+"""The command ``kernlens``: the only place where a word typed becomes a function.
+
+Exit codes: 0 done, 1 an input cannot be used, 2 a wrong command line, 130 interrupted.
+"""
+
+import json as json_text
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kernlens import io, lens, report
+from kernlens.cache import use_compilation_cache
+from kernlens.probe import PROBES, Difference
+from kernlens.types import Classification
+
+if TYPE_CHECKING:
+    ProbeName = str
+    MetricName = str
+else:
+    ProbeName = tyro.extras.literal_type_from_choices(PROBES)
+    MetricName = tyro.extras.literal_type_from_choices(Classification._fields)
+
+DESCRIPTION = (
+    "See what a pretrained embedding will do downstream, before you train anything. "
+    "`kernlens --version` prints the version."
+)
+MIN_WIDTH = 80
+FIXED_WIDTH = 66
+METRIC_WIDTH = 23
+"""Characters of a table, at least; of its columns but the metrics, and of a metric with its
+interval, where all stand on one line."""
+
+STYLES = {lens.BEST: "bold green", lens.TIED: "yellow", lens.WORSE: "dim"}
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Says which embedding will classify best, with intervals, without training a classifier."""
+
+    embeddings: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="(at least one)"),
+    ]
+    """Embeddings: .npy [rows, dims], or .parquet with ids beside a list column or numeric ones."""
+    labels: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    """Labels: .csv or .parquet, an id and a label column, or labels alone in row order."""
+    id_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Id column in every file with columns; else `id`, or the one that can only be it."""
+    label_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Label column; else `label`, or the only other one."""
+    metric: MetricName = "macro_f1"
+    """What to order by."""
+    probe: ProbeName = "discriminant"
+    """Closed-form classifier that the prediction comes from."""
+    level: float = 0.9
+    """Nominal coverage of the intervals, in (0, 1)."""
+    seed: int = 0
+    """Of the bootstrap draws, at least 0."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE|-")] = None
+    """Write everything as JSON; `-`: to standard output, and the table to standard error."""
+    cache: bool = True
+    """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
+
+    def __post_init__(self):
+        if not self.embeddings:
+            raise ValueError("expected at least one embedding file; got none")
+        if len(set(self.embeddings)) < len(self.embeddings):
+            raise ValueError("an embedding file is given twice")
+        if not 0.0 < self.level < 1.0:
+            raise ValueError(f"--level must be in (0, 1); got {self.level}")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be at least 0; got {self.seed}")
+
+
+@dataclass(frozen=True)
+class _Demo:
+    """Predicts, then trains, a small grid of item embeddings, and sets the two side by side."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+      argv: arguments after the command's name; those of the process by default.
+
+    Returns:
+      Exit code.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--version"]:
+        print(f"kernlens {version('kernlens')}")
+        return 0
+    try:
+        config = _parse(argv)
+        if config.cache:
+            use_compilation_cache()
+        if isinstance(config, Compare):
+            compare(config)
+        else:
+            _run_demo(config)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 1
+    return 0
+
+
+def compare(config: Compare) -> None:
+    """Reads the files, compares the embeddings, prints the table and writes the JSON.
+
+    Args:
+      config: the command line.
+
+    Raises:
+      ValueError, OSError, ImportError: a file that cannot be used; says which and why.
+    """
+    start = time.perf_counter()
+    to_stdout = config.json == Path("-")
+    if config.json is not None and not to_stdout:
+        io.check_writable(config.json)
+    console = Console(stderr=to_stdout, markup=False, highlight=False, emoji=False)
+    with Console(stderr=True).status("reading"):
+        names = _names(config.embeddings)
+        embeddings = {
+            name: io.read_embeddings(path, id_column=config.id_column)
+            for name, path in zip(names, config.embeddings, strict=True)
+        }
+        label_file = io.read_labels(
+            config.labels, id_column=config.id_column, label_column=config.label_column
+        )
+        joined = io.join(embeddings, label_file)
+    with Console(stderr=True).status("predicting"):
+        found = lens.compare(
+            joined.values,
+            joined.labels,
+            probe=PROBES[config.probe],
+            metric=config.metric,
+            level=config.level,
+            seed=config.seed,
+        )
+    seconds = time.perf_counter() - start
+    # Written before anything is shown: a table on the screen means that the file is there too.
+    if config.json is not None:
+        content = _content(config, names, joined, found, seconds)
+        if to_stdout:
+            print(json_text.dumps(content, indent=1, ensure_ascii=False))
+        else:
+            report.write_json(config.json, content)
+    console.width = max(console.width, MIN_WIDTH)
+    console.print(_table(found, console.width))
+    console.print(_notes(joined, found, seconds))
+
+
+def _parse(argv: list[str]) -> Any:
+    demo: Any = _Demo
+    if argv[:1] == ["demo"]:
+        demo = _demo_config()
+    return tyro.extras.subcommand_cli_from_dict(
+        {"compare": Compare, "demo": demo},
+        prog="kernlens",
+        description=DESCRIPTION,
+        args=argv,
+    )
+
+
+def _demo_config() -> type:
+    """The demo's options and the command's own; made late, for the demo imports all of kernlens."""
+    from kernlens import demo
+
+    @dataclass(frozen=True)
+    class Demo(demo.Config):
+        cache: bool = True
+        """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
+
+    Demo.__doc__ = demo.Config.__doc__
+    return Demo
+
+
+def _run_demo(config: Any) -> None:
+    from kernlens import demo
+
+    demo.run(config)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """File stems; whole paths where stems are equal."""
+    stems = [path.stem for path in paths]
+    return [
+        str(path) if stems.count(stem) > 1 else stem
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+
+
+def _table(found: lens.Comparison, width: int) -> Table:
+    """The comparison as a table; on a narrow terminal, intervals stand under their values."""
+    shown = ["macro_f1", "accuracy"]
+    if found.metric not in (*shown, "micro_f1"):  # micro-F1 is the accuracy
+        shown.append(found.metric)
+    joint = " " if width >= FIXED_WIDTH + METRIC_WIDTH * len(shown) else "\n"
+    if joint == "\n":
+        shown = shown[-2:]
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        header_style="bold",
+    )
+    table.add_column("embedding", overflow="fold", min_width=9)
+    table.add_column("d", justify="right", no_wrap=True)
+    for metric in shown:
+        table.add_column(
+            lens.METRIC_TITLES[metric].replace(" ", joint), justify="right", no_wrap=True
+        )
+    table.add_column(f"difference{joint}to best", justify="right", no_wrap=True)
+    table.add_column("verdict", min_width=8)
+    best = found.entries[0].name
+    for entry in found.entries:
+        cells = [
+            f"{value:.3f}{joint}[{low:.3f}, {high:.3f}]"
+            for value, low, high in (_interval(entry, metric) for metric in shown)
+        ]
+        gap = found.differences.get((entry.name, best))
+        cells.append(
+            "" if gap is None else f"{gap.value:+.3f}{joint}[{gap.low:+.3f}, {gap.high:+.3f}]"
+        )
+        verdict = Text(entry.verdict, style=STYLES[entry.verdict])
+        table.add_row(entry.name, str(entry.dim), *cells, verdict)
+    return table
+
+
+def _interval(entry: lens.Entry, metric: str) -> tuple[float, float, float]:
+    prediction = entry.prediction
+    return tuple(getattr(m, metric) for m in (prediction.metrics, prediction.low, prediction.high))
+
+
+def _notes(joined: io.Joined, found: lens.Comparison, seconds: float) -> str:
+    """What the rows were, the floor, and the time."""
+    prediction = found.entries[0].prediction
+    counts = np.bincount(prediction.target)
+    largest = prediction.class_names[int(np.argmax(counts))]
+    rows = len(joined.labels.codes)
+    line = f"{rows:,} rows joined"
+    if rows > len(prediction.target):
+        line += f", {rows - len(prediction.target):,} of them without a label"
+    line += f"; {np.count_nonzero(counts)} classes"
+    left = {**joined.unjoined, "the labels": joined.unjoined_labels}
+    parts = [f"{count:,} of {name}" for name, count in left.items() if count]
+    line += f"; not joined: {', '.join(parts) or 'none'}"
+    title = lens.METRIC_TITLES[found.metric]
+    floor = (
+        f"always answering {largest!r}: macro-F1 {found.baseline.macro_f1:.3f}, "
+        f"accuracy {found.baseline.accuracy:.3f}"
+    )
+    how = f"ordered by {title}; {found.level:.0%} intervals, over rows; {seconds:.1f} s"
+    return f"\n{line}\n{floor}\n{how}"
+
+
+def _content(
+    config: Compare, names: list[str], joined: io.Joined, found: lens.Comparison, seconds: float
+) -> dict[str, Any]:
+    """Everything found, in JSON's types."""
+    files = dict(zip(names, map(str, config.embeddings), strict=True))
+    prediction = found.entries[0].prediction
+    counts = np.bincount(prediction.target, minlength=len(prediction.class_names))
+    best = found.entries[0].name
+    entries = [
+        {
+            "name": entry.name,
+            "file": files[entry.name],
+            "dim": entry.dim,
+            "verdict": entry.verdict,
+            "metrics": {
+                metric: dict(zip(("value", "low", "high"), _interval(entry, metric), strict=True))
+                for metric in Classification._fields
+            },
+            "difference_to_best": _difference(found.differences.get((entry.name, best))),
+            "difference_to_previous": _difference(
+                found.differences.get((entry.name, previous.name)) if i else None
+            ),
+            "error": entry.prediction.error,
+            "strength": entry.prediction.strength,
+            "seconds": entry.seconds,
+        }
+        for i, (previous, entry) in enumerate(
+            zip((found.entries[0], *found.entries), found.entries, strict=False)
+        )
+    ]
+    return {
+        "kernlens": version("kernlens"),
+        "labels": str(config.labels),
+        "metric": config.metric,
+        "probe": config.probe,
+        "level": config.level,
+        "seed": config.seed,
+        "rows": {
+            "joined": len(joined.labels.codes),
+            "labelled": len(prediction.target),
+            "not_joined": joined.unjoined,
+            "labels_not_joined": joined.unjoined_labels,
+        },
+        "classes": {
+            name: int(count)
+            for name, count in zip(prediction.class_names, counts, strict=True)
+            if count
+        },
+        "baseline": found.baseline._asdict(),
+        "entries": entries,
+        "seconds": seconds,
+    }
+
+
+def _difference(found: Difference | None) -> dict[str, Any] | None:
+    return None if found is None else found._asdict()

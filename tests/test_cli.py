@@ -1,0 +1,321 @@
+"""The command: what it prints, what it writes, how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from kernlens import cache, cli, demo, lens
+from kernlens.probe import PROBES
+from kernlens.types import Classification
+from tests.cases import gaussian_classes
+
+PROBLEM = gaussian_classes(0, n=150, separation=0.8)
+NAMES = np.array(["tea", "salt", "bread", "apples"])
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """good.npy, bad.parquet and labels.csv in the current folder, and no cache on disk."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERNLENS_CACHE", "off")
+    monkeypatch.setenv("COLUMNS", "120")
+    np.save("good.npy", PROBLEM.x)
+    noisy = PROBLEM.x + 6.0 * np.random.default_rng(1).standard_normal(PROBLEM.x.shape)
+    order = np.random.default_rng(2).permutation(150)[:140]
+    pq.write_table(pa.table({"item": order, "vector": list(noisy[order])}), "bad.parquet")
+    rows = [f"{i},{name if i % 30 else ''}" for i, name in enumerate(NAMES[PROBLEM.codes])]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,department", *rows]) + "\n")
+    return tmp_path
+
+
+def run(capsys, *argv):
+    """Exit code, standard output, standard error."""
+    code = cli.main([str(word) for word in argv])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_compare_prints_the_answer(files, capsys):
+    code, out, err = run(capsys, "compare", "bad.parquet", "good.npy", "--labels", "labels.csv")
+    assert (code, err) == (0, "")
+    lines = [line.split() for line in out.splitlines()]
+    first, second = (next(w for w in lines if w[:1] == [name]) for name in ("good", "bad"))
+    assert lines.index(first) < lines.index(second)
+    assert (first[-1], second[-1]) == ("best", "worse")
+    assert "140 rows joined, 4 of them without a label; 4 classes" in out
+    assert "not joined: 10 of good, 10 of the labels" in out
+    assert "always answering 'tea': macro-F1" in out
+    assert "\x1b" not in out
+
+
+def test_json_is_what_the_library_says(files, capsys):
+    options = ("--metric", "accuracy", "--probe", "ridge", "--level", "0.8", "--seed", "4")
+    given = ("compare", "bad.parquet", "good.npy", "--labels", "labels.csv", *options)
+    code, out, err = run(capsys, *given, "--json", "-")
+    found = json.loads(out)
+    assert code == 0
+    assert "good" in err
+    assert "difference" in err
+
+    rows = np.sort(np.random.default_rng(2).permutation(150)[:140])
+    labels = np.where(rows % 30, NAMES[PROBLEM.codes[rows]], "")
+    table = pq.read_table("bad.parquet").to_pydict()
+    bad = np.array([table["vector"][table["item"].index(row)] for row in rows])
+    expected = lens.compare(
+        {"bad": bad, "good": PROBLEM.x[rows]},
+        labels,
+        probe=PROBES["ridge"],
+        metric="accuracy",
+        level=0.8,
+        seed=4,
+    )
+    assert [entry["name"] for entry in found["entries"]] == [e.name for e in expected.entries]
+    for entry, reference in zip(found["entries"], expected.entries, strict=True):
+        assert (entry["dim"], entry["verdict"]) == (reference.dim, reference.verdict)
+        assert entry["strength"] == reference.prediction.strength
+        for metric in Classification._fields:
+            for key, side in [("value", "metrics"), ("low", "low"), ("high", "high")]:
+                # Rows come in another order, so the solver rounds otherwise; metrics are counts.
+                np.testing.assert_allclose(
+                    entry["metrics"][metric][key],
+                    getattr(getattr(reference.prediction, side), metric),
+                    rtol=1e-12,
+                )
+    assert found["entries"][0]["difference_to_best"] is None
+    difference = expected.differences["bad", "good"]
+    np.testing.assert_allclose(found["entries"][1]["difference_to_best"]["low"], difference.low)
+    assert found["entries"][1]["difference_to_previous"]["separated"] == difference.separated
+    np.testing.assert_allclose(list(found["baseline"].values()), expected.baseline)
+    assert found["rows"] == {
+        "joined": 140,
+        "labelled": 136,
+        "not_joined": {"bad": 0, "good": 10},
+        "labels_not_joined": 10,
+    }
+    assert sum(found["classes"].values()) == 136
+    assert (found["metric"], found["probe"], found["level"], found["seed"]) == (
+        "accuracy",
+        "ridge",
+        0.8,
+        4,
+    )
+
+    code, out, err = run(capsys, *given, "--json", "found.json")
+    assert (code, err) == (0, "")
+    written = json.loads((files / "found.json").read_text())
+    written["seconds"] = found["seconds"]
+    for one, other in zip(written["entries"], found["entries"], strict=True):
+        one["seconds"] = other["seconds"]
+    assert written == found
+
+
+@pytest.mark.parametrize("metric", Classification._fields)
+@pytest.mark.parametrize("columns", [40, 80, 120, 160])
+def test_nothing_is_cut_off_at_any_width(files, capsys, monkeypatch, columns, metric):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    np.save("x" * 30, PROBLEM.x)
+    given = ("good.npy", "x" * 30 + ".npy", "--labels", "labels.csv", "--metric", metric)
+    code, out, _ = run(capsys, "compare", *given)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= max(columns, 80)
+    assert "…" not in out
+    assert out.count("x") >= 30
+    for word in ("cannot", "told", "apart", "from", "the", "best"):
+        assert word in out.split()
+    assert (
+        out.count("[")
+        == out.count("]")
+        == 5 + 2 * (metric == "balanced_accuracy" and columns == 160)
+    )
+
+
+def test_equal_stems_are_told_apart_by_path(files, capsys):
+    (files / "v2").mkdir()
+    np.save("v2/good.npy", PROBLEM.x[:, :2])
+    given = ("compare", "good.npy", "v2/good.npy", "bad.parquet", "--labels", "labels.csv")
+    code, out, _ = run(capsys, *given, "--json", "-")
+    assert code == 0
+    found = {entry["name"]: entry["dim"] for entry in json.loads(out)["entries"]}
+    assert found == {"good.npy": 6, "v2/good.npy": 2, "bad": 6}
+
+
+def test_named_columns_reach_the_readers(files, capsys):
+    rows = "".join(f"{i % 7},{name},{i}\n" for i, name in enumerate(NAMES[PROBLEM.codes]))
+    (files / "wide.csv").write_text("week,kind,item\n" + rows)
+    given = ("compare", "bad.parquet", "--labels", "wide.csv", "--json", "-")
+    code, _, err = run(capsys, *given)
+    assert code == 1
+    assert "which column is the label? found ['week', 'kind', 'item']" in err
+    code, out, _ = run(capsys, *given, "--id-column", "item", "--label-column", "kind")
+    assert code == 0
+    assert sorted(json.loads(out)["classes"]) == sorted(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("gone.npy", "--labels", "labels.csv"), "error: gone.npy: no such file"),
+        (("good.npy", "--labels", "gone.csv"), "error: gone.csv: no such file"),
+        (("good.npy", "--labels", "good.npy"), "ending in '.npy'; choose one of .csv, .parquet"),
+        (("labels.csv", "--labels", "labels.csv"), "'.csv'; choose one of .npy, .parquet"),
+        (("good.npy", "--labels", "labels.csv", "--label-column", "x"), "no column 'x'; found"),
+        (("good.npy", "--labels", "labels.csv", "--json", "no/x.json"), "no: no such folder"),
+        (("nan.npy", "--labels", "labels.csv"), "nan.npy: 1 of 150 rows hold NaN"),
+        (("short.npy", "--labels", "labels.csv"), "short.npy has no ids, so label ids must be"),
+    ],
+)
+def test_an_input_that_cannot_be_used_is_one_line_and_1(files, capsys, argv, message):
+    np.save("nan.npy", np.where(np.arange(150)[:, None] == 3, np.nan, PROBLEM.x))
+    np.save("short.npy", PROBLEM.x[:100])
+    code, out, err = run(capsys, "compare", *argv)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_a_missing_package_is_one_line_and_1(files, capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    code, _, err = run(capsys, "compare", "good.npy", "--labels", "labels.csv")
+    assert code == 1
+    assert "pip install 'kernlens[data]'" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ((), "{compare, demo}"),
+        (("comapre",), "comapre"),
+        (("compare", "good.npy"), "--labels"),
+        (("compare", "--labels", "labels.csv"), "at least one embedding file"),
+        (("compare", "good.npy", "good.npy", "--labels", "labels.csv"), "given twice"),
+        (("compare", "good.npy", "--labels", "labels.csv", "--metric", "f2"), "macro_f1"),
+        (("compare", "good.npy", "--labels", "labels.csv", "--probe", "svm"), "discriminant"),
+        (("compare", "good.npy", "--labels", "labels.csv", "--level", "1.5"), "(0, 1)"),
+        (("compare", "good.npy", "--labels", "labels.csv", "--seed", "-1"), "at least 0"),
+        (("compare", "good.npy", "--labels", "labels.csv", "--sead", "1"), "--sead"),
+        (("demo", "--seeds", "many"), "--seeds"),
+    ],
+)
+def test_a_wrong_command_line_is_2(files, capsys, argv, message):
+    code, out, err = run(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_help_names_every_choice(files, capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert "compare" in out
+    assert "demo" in out
+    code, out, _ = run(capsys, "compare", "--help")
+    assert code == 0
+    for name in (*PROBES, *Classification._fields, "--no-cache", "--json", "--id-column"):
+        assert name in out
+    code, out, _ = run(capsys, "demo", "--help")
+    assert code == 0
+    for name in demo.Config.__dataclass_fields__:
+        assert "--" + name.replace("_", "-") in out
+
+
+def test_the_demo_gets_its_options(files, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(demo, "run", seen.append)
+    assert run(capsys, "demo", "--seeds", "3", "--out", "there")[0] == 0
+    (config,) = seen
+    assert isinstance(config, demo.Config)
+    assert (config.seeds, str(config.out)) == (3, "there")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (ValueError("no label\n'x'"), 1, "error: no label 'x'\n"),
+        (FileNotFoundError("gone: no such file"), 1, "error: gone: no such file\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_how_a_command_ends(files, capsys, monkeypatch, raised, code, message):
+    def stop(_):
+        raise raised
+
+    monkeypatch.setattr(demo, "run", stop)
+    assert run(capsys, "demo") == (code, "", message)
+
+
+def test_a_fault_of_ours_is_not_passed_off_as_the_users(files, monkeypatch):
+    def fail(_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(demo, "run", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["demo"])
+
+
+def test_where_the_cache_lies(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for chosen, xdg, expected in [
+        ("", "", tmp_path / ".cache" / "kernlens"),
+        ("", str(tmp_path / "xdg"), tmp_path / "xdg" / "kernlens"),
+        ("", "relative", tmp_path / ".cache" / "kernlens"),
+        (str(tmp_path / "own"), str(tmp_path / "xdg"), tmp_path / "own"),
+        ("~/own", "", tmp_path / "own"),
+        ("off", str(tmp_path / "xdg"), None),
+    ]:
+        monkeypatch.setenv("KERNLENS_CACHE", chosen)
+        monkeypatch.setenv("XDG_CACHE_HOME", xdg)
+        assert cache.cache_folder() == expected
+    assert cache.use_compilation_cache() is None
+
+
+def test_the_command_in_a_process_of_its_own(files):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("KERNLENS", "JAX_COMP"))}
+    env["XDG_CACHE_HOME"] = str(files / "cache")
+    code = "import sys; from kernlens.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "compare", "good.npy", "--labels"]
+
+    def process(*argv):
+        done = subprocess.run(
+            [*command, *argv], env=env, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, err = process("labels.csv", "--no-cache", "--json", "-")
+    assert code == 0
+    assert json.loads(out)["entries"][0]["name"] == "good"
+    assert "good" in err
+    assert not (files / "cache").exists()
+
+    code, out, err = process("labels.csv")
+    assert (code, err) == (0, "")
+    kept = {path.name for path in (files / "cache" / "kernlens").iterdir()}
+    assert any(name.endswith("-cache") for name in kept)
+
+    # Nothing is left to compile the second time, so no program is added.
+    assert process("labels.csv")[0] == 0
+    again = {path.name for path in (files / "cache" / "kernlens").iterdir()}
+    assert {n for n in again if n.endswith("-cache")} == {n for n in kept if n.endswith("-cache")}
+
+    code, out, err = process("gone.csv", "--no-cache")
+    assert (code, out, err) == (1, "", "error: gone.csv: no such file\n")
+
+
+def test_the_version_is_the_packages():
+    done = subprocess.run(
+        [os.path.join(os.path.dirname(sys.executable), "kernlens"), "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    import kernlens
+
+    assert done.stdout == f"kernlens {kernlens.__version__}\n"

@@ -1,0 +1,451 @@
+"""Embedding and label files: what is read, how rows meet, what is refused."""
+
+import os
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kernlens import io
+from kernlens.labels import encode
+from kernlens.types import Labels
+
+ROWS, DIM = 7, 3
+VALUES = np.random.default_rng(0).standard_normal((ROWS, DIM)).astype(np.float32)
+IDS = np.array([70, 3, 12, 9, 41, 5, 28])
+TEXT_IDS = IDS.astype(str)
+LISTS = pa.array(VALUES.tolist(), pa.list_(pa.float32()))
+FIXED = pa.FixedSizeListArray.from_arrays(pa.array(VALUES.ravel()), DIM)
+
+
+def parquet(path, **columns):
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def npy(path, values):
+    np.save(path, values)
+    return path
+
+
+def csv(path, text):
+    path.write_text(text)
+    return path
+
+
+def wide(**before):
+    return {**before, **{f"dim{i}": VALUES[:, i] for i in range(DIM)}}
+
+
+# Embeddings
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2", "i1", "<i8", "u1"])
+def test_npy_round_trip(tmp_path, dtype):
+    values = (10 * np.abs(VALUES)).astype(dtype)
+    found = io.read_embeddings(npy(tmp_path / "a.npy", values))
+    assert found.ids is None
+    assert found.values.dtype.isnative
+    assert found.values.dtype.kind == "f"
+    assert found.values.dtype.itemsize == (4 if values.dtype.kind in "iu" else values.itemsize)
+    np.testing.assert_array_equal(found.values, values)
+
+
+def test_npy_is_mapped_not_read(tmp_path):
+    values = io.read_embeddings(npy(tmp_path / "a.npy", VALUES)).values
+    assert isinstance(values, np.memmap)
+    assert not values.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"id": IDS, "vector": LISTS},
+        {"vector": LISTS, "item": TEXT_IDS},
+        {"ID": IDS, "vector": FIXED, "name": ["x"] * ROWS},
+        {"__index_level_0__": IDS, "vector": LISTS.cast(pa.large_list(pa.float32()))},
+        {"item": pa.array(TEXT_IDS).dictionary_encode(), "vector": LISTS},
+        {"id": IDS.astype(np.float64), "vector": LISTS},
+        {"id": IDS.astype(np.uint16), **wide()},
+        wide(item=TEXT_IDS),
+        wide(item=IDS),
+        wide(__index_level_0__=TEXT_IDS),
+    ],
+    ids=lambda columns: "-".join(columns),
+)
+def test_parquet_layouts(tmp_path, columns):
+    found = io.read_embeddings(parquet(tmp_path / "a.parquet", **columns))
+    assert found.ids is not None
+    np.testing.assert_array_equal(found.ids, TEXT_IDS)
+    np.testing.assert_array_equal(found.values, VALUES)
+
+
+@pytest.mark.parametrize("columns", [{"vector": LISTS}, wide()], ids=["lists", "wide"])
+def test_parquet_without_ids(tmp_path, columns):
+    found = io.read_embeddings(parquet(tmp_path / "a.parquet", **columns))
+    assert found.ids is None
+    np.testing.assert_array_equal(found.values, VALUES)
+
+
+def test_a_named_id_column_wins(tmp_path):
+    path = parquet(tmp_path / "a.parquet", **wide(item=IDS.astype(np.float64)))
+    np.testing.assert_array_equal(io.read_embeddings(path, id_column="item").ids, TEXT_IDS)
+    assert io.read_embeddings(path).values.shape == (ROWS, DIM + 1)  # all floats: all dimensions
+
+
+def test_chunked_and_many_row_groups(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"id": IDS, "vector": FIXED}), path, row_group_size=2)
+    np.testing.assert_array_equal(io.read_embeddings(path).values, VALUES)
+
+
+def with_bad(value, *rows):
+    values = VALUES.copy()
+    values[list(rows), 1] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        (with_bad(np.nan, 2, 5), r"a\.npy: 2 of 7 rows hold NaN.*first row 2"),
+        (with_bad(-np.inf, 6), r"1 of 7 rows .* first row 6"),
+        (VALUES[0], r"shape \(3,\); expected \[rows, dims\]"),
+        (VALUES[None], r"shape \(1, 7, 3\); expected \[rows, dims\]"),
+        (VALUES[:0], r"empty, shape \(0, 3\)"),
+        (VALUES[:, :0], r"empty, shape \(7, 0\)"),
+        (VALUES.astype(np.complex64), "values are complex64; expected real numbers"),
+        (VALUES.astype(str), "values are <U.*; expected real numbers"),
+        (VALUES > 0, "values are bool; expected real numbers"),
+        (np.zeros((2, 2), "V2"), "bfloat16"),
+        (np.array([[None, 1]], object), "pickled Python objects, which are never loaded"),
+    ],
+)
+def test_npy_refused(tmp_path, values, match):
+    with pytest.raises(ValueError, match=match):
+        io.read_embeddings(npy(tmp_path / "a.npy", values))
+
+
+@pytest.mark.parametrize("keep", [3, 8, 40, 100, -1])
+def test_truncated_npy_refused(tmp_path, keep):
+    path = npy(tmp_path / "a.npy", VALUES)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"a\.npy: (truncated or damaged|not a) \.npy file"):
+        io.read_embeddings(path)
+
+
+@pytest.mark.parametrize("shape", [(2**63 - 1, 3), (10**30, 3), (7, -3), ("a", 3)])
+def test_npy_with_an_impossible_shape_refused(tmp_path, shape):
+    path = npy(tmp_path / "a.npy", VALUES)
+    content = path.read_bytes()
+    was = b"'shape': (7, 3), }"
+    header = content[:128].replace(was, b"'shape': " + str(shape).encode() + b", }")
+    path.write_bytes(header[:127].rstrip().ljust(127) + b"\n" + content[128:])
+    with pytest.raises(ValueError, match=r"a\.npy: truncated or damaged \.npy file"):
+        io.read_embeddings(path)
+
+
+def test_a_bare_pickle_is_never_loaded(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(pickle.dumps(VALUES))
+    with pytest.raises(ValueError, match=r"not a \.npy file: starts with b'\\x80"):
+        io.read_embeddings(path)
+
+
+@given(content=st.binary(max_size=200), magic=st.booleans())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_refused_clearly(tmp_path, content, magic):
+    for name in ("a.npy", "a.parquet"):
+        path = tmp_path / name
+        start = {"a.npy": b"\x93NUMPY\x01\x00", "a.parquet": b"PAR1"}[name] if magic else b""
+        path.write_bytes(start + content)
+        with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+            io.read_embeddings(path)
+
+
+RAGGED = pa.array([[1.0, 2.0], [1.0, 2.0], [3.0], []])
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "match"),
+    [
+        ({"vector": RAGGED}, {}, "row 2, column 'vector': found 1 values, expected 2.*2 of 4"),
+        ({"vector": pa.array([[1.0], None])}, {}, "row 1, column 'vector': no vector"),
+        ({"vector": pa.array([[1.0], [None]])}, {}, "1 of 2 rows hold NaN.*first row 1"),
+        ({"vector": pa.array([[], []], pa.list_(pa.float32()))}, {}, r"empty, shape \(2, 0\)"),
+        ({"vector": pa.array([["x"]])}, {}, "holds lists of string; expected numbers"),
+        ({"a": LISTS, "b": LISTS}, {}, r"list columns \['a', 'b'\]; expected one"),
+        ({"v": LISTS, "a": IDS, "b": IDS}, {}, r"which column is the id\? found \['a', 'b'\]"),
+        (wide(a=TEXT_IDS, b=TEXT_IDS), {}, "column 'a' is string; expected a number"),
+        (wide(day=pa.array([1] * ROWS, pa.date32())), {}, "column 'day' is date32"),
+        ({"x": pa.array([1.0, None])}, {}, "row 1, column 'x': no value"),
+        ({"id": IDS}, {}, r"no vectors; found columns \['id'\]"),
+        (wide(), {"id_column": "key"}, r"no column 'key'; found \['dim0', 'dim1', 'dim2'\]"),
+        ({"id": [1, 2, 1, 2], "x": [0.0] * 4}, {}, "id '1' occurs 2 times, in rows 0, 2"),
+        ({"id": ["7", None], "x": [0.0, 1.0]}, {}, "row 1: no id in column 'id'"),
+        ({"id": [1.5, 2.0], "x": [0.0, 1.0]}, {}, "id column 'id' is double; expected text"),
+        ({"id": [True, False], "x": [0.0, 1.0]}, {}, "id column 'id' is bool; expected text"),
+        ({"id": pa.array([], pa.int64()), "x": pa.array([], pa.float32())}, {}, "no rows"),
+    ],
+)
+def test_parquet_refused(tmp_path, columns, options, match):
+    with pytest.raises(ValueError, match=match):
+        io.read_embeddings(parquet(tmp_path / "a.parquet", **columns), **options)
+
+
+def test_truncated_parquet_refused(tmp_path):
+    path = parquet(tmp_path / "a.parquet", **wide(id=IDS))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"a\.parquet: not a whole Parquet file"):
+        io.read_embeddings(path)
+
+
+@pytest.mark.parametrize("read", [io.read_embeddings, io.read_labels])
+def test_files_that_are_none(tmp_path, read):
+    with pytest.raises(FileNotFoundError, match=r"gone\.npy: no such file"):
+        read(tmp_path / "gone.npy")
+    with pytest.raises(ValueError, match=r"ending in '\.txt'; choose one of \.\w+, \.parquet"):
+        read(csv(tmp_path / "a.txt", "id,label\n"))
+    with pytest.raises(ValueError, match=r"a\.parquet: empty file, 0 bytes"):
+        read(csv(tmp_path / "a.parquet", ""))
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "ids"),
+    [
+        ("id,label\n5,x\n7,y\n9,\n", {}, ["5", "7", "9"]),
+        ("label,id\nx,5\ny,7\n,9\n", {}, ["5", "7", "9"]),
+        ("item,kind\n5,x\n7,y\n9,\n", {}, ["5", "7", "9"]),
+        ("item,label\n5,x\n7,y\n9,\n", {}, ["5", "7", "9"]),
+        ("kind,Id\nx,5\ny,7\n,9\n", {}, ["5", "7", "9"]),
+        ("a,b,c\n1,x,5\n1,y,7\n1,,9\n", {"id_column": "c", "label_column": "b"}, ["5", "7", "9"]),
+        ("id,a,b\n5,1,x\n7,1,y\n9,1,\n", {"label_column": "b"}, ["5", "7", "9"]),
+        ('id,label\r\n"5",x\r\n"7",y\r\n"9",""\r\n', {}, ["5", "7", "9"]),
+        ("\ufeffid,label\n5,x\n7,y\n9,\n", {}, ["5", "7", "9"]),
+        ('label\nx\ny\n""\n', {}, None),
+    ],
+)
+def test_csv_labels(tmp_path, text, options, ids):
+    path = tmp_path / "l.csv"
+    path.write_text(text, newline="")
+    found = io.read_labels(path, **options)
+    assert (None if found.ids is None else found.ids.tolist()) == ids
+    np.testing.assert_array_equal(found.labels.codes, [0, 1, -1])
+    assert found.labels.names == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("label", "names"),
+    [
+        (["x", "y", None], ("x", "y")),
+        (pa.array(["x", "y", None]).dictionary_encode(), ("x", "y")),
+        (pa.array([10, 20, None]), ("10", "20")),
+        ([10.0, 20.0, float("nan")], ("10", "20")),
+        (pa.array([False, True, None]), ("False", "True")),
+    ],
+)
+def test_parquet_labels(tmp_path, label, names):
+    found = io.read_labels(parquet(tmp_path / "l.parquet", id=[5, 7, 9], label=label))
+    assert found.ids is not None
+    assert found.ids.tolist() == ["5", "7", "9"]
+    np.testing.assert_array_equal(found.labels.codes, [0, 1, -1])
+    assert found.labels.names == names
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "match"),
+    [
+        ("", {}, r"l\.csv: empty file"),
+        ("id,label\n", {}, "no rows after the header"),
+        ("id,label\n1,x\n2\n", {}, r"line 3: found 1 values"),
+        ("id,label\n1,x\n,y\n", {}, "line 3, column 'id': found ''"),
+        ("id,label\n1,x\n2,y\n1,x\n", {}, "id '1' occurs 2 times, on lines 2, 4"),
+        ("id,label\n1,x\n2,x\n", {}, r"column 'label': found classes \['x'\]; expected two"),
+        ("id,label\n1,\n2,\n", {}, r"found classes \[\]; expected two"),
+        ("id,a,b\n1,x,y\n", {}, r"which column is the label\? found \['id', 'a', 'b'\].*--label-c"),
+        ("a,b,label\n1,x,y\n", {}, r"which column is the id\? found .*--id-column"),
+        ("a,b,c\n1,x,y\n", {}, r"which column is the label\?"),
+        ("id,label\n1,x\n", {"label_column": "kind"}, r"no column 'kind'; found \['id', 'label'\]"),
+        ("id,label\n1,x\n", {"id_column": "key"}, r"no column 'key'; found \['id', 'label'\]"),
+        ("id,label\n1,x\n", {"id_column": "id", "label_column": "id"}, "both column 'id'"),
+        ("id\n1\n2\n", {}, "which column is the label"),
+    ],
+)
+def test_csv_labels_refused(tmp_path, text, options, match):
+    with pytest.raises(ValueError, match=match):
+        io.read_labels(csv(tmp_path / "l.csv", text), **options)
+
+
+@pytest.mark.parametrize(
+    ("label", "match"),
+    [
+        ([0.5, 1.5], "column 'label' is double with fractions; expected classes"),
+        ([["x"], ["y"]], "column 'label' is list.*; expected classes"),
+        (pa.nulls(2), "column 'label' is null; expected classes"),
+    ],
+)
+def test_parquet_labels_refused(tmp_path, label, match):
+    with pytest.raises(ValueError, match=match):
+        io.read_labels(parquet(tmp_path / "l.parquet", id=[1, 2], label=label))
+
+
+# Join
+
+
+def rows_of(ids, seed=0, dim=2):
+    values = np.random.default_rng(seed).standard_normal((len(ids), dim))
+    return io.Embeddings(values, np.array(ids, str), "emb")
+
+
+def labels_of(ids, raw):
+    return io.LabelFile(
+        encode(list(raw)), None if ids is None else np.array(list(ids)).astype(str), "lab"
+    )
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 12), unique=True, min_size=3), min_size=1, max_size=3),
+    st.dictionaries(st.integers(0, 12), st.sampled_from(["x", "y", "z", ""]), min_size=3),
+)
+@settings(max_examples=80)
+def test_join_is_the_rows_that_all_have(ids, labels):
+    given_ = {str(i): rows_of(own, seed=i) for i, own in enumerate(ids)}
+    common = [key for key in ids[0] if key in labels and all(key in own for own in ids)]
+    side = labels_of(list(labels), list(labels.values()))
+    if len({labels[key] for key in common} - {""}) < 2:
+        with pytest.raises(ValueError, match=r"no id in common|no row is in all|two or more"):
+            io.join(given_, side)
+        return
+    found = io.join(given_, side)
+    for name, embeddings in given_.items():
+        own = ids[int(name)]
+        expected = np.stack([embeddings.values[own.index(key)] for key in common])
+        np.testing.assert_array_equal(found.values[name], expected)
+        assert found.unjoined[name] == len(own) - len(common)
+    names = ("", *found.labels.names)
+    assert [names[code + 1] for code in found.labels.codes] == [labels[key] for key in common]
+    assert found.unjoined_labels == len(labels) - len(common)
+
+
+def test_integer_float_and_text_ids_meet(tmp_path):
+    labels = io.read_labels(csv(tmp_path / "l.csv", "id,label\n3,x\n70,y\n12,x\n"))
+    for i, ids in enumerate([IDS, IDS.astype(float), TEXT_IDS, IDS.astype(np.int8)]):
+        path = parquet(tmp_path / f"{i}.parquet", id=ids, vector=LISTS)
+        found = io.join({"a": io.read_embeddings(path)}, labels)
+        np.testing.assert_array_equal(found.values["a"], VALUES[:3])
+        np.testing.assert_array_equal(found.labels.codes, [1, 0, 0])
+        assert (found.unjoined, found.unjoined_labels) == ({"a": 4}, 0)
+
+
+def test_row_numbers_are_the_ids_of_a_file_without():
+    labels = labels_of([2, 0, 5], ["x", "y", "y"])
+    found = io.join({"a": io.Embeddings(VALUES)}, labels)
+    np.testing.assert_array_equal(found.values["a"], VALUES[[0, 2, 5]])
+    np.testing.assert_array_equal(found.labels.codes, [1, 0, 1])
+
+
+def test_labels_without_ids_go_row_by_row_and_nothing_is_copied():
+    found = io.join({"a": io.Embeddings(VALUES)}, labels_of(None, list("xyxyxyx")))
+    assert found.values["a"] is VALUES
+    assert (found.unjoined, found.unjoined_labels) == ({"a": 0}, 0)
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "labels", "match"),
+    [
+        ({}, labels_of([1, 2], "xy"), "at least one embedding"),
+        (
+            {"a": rows_of(["p", "q", "r", "s"])},
+            labels_of([1, 2], "xy"),
+            r"no id in common: emb has 'p', 'q', 'r', \.\.\.; lab has '1', '2'",
+        ),
+        (
+            {"a": rows_of([1, 2]), "b": rows_of([3, 4])},
+            labels_of([1, 2, 3, 4], "xyxy"),
+            "no row is in all files: emb has '1', '2'; emb has '3', '4'; lab has",
+        ),
+        ({"a": rows_of([1, 2, 3])}, labels_of([1, 2, 4], "xxy"), r"2 rows joined: found .*\['x'\]"),
+        ({"a": io.Embeddings(VALUES)}, labels_of(None, "xy"), "no ids and 2 rows, embeddings 7"),
+        # Ids from 1 would join all rows but one, each to its neighbour's label.
+        (
+            {"a": io.Embeddings(VALUES)},
+            labels_of(range(1, ROWS + 1), "xyxyxyx"),
+            r"must be its row numbers 0\.\.6; lab has 1 others: '7'; save the embeddings with",
+        ),
+        (
+            {"a": rows_of([1, 2]), "b": rows_of([2, 1])},
+            labels_of(None, "xy"),
+            "differ in order; expected ids",
+        ),
+    ],
+)
+def test_join_refused(embeddings, labels, match):
+    with pytest.raises(ValueError, match=match):
+        io.join(embeddings, labels)
+
+
+def test_rows_without_a_label_stay_and_count_as_joined():
+    labels = io.LabelFile(Labels(np.array([0, -1, 1], np.int32), ("x", "y")), None, "lab")
+    found = io.join({"a": io.Embeddings(VALUES[:3])}, labels)
+    np.testing.assert_array_equal(found.labels.codes, [0, -1, 1])
+
+
+# Writing
+
+
+@pytest.mark.parametrize("content", ["naïve · text\n", b"\x00\xff bytes"])
+def test_write_atomically_leaves_only_the_file(tmp_path, content):
+    path = tmp_path / "out.json"
+    path.write_text("old")
+    io.write_atomically(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert os.listdir(tmp_path) == ["out.json"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "out.json"
+    path.write_text("old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        io.write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["out.json"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("real.txt")
+    io.write_atomically(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "new"
+
+
+def test_a_device_is_written_to_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        io.write_atomically(pipe, "through")
+        assert os.read(reading, 100) == b"through"
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("write", [io.check_writable, lambda path: io.write_atomically(path, "")])
+def test_where_no_file_can_be_written(tmp_path, write):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder, for out\.json"):
+        write(tmp_path / "nowhere" / "out.json")
+    with pytest.raises(ValueError, match="is a folder; expected a file"):
+        write(tmp_path)

@@ -1,0 +1,172 @@
+"""The verbs: one prediction, many compared, and the floor under all."""
+
+import functools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+
+from kernlens import lens, probe
+from kernlens.labels import encode
+from kernlens.probe import PROBES
+from kernlens.types import Classification, Labels
+from tests.cases import gaussian_classes
+
+PROBLEM = gaussian_classes(0, n=150, separation=0.8)
+NAMES = np.array(["tea", "salt", "bread", "apples"])
+LABELS = Labels(PROBLEM.codes, tuple(NAMES))
+
+
+def noisy(amount, seed=1):
+    return PROBLEM.x + amount * np.random.default_rng(seed).standard_normal(PROBLEM.x.shape)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_predict_is_the_probe_on_encoded_labels(name):
+    raw = NAMES[PROBLEM.codes]
+    expected = PROBES[name](PROBLEM.x, encode(raw), draws=50, level=0.8, seed=3)
+    for given in (raw, raw.tolist(), encode(raw)):
+        found = lens.predict(PROBLEM.x, given, probe=PROBES[name], draws=50, level=0.8, seed=3)
+        assert found.metrics == expected.metrics
+        assert (found.low, found.high, found.level) == (expected.low, expected.high, 0.8)
+        assert found.class_names == ("apples", "bread", "salt", "tea")
+
+
+def test_predict_agrees_with_refitted_discriminant_analysis():
+    # At a vanishing ridge strength the probe is plain LDA, refitted without each row.
+    rows = np.flatnonzero(PROBLEM.codes >= 0)
+    x, y = PROBLEM.x[rows], PROBLEM.codes[rows]
+    refitted = cross_val_predict(LinearDiscriminantAnalysis(), x, y, cv=LeaveOneOut())
+    plain = functools.partial(probe.discriminant, strengths=[1e-8])
+    found = lens.predict(x, y, probe=plain)
+    np.testing.assert_allclose(found.metrics.accuracy, accuracy_score(y, refitted), rtol=1e-12)
+    macro = f1_score(y, refitted, average="macro")
+    np.testing.assert_allclose(found.metrics.macro_f1, macro, rtol=1e-12)
+
+
+def test_compare_orders_and_says_what_cannot_be_told_apart():
+    given = {"bad": noisy(6.0), "good": PROBLEM.x, "wide": np.hstack([PROBLEM.x, noisy(8.0)])}
+    given["shifted"] = 3.0 * PROBLEM.x + 1.0
+    found = lens.compare(given, LABELS)
+    values = [entry.prediction.metrics.macro_f1 for entry in found.entries]
+    assert values == sorted(values, reverse=True)
+    verdicts = {entry.name: entry.verdict for entry in found.entries}
+    assert found.entries[0].verdict == lens.BEST
+    assert verdicts["bad"] == lens.WORSE
+    # The probe does not see scale or shift, so one of this pair ties with the other.
+    assert {verdicts["good"], verdicts["shifted"]} <= {lens.BEST, lens.TIED}
+    assert [entry.dim for entry in found.entries if entry.name == "wide"] == [12]
+    assert all(entry.seconds > 0 for entry in found.entries)
+
+
+@pytest.mark.parametrize("metric", Classification._fields)
+def test_differences_are_the_paired_ones_to_the_best_and_between_neighbours(metric):
+    given = {str(amount): noisy(amount) for amount in (4.0, 0.5, 2.0, 1.0)}
+    found = lens.compare(given, LABELS, metric=metric, draws=300, level=0.8, seed=5)
+    names = [entry.name for entry in found.entries]
+    to_best = {(name, names[0]) for name in names[1:]}
+    to_previous = set(zip(names[1:], names[:-1], strict=True))
+    assert set(found.differences) == to_best | to_previous
+    by_name = {entry.name: entry for entry in found.entries}
+    for (a, b), difference in found.differences.items():
+        expected = probe.paired_difference(
+            by_name[a].prediction,
+            by_name[b].prediction,
+            metric=metric,
+            draws=300,
+            level=0.8,
+            seed=5,
+        )
+        assert difference == expected
+        assert difference.value <= 0.0
+        if b == names[0]:
+            verdict = lens.WORSE if difference.separated else lens.TIED
+            assert by_name[a].verdict == verdict
+    assert (found.metric, found.level) == (metric, 0.8)
+
+
+def test_equal_embeddings_keep_the_order_given():
+    found = lens.compare({"b": PROBLEM.x, "a": PROBLEM.x}, LABELS)
+    assert [(entry.name, entry.verdict) for entry in found.entries] == [
+        ("b", lens.BEST),
+        ("a", lens.TIED),
+    ]
+    assert found.differences["a", "b"].value == 0.0
+
+
+def test_one_embedding_is_the_best_of_itself():
+    found = lens.compare({"only": PROBLEM.x}, LABELS)
+    assert [entry.verdict for entry in found.entries] == [lens.BEST]
+    assert found.differences == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_floor_is_always_answering_the_largest_class(seed):
+    target = gaussian_classes(seed, n=80).codes
+    answered = DummyClassifier(strategy="most_frequent").fit(target, target).predict(target)
+    found = lens.majority(target)
+    expected = Classification(
+        accuracy_score(target, answered),
+        f1_score(target, answered, average="micro"),
+        f1_score(target, answered, average="macro", zero_division=0),
+        balanced_accuracy_score(target, answered),
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_the_floor_of_a_comparison_counts_labelled_rows_only():
+    codes = np.where(np.arange(len(PROBLEM.codes)) < 40, -1, PROBLEM.codes)
+    found = lens.compare({"a": PROBLEM.x}, LABELS._replace(codes=codes))
+    share = np.bincount(PROBLEM.codes[40:]).max() / (len(codes) - 40)
+    np.testing.assert_allclose(found.baseline.accuracy, share, rtol=1e-12)
+
+
+def test_summary_is_one_line():
+    found = lens.predict(PROBLEM.x, LABELS)
+    metrics, low, high = found.metrics, found.low, found.high
+    line = lens.summary(found, seconds=0.04)
+    assert line == (
+        f"macro-F1 {metrics.macro_f1:.2f} [{low.macro_f1:.2f}, {high.macro_f1:.2f}] · "
+        f"accuracy {metrics.accuracy:.2f} [{low.accuracy:.2f}, {high.accuracy:.2f}] · "
+        f"ridge strength {found.strength:.1g} · 40 ms"
+    )
+    assert lens.summary(found, seconds=2.34).endswith("· 2.3 s")
+    assert lens.summary(found).endswith(f"ridge strength {found.strength:.1g}")
+
+
+def test_titles_cover_all_metrics():
+    assert tuple(lens.METRIC_TITLES) == Classification._fields
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "options", "match"),
+    [
+        ({}, {}, "at least one embedding"),
+        ({"a": PROBLEM.x, "b": PROBLEM.x[:-1]}, {}, r"same rows; got shapes .*150.*149"),
+        ({"a": PROBLEM.x, "b": np.full_like(PROBLEM.x, np.nan)}, {}, "b: features must be finite"),
+        ({"a": PROBLEM.x[:, 0]}, {}, r"a: features must be \[n, p\]"),
+        ({"a": PROBLEM.x}, {"metric": "f1"}, "metric must be one of .*'macro_f1'.*got 'f1'"),
+        ({"a": PROBLEM.x}, {"level": 1.5}, r"level in \(0, 1\)"),
+    ],
+)
+def test_compare_refuses(embeddings, options, match):
+    with pytest.raises(ValueError, match=match):
+        lens.compare(embeddings, LABELS, **options)
+
+
+def test_the_front_door_hands_on_the_verbs_and_nothing_heavy():
+    code = (
+        "import sys, kernlens as kl, importlib.metadata as m\n"
+        "assert kl.__version__ == m.version('kernlens')\n"
+        "assert sorted(kl.__all__) == ['__version__', 'compare', 'predict']\n"
+        "assert callable(kl.predict) and callable(kl.compare)\n"
+        "heavy = {'flax', 'optax', 'pandas', 'pyarrow', 'sklearn', 'matplotlib', 'rich', 'tyro'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,262 @@
+"""The training loop: closed forms, seeds, resuming to the same bits, stopping early."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from kernlens import training
+
+SEEDS = (3, 5, 8)
+STEPS = 4
+ROUNDS = 5
+A = np.array([[3.0, 1.0], [1.0, 2.0]], np.float32)
+B = np.array([1.0, -2.0], np.float32)
+OPTIMUM = np.linalg.solve(A.astype(np.float64), B)
+MINIMUM = -0.5 * B @ OPTIMUM
+ADAM = optax.adam(0.1)
+LBFGS = optax.lbfgs(memory_size=3)
+
+
+def quadratic(params, key, batch, shared):
+    """``w'Aw/2 - b'w``, whose optimum solves ``A w = b``."""
+    w = params["w"]
+    return 0.5 * w @ shared["a"] @ w - shared["b"] @ w
+
+
+def noisy(params, key, batch, shared):
+    """A loss that reads everything a loss may read: key, batch, shared."""
+    gap = params["w"] - batch - 0.1 * jax.random.normal(key, (2,), jnp.float32)
+    return 0.5 * gap @ shared["a"] @ gap
+
+
+def starts(seeds=SEEDS):
+    rows = [np.random.default_rng(seed).standard_normal(2) for seed in seeds]
+    return {"w": jnp.asarray(np.stack(rows), jnp.float32)}
+
+
+def make_batches(seeds=SEEDS):
+    def batches(i):
+        rows = [np.random.default_rng([s, i]).standard_normal((STEPS, 2)) for s in seeds]
+        return np.stack(rows, axis=1).astype(np.float32)
+
+    return batches
+
+
+def fit(loss_fn=noisy, optimizer=ADAM, seeds=SEEDS, rounds=ROUNDS, **kwargs):
+    return training.fit(
+        loss_fn,
+        optimizer,
+        kwargs.pop("params", starts(seeds)),
+        training.seed_keys(seeds),
+        make_batches(seeds),
+        rounds=rounds,
+        shared={"a": jnp.asarray(A), "b": jnp.asarray(B)},
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope="module")
+def unbroken():
+    return fit()
+
+
+def assert_same_bits(fitted, other):
+    assert_array_equal(fitted.losses, other.losses)
+    for leaf, expected in zip(
+        jax.tree.leaves(fitted.params), jax.tree.leaves(other.params), strict=True
+    ):
+        assert_array_equal(np.asarray(leaf), np.asarray(expected))
+
+
+@pytest.mark.parametrize("optimizer", [optax.sgd(0.3), LBFGS], ids=["sgd", "lbfgs"])
+def test_reaches_the_closed_form_optimum(optimizer):
+    fitted = fit(quadratic, optimizer, rounds=12)
+    # A float32 loss is flat within about the root of its eps of the optimum.
+    assert_allclose(fitted.params["w"], np.tile(OPTIMUM, (3, 1)), atol=1e-4)
+    assert_allclose(fitted.losses[-1], MINIMUM, rtol=1e-6)
+    assert np.all(fitted.losses[0] > fitted.losses[1])
+    assert fitted.losses.shape == (12, 3)
+
+
+def test_the_loss_of_a_round_is_the_mean_of_its_steps():
+    fitted = fit(quadratic, optax.sgd(0.3), rounds=1)
+    for start, loss in zip(np.asarray(starts()["w"], np.float64), fitted.losses[0], strict=True):
+        w, values = start, []
+        for _ in range(STEPS):
+            values.append(0.5 * w @ A @ w - B @ w)
+            w = w - 0.3 * (A @ w - B)
+        assert_allclose(loss, np.mean(values), rtol=1e-5)
+
+
+def test_a_step_sees_the_seeds_key_folded_with_the_number_of_the_step():
+    seen = training.fit(
+        lambda params, key, batch, shared: jax.random.normal(key, (), jnp.float32) + 0.0 * params,
+        optax.sgd(0.1),
+        jnp.zeros(2, jnp.float32),
+        training.seed_keys((0, 7)),
+        lambda i: np.zeros((1, 2), np.float32),
+        rounds=3,
+    )
+    for place, seed in enumerate((0, 7)):
+        for step in range(3):
+            key = jax.random.fold_in(jax.random.key(seed), step)
+            expected = jax.random.normal(key, (), jnp.float32)
+            assert_allclose(seen.losses[step, place], expected, rtol=1e-6)
+
+
+def test_seeds_together_equal_each_seed_alone(unbroken):
+    for place, seed in enumerate(SEEDS):
+        alone = fit(seeds=(seed,))
+        # A batched product may sum in another order: a few float32 roundings a step, 20 steps.
+        assert_allclose(unbroken.params["w"][place], alone.params["w"][0], rtol=1e-5, atol=1e-6)
+        assert_allclose(unbroken.losses[:, place], alone.losses[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_two_runs_of_equal_shapes_compile_once():
+    traces = []
+
+    def counted(params, key, batch, shared):
+        traces.append(batch.shape)
+        return noisy(params, key, batch, shared)
+
+    # optax's own are mostly of the wider type; a narrow one is wrapped, and must be wrapped once.
+    narrow = optax.GradientTransformation(ADAM.init, ADAM.update)
+    for optimizer in (LBFGS, narrow):
+        traces.clear()
+        fit(counted, optimizer, rounds=1)
+        first = len(traces)
+        fit(counted, optimizer, seeds=(1, 2, 4))
+        assert 0 < first == len(traces)
+
+
+def test_the_callers_parameters_survive():
+    params = starts()
+    fit(params=params)
+    assert not params["w"].is_deleted()
+    assert_array_equal(params["w"], starts()["w"])
+
+
+def test_an_optimiser_that_keeps_the_parameters_does_not_take_them():
+    def keeps(params):
+        return params
+
+    def update(updates, state, params=None):
+        return jax.tree.map(lambda u, p, s: -0.1 * (u + p - s), updates, params, state), state
+
+    params = starts()
+    fit(optimizer=optax.GradientTransformation(keeps, update), params=params)
+    assert not params["w"].is_deleted()
+
+
+def test_progress_is_told_after_every_round(unbroken):
+    told = []
+    fit(on_round=told.append)
+    assert [p.done for p in told] == [1, 2, 3, 4, 5]
+    assert {p.rounds for p in told} == {ROUNDS}
+    assert_array_equal(np.stack([p.losses for p in told]), unbroken.losses)
+    assert all(a.seconds <= b.seconds for a, b in itertools.pairwise(told))
+
+
+def test_until_stops_on_the_losses_so_far(unbroken):
+    seen = []
+
+    def until(losses):
+        seen.append(losses.copy())
+        return len(losses) == 3
+
+    fitted = fit(until=until)
+    assert_array_equal(fitted.losses, unbroken.losses[:3])
+    assert [len(losses) for losses in seen] == [1, 2, 3]
+    assert_array_equal(seen[-1], unbroken.losses[:3])
+    assert_same_bits(fitted, fit(rounds=3))
+
+
+class Stop(Exception):
+    """What a test interrupts a run with."""
+
+
+def interrupt(after):
+    def on_round(progress):
+        if progress.done == after:
+            raise Stop
+
+    return on_round
+
+
+@pytest.mark.parametrize(("optimizer", "after"), [(ADAM, 1), (ADAM, 4), (LBFGS, 2)])
+def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, optimizer, after):
+    whole = fit(optimizer=optimizer)
+    folder = tmp_path / "run"
+    with pytest.raises(Stop):
+        fit(optimizer=optimizer, checkpoint=folder, on_round=interrupt(after))
+    told = []
+    resumed = fit(optimizer=optimizer, checkpoint=folder, on_round=told.append)
+    assert [p.done for p in told] == list(range(after + 1, ROUNDS + 1))
+    assert_same_bits(resumed, whole)
+    # A finished run is read back without a step.
+    told.clear()
+    assert_same_bits(fit(optimizer=optimizer, checkpoint=folder, on_round=told.append), whole)
+    assert told == []
+
+
+def test_a_run_that_stopped_early_stays_stopped(tmp_path):
+    def until(losses):
+        return len(losses) == 2
+
+    stopped = fit(checkpoint=tmp_path, until=until)
+    told = []
+    again = fit(checkpoint=tmp_path, until=until, on_round=told.append)
+    assert told == []
+    assert_same_bits(again, stopped)
+
+
+def test_another_runs_checkpoint_is_refused(tmp_path):
+    fit(checkpoint=tmp_path, fingerprint="window=8")
+    with pytest.raises(ValueError, match=r"another run: found .*window=8.*expected .*window=3"):
+        fit(checkpoint=tmp_path, fingerprint="window=3")
+    with pytest.raises(ValueError, match=r"another run: .*\"rounds\": 5.*\"rounds\": 6"):
+        fit(checkpoint=tmp_path, fingerprint="window=8", rounds=6)
+
+
+def test_a_half_written_checkpoint_does_not_count(tmp_path, unbroken):
+    with pytest.raises(Stop):
+        fit(checkpoint=tmp_path, on_round=interrupt(2))
+    stray = tmp_path / "3.orbax-checkpoint-tmp-0"
+    stray.mkdir()
+    (stray / "losses").write_text("half")
+    (tmp_path / "settings.part").write_text("{")
+    told = []
+    assert_same_bits(fit(checkpoint=tmp_path, on_round=told.append), unbroken)
+    assert [p.done for p in told] == [3, 4, 5]
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, unbroken):
+    script = textwrap.dedent(
+        f"""
+        import os, signal
+        from tests import test_training as t
+        def on_round(progress):
+            if progress.done == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+        t.fit(checkpoint={str(tmp_path / "run")!r}, on_round=on_round)
+        """
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, env=dict(os.environ), check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    told = []
+    assert_same_bits(fit(checkpoint=tmp_path / "run", on_round=told.append), unbroken)
+    assert [p.done for p in told] == [4, 5]
