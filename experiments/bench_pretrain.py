@@ -1,7 +1,7 @@
 """Speed of contrastive pretraining against gensim's skip-gram, quality held beside it.
 
 One run, same sequences, window, negatives, dimension and epochs. Rates are trained positive pairs
-a second, compilation left out (reported apart); the runs alternate and medians and ratios are given.
+a second, compilation left out (reported apart); the runs alternate, medians and ratios are given.
 Quality is the discriminant probe's macro-F1. ``negatives`` says how they are drawn: gensim draws k
 for every pair; kernlens by default draws k for every anchor, which its pairs share.
 """
@@ -66,7 +66,7 @@ def gensim_skip_gram(
     text = data.items.astype(str)
     ends = zip(data.offsets[:-1], data.offsets[1:], strict=True)
     sentences = [text[a:b].tolist() for a, b in ends]
-    model = Word2Vec(
+    model: Any = Word2Vec(
         vector_size=config.dim, window=window, negative=negatives, sg=1, hs=0, sample=0,
         shrink_windows=False, min_count=1, workers=config.workers, seed=1,
     )  # fmt: skip

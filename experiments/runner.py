@@ -89,6 +89,18 @@ def environment() -> dict[str, Any]:
     }
 
 
+def command(experiment: ModuleType, name: str, config: Any) -> str:
+    """The command line that runs this configuration; a path is named by its last part."""
+    words = [f"python -m experiments.{name}"]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != getattr(experiment.Config(), field.name):
+            text = report.to_json(value)
+            parts = text if isinstance(text, list) else [text]
+            words.append(" ".join([f"--{field.name.replace('_', '-')}", *map(str, parts)]))
+    return " ".join(words)
+
+
 def results(experiment: ModuleType, config: Any, options: Options, console: Console) -> Any:
     """Runs the experiment and writes ``results.json`` and ``figure.png``."""
     name = Path(str(experiment.__file__)).stem
@@ -102,7 +114,7 @@ def results(experiment: ModuleType, config: Any, options: Options, console: Cons
     rows = experiment.run(config, Cells(folder, console))
     found = report.to_json(
         {
-            "command": f"python -m experiments.{name}",
+            "command": command(experiment, name, config),
             "config": config,
             "environment": environment(),
             "seconds": time.perf_counter() - start,
@@ -125,7 +137,7 @@ def main(experiment: ModuleType, args: Sequence[str] | None = None) -> int:
 
     def run(config: Any, options: Options) -> None:
         use_compilation_cache()
-        results(experiment, experiment.TINY if options.tiny else config, options, Console())
+        results(experiment, experiment.TINY if options.tiny else config, options, report.console())
 
     run.__annotations__ = {"config": experiment.Config, "options": Options}
     try:

@@ -54,7 +54,7 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
     Raises:
       ValueError, FileNotFoundError: data, label or folder cannot be used.
     """
-    console = console or Console()
+    console = console or report.console()
     if config.out.exists() and not config.out.is_dir():
         raise ValueError(f"--out {config.out} is a file; expected a folder")
     with console.status(f"reading {config.data}"):
@@ -130,7 +130,7 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
     return found
 
 
-def agreement_line(rows: Sequence[Mapping[str, Any]]) -> str:
+def agreement_line(rows: Sequence[study.Row]) -> str:
     """How near the probe came to the trained readers, in a sentence."""
     parts = []
     predictor = study.Predictor("predicted", "discriminant", {"macro_f1": "macro_f1"})
@@ -162,19 +162,20 @@ def columns(readers: Sequence[str]) -> list[report.Column]:
         return f"{mean:.3f} ± {spread:.3f}"
 
     made = [
-        report.Column("setting", lambda row: row["setting"], right=False),
-        report.Column("predicted macro-F1", predicted),
-        report.Column("s", lambda row: f"{row['predicted']['discriminant']['seconds']:.2f}"),
+        report.Column("\nsetting", lambda row: row["setting"], right=False),
+        report.Column("predicted\nmacro-F1", predicted),
+        report.Column("\ns", lambda row: f"{row['predicted']['discriminant']['seconds']:.2f}"),
     ]
     for reader in readers:
         made += [
-            report.Column(f"trained {reader}", functools.partial(trained, reader=reader)),
-            report.Column("s", lambda row, r=reader: f"{row['trained'][r]['seconds']:.1f}"),
+            report.Column(f"trained\n{reader}", functools.partial(trained, reader=reader)),
+            report.Column("\ns", lambda row, r=reader: f"{row['trained'][r]['seconds']:.1f}"),
         ]
     return [
         *made,
         report.Column(
-            "published score", lambda row: f"{row['scores']['published_class_cosine']['value']:.2f}"
+            "published\nscore",
+            lambda row: f"{row['scores']['published_class_cosine']['value']:.2f}",
         ),
     ]
 
@@ -187,8 +188,8 @@ def write(out: Path, found: Mapping[str, Any], console: Console) -> None:
     title = "Predicted without training, then trained"
     made = report.table(rows, shown, title)
     console.print(made)
-    console.print(found["agreement"], highlight=False)
-    console.print(found["failure"], highlight=False)
+    console.print(found["agreement"])
+    console.print(found["failure"])
     name = found["config"]["label"]
     panels = [study.probe_panel(rows, reader, name) for reader in readers]
     panels.append(study.score_panel(rows, "published_class_cosine", readers[0], name))

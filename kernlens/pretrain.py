@@ -1,4 +1,4 @@
-"""Pretraining: Interactions -> Fitted, contrastively, all seeds of a setting in one compiled scan."""
+"""Pretraining: Interactions -> Fitted, contrastively, all seeds of a setting in one program."""
 
 import dataclasses
 import functools
@@ -105,20 +105,20 @@ class SkipGramLoss:
             params["decoder"] = self.decoder.init(keys[2], z, z)
         return params
 
-    def _embed(self, params: Params, items: Array, drawn: Array) -> tuple[Array, Array, Array]:
+    def _embed(self, params: Params, items: Array, drawn: Array) -> tuple[Any, Any, Any]:
         # One look-up for all ids of a table: its gradient is then one scatter.
         flat = drawn.reshape(-1)
         size = items.shape[0]
         if self.separate_context:
             z = self.encoder.apply(params["encoder"], items)
-            both = self.encoder.apply(params["context"], jnp.concatenate([items, flat]))
+            both: Any = self.encoder.apply(params["context"], jnp.concatenate([items, flat]))
             context = both[:size]
         else:
             both = self.encoder.apply(params["encoder"], jnp.concatenate([items, flat]))
             z = context = both[:size]
         return z, context, both[size:].reshape(*drawn.shape, -1)
 
-    def _score(self, params: Params, z1: Array, z2: Array) -> Array:
+    def _score(self, params: Params, z1: Array, z2: Array) -> Any:
         if self.decoder is None:
             return jnp.sum(z1 * z2, axis=-1)
         return self.decoder.apply(params["decoder"], z1, z2)
@@ -286,9 +286,13 @@ def contrastive(
         on_round=on_round,
     )
     items = jnp.arange(interactions.num_items)
-    embeddings = jax.vmap(lambda p: encoder.apply(p, items))(fitted.params["encoder"])
+
+    def apply_fn(params: Params, items: Array) -> Any:
+        return encoder.apply(params, items)
+
+    embeddings = jax.vmap(apply_fn, (0, None))(fitted.params["encoder"], items)
     return Fitted(
-        apply_fn=encoder.apply,
+        apply_fn=apply_fn,
         params=fitted.params["encoder"],
         embeddings=np.asarray(embeddings),
         losses=fitted.losses,
@@ -318,7 +322,7 @@ def _fingerprint(
     fields["encoder"] = _describe(loss.encoder)
     fields["decoder"] = _describe(loss.decoder)
     data = [interactions.items, interactions.offsets, np.asarray(noise.starts)]
-    sums = [zlib.crc32(np.ascontiguousarray(array)) for array in data]
+    sums = [zlib.crc32(array.tobytes()) for array in data]
     return " ".join(f"{k}={v}" for k, v in fields.items()) + (
         f" seeds={seeds} block={block} subsample={subsample} data={sums}"
     )

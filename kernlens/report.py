@@ -1,4 +1,4 @@
-"""Reports: rows to a terminal table, JSON, a figure and an HTML page; the only writer of results."""
+"""Reports: rows to a table, JSON, a figure and an HTML page; the only writer of results."""
 
 import dataclasses
 import html
@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -32,12 +34,25 @@ class Column(NamedTuple):
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], title: str = "") -> Table:
     """A terminal table of the rows."""
-    made = Table(title=title or None, title_justify="left", header_style="bold", pad_edge=False)
+    made = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for column in columns:
-        made.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
+        made.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
         made.add_row(*(column.show(row) for column in columns))
     return made
+
+
+def console() -> Console:
+    """A console as wide as the terminal, and wide enough for any table where there is none."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(width=160, highlight=False)
 
 
 def plain(made: Table, width: int = 160) -> str:
@@ -59,7 +74,7 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if isinstance(value, Path):
         return value.name  # a results file names the data, not the machine it lay on
-    if hasattr(value, "tolist"):
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
         return to_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None

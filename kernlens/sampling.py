@@ -5,7 +5,7 @@ of tokens. A block carries the next ``window`` tokens behind it, so no pair is l
 block owns the pairs whose left token lies in it. Every pair is read in both directions.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -23,8 +23,8 @@ class Blocks(NamedTuple):
       sequences: which sequence a token belongs to, int32, same shape; ``-1`` is padding.
     """
 
-    items: np.ndarray
-    sequences: np.ndarray
+    items: Any
+    sequences: Any
 
 
 class Noise(NamedTuple):

@@ -1,6 +1,6 @@
-"""A study: pretrain a grid of settings, predict each embedding, train each reader, set side by side.
+"""A study: pretrain a grid of settings, predict each embedding, train each reader, compare.
 
-Rows are plain nested dicts of numbers and strings, so that they go to JSON and come back unchanged;
+Rows are nested dicts of numbers and strings, so that they go to JSON and come back unchanged;
 tables and figures are drawn from them alone.
 """
 
@@ -246,8 +246,12 @@ def failure(rows: Sequence[Row], name: str, reader: str) -> Row:
 def failure_line(rows: Sequence[Row], name: str, reader: str) -> str:
     """The same in a sentence, with why: what the score reads there is the common direction."""
     found = failure(rows, name, reader)
-    if found["trained_rank"] <= found["rank"]:
-        return f"{name} ranks no embedding above its place by trained {reader} macro-F1."
+    gap = found["trained_rank"] - found["rank"]
+    if 4 * gap < found["count"]:
+        return (
+            f"{name} puts no embedding more than {max(gap, 0)} places of {found['count']} above "
+            f"its place by trained {reader} macro-F1."
+        )
     return (
         f"{name} ranks {found['setting']} (seed {found['seed']}) number {found['rank']} of "
         f"{found['count']}, at {found['value']:.2f}; trained {reader} puts it number "

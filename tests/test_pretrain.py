@@ -57,7 +57,9 @@ def test_loss_is_its_definition_over_triplets(contrast, share, separate, decoder
     context = np.asarray(params["context"]["params"]["table"], np.float64) if separate else z
     losses = [
         reference_loss(z[a], context[p], context[n], u > 0, contrast, decoder)
-        for a, p, n, u, w in zip(*triplets[:3], triplets.negative_weight, triplets.weight)
+        for a, p, n, u, w in zip(
+            *triplets[:3], triplets.negative_weight, triplets.weight, strict=True
+        )
         if w > 0
     ]
     # float32 sums of about a hundred losses
@@ -155,10 +157,7 @@ def test_long_epochs_split_into_rounds():
 def test_count_pairs_is_a_loop(window):
     data = toy_interactions([[0, 1, 2, 3], [1], [], [2, 0]])
     expected = sum(
-        abs(i - j) <= window and i != j
-        for n in (4, 1, 0, 2)
-        for i in range(n)
-        for j in range(n)
+        abs(i - j) <= window and i != j for n in (4, 1, 0, 2) for i in range(n) for j in range(n)
     )
     assert pretrain.count_pairs(data, window) == expected
 

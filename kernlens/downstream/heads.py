@@ -73,7 +73,7 @@ def classify(
       RuntimeWarning: L-BFGS ran out of steps, so the outcome is not the optimum's.
 
     References:
-      Xu and Yang (2023), section 6 (the entity tasks); Liu and Nocedal (1989), L-BFGS.
+      Xu and Yang (2023), the protocol of the entity tasks; Liu and Nocedal (1989), L-BFGS.
     """
     start = time.perf_counter()
     task = make_task(embeddings, labels, seeds, test_fraction)

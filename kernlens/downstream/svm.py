@@ -49,7 +49,7 @@ def kernel_svm(
         no positive diagonal.
 
     References:
-      Cortes and Vapnik (1995); Xu and Yang (2023), section 6.
+      Cortes and Vapnik (1995); Xu and Yang (2023), the protocol of the entity tasks.
     """
     try:
         from sklearn.svm import SVC

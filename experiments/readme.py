@@ -1,0 +1,109 @@
+"""Writes the README's tables from the committed results, so that no figure in it is typed by hand.
+
+    python -m experiments.readme
+
+A block stands between ``<!-- results: NAME -->`` and ``<!-- end -->``.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.runner import RESULTS
+from kernlens.io import write_atomically
+
+README = Path(__file__).parent.parent / "README.md"
+TITLES = {
+    "discriminant": "**kernlens: discriminant probe**",
+    "ridge": "kernlens: ridge probe",
+    "published_class_cosine": "published class-cosine score",
+    "proposition1": "proposition 1 as stated",
+    "centred_alignment": "centred kernel-target alignment",
+    "debiased_alignment": "the same, debiased",
+    "cv_logistic": "5-fold cross-validated logistic regression",
+    "pretraining_loss": "pretraining loss",
+    "dimension": "dimension",
+}
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, its first column set left and the others right."""
+    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def interval(found: Mapping[str, Any]) -> str:
+    """A value with its interval; a dash where it is undefined."""
+    if found["value"] is None:
+        return "–"
+    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def prop1_entity_score(results: Mapping[str, Any]) -> str:
+    """Agreement of every predictor, one table a data set."""
+    parts = []
+    for name in dict.fromkeys(line["data"] for line in results["summary"]):
+        lines = [line for line in results["summary"] if line["data"] == name]
+        count = sum(row["data"] == name for row in results["rows"])
+        rows = []
+        for line in lines:
+            error = line["LR macro_f1"].get("mean_absolute_error")
+            accuracy = line["LR accuracy"].get("mean_absolute_error")
+            rows.append(
+                [
+                    TITLES[line["predictor"]],
+                    interval(line["LR macro_f1"]["spearman"]),
+                    interval(line["MLP macro_f1"]["spearman"]),
+                    interval(line["SVM macro_f1"]["spearman"]),
+                    f"{error['value']:.4f}" if error else "–",
+                    f"{accuracy['value']:.4f}" if accuracy else "–",
+                    f"{1000 * line['seconds']:.0f}",
+                ]
+            )
+        head = ["", "ρ with LR", "ρ with MLP", "ρ with SVM", "error, F1", "error, acc.", "ms"]
+        parts.append(f"{name}, {count} embeddings:\n\n{markdown(head, rows)}")
+    minutes = results["seconds"] / 60
+    parts.append(
+        f"`{results['command']}`, {minutes:.0f} minutes, "
+        f"jax {results['environment']['jax']} on {results['environment']['platform']}."
+    )
+    return "\n\n".join(parts)
+
+
+def bench_pretrain(results: Mapping[str, Any]) -> str:
+    """Rates and quality of pretraining."""
+    rows = [
+        [
+            row["model"],
+            f"{row['window']}, {row['negatives']}",
+            row["negatives_drawn_per"],
+            f"{row['rate'] / 1e6:.2f}",
+            f"{row['ratio']:.2f}",
+            f"{np.mean(row['macro_f1']):.3f}",
+        ]
+        for row in results["rows"]
+    ]
+    head = ["", "window, k", "k drawn per", "M pairs/s", "× gensim", "probe macro-F1"]
+    return f"{markdown(head, rows)}\n\n`{results['command']}`, two cores."
+
+
+BLOCKS = {"prop1_entity_score": prop1_entity_score, "bench_pretrain": bench_pretrain}
+
+
+def render(text: str) -> str:
+    """The README's text with every block written anew."""
+
+    def block(match: re.Match) -> str:
+        name = match["name"]
+        results = json.loads((RESULTS / name / "results.json").read_text())
+        return f"<!-- results: {name} -->\n\n{BLOCKS[name](results)}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- results: (?P<name>\w+) -->.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    write_atomically(README, render(README.read_text()))
