@@ -1,4 +1,4 @@
-"""Settings every test runs under: strict dtype promotion, one CPU, a compile cache."""
+"""Settings every test runs under: strict dtype promotion."""
 
 import jax
 

@@ -1,0 +1,75 @@
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernlens import report
+from kernlens.types import Classification
+
+ROWS = [{"name": "first <b>", "value": 0.25}, {"name": "second", "value": 1.5}]
+COLUMNS = [
+    report.Column("name", lambda row: row["name"], right=False),
+    report.Column("value", lambda row: f"{row['value']:.2f}"),
+]
+
+
+def panel(**options):
+    x = np.array([0.1, 0.2, 0.4])
+    return report.Panel("title", x, "x", x + 0.01, "y", x * 0, **options)
+
+
+def test_plain_table_holds_all_cells():
+    text = report.plain(report.table(ROWS, COLUMNS, "a title"))
+    for word in ("a title", "name", "value", "first <b>", "0.25", "second", "1.50"):
+        assert word in text
+    assert "\x1b" not in text
+
+
+def test_json_takes_arrays_tuples_and_nan(tmp_path):
+    value = {
+        "tuple": Classification(jnp.float32(0.5), np.float64(0.25), np.nan, 1),
+        "array": np.arange(3),
+        "inf": float("inf"),
+        "path": tmp_path / "data",
+        3: (True, None),
+    }
+    report.write_json(tmp_path / "out.json", value)
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found == {
+        "tuple": {"accuracy": 0.5, "micro_f1": 0.25, "macro_f1": None, "balanced_accuracy": 1},
+        "array": [0, 1, 2],
+        "inf": None,
+        "path": "data",
+        "3": [True, None],
+    }
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_figures_are_written_in_the_format_of_their_suffix(tmp_path, suffix):
+    made = report.figure(
+        [panel(same_unit=True, note="note"), panel(y_spread=np.full(3, 0.01))], "colour"
+    )
+    path = tmp_path / f"figure.{suffix}"
+    report.write_figure(path, made)
+    start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix]
+    assert path.read_bytes().startswith(start)
+
+
+def test_page_is_self_contained_and_escaped(tmp_path):
+    report.write_page(
+        tmp_path / "index.html",
+        title="A & B",
+        paragraphs=["text <script>"],
+        tables=[("All", ROWS, COLUMNS)],
+        made=report.figure([panel()], "colour"),
+        foot="end",
+    )
+    page = (tmp_path / "index.html").read_text()
+    assert "A &amp; B" in page
+    assert "<script>" not in page
+    assert "first &lt;b&gt;" in page
+    assert "<svg" in page
+    assert 'src="http' not in page
+    assert page.count("<tr>") == 3
