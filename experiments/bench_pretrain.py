@@ -25,15 +25,15 @@ from kernlens.types import Interactions, Labels
 class Config:
     """What is timed."""
 
-    settings: tuple[tuple[int, int], ...] = ((8, 8), (3, 3), (2, 1))
+    settings: tuple[tuple[int, int], ...] = ((8, 8), (3, 3))
     """(window, negatives) pairs."""
     dim: int = 32
     """Embedding dimension."""
-    epochs: int = 3
+    epochs: int = 2
     """Passes over the data."""
     many: int = 8
     """Seeds of the runs that train several at once."""
-    repeats: int = 3
+    repeats: int = 2
     """Timed runs of each; medians are reported."""
     workers: int = 2
     """gensim's threads."""
