@@ -52,13 +52,12 @@ class Path(NamedTuple):
     Attributes:
       predicted: codes of ``Rows``, int32 ``[num_strengths, n]``.
       errors: mean loss over the rows that count, ``[num_strengths]``.
-      covariance: of those means under sampling of rows, ``[num_strengths, num_strengths]``: what a
-        paired comparison of two strengths needs.
+      standard_errors: of those means under sampling of rows, ``[num_strengths]``.
     """
 
     predicted: np.ndarray
     errors: np.ndarray
-    covariance: np.ndarray
+    standard_errors: np.ndarray
 
 
 class Summary(NamedTuple):
@@ -227,15 +226,16 @@ def _inverse_path(scatter, strengths, unit) -> tuple[np.ndarray, np.ndarray]:
 
 def _leave_one_out(rows: Rows, step: Callable, num_strengths: int, counted: float) -> Path:
     predicted = np.empty((num_strengths, len(rows.codes)), np.int32)
-    total, products, start = np.zeros(num_strengths), np.zeros((num_strengths,) * 2), 0
+    total, squares, start = np.zeros(num_strengths), np.zeros(num_strengths), 0
     for x, codes, filled in _chunks(rows):
         chunk_predicted, losses = step(x, codes)
         predicted[:, start : start + filled] = np.asarray(chunk_predicted)[:, :filled]
         total += np.asarray(jnp.sum(losses, axis=1))
-        products += np.asarray(losses @ losses.T)
+        squares += np.asarray(jnp.sum(jnp.square(losses), axis=1))
         start += filled
     errors = total / counted
-    return Path(predicted, errors, (products / counted - np.outer(errors, errors)) / counted)
+    variances = np.maximum(squares / counted - np.square(errors), 0.0)
+    return Path(predicted, errors, np.sqrt(variances / counted))
 
 
 @jax.jit

@@ -186,3 +186,33 @@ def test_any_encoder_module_goes():
     )
     assert fitted.embeddings.shape == (1, DATA.num_items, 3)
     np.testing.assert_array_equal(fitted.embeddings[0, 0], fitted.embeddings[0, 7])
+
+
+def test_training_is_a_plain_adam_loop_over_the_same_blocks():
+    kwargs = {"window": 2, "negatives": 3, "dim": 4}
+    encoder = encoders.Lookup(DATA.num_items, 4)
+    noise = sampling.unigram(DATA.counts)
+    loss = pretrain.SkipGramLoss(encoder, None, pretrain.SOFTMAX, 2, 3, True, False)
+    init_key, step_key = jax.random.split(jax.random.key(5))
+    params = loss.init(init_key)
+    optimizer = optax.adam(1e-2)
+    state = optimizer.init(params)
+    count = 0
+    for epoch in range(2):
+        made = sampling.blocks((5, epoch), DATA, block=512, window=2)
+        for items, sequences in zip(made.items, made.sequences, strict=True):
+            batch = sampling.Blocks(jnp.asarray(items), jnp.asarray(sequences))
+            grad = jax.grad(loss)(params, jax.random.fold_in(step_key, count), batch, noise)
+            with jax.numpy_dtype_promotion("standard"):
+                updates, state = optimizer.update(grad, state, params)
+            params = optax.apply_updates(params, updates)
+            count += 1
+    for at_once in (1, 2):  # one after the other, and side by side
+        fitted = pretrain.contrastive(
+            DATA, encoder=encoder, epochs=2, block=512, seeds=(5, 6), optimizer=optimizer,
+            seeds_at_once=at_once, **kwargs,
+        )  # fmt: skip
+        # Adam divides by gradients' own size: rounding of 1e-7 grows over the 32 steps
+        np.testing.assert_allclose(
+            fitted.embeddings[0], params["encoder"]["params"]["table"], atol=2e-4
+        )
