@@ -86,8 +86,9 @@ def discriminant(
         1e-12 of that of the covariance), ``[num_strengths]``, each at least ``MIN_STRENGTH``.
       select: ``"weakest"`` takes the weakest strength whose leave-one-out log loss is within
         ``NEAR`` standard errors of the least: trained readers regularise little, so among
-        strengths of nearly the same loss the weakest is most like them. ``"error"`` takes that of the least loss; a field of ``Classification`` that of
-        the highest such metric, which flatters it a little. Ties go to the larger strength.
+        strengths of nearly the same loss the weakest is most like them. ``"error"`` takes that
+        of the least loss; a field of ``Classification`` that of the highest such metric, which
+        flatters it a little. Ties go to the larger strength.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``. They are percentile intervals over
         resampled rows: how the metric would vary with other rows to evaluate. What refitting,

@@ -104,7 +104,7 @@ class Panel(NamedTuple):
       x_interval: lower and upper ends, each ``[m]``, or None.
       y_spread: standard deviation of the trained value between seeds, ``[m]``, or None.
       same_unit: whether prediction and outcome share a unit, so that the diagonal means something.
-      note: text set in a corner.
+      note: a second line under the heading.
     """
 
     title: str
@@ -161,15 +161,13 @@ def figure(panels: Sequence[Panel], colour_label: str, *, columns: int = 3, titl
             panel.x, panel.y, c=panel.colour, s=28, zorder=2, edgecolor="white", linewidth=0.4,
             **limits,
         )  # fmt: skip
-        ax.set_title(panel.title, fontsize=10)
+        ax.set_title("\n".join(filter(None, (panel.title, panel.note))), fontsize=10)
         ax.set_xlabel(panel.x_label, fontsize=9)
         ax.set_ylabel(panel.y_label, fontsize=9)
         ax.tick_params(labelsize=8)
         ax.grid(color="0.93", zorder=-1)
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
-        if panel.note:
-            ax.text(0.03, 0.97, panel.note, transform=ax.transAxes, va="top", fontsize=8.5)
     if drawn is not None:
         bar = made.colorbar(drawn, ax=axes, shrink=0.85, pad=0.02)
         bar.set_label(colour_label, fontsize=9)

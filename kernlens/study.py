@@ -280,7 +280,7 @@ def probe_panel(
         ),
         y_spread=np.array([np.std(row["trained"][reader]["macro_f1"]) for row in rows]),
         same_unit=True,
-        note=f"Spearman {agreed.spearman.value:.2f}\n"
+        note=f"Spearman {agreed.spearman.value:.2f}, "
         f"mean |error| {agreed.mean_absolute_error.value:.4f}",
     )
 
