@@ -132,21 +132,32 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     task = labels.drop_rare(task, config.min_class_count)
     rows = []
     for window, negatives in config.settings:
-        make = functools.partial(time_models, data, task, window, negatives, config)
+        make = functools.partial(
+            time_models, data, task, window, negatives, config, tell=cells.tell
+        )
         rows += cells(f"window {window}, {negatives} negatives", make)
     return rows
 
 
 def time_models(
-    data: Interactions, task: Labels, window: int, negatives: int, config: Config
+    data: Interactions,
+    task: Labels,
+    window: int,
+    negatives: int,
+    config: Config,
+    tell: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Times all models in turn, ``repeats`` times; a first run of each, not counted, compiles."""
     made = models(data, window, negatives, config)
-    first = {name: model.run() for name, model in made.items()}
+    first = {}
+    for name, model in made.items():
+        first[name] = model.run()
+        tell(f"{name}: {first[name][1]:.1f} s, compiling")
     seconds: dict[str, list[float]] = {name: [] for name in made}
     for _ in range(config.repeats):
         for name, model in made.items():
             seconds[name].append(model.run()[1])
+            tell(f"{name}: {seconds[name][-1]:.1f} s")
     pairs = pretrain.count_pairs(data, window) * config.epochs
     peer = np.median(seconds["gensim skip-gram"])
     return [

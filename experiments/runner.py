@@ -65,13 +65,17 @@ class Cells:
         path = self.folder / (hashlib.sha256(name.encode()).hexdigest()[:16] + ".json")
         if path.exists():
             kept = json.loads(path.read_text())
-            self.console.print(f"[dim]{self._clock()}  {name}: kept from an earlier run[/dim]")
+            self.tell(f"{name}: kept from an earlier run")
             return kept["value"]
         start = time.perf_counter()
         value = report.to_json(make())
         report.write_json(path, {"name": name, "value": value})
         self.console.print(f"{self._clock()}  {name}: {time.perf_counter() - start:.1f} s")
         return value
+
+    def tell(self, text: str) -> None:
+        """Says how far a long cell is."""
+        self.console.print(f"[dim]{self._clock()}  {text}[/dim]")
 
     def _clock(self) -> str:
         return f"{time.perf_counter() - self.start:7.1f} s"
