@@ -73,6 +73,8 @@ def test_a_malformed_file_is_named_with_its_line(write, text, message):
 
 
 @hypothesis.given(st.integers(0, 40), st.binary(max_size=6), st.booleans())
+@hypothesis.example(at=22, damage=b"\r", cut=False)  # a carriage return within a quoted line
+@hypothesis.example(at=5, damage=b'"\r', cut=False)  # and within the header
 @hypothesis.settings(
     max_examples=200,
     deadline=None,

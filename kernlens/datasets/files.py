@@ -331,10 +331,14 @@ def _records(
             line = line.rstrip("\r\n")
             if not line:
                 continue
-            if quoted and '"' in line:
-                yield number, next(csv.reader([line], delimiter=delimiter))
-            else:
+            if not quoted or '"' not in line:
                 yield number, line.split(delimiter)
+                continue
+            try:
+                fields = next(csv.reader([line], delimiter=delimiter))
+            except csv.Error as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+            yield number, fields
 
 
 def _lines(
@@ -375,8 +379,8 @@ def _fault(
                         f"{path}, line {number}, column {name!r}: found {value!r}, expected "
                         f"{kind.rstrip('?')}"
                     )
-    except (ValueError, csv.Error) as error:
-        return ValueError(str(error))
+    except ValueError as error:
+        return error
     return ValueError(f"{path}: {cause}")
 
 
