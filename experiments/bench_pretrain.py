@@ -217,6 +217,7 @@ def draw(results: Mapping[str, Any]) -> Any:
                 y=np.array([np.mean(row["macro_f1"]) for row in mine]),
                 y_label="probe macro-F1",
                 colour=np.array([float(row["seeds"]) for row in mine]),
+                names=[row["model"].replace("kernlens, ", "") for row in mine],
             )
         )
     return report.figure(panels, "seeds trained at once")

@@ -105,6 +105,7 @@ class Panel(NamedTuple):
       y_spread: standard deviation of the trained value between seeds, ``[m]``, or None.
       same_unit: whether prediction and outcome share a unit, so that the diagonal means something.
       note: a second line under the heading.
+      names: a name to set beside each point, or none at all.
     """
 
     title: str
@@ -117,6 +118,7 @@ class Panel(NamedTuple):
     y_spread: np.ndarray | None = None
     same_unit: bool = False
     note: str = ""
+    names: Sequence[str] = ()
 
 
 def figure(panels: Sequence[Panel], colour_label: str, *, columns: int = 3, title: str = "") -> Any:
@@ -161,6 +163,13 @@ def figure(panels: Sequence[Panel], colour_label: str, *, columns: int = 3, titl
             panel.x, panel.y, c=panel.colour, s=28, zorder=2, edgecolor="white", linewidth=0.4,
             **limits,
         )  # fmt: skip
+        right = panel.x.max() + panel.x.min()
+        for name, x, y in zip(panel.names, panel.x, panel.y, strict=bool(panel.names)):
+            # set towards the middle, so that no name runs out of its panel
+            side = (6, "left") if 2 * x <= right else (-6, "right")
+            ax.annotate(
+                name, (x, y), (side[0], 4), textcoords="offset points", ha=side[1], fontsize=7.5
+            )
         ax.set_title("\n".join(filter(None, (panel.title, panel.note))), fontsize=10)
         ax.set_xlabel(panel.x_label, fontsize=9)
         ax.set_ylabel(panel.y_label, fontsize=9)
