@@ -244,7 +244,7 @@ def failure(rows: Sequence[Row], name: str, reader: str) -> Row:
 
 
 def failure_line(rows: Sequence[Row], name: str, reader: str) -> str:
-    """The same in a sentence, with why: what the score reads there is the common direction."""
+    """The same in a sentence; names the common direction where it makes up most of the score."""
     found = failure(rows, name, reader)
     gap = found["trained_rank"] - found["rank"]
     if 4 * gap < found["count"]:
@@ -252,11 +252,15 @@ def failure_line(rows: Sequence[Row], name: str, reader: str) -> str:
             f"{name} puts no embedding more than {max(gap, 0)} places of {found['count']} above "
             f"its place by trained {reader} macro-F1."
         )
+    cosine = found["mean_cosine"]
+    why = ": most of what the score reads is their common direction" * (
+        2 * cosine > found["value"] > 0
+    )
     return (
         f"{name} ranks {found['setting']} (seed {found['seed']}) number {found['rank']} of "
         f"{found['count']}, at {found['value']:.2f}; trained {reader} puts it number "
         f"{found['trained_rank']}, macro-F1 {found['macro_f1']:.3f}. The mean cosine between its "
-        f"items is {found['mean_cosine']:.2f}: the score reads their common direction."
+        f"items is {cosine:.2f}{why}."
     )
 
 

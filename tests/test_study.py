@@ -95,5 +95,7 @@ def test_failure_finds_the_collapsed_embedding():
     assert (found["setting"], found["rank"], found["trained_rank"]) == ("collapsed", 1, 8)
     line = study.failure_line(rows, "score", "LR")
     assert "ranks collapsed (seed 3) number 1 of 8, at 0.99" in line
-    assert "mean cosine between its items is 0.98" in line
+    assert line.endswith("items is 0.98: most of what the score reads is their common direction.")
+    rows[-1]["mean_cosine"] = 0.1
+    assert study.failure_line(rows, "score", "LR").endswith("items is 0.10.")
     assert "puts no embedding more than 0 places" in study.failure_line(rows[:-1], "score", "LR")
