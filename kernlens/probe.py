@@ -17,9 +17,9 @@ STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(-4.0, 2.0, 25
 """Default path: four strengths a factor of ten, relative to the mean eigenvalue."""
 
 NEAR = 0.5
-"""Standard errors of held-out loss within which the weakest strength is taken. Chosen on 18 Complete
-Journey embeddings, where any from a quarter to three quarters predicts logistic regression's
-macro-F1 to 0.01; the customary one standard error predicts it too high there."""
+"""Standard errors of held-out loss within which the weakest strength is taken. Chosen on 18
+Complete Journey embeddings, where any from a quarter to three quarters predicts
+logistic regression's macro-F1 to 0.01; one standard error predicts it too high there."""
 
 MIN_STRENGTH = 1e-8
 """Below this, leave-one-out in float64 loses its digits to cancellation."""
