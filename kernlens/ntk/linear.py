@@ -1,0 +1,179 @@
+"""A function's linearisation about its parameters, and the kernel's products with vectors."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import factorial, prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from kernlens.ntk.structured import HIGHEST, Axes
+from kernlens.types import ApplyFn, Array, Params
+
+
+def linearize(f: ApplyFn, params: Params) -> ApplyFn:
+    r"""First-order expansion, :math:`f_{lin}(\theta, x) = f(\theta_0, x) + J(\theta - \theta_0)`.
+
+    Args:
+      f: ``f(params, x, **kwargs) -> outputs``, any pytree.
+      params: :math:`\theta_0`, the point of expansion.
+
+    Returns:
+      ``f_lin(params, x, **kwargs)``, affine in ``params``, equal to ``f`` with its gradient there.
+
+    References:
+      Lee et al. (2019), equation 4.
+    """
+    return taylor_expand(f, params, 1)
+
+
+def taylor_expand(f: ApplyFn, params: Params, degree: int) -> ApplyFn:
+    """Expansion of ``f(params, x)`` in the parameters, to any degree.
+
+    Args:
+      f: ``f(params, x, **kwargs) -> outputs``, any pytree.
+      params: the point of expansion.
+      degree: highest order kept, at least 0.
+
+    Returns:
+      ``f_tayl(params, x, **kwargs)``.
+
+    Raises:
+      ValueError: a negative degree.
+    """
+    if degree < 0:
+        raise ValueError(f"the degree of an expansion must be 0 or more; got {degree}")
+
+    def expanded(new: Params, x: Any, **kwargs: Any) -> Any:
+        step = jax.tree.map(jnp.subtract, new, params)
+
+        def derivative(g: Callable[[Params], Any]) -> Callable[[Params], Any]:
+            return lambda p: jax.jvp(g, (p,), (step,))[1]
+
+        term: Callable[[Params], Any] = partial(_at, f, x, kwargs)
+        total = term(params)
+        for order in range(1, degree + 1):
+            term = derivative(term)
+            share = 1.0 / factorial(order)
+            add = partial(_add_share, share)
+            total = jax.tree.map(add, total, term(params))
+        return total
+
+    return expanded
+
+
+def _at(f: ApplyFn, x: Any, kwargs: dict[str, Any], params: Params) -> Any:
+    return f(params, x, **kwargs)
+
+
+def _add_share(share: float, total: Array, term: Array) -> Array:
+    return total + jnp.asarray(share, term.dtype) * term
+
+
+def empirical_ntk_vp_fn(
+    f: ApplyFn, x1: Any, x2: Any | None, params: Params, **kwargs: Any
+) -> Callable[[Any], Any]:
+    r"""The kernel times a vector, :math:`v \mapsto J(x_1) J(x_2)^\top v`, without the kernel.
+
+    One backward pass over ``x2`` and one forward-mode pass over ``x1``. The kernel here is the
+    full one; nothing is traced, and nothing divided.
+
+    Args:
+      f: ``f(params, x, **kwargs) -> outputs``, any pytree.
+      x1: inputs of the rows.
+      x2: inputs of the columns; None for those of the rows.
+      params: parameters.
+      **kwargs: passed to ``f``.
+
+    Returns:
+      A function from cotangents shaped like ``f(params, x2)`` to values shaped like
+      ``f(params, x1)``.
+
+    References:
+      Novak, Sohl-Dickstein and Schoenholz (2022), section 3.2.
+    """
+    columns = x1 if x2 is None else x2
+
+    def product(cotangents: Any) -> Any:
+        _, pullback = jax.vjp(lambda p: f(p, columns, **kwargs), params)
+        return jax.jvp(lambda p: f(p, x1, **kwargs), (params,), pullback(cotangents))[1]
+
+    return product
+
+
+def kernel(
+    models: tuple[tuple[ClosedJaxpr, Sequence[Array]], tuple[ClosedJaxpr, Sequence[Array]]],
+    selected: Sequence[int],
+    axes: Axes,
+    x1: Sequence[Array],
+    x2: Sequence[Array],
+    *,
+    block_size: int,
+) -> Array:
+    """The kernel, column by column, by products with unit vectors.
+
+    Args:
+      models: for either side, the jaxpr of one example's output and the parameters.
+      selected: leaves that the kernel is about.
+      axes: the output's axes.
+      x1: flat inputs of ``n1`` examples.
+      x2: flat inputs of ``n2`` examples.
+      block_size: columns at a time.
+
+    Returns:
+      The kernel, ``[n1, n2, *axes.kernel_shape]``.
+    """
+    (closed1, leaves1), (closed2, leaves2) = models
+
+    def outputs(closed: ClosedJaxpr, leaves: Sequence[Array], chosen: list[Array], x: Any) -> Array:
+        args = list(leaves)
+        for index, value in zip(selected, chosen, strict=True):
+            args[index] = value
+        (out,) = jaxpr_as_fun(closed)(*args, *x)
+        return out.reshape(-1)
+
+    point1, point2 = ([leaves[i] for i in selected] for leaves in (leaves1, leaves2))
+    rows1, rows2 = ([leaf[:, None] for leaf in x] for x in (x1, x2))
+    _, push = jax.linearize(
+        lambda p: jax.vmap(lambda x: outputs(closed1, leaves1, p, x))(rows1), point1
+    )
+
+    def column(x: list[Array]) -> Array:
+        out, pullback = jax.vjp(lambda p: outputs(closed2, leaves2, p, x), point2)
+        (tangents,) = jax.vmap(pullback)(jnp.eye(out.size, dtype=out.dtype))
+        block = jax.vmap(push)(tangents)
+        # Outputs of x2 and of x1, each as [traced, diagonal, full].
+        pairs = jnp.moveaxis(axes.arrange(block), -1, 0)
+        pairs = jnp.moveaxis(axes.arrange(pairs), -1, 0)
+        return jnp.einsum("itdftdg->idfg", pairs, precision=HIGHEST)
+
+    values = jax.lax.map(column, rows2, batch_size=min(block_size, x2[0].shape[0]))
+    return axes.interleave(values.swapaxes(0, 1)) / axes.size(axes.traced)
+
+
+def operations(closed: ClosedJaxpr) -> float:
+    """Multiply-adds of the matrix products and convolutions of a jaxpr, loops included."""
+    return _operations(closed.jaxpr)
+
+
+def _operations(jaxpr: Any) -> float:
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        name, params = eqn.primitive.name, eqn.params
+        out = prod(eqn.outvars[0].aval.shape) if eqn.outvars else 0
+        if name == "dot_general":
+            contract = params["dimension_numbers"][0][0]
+            total += out * prod(eqn.invars[0].aval.shape[d] for d in contract)
+        elif name == "conv_general_dilated":
+            kernel_shape = eqn.invars[1].aval.shape
+            total += (
+                out * prod(kernel_shape) / kernel_shape[params["dimension_numbers"].rhs_spec[0]]
+            )
+        times = params.get("length", 1) if name == "scan" else 1
+        for value in params.values():
+            inner = value.jaxpr if isinstance(value, ClosedJaxpr) else value
+            if hasattr(inner, "eqns"):
+                total += times * _operations(inner)
+    return total

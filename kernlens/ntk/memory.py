@@ -1,0 +1,43 @@
+"""How much memory there is, and whether a result would fit."""
+
+import os
+
+import jax
+
+
+def available_bytes() -> int:
+    """Bytes free on the default device: of its allocator where it tells, else of the host."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    try:
+        with open("/proc/meminfo") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def check_fits(what: str, shape: tuple[int, ...], itemsize: int, advice: str) -> None:
+    """Refuses an array that would not fit.
+
+    Args:
+      what: name of the array, for the message.
+      shape: its shape.
+      itemsize: bytes of an entry.
+      advice: what to do in place of it.
+
+    Raises:
+      ValueError: more bytes than are free, with both numbers.
+    """
+    size, free = itemsize, available_bytes()
+    for axis in shape:
+        size *= axis
+    if size > free:
+        sizes = " x ".join(f"{axis:,}" for axis in shape)
+        raise ValueError(
+            f"{what} of {sizes} needs {size / 2**30:,.1f} GiB and {free / 2**30:,.1f} GiB are "
+            f"free: {advice}"
+        )
