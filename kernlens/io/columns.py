@@ -1,6 +1,5 @@
 """What both kinds of file share: Parquet columns as NumPy arrays, and ids."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,23 @@ ID_NAMES = ("id", "__index_level_0__")
 """Columns that are ids without being told; the second is pandas' saved index."""
 
 
-def choose_reader(path: Path, readers: Mapping[str, Callable]) -> Callable:
-    """The reader for a file's suffix; an unknown suffix or an empty file is a ValueError."""
-    suffix = path.suffix.lower()
-    if suffix not in readers:
-        raise ValueError(
-            f"{path}: cannot read files ending in {suffix!r}; choose one of {', '.join(readers)}"
-        )
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: empty file, 0 bytes; expected {suffix}")
-    return readers[suffix]
-
-
 def first_named(names: Any, wanted: tuple[str, ...]) -> str | None:
     """The first column with one of the wanted names, in any case."""
     return next((name for name in names if name.lower() in wanted), None)
 
 
-def open_parquet(path: Path) -> Any:
-    """The file as a context manager; a damaged one is a ValueError."""
+def open_parquet(path: Path, *, buffer_size: int = 0) -> Any:
+    """The file as a context manager; a damaged one is a ValueError.
+
+    Args:
+      path: file.
+      buffer_size: bytes of a column held at a time, for reading in batches; 0 for whole row groups.
+    """
     arrow, parquet = files.optional("pyarrow"), files.optional("pyarrow.parquet")
     try:
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(path, buffer_size=buffer_size, pre_buffer=not buffer_size)
     except (arrow.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def read_table(path: Path, file: Any, columns: list[str]) -> Any:
@@ -45,7 +37,7 @@ def read_table(path: Path, file: Any, columns: list[str]) -> Any:
     try:
         table = file.read(columns=columns)
     except (arrow.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if table.num_rows == 0:
         raise ValueError(f"{path}: no rows; found columns {file.schema_arrow.names}")
     return table
@@ -70,10 +62,7 @@ def plain(column: Any) -> tuple[np.ndarray | None, bool]:
         return column.to_numpy(), True
     if kinds.is_floating(kind):
         values = column.to_numpy().astype(np.float64)
-        known = values[~np.isnan(values)]
-        # Beyond 2^53 not every integer has a float, so the text of one would be a guess.
-        whole = bool(np.all((known == np.round(known)) & (np.abs(known) <= 2.0**53)))
-        return values, whole
+        return values, _whole(values)
     if kinds.is_boolean(kind) or kinds.is_integer(kind):
         if not column.null_count:
             return column.to_numpy(), True
@@ -98,8 +87,38 @@ def read_ids(path: Path, name: str, column: Any) -> np.ndarray:
     values, whole = plain(column)
     if values is None or not whole or values.dtype.kind == "b":
         raise ValueError(f"{path}: id column {name!r} is {column.type}; expected text or integers")
-    if values.dtype.kind == "O":
-        missing = np.array([value is None or value == "" for value in values], bool)
+    return check_ids(path, name, values)
+
+
+def array_ids(path: Path, name: str, values: np.ndarray, rows: int) -> np.ndarray:
+    """Ids as text, out of a NumPy array.
+
+    Args:
+      path: file, for the error.
+      name: of the array, for the error.
+      values: text (str or UTF-8), integers, or floats that are whole, ``[n]``.
+      rows: how many there have to be.
+
+    Returns:
+      Ids, str ``[n]``.
+
+    Raises:
+      ValueError: another shape or type, a missing id, or an id that occurs twice, with its rows.
+    """
+    if values.shape != (rows,):
+        raise ValueError(f"{path}: ids {name!r} have shape {values.shape}; expected ({rows},)")
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8")
+    kind = values.dtype.kind
+    if kind not in "OUiuf" or (kind == "f" and not _whole(values)):
+        raise ValueError(f"{path}: ids {name!r} are {values.dtype}; expected text or integers")
+    return check_ids(path, name, values)
+
+
+def check_ids(path: Path | str, name: str, values: np.ndarray) -> np.ndarray:
+    """Ids as text; a missing id, or one that occurs twice, is a ValueError with its rows."""
+    if values.dtype.kind in "OU":
+        missing = np.array([value is None or value == "" for value in values.tolist()], bool)
     else:
         missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
     if missing.any():
@@ -118,5 +137,16 @@ def read_ids(path: Path, name: str, column: Any) -> np.ndarray:
     return ids
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: not a whole Parquet file (truncated or damaged?): {error}")
+def _whole(values: np.ndarray) -> bool:
+    """Whether all numbers that are there are integers.
+
+    Beyond 2^53 not every integer has a float, so the text of one would be a guess.
+    """
+    known = values[~np.isnan(values)]
+    return bool(np.all((known == np.round(known)) & (np.abs(known) <= 2.0**53)))
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """The error for a file that Arrow cannot read."""
+    kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
+    return ValueError(f"{path}: not a whole {kind} file (truncated or damaged?): {error}")

@@ -1,185 +1,191 @@
-"""Embeddings from NumPy and Parquet files."""
+"""Which reader a file of embeddings gets, and how several files are one."""
 
-from collections.abc import Mapping
+import glob
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from kernlens.datasets import files
-from kernlens.io.columns import (
-    ID_NAMES,
-    choose_reader,
-    first_named,
-    open_parquet,
-    read_ids,
-    read_table,
-)
+from kernlens.io import numpy_files, tables, tensors, word2vec
+from kernlens.io.columns import check_ids
+from kernlens.io.stored import BFLOAT16, Stored, choose_reader
+from kernlens.io.stream import Embeddings, EmbeddingStream, Part, stamp
 
-_CHUNK_VALUES = 2**24
+READERS: dict[str, Callable[[Path, str | None, str | None], Stored]] = {
+    ".npy": numpy_files.open_npy,
+    ".parquet": tables.open_vectors,
+    ".npz": numpy_files.open_npz,
+    ".arrow": tables.open_arrow,
+    ".feather": tables.open_arrow,
+    ".safetensors": tensors.open_safetensors,
+    ".h5": tensors.open_hdf5,
+    ".hdf5": tensors.open_hdf5,
+    ".txt": word2vec.open_text,
+    ".vec": word2vec.open_text,
+    ".bin": word2vec.open_binary,
+}
 
 
-class Embeddings(NamedTuple):
-    """Rows of an embedding file.
+def open_embeddings(
+    path: str | Path,
+    *,
+    id_column: str | None = None,
+    key: str | None = None,
+    scale: float | np.ndarray | None = None,
+    drop_nonfinite: bool = False,
+) -> EmbeddingStream:
+    """Opens embeddings of any size. Shape, dtype and ids are known then; no value is read.
 
-    Attributes:
-      values: real and finite, ``[n, d]``; a read-only memory map of the file where it can be.
-      ids: id of each row as text, each once, ``[n]``; None for row numbers.
-      source: what to call the file in an error.
+    ========================  =====================================================================
+    ``.npy``                  numbers ``[n, d]``; no ids
+    ``.npz``                  an array ``[n, d]``, and one of ids called ``id`` or ``ids``, or none
+    ``.parquet``              an id column, or none, beside a column of lists or one a dimension
+    ``.arrow``, ``.feather``  the same, in Arrow's file or stream format
+    ``.safetensors``          as ``.npz``; ids are integers
+    ``.h5``, ``.hdf5``        as ``.npz``, in any group
+    ``.txt``, ``.vec``        word2vec text with its header line; words are ids
+    ``.bin``                  word2vec binary; words are ids
+    ========================  =====================================================================
+
+    Args:
+      path: a file; or several of one format, as a folder or a pattern (``part-*.parquet``), whose
+        rows follow each other in the order of their names. In a folder, names that begin with a dot
+        or an underscore are passed over.
+      id_column: name of the id column, or of the array of ids; without it, found as the module's
+        docstring says. Formats without names pass over it.
+      key: name of the array, for ``.npz``, ``.safetensors`` and HDF5; without it, the only one of
+        rank 2. Formats without named arrays pass over it.
+      scale: what integers are multiplied with: a number, ``[d]`` or ``[1, d]`` for the dimensions,
+        ``[n, 1]`` for the rows. Without it, an array or a column of lists' neighbour called
+        ``scale``, or 1.
+      drop_nonfinite: leave out rows that hold NaN, infinity or no value, instead of refusing them.
+
+    Returns:
+      EmbeddingStream. Whether values are finite is known when they are read.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: an unknown suffix, an empty, truncated or pickled file, another rank than 2, no
+        rows or dimensions, values that are not numbers, a missing column or array, a missing or
+        repeated id, files that differ in format, width, dtype or in having ids, or a scale of
+        another shape or beside floats.
+      ImportError: a package that reads the format is not installed; names the extra.
     """
-
-    values: np.ndarray
-    ids: np.ndarray | None = None
-    source: str = "embeddings"
+    paths = _paths(path)
+    stamps = [stamp(own) for own in paths]
+    found = [choose_reader(own, READERS)(own, id_column, key) for own in paths]
+    first = found[0]
+    for own, stored in zip(paths[1:], found[1:], strict=True):
+        _check_alike(paths[0], first, own, stored)
+    ids = first.ids
+    if len(paths) > 1 and ids is not None:
+        ids = check_ids(str(path), "id", np.concatenate([stored.ids for stored in found]))
+    scales = _scales(path, scale, paths, found)
+    return EmbeddingStream(
+        shape=(sum(stored.shape[0] for stored in found), first.shape[1]),
+        dtype=_float_dtype(first.dtype),
+        ids=ids,
+        source=str(path),
+        parts=tuple(map(Part, paths, found, scales, stamps)),
+        drop_nonfinite=drop_nonfinite,
+    )
 
 
 def read_embeddings(path: str | Path, *, id_column: str | None = None) -> Embeddings:
-    """Embeddings from a file.
+    """All rows of the files that :func:`open_embeddings` opens; each value has to be finite.
 
     Args:
-      path: ``.npy`` (numbers, ``[n, d]``, no ids) or ``.parquet``: an id column, which may be
-        lacking, beside one column of lists of equal length or one numeric column a dimension.
-      id_column: name of the id column; without it, found as the module's docstring says. A ``.npy``
-        file has none, and passes over it.
+      path: as there.
+      id_column: as there.
 
     Returns:
       Embeddings; integers become float32, other floats keep their width.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: an unknown suffix, an empty, truncated or pickled file, another rank than 2,
-        values that are not numbers or not finite, rows of unequal length, a missing column, a
-        repeated id.
-      ImportError: a Parquet file without pyarrow installed; names the extra.
+      FileNotFoundError, ValueError, ImportError: as there; a row that is not finite.
     """
-    path = files.existing(path)
-    read = choose_reader(path, {".npy": _read_npy, ".parquet": _read_vectors})
-    values, ids = read(path, id_column)
-    if values.ndim != 2:
-        raise ValueError(f"{path}: found an array of shape {values.shape}; expected [rows, dims]")
-    if 0 in values.shape:
-        raise ValueError(f"{path}: empty, shape {values.shape}; expected rows of numbers")
-    values = _as_floats(path, values)
-    _check_finite(path, values)
-    return Embeddings(values, ids, str(path))
+    return open_embeddings(path, id_column=id_column).read()
 
 
-def _read_npy(path: Path, id_column: str | None) -> tuple[np.ndarray, None]:
-    del id_column
-    with path.open("rb") as file:
-        start = file.read(len(np.lib.format.MAGIC_PREFIX))
-    if start != np.lib.format.MAGIC_PREFIX:
-        raise ValueError(f"{path}: not a .npy file: starts with {start!r}; save it with numpy.save")
-    try:
-        with np.errstate(over="raise"):
-            return np.load(path, mmap_mode="r", allow_pickle=False), None
-    except (ValueError, EOFError, ArithmeticError) as error:
-        if "Python objects" in str(error):
+def _paths(path: str | Path) -> list[Path]:
+    """The files that are meant, in the order of their names."""
+    folder = Path(path)
+    if folder.is_dir():
+        found = sorted(own for own in folder.iterdir() if own.name[0] not in "._")
+    elif not folder.exists() and glob.has_magic(str(path)):
+        found = sorted(map(Path, glob.glob(str(path))))
+    else:
+        return [files.existing(path)]
+    if not found:
+        raise FileNotFoundError(f"{path}: no files there")
+    inner = next((own for own in found if own.is_dir()), None)
+    if inner is not None:
+        raise ValueError(f"{path}: holds the folder {inner.name!r}; expected files alone")
+    suffixes = sorted({own.suffix.lower() for own in found})
+    if len(suffixes) > 1:
+        raise ValueError(f"{path}: found files of several formats, {suffixes}; expected one")
+    return found
+
+
+def _check_alike(first_path: Path, first: Stored, path: Path, stored: Stored) -> None:
+    facts = {
+        "dims": [first.shape[1], stored.shape[1]],
+        "dtype": [first.dtype.name, stored.dtype.name],
+        "ids": [first.ids is not None, stored.ids is not None],
+        "scale": [first.scale is not None, stored.scale is not None],
+    }
+    for what, (expected, found) in facts.items():
+        if found != expected:
             raise ValueError(
-                f"{path}: holds pickled Python objects, which are never loaded; expected numbers, "
-                "[rows, dims]"
-            ) from error
-        raise ValueError(f"{path}: truncated or damaged .npy file: {error}") from error
+                f"{path}: {what}: found {found}, expected {expected} as in {first_path.name}"
+            )
 
 
-def _read_vectors(path: Path, id_column: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    kinds = files.optional("pyarrow").types
-    with open_parquet(path) as file:
-        schema = file.schema_arrow
-        if id_column is not None:
-            files.check_columns(path, schema.names, [id_column])
-        types = {field.name: field.type for field in schema}
-        lists = [
-            n
-            for n, t in types.items()
-            if n != id_column
-            and (kinds.is_list(t) or kinds.is_large_list(t) or kinds.is_fixed_size_list(t))
+def _float_dtype(dtype: np.dtype) -> np.dtype:
+    """What values of a stored dtype are read as."""
+    if dtype.kind in "iu":
+        return np.dtype(np.float32)
+    if dtype == BFLOAT16:
+        return dtype
+    return dtype.newbyteorder("=") if dtype.itemsize <= 8 else np.dtype(np.float64)
+
+
+def _scales(
+    path: str | Path,
+    given: float | np.ndarray | None,
+    paths: Sequence[Path],
+    stored: Sequence[Stored],
+) -> list[np.ndarray | None]:
+    """The scale of each file, ``[1, 1]``, ``[1, d]`` or ``[rows of the file, 1]``."""
+    if given is None:
+        return [
+            None if one.scale is None else _as_scale(own, one.scale, one.shape, one.dtype)
+            for own, one in zip(paths, stored, strict=True)
         ]
-        if len(lists) > 1:
-            raise ValueError(f"{path}: found list columns {lists}; expected one, the vectors")
-        id_column = id_column or first_named(types, ID_NAMES)
-        others = [name for name in types if name != id_column]
-        if lists:
-            spare = [name for name in others if name not in lists]
-            if id_column is None and len(spare) > 1:
-                raise ValueError(f"{path}: which column is the id? found {spare}; name it")
-            id_column = id_column or next(iter(spare), None)
-            vectors = lists
-        else:
-            if id_column is None:
-                id_column = _odd_column(types, kinds)
-            vectors = [name for name in types if name != id_column]
-            for name in vectors:
-                if not (kinds.is_floating(types[name]) or kinds.is_integer(types[name])):
-                    raise ValueError(
-                        f"{path}: column {name!r} is {types[name]}; expected a number a dimension "
-                        "in every column but the id"
-                    )
-            if not vectors:
-                raise ValueError(f"{path}: no vectors; found columns {list(types)}")
-        table = read_table(path, file, [*([id_column] if id_column else []), *vectors])
-    ids = None
-    if id_column is not None:
-        ids = read_ids(path, id_column, table.column(id_column))
-    if lists:
-        return _stack_lists(path, lists[0], table.column(lists[0])), ids
-    columns = [table.column(name) for name in vectors]
-    for name, column in zip(vectors, columns, strict=True):
-        if column.null_count:
-            row = int(np.argmax(column.is_null().to_numpy()))
-            raise ValueError(f"{path}, row {row}, column {name!r}: no value; expected a number")
-    return np.stack([column.to_numpy() for column in columns], axis=1), ids
+    ends = np.cumsum([one.shape[0] for one in stored])
+    shape = int(ends[-1]), stored[0].shape[1]
+    scale = _as_scale(path, given, shape, stored[0].dtype)
+    if len(scale) == 1:
+        return [scale] * len(stored)
+    return list(np.split(scale, ends[:-1]))
 
 
-def _odd_column(types: Mapping[str, Any], kinds: Any) -> str | None:
-    """The only column of text, or the only one of integers where all others hold floats."""
-    text = [n for n, t in types.items() if kinds.is_string(t) or kinds.is_large_string(t)]
-    if text:
-        return text[0] if len(text) == 1 else None
-    whole = [n for n, t in types.items() if kinds.is_integer(t)]
-    floats = [n for n, t in types.items() if kinds.is_floating(t)]
-    return whole[0] if len(whole) == 1 and floats else None
-
-
-def _stack_lists(path: Path, name: str, column: Any) -> np.ndarray:
-    arrow, compute = files.optional("pyarrow"), files.optional("pyarrow.compute")
-    kind = column.type.value_type
-    if not (arrow.types.is_floating(kind) or arrow.types.is_integer(kind)):
-        raise ValueError(f"{path}: column {name!r} holds lists of {kind}; expected numbers")
-    if column.null_count:
-        row = int(np.argmax(column.is_null().to_numpy()))
-        raise ValueError(f"{path}, row {row}, column {name!r}: no vector; expected numbers")
-    lengths = compute.list_value_length(column).to_numpy()
-    uneven = np.flatnonzero(lengths != lengths[0])
-    if uneven.size:
+def _as_scale(
+    path: str | Path, scale: float | np.ndarray, shape: tuple[int, int], dtype: np.dtype
+) -> np.ndarray:
+    found = np.asarray(scale)
+    rows, dims = shape
+    if dtype.kind not in "iu":
+        raise ValueError(f"{path}: values are {dtype.name}, beside a scale; expected integers")
+    if found.shape == (dims,):
+        found = found[None]
+    if found.shape not in ((), (1,), (1, 1), (1, dims), (rows, 1)) or found.dtype.kind not in "iuf":
         raise ValueError(
-            f"{path}, row {uneven[0]}, column {name!r}: found {lengths[uneven[0]]} values, "
-            f"expected {lengths[0]} as in row 0; {uneven.size} of {len(lengths)} rows differ"
+            f"{path}: scale has shape {found.shape} of {found.dtype}; expected a number, "
+            f"[{dims}] or [1, {dims}] for the dimensions, or [{rows}, 1] for the rows"
         )
-    # Missing values inside a vector come out as NaN and are counted with those.
-    return compute.list_flatten(column).to_numpy().reshape(len(lengths), -1)
-
-
-def _as_floats(path: Path, values: np.ndarray) -> np.ndarray:
-    kind = values.dtype
-    if kind.kind in "iu":
-        return values.astype(np.float32)
-    if kind.kind != "f":
-        hint = " (bfloat16? save it as float32)" if kind == np.dtype("V2") else ""
-        raise ValueError(f"{path}: values are {kind}{hint}; expected real numbers")
-    wanted = kind.newbyteorder("=") if kind.itemsize <= 8 else np.dtype(np.float64)
-    return values if wanted == kind else values.astype(wanted)
-
-
-def _check_finite(path: Path, values: np.ndarray) -> None:
-    chunk = max(1, _CHUNK_VALUES // values.shape[1])
-    bad = [
-        start + np.flatnonzero(~np.all(np.isfinite(values[start : start + chunk]), axis=1))
-        for start in range(0, len(values), chunk)
-    ]
-    rows = np.concatenate(bad)
-    if rows.size:
-        raise ValueError(
-            f"{path}: {rows.size} of {len(values)} rows hold NaN, infinity or no value, "
-            f"first row {rows[0]}; expected finite numbers"
-        )
+    found = np.atleast_2d(found).astype(np.float32)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{path}: scale holds NaN or infinity; expected finite numbers")
+    return found

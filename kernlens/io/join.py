@@ -1,13 +1,18 @@
 """Rows of embedding and label files brought together."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from kernlens.io.embeddings import Embeddings
 from kernlens.io.labels import LabelFile, check_classes
+from kernlens.io.stream import Chunk, Embeddings, EmbeddingStream, regroup
 from kernlens.types import Labels
+
+_Side: TypeAlias = Embeddings | EmbeddingStream
+
+_ID_BLOCK = 2**16
+_LISTED = 5
 
 
 class Joined(NamedTuple):
@@ -24,6 +29,59 @@ class Joined(NamedTuple):
     labels: Labels
     unjoined: dict[str, int]
     unjoined_labels: int
+
+
+class Unjoined(NamedTuple):
+    """Rows of one side that the other side does not have.
+
+    Attributes:
+      count: how many.
+      examples: the ids of the first few.
+    """
+
+    count: int
+    examples: tuple[str, ...]
+
+
+class JoinedStream(NamedTuple):
+    """The rows of a stream, each with its label; the values stay in the files.
+
+    Attributes:
+      stream: embeddings.
+      labels: class of each row of the stream, ``[n]``; -1 where it has none.
+      kept: the rows that :meth:`chunks` gives, bool ``[n]``.
+      unjoined: the rows that the label file does not have.
+      unjoined_labels: the rows of the label file that the stream does not have.
+    """
+
+    stream: EmbeddingStream
+    labels: Labels
+    kept: np.ndarray
+    unjoined: Unjoined
+    unjoined_labels: Unjoined
+
+    def chunks(
+        self, *, rows: int = 4096, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Reads the rows that are kept, in order; each call reads the files again.
+
+        Args:
+          rows: in a chunk; the last one may be shorter.
+          start: first row of the stream.
+          stop: row of the stream after the last; ``n`` by default.
+
+        Yields:
+          Values ``[b, d]`` and class codes, int32 ``[b]``, -1 for none.
+
+        Raises:
+          ValueError: as :meth:`EmbeddingStream.chunks`.
+        """
+        chunks = self.stream.chunks(rows=rows, start=start, stop=stop)
+        return regroup(map(self._kept, chunks), rows)
+
+    def _kept(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
+        kept, codes = self.kept[chunk.rows], self.labels.codes[chunk.rows]
+        return (chunk.values, codes) if kept.all() else (chunk.values[kept], codes[kept])
 
 
 def join(embeddings: Mapping[str, Embeddings], labels: LabelFile) -> Joined:
@@ -46,21 +104,19 @@ def join(embeddings: Mapping[str, Embeddings], labels: LabelFile) -> Joined:
     """
     if not embeddings:
         raise ValueError("join needs at least one embedding; got none")
-    match = _match_by_row if labels.ids is None else _match_by_id
     # For each row of the label file, its row in each embedding, or -1.
-    places = match(list(embeddings.values()), labels)
+    places = _places(list(embeddings.values()), labels)
     rows = np.flatnonzero(np.all(places >= 0, axis=0))
     rows = rows[np.argsort(places[0, rows], kind="stable")]
     if not rows.size:
         raise ValueError("no row is in all files: " + _examples([*embeddings.values(), labels]))
     values, unjoined = {}, {}
     for (name, given), place in zip(embeddings.items(), places[:, rows], strict=True):
-        whole = np.array_equal(place, np.arange(len(given.values)))
+        whole = np.array_equal(place, np.arange(given.shape[0]))
         values[name] = given.values if whole else given.values[place]
-        unjoined[name] = len(given.values) - len(rows)
+        unjoined[name] = given.shape[0] - len(rows)
     codes = labels.labels.codes[rows]
-    found = [labels.labels.names[code] for code in np.unique(codes[codes >= 0])]
-    check_classes(f"{labels.source}, the {len(rows)} rows joined", found)
+    _check_joined(labels, codes)
     return Joined(
         values,
         Labels(codes, labels.labels.names),
@@ -69,13 +125,79 @@ def join(embeddings: Mapping[str, Embeddings], labels: LabelFile) -> Joined:
     )
 
 
-def _match_by_row(embeddings: list[Embeddings], labels: LabelFile) -> np.ndarray:
+def join_stream(
+    stream: EmbeddingStream,
+    labels: LabelFile,
+    *,
+    keep_unjoined: bool = False,
+    max_unjoined: float = 1.0,
+    max_unjoined_labels: float = 1.0,
+) -> JoinedStream:
+    """Labels for the rows of a stream, joined as :func:`join` does; no value is read.
+
+    Memory is that of the labels and of one number a row.
+
+    Args:
+      stream: embeddings.
+      labels: of the same items.
+      keep_unjoined: whether rows that the label file does not have are kept, without a label.
+      max_unjoined: largest share of the stream's rows that may be without a row of labels, in
+        ``[0, 1]``.
+      max_unjoined_labels: largest share of the label rows that may be without a row of the stream.
+
+    Returns:
+      JoinedStream.
+
+    Raises:
+      ValueError: as :func:`join`; shares out of range, or exceeded, with examples.
+    """
+    for name, share in (("unjoined", max_unjoined), ("unjoined_labels", max_unjoined_labels)):
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"max_{name} must be in [0, 1]; got {share}")
+    (places,) = _places([stream], labels)
+    found = places >= 0
+    codes = np.full(stream.shape[0], -1, np.int32)
+    joined = np.zeros(stream.shape[0], bool)
+    codes[places[found]], joined[places[found]] = labels.labels.codes[found], True
+    unjoined = _unjoined(stream.source, ~joined, stream.ids, max_unjoined)
+    unjoined_labels = _unjoined(labels.source, ~found, labels.ids, max_unjoined_labels)
+    _check_joined(labels, codes[joined])
+    kept = np.ones_like(joined) if keep_unjoined else joined
+    return JoinedStream(stream, Labels(codes, labels.labels.names), kept, unjoined, unjoined_labels)
+
+
+def _unjoined(source: str, without: np.ndarray, ids: np.ndarray | None, most: float) -> Unjoined:
+    rows = np.flatnonzero(without)
+    shown = tuple(str(row if ids is None else ids[row]) for row in rows[:_LISTED].tolist())
+    if len(rows) > most * len(without):
+        raise ValueError(
+            f"{source}: {len(rows)} of {len(without)} ids are not in the other file: "
+            f"{_some(shown, len(rows))}; expected at most a share of {most}"
+        )
+    return Unjoined(len(rows), shown)
+
+
+def _check_joined(labels: LabelFile, codes: np.ndarray) -> None:
+    found = [labels.labels.names[code] for code in np.unique(codes[codes >= 0])]
+    check_classes(f"{labels.source}, the {len(codes)} rows joined", found)
+
+
+def _places(sides: Sequence[_Side], labels: LabelFile) -> np.ndarray:
+    """For each row of the label file, its row on each side, or -1; int64 ``[sides, m]``."""
+    if labels.ids is None:
+        _check_row_by_row(sides, labels)
+        rows = len(labels.labels.codes)
+        return np.broadcast_to(np.arange(rows), (len(sides), rows))
+    return np.stack([_rows_of(side, labels, labels.ids) for side in sides])
+
+
+def _check_row_by_row(sides: Sequence[_Side], labels: LabelFile) -> None:
     rows = len(labels.labels.codes)
-    first = next((given for given in embeddings if given.ids is not None), None)
-    for given in embeddings:
-        if len(given.values) != rows:
+    first = next((given for given in sides if given.ids is not None), None)
+    for given in sides:
+        if given.shape[0] != rows:
             raise ValueError(
-                f"{labels.source} has no ids and {rows} rows, {given.source} {len(given.values)}; "
+                f"{labels.source} has no ids and {rows} rows, {given.source} {given.shape[0]}; "
                 "expected as many, or ids to join by"
             )
         if first is not None and given.ids is not None and np.any(given.ids != first.ids):
@@ -83,35 +205,38 @@ def _match_by_row(embeddings: list[Embeddings], labels: LabelFile) -> np.ndarray
                 f"{labels.source} has no ids, and rows of {first.source} and {given.source} differ "
                 "in order; expected ids to join by"
             )
-    return np.broadcast_to(np.arange(rows), (len(embeddings), rows))
 
 
-def _match_by_id(embeddings: list[Embeddings], labels: LabelFile) -> np.ndarray:
-    assert labels.ids is not None
-    places = np.empty((len(embeddings), len(labels.ids)), np.int64)
-    for i, given in enumerate(embeddings):
-        rows = len(given.values)
-        ids = map(str, range(rows)) if given.ids is None else given.ids.tolist()
-        found = dict(zip(ids, range(rows), strict=True))
-        places[i] = [found.get(id_, -1) for id_ in labels.ids.tolist()]
-        if given.ids is None and np.any(places[i] < 0):
-            wrong = labels.ids[places[i] < 0]
-            raise ValueError(
-                f"{given.source} has no ids, so label ids must be its row numbers 0..{rows - 1}; "
-                f"{labels.source} has {len(wrong)} others: {_some(wrong)}; "
-                "save the embeddings with their ids, as Parquet"
-            )
-        if np.all(places[i] < 0):
-            raise ValueError("no id in common: " + _examples([given, labels]))
+def _rows_of(given: _Side, labels: LabelFile, wanted: np.ndarray) -> np.ndarray:
+    rows = given.shape[0]
+    # The labels are looked up in, not the rows, of which there can be many more.
+    entries = {id_: entry for entry, id_ in enumerate(wanted.tolist())}
+    places = np.full(len(wanted), -1, np.int64)
+    for start in range(0, rows, _ID_BLOCK):
+        stop = min(start + _ID_BLOCK, rows)
+        ids = map(str, range(start, stop)) if given.ids is None else given.ids[start:stop].tolist()
+        for row, id_ in enumerate(ids, start):
+            entry = entries.get(id_)
+            if entry is not None:
+                places[entry] = row
+    if given.ids is None and np.any(places < 0):
+        wrong = wanted[places < 0]
+        raise ValueError(
+            f"{given.source} has no ids, so label ids must be its row numbers 0..{rows - 1}; "
+            f"{labels.source} has {len(wrong)} others: {_some(wrong, len(wrong))}; "
+            "save the embeddings with their ids, as Parquet"
+        )
+    if np.all(places < 0):
+        raise ValueError("no id in common: " + _examples([given, labels]))
     return places
 
 
-def _examples(sides: list[Embeddings | LabelFile]) -> str:
+def _examples(sides: Sequence[_Side | LabelFile]) -> str:
     return "; ".join(
-        f"{side.source} has {'row numbers' if side.ids is None else _some(side.ids)}"
+        f"{side.source} has {'row numbers' if side.ids is None else _some(side.ids, len(side.ids))}"
         for side in sides
     )
 
 
-def _some(ids: np.ndarray) -> str:
-    return ", ".join(repr(str(id_)) for id_ in ids[:3]) + (", ..." if len(ids) > 3 else "")
+def _some(ids: Sequence[str] | np.ndarray, count: int) -> str:
+    return ", ".join(repr(str(id_)) for id_ in ids[:3]) + (", ..." if count > 3 else "")

@@ -9,13 +9,13 @@ import numpy as np
 from kernlens.datasets import files
 from kernlens.io.columns import (
     ID_NAMES,
-    choose_reader,
     first_named,
     open_parquet,
     plain,
     read_ids,
     read_table,
 )
+from kernlens.io.stored import choose_reader
 from kernlens.labels import encode
 from kernlens.types import Labels
 

@@ -1,0 +1,86 @@
+"""NamedTuples of arrays, saved with the fingerprint of the embeddings they were made of."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kernlens.datasets import files
+from kernlens.io.stored import BFLOAT16
+from kernlens.io.tensors import open_tensors
+from kernlens.io.write import write_atomically
+
+T = TypeVar("T", bound=tuple)
+
+
+def write_arrays(
+    path: str | Path, arrays: tuple, *, fingerprint: str, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a NamedTuple of arrays as safetensors: whole, or not at all.
+
+    Args:
+      path: file to write; its folder has to exist.
+      arrays: NamedTuple of arrays of numbers, of any shapes.
+      fingerprint: of the embeddings that they were made of, from :func:`fingerprint`.
+      metadata: more to keep with them, text by name; not ``kind`` or ``fingerprint``.
+
+    Raises:
+      FileNotFoundError: no such folder.
+      ValueError: not a NamedTuple, a field that is not an array of numbers, or metadata under a
+        name that is taken.
+      ImportError: safetensors is not installed; names the extra.
+    """
+    numpy = files.optional("safetensors.numpy", extra="text")
+    own = {"kind": type(arrays).__name__, "fingerprint": fingerprint}
+    taken = own.keys() & (metadata or {}).keys()
+    if taken:
+        raise ValueError(f"metadata {sorted(taken)} is written by write_arrays; choose other names")
+    # In C order, and without making a vector of a scalar.
+    fields = {name: np.asarray(value, order="C") for name, value in _fields(arrays).items()}
+    for name, value in fields.items():
+        if value.dtype.kind not in "biuf" and value.dtype != BFLOAT16:
+            raise ValueError(f"{own['kind']}.{name} is {value.dtype}; expected an array of numbers")
+    write_atomically(path, numpy.save(fields, metadata={**(metadata or {}), **own}))
+
+
+def read_arrays(
+    path: str | Path, kind: type[T], *, fingerprint: str | None = None
+) -> tuple[T, dict[str, str]]:
+    """Reads a NamedTuple of arrays that :func:`write_arrays` wrote.
+
+    Args:
+      path: file.
+      kind: the NamedTuple's class.
+      fingerprint: of the embeddings that it has to be made of; any where left out.
+
+    Returns:
+      The NamedTuple, of NumPy arrays; and the metadata, ``fingerprint`` among it.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a truncated or damaged file, another kind, other fields, or another fingerprint.
+      ImportError: safetensors is not installed; names the extra.
+    """
+    path = files.existing(path)
+    with open_tensors(path) as file:
+        metadata = dict(file.metadata() or {})
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    wanted = getattr(kind, "_fields", ())
+    if metadata.get("kind") != kind.__name__ or set(found) != set(wanted):
+        raise ValueError(
+            f"{path}: holds {metadata.get('kind', 'no NamedTuple')} of {sorted(found)}; expected "
+            f"{kind.__name__} of {sorted(wanted)}"
+        )
+    made_of = metadata.get("fingerprint")
+    if fingerprint is not None and made_of != fingerprint:
+        raise ValueError(
+            f"{path}: made of embeddings with fingerprint {made_of}; expected {fingerprint}"
+        )
+    return kind(**found), metadata
+
+
+def _fields(arrays: tuple) -> dict[str, Any]:
+    if not hasattr(arrays, "_asdict"):
+        raise ValueError(f"got {type(arrays).__name__}; expected a NamedTuple of arrays")
+    return arrays._asdict()  # pyright: ignore[reportAttributeAccessIssue]
