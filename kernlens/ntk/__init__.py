@@ -1,5 +1,10 @@
-"""Tangent kernels: empirical ones of any function, infinite-width ones, and what follows."""
+"""Tangent kernels: empirical ones of any function, infinite-width ones, and what follows.
 
+The names and calling conventions are those of neural-tangents: ``import kernlens.ntk as nt``.
+"""
+
+from kernlens.ntk import dynamics
+from kernlens.ntk import dynamics as predict
 from kernlens.ntk.empirical import (
     Explanation,
     Method,
@@ -8,3 +13,42 @@ from kernlens.ntk.empirical import (
     empirical_ntk_fn,
 )
 from kernlens.ntk.linear import empirical_ntk_vp_fn, linearize, taylor_expand
+from kernlens.ntk.outputs import (
+    Kernels,
+    empirical_kernel_fn,
+    empirical_nngp_fn,
+    monte_carlo_kernel_fn,
+)
+from kernlens.ntk.parts import (
+    as_matrix,
+    diagonal_fn,
+    gradient_norms_fn,
+    layer_ntk_fns,
+    pntk_fn,
+    sharded,
+    trace_fn,
+)
+
+__all__ = [
+    "Explanation",
+    "Kernels",
+    "Method",
+    "NtkImplementation",
+    "as_matrix",
+    "cross_ntk_fn",
+    "diagonal_fn",
+    "dynamics",
+    "empirical_kernel_fn",
+    "empirical_nngp_fn",
+    "empirical_ntk_fn",
+    "empirical_ntk_vp_fn",
+    "gradient_norms_fn",
+    "layer_ntk_fns",
+    "linearize",
+    "monte_carlo_kernel_fn",
+    "pntk_fn",
+    "predict",
+    "sharded",
+    "taylor_expand",
+    "trace_fn",
+]

@@ -288,6 +288,8 @@ def _runner(
         if models.concrete((params, x)):
             models.check_separate(bound, params, x, name)
     task = _task(settings, f1, f2, *args)
+    if task.batch != "pairs" and n1 != n2:
+        raise ValueError(f"a diagonal over the batch needs n1 = n2; got {n1} and {n2}")
     if task.batch == "pairs":
         shape = (n1, n2, *task.axes.kernel_shape)
         advice = "trace or take the diagonal of output axes, or see kernlens.ntk.operators"
@@ -351,7 +353,8 @@ def _task(
     selected = frozenset(i for i, leaf in enumerate(order[0][:shared]) if leaf in kept)
     if not selected:
         raise ValueError("the two models have none of the selected parameters in common")
-    axes, batch = _output_axes(settings, closed1, closed2)
+    shapes = (tuple(closed.out_avals[0].shape) for closed in (closed1, closed2))
+    axes, batch = output_axes(settings.trace_axes, settings.diagonal_axes, *shapes)
     closed = (closed1, closed2)
     counts = [len(first.leaves), len(second.leaves)]
     given = list(zip(closed, counts, strict=True))
@@ -403,13 +406,30 @@ def _explanation(task: _Task) -> Explanation:
     return Explanation(task.method, choices if by_leaf else (), task.operations, task.block_size)
 
 
-def _output_axes(
-    settings: _Settings, closed1: ClosedJaxpr, closed2: ClosedJaxpr
+def output_axes(
+    trace_axes: Axes,
+    diagonal_axes: Axes,
+    shape1: tuple[int, ...],
+    shape2: tuple[int, ...],
 ) -> tuple[structured.Axes, Literal["pairs", "diagonal", "mean"]]:
-    shape1, shape2 = (tuple(closed.out_avals[0].shape) for closed in (closed1, closed2))
+    """What becomes of each axis of the outputs, and of the batch.
+
+    Args:
+      trace_axes: axes to trace, the batch counted as axis 0.
+      diagonal_axes: axes of which the diagonal is kept.
+      shape1: shape of one example's output under the first model.
+      shape2: the same under the second.
+
+    Returns:
+      The roles of the output's axes, and whether the kernel is of all pairs of examples, of
+      namesakes, or the mean over namesakes.
+
+    Raises:
+      ValueError: axes that are not there, or have two roles; outputs of unequal shape.
+    """
     traced, diagonal = (
-        _canonical(axes, len(shape1) + 1, shape1)
-        for axes in (settings.trace_axes, settings.diagonal_axes)
+        _canonical(_axes_tuple(axes), len(shape1) + 1, shape1)
+        for axes in (trace_axes, diagonal_axes)
     )
     both = set(traced) & set(diagonal)
     if both:

@@ -1,0 +1,426 @@
+r"""Features of a tangent kernel: random projections of per-example gradients.
+
+With :math:`J_t(x)` the gradient of output :math:`t` of ``T`` traced ones, feature ``k`` is
+
+.. math:: \Phi_k(x) = \frac{1}{\sqrt{pT}} \sum_{t=1}^{T} \langle J_t(x), R_{tk}\rangle, \qquad
+    \mathbb{E}[R_{tk} \otimes R_{t'k}] = \delta_{tt'} I,
+
+so that :math:`\langle\Phi(x), \Phi(x')\rangle` is the traced kernel in the mean. All random numbers
+are signs, drawn from the key and an index as they are needed: no gradient, no Jacobian and no
+projection matrix exists, and a row's features do not depend on the rows beside it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from kernlens.ntk import linear, memory, models, structured, walk
+from kernlens.ntk.empirical import Axes, Method
+from kernlens.ntk.models import PathFilter
+from kernlens.ntk.structured import HIGHEST
+from kernlens.types import ApplyFn, Array, Params
+
+MethodName: TypeAlias = Literal["auto", "structured", "vector_products"] | Method
+"""A :class:`Method` that gives features, or its name."""
+
+METHODS = {m.value: m for m in (Method.AUTO, Method.STRUCTURED, Method.VECTOR_PRODUCTS)}
+"""Ways to project a gradient, by name."""
+
+WORD = 32
+"""Signs in one random word, and features that are made together from factors."""
+
+BLOCK_BYTES = 32 * 2**20
+"""Bytes of factors, of projections and of tangents that a block holds at a time, each."""
+
+MAX_BLOCK_ROWS = 1024
+"""Rows of a block: random numbers are drawn anew for each block, and cost little beside that many."""
+
+
+class Estimate(NamedTuple):
+    """A kernel value from features, and how far it may be off.
+
+    Attributes:
+      value: the unbiased estimate.
+      standard_error: that of ``value`` over keys, itself estimated from the features.
+    """
+
+    value: Array
+    standard_error: Array
+
+
+class _Settings(NamedTuple):
+    num_features: int
+    trace_axes: tuple[int, ...]
+    params_filter: PathFilter | None
+    method: Method
+    block_size: int | Literal["auto"]
+
+
+class _Task(NamedTuple):
+    """A sketch with all that its shapes decide."""
+
+    flat: models.Flat
+    plan: structured.Plan
+    used: list[int]
+    operations: dict[Method, float]
+
+    @property
+    def axes(self) -> structured.Axes:
+        """What becomes of the output's axes."""
+        return self.plan.axes
+
+
+def features(
+    key: Array,
+    f: ApplyFn,
+    params: Params,
+    num_features: int,
+    *,
+    trace_axes: Axes = (-1,),
+    params_filter: PathFilter | None = None,
+    method: MethodName = "auto",
+    block_size: int | Literal["auto"] = "auto",
+) -> Callable[[Any], Array]:
+    r"""Features whose inner products estimate the empirical tangent kernel, without bias.
+
+    Two ways give them, by different random numbers. ``VECTOR_PRODUCTS`` takes one Jacobian-vector
+    product a feature, :math:`R_{tk} = s_{tk} v_k`: signs over outputs times signs over parameters,
+    as one product gives the derivatives of all outputs. (To keep these as ``T`` features would be
+    cheaper, but features that share a direction are neither independent, from which the error is
+    known, nor as good one by one.) ``STRUCTURED`` takes a leaf's layer inputs and output
+    cotangents (:mod:`kernlens.ntk.structured`) and projects either,
+
+    .. math:: \langle J_t(x), R_{tk}\rangle
+        = \sum_{\text{leaves}} \sum_q \langle a_q, u_k\rangle \langle \delta_{tq}, w_{tk}\rangle,
+
+    the sign of a table's row drawn from its id; a leaf that enters otherwise is projected whole.
+
+    The standard error of an entry is at most :math:`3\sqrt{K_{ii} K_{jj} / p}`, with
+    :math:`\sqrt3` for 3 by vector products of a single output; :func:`estimate` tells what it is.
+
+    Args:
+      key: a PRNG key; equal keys give equal maps, and the maps of disjoint sets of layers add up to
+        that of their union.
+      f: ``f(params, x) -> outputs``, a batch axis first on every leaf of ``x`` and on the output.
+      params: parameters, any pytree.
+      num_features: ``p``, at least 1.
+      trace_axes: output axes to sum over; the kernel is divided by their size. Axes that are not
+        traced stay, as in the kernel.
+      params_filter: ``params_filter(path) -> bool``: the leaves that the kernel is about, by the
+        tuple of keys that lead to each; all by default.
+      method: one of :data:`METHODS`; "auto" takes the one of fewer operations by the shapes.
+      block_size: rows at a time; "auto" from the bytes of their factors.
+
+    Returns:
+      A map from rows, any pytree of ``[n, ...]``, to features ``[n, *untraced, p]``. It is a
+      pytree of the key and the parameters.
+
+    Raises:
+      ValueError: an unknown method, ``num_features`` or ``block_size`` below 1, a filter that
+        keeps nothing, parameters that are not finite; and, when the map is called: an empty or
+        ragged batch, a function that couples its batch, has no gradient or no floating-point
+        output, features that would not fit in memory.
+
+    References:
+      Achlioptas (2003), section 2, for projections by signs; Kar and Karnick (2012), section 4,
+      for products of them.
+    """
+    for name, value in (("num_features", num_features), ("block_size", block_size)):
+        if value != "auto" and value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}")
+    settings = _Settings(
+        num_features,
+        (trace_axes,) if isinstance(trace_axes, int) else tuple(trace_axes),
+        params_filter,
+        _method(method),
+        block_size,
+    )
+    models.select(models.flatten(params), params_filter)
+    if models.concrete(params):
+        models.check_finite(params)
+    run = jax.jit(partial(_run, settings, f))
+    checked: set[Any] = set()
+
+    def apply(key: Array, params: Params, x: Any) -> Array:
+        shapes = tuple(models.signature(leaf) for leaf in jax.tree.leaves(x))
+        signature = (jax.tree.structure(x), shapes)
+        if signature not in checked:
+            _check(settings, f, params, x)
+            checked.add(signature)
+        return run(key, params, x)
+
+    return Partial(apply, key, params)
+
+
+@jax.jit
+def estimate(features1: Array, features2: Array) -> Estimate:
+    r"""Kernel values from features, each with its standard error.
+
+    The features of a sketch are independent, so :math:`p\,\Phi_k(x)\Phi_k(x')` are ``p``
+    independent unbiased estimates of :math:`K(x, x')`: their mean is the inner product, and their
+    spread over :math:`\sqrt p` is its standard error.
+
+    Args:
+      features1: ``[..., p]``, of one :func:`features` map; ``p`` at least 2.
+      features2: ``[..., p]``, of the same map, row for row, or to be broadcast: ``phi1[:, None]``
+        and ``phi2[None]`` for all pairs.
+
+    Returns:
+      Values and standard errors, of the broadcast shape without ``p``.
+
+    Raises:
+      ValueError: fewer than two features, or unequal numbers of them.
+    """
+    p = features1.shape[-1]
+    if p < 2 or features2.shape[-1] != p:
+        raise ValueError(
+            "an error needs the same two or more features on both sides; "
+            f"got {p} and {features2.shape[-1]}"
+        )
+    products = p * features1 * features2
+    value = jnp.mean(products, axis=-1)
+    spread = jnp.std(products, axis=-1, ddof=1)
+    return Estimate(value, spread / p**0.5)
+
+
+def _method(method: MethodName) -> Method:
+    chosen = METHODS.get(method.value if isinstance(method, Method) else method)
+    if chosen is None:
+        names = ", ".join(repr(name) for name in METHODS)
+        raise ValueError(f"unknown method {method!r}; expected one of {names}")
+    return chosen
+
+
+def _check(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> None:
+    n = models.count(x, "x")
+    out = models.check_output(f, params, x, n, "x")
+    axes = _axes(settings.trace_axes, out)
+    dtype = jax.eval_shape(f, params, x).dtype
+    shape = (n, axes.size(axes.full), settings.num_features)
+    memory.check_fits("the feature array", shape, dtype.itemsize, "pass the rows in batches")
+    if models.concrete((params, x)):
+        models.check_separate(f, params, x, "x")
+
+
+def _axes(trace_axes: tuple[int, ...], shape: tuple[int, ...]) -> structured.Axes:
+    ndim = len(shape) + 1
+    for axis in trace_axes:
+        if not -ndim <= axis < ndim or axis % ndim == 0:
+            raise ValueError(
+                f"axis {axis} is not an output axis of outputs of shape {('n', *shape)}, of which "
+                "the first is the batch; for one number an example pass trace_axes=()"
+            )
+    traced = tuple(sorted({axis % ndim - 1 for axis in trace_axes}))
+    full = tuple(axis for axis in range(len(shape)) if axis not in traced)
+    return structured.Axes(shape, traced, (), full)
+
+
+def _task(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> _Task:
+    flat = models.flatten(params)
+    selected = frozenset(models.select(flat, settings.params_filter))
+    closed = models.trace(f, flat, x, range(len(flat.leaves)))
+    axes = _axes(settings.trace_axes, tuple(closed.out_avals[0].shape))
+    (side,), used = structured.sides([(closed, len(flat.leaves))], selected, True)
+    if not used:
+        raise ValueError(
+            "f does not depend on the selected parameters, or only through operations without a "
+            "gradient (rounding, arg-max, integers, stop_gradient)"
+        )
+    sizes = {i: int(jnp.size(flat.leaves[i])) for i in sorted(used)}
+    itemsize = closed.out_avals[0].dtype.itemsize
+    plan = structured.plan(
+        (side, side), axes, sizes, itemsize, contraction=structured.Contraction.GRAM
+    )
+    # Of one row; what is drawn once a block is shared by its rows.
+    p, forward, outputs = settings.num_features, linear.operations(closed), prod(axes.shape)
+    drawn = structured.ELEMENTWISE_COST * sum(sizes.values()) / MAX_BLOCK_ROWS
+    operations = {
+        Method.STRUCTURED: 2 * outputs * forward + p * _projection_operations(plan),
+        Method.VECTOR_PRODUCTS: p * (2 * forward + drawn),
+    }
+    return _Task(flat, plan, sorted(used), operations)
+
+
+def _projection_operations(plan: structured.Plan) -> float:
+    """Multiply-adds of one feature of one example, from its factors."""
+    outputs = prod(plan.axes.shape)
+    total = 0.0
+    for share in plan.shares:
+        if not share.parts[0]:
+            total += outputs * share.size
+        for part in share.parts[0]:
+            lookup = part.kind is walk.Kind.LOOKUP
+            left = structured.ELEMENTWISE_COST * part.bag if lookup else part.left
+            total += part.positions * (left + outputs * part.right + structured.ELEMENTWISE_COST)
+    return total
+
+
+def _run(settings: _Settings, f: ApplyFn, key: Array, params: Params, x: Any) -> Array:
+    task = _task(settings, f, params, x)
+    method = settings.method
+    if method is Method.AUTO:
+        method = min(task.operations, key=lambda known: task.operations[known])
+    # Indexed draws need a generator whose batched keys are independent; not all are.
+    key = jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl="threefry2x32")
+    if method is Method.STRUCTURED:
+        most = BLOCK_BYTES // max(_factor_bytes(task, x), 1)
+        project = partial(_by_factors, task, key, settings.num_features)
+    else:
+        most = MAX_BLOCK_ROWS
+        project = partial(_by_products, task, f, key, settings.num_features)
+    rows = min(max(8, most), MAX_BLOCK_ROWS)
+    made = _in_blocks(project, x, rows if settings.block_size == "auto" else settings.block_size)
+    axes = task.axes
+    made = made / (settings.num_features * axes.size(axes.traced)) ** 0.5
+    return made.reshape(made.shape[0], *(axes.shape[axis] for axis in axes.full), -1)
+
+
+def _in_blocks(project: Callable[[Any], Array], x: Any, most: int) -> Array:
+    """``project`` of all rows, some at a time, in blocks of nearly equal size."""
+    n = jax.tree.leaves(x)[0].shape[0]
+    blocks = -(-n // most)
+    if blocks == 1:
+        return project(x)
+    rows = -(-n // blocks)
+    places = jnp.minimum(jnp.arange(blocks * rows), n - 1).reshape(blocks, rows)
+    made = jax.lax.map(lambda place: project(jax.tree.map(lambda leaf: leaf[place], x)), places)
+    return made.reshape(-1, *made.shape[2:])[:n]
+
+
+def _by_products(task: _Task, f: ApplyFn, key: Array, num_features: int, x: Any) -> Array:
+    """Features ``[n, untraced, p]``, not yet scaled, by Jacobian-vector products."""
+    flat, axes = task.flat, task.axes
+
+    def outputs(chosen: list[Array]) -> Array:
+        leaves = list(flat.leaves)
+        for index, value in zip(task.used, chosen, strict=True):
+            leaves[index] = value
+        return f(jax.tree.unflatten(flat.tree, leaves), x)
+
+    point = [jnp.asarray(flat.leaves[i]) for i in task.used]
+    out, push = jax.linearize(outputs, point)
+
+    def feature(index: Array) -> Array:
+        own = jax.random.fold_in(key, index)
+        tangents = [
+            _signs(_leaf_key(own, i), leaf.shape, leaf.dtype)
+            for i, leaf in zip(task.used, point, strict=True)
+        ]
+        pushed = axes.arrange(push(tangents).reshape(out.shape[0], -1).T)
+        signs = _signs(jax.random.fold_in(own, 0), pushed.shape[:1], out.dtype)
+        return jnp.einsum("t,tfn->nf", signs, pushed[:, 0], precision=HIGHEST)
+
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in point)
+    at_once = min(max(1, BLOCK_BYTES // size), 8, num_features)
+    made = jax.lax.map(feature, jnp.arange(num_features), batch_size=at_once)
+    return jnp.moveaxis(made, 0, -1)
+
+
+def _factor_bytes(task: _Task, x: Any) -> int:
+    """Bytes of one example's factors, and of what they are brought to for some features."""
+    one = [leaf[:1] for leaf in jax.tree.leaves(x)]
+    row = jax.eval_shape(partial(structured.factors, task.plan, 0), task.flat.leaves, one)
+    leaves = jax.tree.leaves(row)
+    positions = [
+        part.positions * (part.bag + prod(task.axes.shape))
+        for share in task.plan.shares
+        for part in share.parts[0]
+    ]
+    made = WORD * leaves[0].dtype.itemsize * max(positions, default=1)
+    return sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves) + made
+
+
+def _by_factors(task: _Task, key: Array, num_features: int, x: Any) -> Array:
+    """Features ``[n, untraced, p]``, not yet scaled, by projections of factors."""
+    rows = [leaf[:, None] for leaf in jax.tree.leaves(x)]
+    factors = jax.vmap(partial(structured.factors, task.plan, 0, task.flat.leaves))(rows)
+    dtype = task.plan.sides[0].closed.out_avals[0].dtype
+
+    def word(index: Array) -> Array:
+        """The features of one word of signs, ``[n, untraced, WORD]``."""
+        own = jax.random.fold_in(key, index)
+        parts, jacobians = iter(factors.parts), iter(factors.jacobians)
+        total: Any = 0
+        for share in task.plan.shares:
+            leaf_key = _leaf_key(own, share.leaf)
+            if share.contraction is structured.Contraction.JACOBIAN:
+                jacobian = next(jacobians)[:, 0]
+                block = _dot(jacobian, _rows(leaf_key, jnp.arange(jacobian.shape[-1]), dtype))
+            else:
+                block = sum(
+                    _project_part(leaf_key, share.bias is not None, part, left, right)
+                    for part, (left, right) in zip(share.parts[0], next(parts), strict=True)
+                )
+            total = total + jnp.asarray(block, dtype)
+        return total
+
+    words = -(-num_features // WORD)
+    made = jax.lax.map(word, jnp.arange(words), batch_size=min(words, 4))
+    made = jnp.moveaxis(made, 0, -2)
+    return made.reshape(*made.shape[:2], -1)[..., :num_features]
+
+
+def _project_part(key: Array, bias: bool, part: structured.Part, left: Any, right: Array) -> Array:
+    """What the sites of one part add to a word of features, ``[n, untraced, WORD]``."""
+    key_u, key_w = jax.random.split(key)
+    right = right[:, :, 0]
+    n, positions, full, traced, width = right.shape
+    if part.flipped:
+        # This part's left factor lies on the axes of ``w``, which has one vector an output.
+        outputs = jnp.arange(traced)
+        read = _read(key_w, left, outputs * part.left, right.dtype)
+        written = _dot(right, _rows(key_u, jnp.arange(width), right.dtype))
+        return jnp.einsum("nqtk,nqftk->nfk", read, written, precision=HIGHEST)
+    read = _read(key_u, left, jnp.zeros(1, int), right.dtype)[:, :, 0]
+    if bias:
+        read = read + _rows(key_u, jnp.asarray(part.left), right.dtype)
+    written = _dot(
+        right.reshape(n, positions, full, -1),
+        _rows(key_w, jnp.arange(traced * width), right.dtype),
+    )
+    return jnp.einsum("nqk,nqfk->nfk", read, written, precision=HIGHEST)
+
+
+def _read(key: Array, left: Any, offsets: Array, dtype: Any) -> Array:
+    """Left factors ``[n, q, left]`` or lookups times signs, ``[n, q, *offsets, WORD]``.
+
+    The sign of coordinate ``c`` is that of index ``offset + c``.
+    """
+    if isinstance(left, walk.Lookup):
+        signs = _rows(key, left.ids[..., None] + offsets, dtype)
+        weights = jnp.where(left.ids >= 0, left.weights, 0).astype(dtype)
+        return jnp.einsum("nqs,nqstk->nqtk", weights, signs, precision=HIGHEST)
+    signs = _rows(key, offsets + jnp.arange(left.shape[-1])[:, None], dtype)
+    return jnp.einsum("nqa,atk->nqtk", left.astype(dtype), signs, precision=HIGHEST)
+
+
+def _dot(x: Array, signs: Array) -> Array:
+    return jnp.matmul(x, signs.astype(x.dtype), precision=HIGHEST)
+
+
+def _leaf_key(key: Array, leaf: int) -> Array:
+    return jax.random.fold_in(key, leaf + 1)
+
+
+def _rows(key: Array, index: Array, dtype: Any) -> Array:
+    """``WORD`` signs for each index, the same wherever it stands, ``[*index.shape, WORD]``."""
+    draw = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (), jnp.uint32))
+    words = draw(index.reshape(-1).astype(jnp.uint32))
+    return _unpack(words, dtype).reshape(*index.shape, WORD)
+
+
+def _signs(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array of signs, the same in every dtype."""
+    size = prod(shape)
+    words = jax.random.bits(key, (-(-size // WORD),), jnp.uint32)
+    return _unpack(words, dtype).reshape(-1)[:size].reshape(shape)
+
+
+def _unpack(words: Array, dtype: Any) -> Array:
+    bits = (words[..., None] >> jnp.arange(WORD, dtype=jnp.uint32)) & jnp.uint32(1)
+    return 1 - 2 * bits.astype(dtype)
