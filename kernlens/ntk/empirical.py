@@ -369,7 +369,8 @@ def _task(
     both = (sides[0], sides[-1])
     sizes = {i: int(jnp.size(first.leaves[order[0][i]])) for i in sorted(used)}
     itemsize = closed1.out_avals[0].dtype.itemsize
-    plan = structured.plan(both, axes, sizes, itemsize)
+    alone = f2 is None and params2 is None
+    plan = structured.plan(both, axes, sizes, itemsize, same_params=alone)
     outputs = prod(axes.shape)
     operations = {
         Method.STRUCTURED: plan.operations,

@@ -115,7 +115,8 @@ def trace(f: ApplyFn, flat: Flat, x: Any, order: Sequence[int]) -> ClosedJaxpr:
         for index, value in zip(order, args, strict=False):
             values[index] = value
         params = jax.tree.unflatten(flat.tree, values)
-        return f(params, jax.tree.unflatten(tree, args[len(values) :]))[0]
+        out = f(params, jax.tree.unflatten(tree, args[len(values) :]))
+        return jax.lax.squeeze(out, (0,))
 
     shapes = [shape_of(flat.leaves[i]) for i in order]
     rows = [

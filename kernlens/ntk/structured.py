@@ -104,12 +104,16 @@ class Side(NamedTuple):
       num_leaves: number of parameter leaves; those that the two models share come first.
       tracked: leaves whose sites are tapped, and the biases joined to them.
       sites: these sites.
+      last: those that wrote the output.
+      next_to_last: those that reach the output by an elementwise function and a last site.
     """
 
     closed: ClosedJaxpr
     num_leaves: int
     tracked: frozenset[int]
     sites: tuple[walk.Site, ...]
+    last: frozenset[int]
+    next_to_last: dict[int, int]
 
 
 class Part(NamedTuple):
@@ -123,6 +127,9 @@ class Part(NamedTuple):
       left: width of the left factor.
       right: width of the right factor.
       bag: rows that a lookup sums at each position.
+      folded: whether the sum over traced outputs is folded into the right factor, so that it
+        counts once: the cotangents of a last site are unit vectors, those of a site next to last
+        a constant matrix times slopes.
     """
 
     sites: tuple[int, ...]
@@ -132,6 +139,7 @@ class Part(NamedTuple):
     left: int
     right: int
     bag: int
+    folded: bool
 
 
 class Share(NamedTuple):
@@ -197,7 +205,7 @@ def sides(
         kept = tracked.intersection(_kept(found))
         if kept == tracked:
             return tuple(
-                Side(closed, num_leaves, tracked, one.sites)
+                Side(closed, num_leaves, tracked, one.sites, one.last, one.next_to_last)
                 for (closed, num_leaves), one in zip(models, found, strict=True)
             ), used
         tracked = kept
@@ -240,13 +248,14 @@ def _owner(found: walk.Sites, bias: int) -> int | None:
     return leaf if uses == sites and len({found.sites[i].split for i in uses}) == 1 else None
 
 
-def parts_of(side: Side, leaf: int, first: walk.Split) -> tuple[Part, ...]:
+def parts_of(side: Side, leaf: int, first: walk.Split, fold: bool) -> tuple[Part, ...]:
     """Groups the sites of a leaf; ``first`` is the split that counts as not flipped."""
     groups: dict[tuple[bool, bool], list[int]] = {}
-    for i, site in enumerate(side.sites):
-        if site.leaf == leaf:
-            kind = site.kind is walk.Kind.LOOKUP
-            groups.setdefault((site.split != first, kind), []).append(i)
+    own = [i for i, site in enumerate(side.sites) if site.leaf == leaf]
+    for i in own:
+        site = side.sites[i]
+        kind = site.kind is walk.Kind.LOOKUP
+        groups.setdefault((site.split != first, kind), []).append(i)
     parts = []
     for (flipped, _), indices in groups.items():
         sites = [side.sites[i] for i in indices]
@@ -259,9 +268,14 @@ def parts_of(side: Side, leaf: int, first: walk.Split) -> tuple[Part, ...]:
                 sites[0].left,
                 sites[0].right,
                 max(site.bag for site in sites),
+                fold and len(indices) == len(own) == 1 and _foldable(side, indices[0]),
             )
         )
     return tuple(parts)
+
+
+def _foldable(side: Side, index: int) -> bool:
+    return side.sites[index].positions == 1 and (index in side.last or index in side.next_to_last)
 
 
 def plan(
@@ -269,6 +283,8 @@ def plan(
     axes: Axes,
     sizes: dict[int, int],
     itemsize: int,
+    *,
+    same_params: bool,
     contraction: Contraction | None = None,
 ) -> Plan:
     """Chooses a contraction for each leaf.
@@ -278,6 +294,7 @@ def plan(
       axes: the output's axes.
       sizes: number of entries of each leaf that the kernel is about.
       itemsize: bytes of a number.
+      same_params: whether both sides have the same parameters.
       contraction: one way for all leaves that allow it, in place of the cheapest.
 
     Returns:
@@ -288,6 +305,7 @@ def plan(
         for site in both[0].sites
         if site.bias is not None and site.bias in both[0].tracked
     }
+    fold = same_params and axes.size(axes.diagonal) == axes.size(axes.full) == 1
     shares = []
     for leaf, size in sizes.items():
         if leaf in biases.values():
@@ -295,7 +313,10 @@ def plan(
         parts: tuple[tuple[Part, ...], tuple[Part, ...]] = ((), ())
         if leaf in both[0].tracked:
             first = next(site.split for site in both[0].sites if site.leaf == leaf)
-            parts = (parts_of(both[0], leaf, first), parts_of(both[1], leaf, first))
+            parts = (
+                parts_of(both[0], leaf, first, fold),
+                parts_of(both[1], leaf, first, fold),
+            )
         shares.append(_share(leaf, size, biases.get(leaf), parts, axes, itemsize, contraction))
     return Plan(both, axes, tuple(shares))
 
@@ -315,6 +336,10 @@ def _share(
     dense = size * t * outs
     if not parts[0]:
         costs[Contraction.JACOBIAN] = (dense, outs * itemsize)
+    elif any(part.folded for part in parts[0]):
+        ((part,), _) = parts
+        operations = _left_operations(part, part) + part.right + 0.4 * ELEMENTWISE_COST
+        costs[Contraction.GRAM] = (operations, outs * itemsize)
     else:
         gram, room = 0.0, 0
         for one in parts[0]:
@@ -372,21 +397,43 @@ def factors(plan: Plan, which: int, leaves: Sequence[Array], x: Sequence[Array])
     shares = [share for share in plan.shares if share.contraction is Contraction.JACOBIAN]
     wanted = [share.leaf for share in shares]
 
-    def run(taps: list[Array], exact: list[Array]) -> tuple[Array, list[Any]]:
+    folded = [
+        part.sites[0]
+        for share in plan.shares
+        for part in share.parts[which]
+        if part.folded and part.sites[0] in side.next_to_last
+    ]
+
+    def run(taps: list[Array], exact: list[Array]) -> tuple[tuple[Array, list[Any]], Any]:
         args = list(leaves)
         for leaf, value in zip(wanted, exact, strict=True):
             args[leaf] = value
         (out,), read = walk.evaluate(side.closed, side.num_leaves, side.tracked, taps, [*args, *x])
-        return out.reshape(-1), read
+        activations = [read[side.next_to_last[i]].activation for i in folded]
+        return (out.reshape(-1), activations), read
 
     taps = [jnp.zeros(site.shape, site.dtype) for site in side.sites]
-    out, pullback, read = jax.vjp(run, taps, [leaves[leaf] for leaf in wanted], has_aux=True)
-    cotangents, gradients = jax.vmap(pullback)(jnp.eye(out.size, dtype=out.dtype))
+    (out, activations), pullback, read = jax.vjp(
+        run, taps, [leaves[leaf] for leaf in wanted], has_aux=True
+    )
+    silent = [jnp.zeros_like(activation) for activation in activations]
+    cotangents, gradients = jax.vmap(lambda unit: pullback((unit, silent)))(
+        jnp.eye(out.size, dtype=out.dtype)
+    )
+    slopes = {}
+    for place, index in enumerate(folded):
+        ones = [jnp.ones_like(a) if i == place else silent[i] for i, a in enumerate(activations)]
+        slopes[index] = pullback((jnp.zeros_like(out), ones))[0][index]
     parts = []
     for share in plan.shares:
         if share.contraction is not Contraction.JACOBIAN:
             parts.append(
-                tuple(_join(side, axes, part, cotangents, read) for part in share.parts[which])
+                tuple(
+                    (read[part.sites[0]].left, _folded(side, part, out, slopes, read))
+                    if part.folded
+                    else _join(side, axes, part, cotangents, read)
+                    for part in share.parts[which]
+                )
             )
     jacobians = []
     for gradient in gradients:
@@ -395,15 +442,31 @@ def factors(plan: Plan, which: int, leaves: Sequence[Array], x: Sequence[Array])
     return Factors(tuple(parts), tuple(jacobians))
 
 
+def _folded(
+    side: Side, part: Part, out: Array, slopes: dict[int, Array], read: Sequence[walk.Read]
+) -> Array:
+    r"""Right factor ``[1, 1, 1, 1, b]`` whose inner products are summed over all outputs.
+
+    The cotangents of a site next to last are :math:`C_{ok} s_k`, with the weights that follow as
+    :math:`C`, so their inner products sum to :math:`\sum_k s_k s'_k \sum_o C_{ok}^2`.
+    """
+    (index,) = part.sites
+    if index in side.last:
+        return jnp.sqrt(jnp.full((1, 1, 1, 1, 1), out.size, out.dtype))
+    weights = read[side.next_to_last[index]].weights
+    norms = jnp.sqrt(jnp.sum(weights**2, axis=1))
+    return walk.right_factor(side.sites[index], slopes[index])[:, None, None, None] * norms
+
+
 def _join(
-    side: Side, axes: Axes, part: Part, cotangents: Sequence[Array], read: Sequence[Any]
+    side: Side, axes: Axes, part: Part, cotangents: Sequence[Array], read: Sequence[walk.Read]
 ) -> tuple[Any, Array]:
     rights = [
         jnp.moveaxis(axes.arrange(walk.right_factor(side.sites[i], cotangents[i])), (3, 0), (0, 3))
         for i in part.sites
     ]
     right = rights[0] if len(rights) == 1 else jnp.concatenate(rights)
-    lefts = [read[i] for i in part.sites]
+    lefts = [read[i].left for i in part.sites]
     if part.kind is not walk.Kind.LOOKUP:
         return (lefts[0] if len(lefts) == 1 else jnp.concatenate(lefts)), right
 

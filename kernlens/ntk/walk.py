@@ -83,11 +83,31 @@ class Sites(NamedTuple):
       sites: the linear uses, in the order of evaluation.
       opaque: leaves that enter in any other way.
       biases: leaves added to what sites wrote, each with the indices of these sites.
+      last: sites that wrote the output itself, so that their cotangents are unit vectors.
+      next_to_last: sites whose writing reaches the output through an elementwise function and
+        then one site of ``last`` alone, by that site: their cotangents are a constant matrix
+        times one slope for each entry.
     """
 
     sites: tuple[Site, ...]
     opaque: frozenset[int]
     biases: dict[int, tuple[int, ...]]
+    last: frozenset[int]
+    next_to_last: dict[int, int]
+
+
+class Read(NamedTuple):
+    """What one site met during an evaluation.
+
+    Attributes:
+      left: left factor: an array ``[positions, left]`` or a :class:`Lookup`.
+      weights: what a matrix product multiplied with, ``[left, right]``; None for other kinds.
+      activation: what it multiplied, of the shape that an earlier site wrote; None elsewhere.
+    """
+
+    left: Any
+    weights: Any = None
+    activation: Any = None
 
 
 class _View(NamedTuple):
@@ -109,6 +129,14 @@ class _Tapped(NamedTuple):
 
     value: Any
     site: int
+
+
+class _Bent(NamedTuple):
+    """An elementwise function of what a site wrote (and its bias); ``same`` while it is that."""
+
+    value: Any
+    site: int
+    same: bool
 
 
 class _Rows(NamedTuple):
@@ -138,11 +166,12 @@ class _Walk:
     def __init__(self, taps: Sequence[Array] | None) -> None:
         self.taps = taps
         self.sites: list[Site] = []
-        self.read: list[Any] = []
+        self.read: list[Read | None] = []
+        self.exits: dict[int, list[int | None]] = {}
         self.opaque: set[int] = set()
         self.biases: dict[int, list[int]] = {}
 
-    def add(self, site: Site, value: Array, read: Any) -> _Tapped:
+    def add(self, site: Site, value: Array, read: Read) -> _Tapped:
         index = len(self.sites)
         self.sites.append(site)
         self.read.append(read)
@@ -157,7 +186,14 @@ class _Walk:
             return value.value
         if isinstance(value, _Rows):
             return _settle_rows(self, value).value
-        return value.value if isinstance(value, _Tapped | _Spread) else value
+        if isinstance(value, _Tapped | _Bent):
+            self.exits.setdefault(value.site, []).append(None)
+            return value.value
+        return value.value if isinstance(value, _Spread) else value
+
+
+OUTPUT = -1
+"""Where a site's writing goes when it is the output."""
 
 
 def find(closed: ClosedJaxpr, num_leaves: int, tracked: frozenset[int]) -> Sites:
@@ -181,7 +217,10 @@ def find(closed: ClosedJaxpr, num_leaves: int, tracked: frozenset[int]) -> Sites
     jax.eval_shape(run, *shapes)
     walk = found[-1]
     biases = {leaf: tuple(sites) for leaf, sites in walk.biases.items()}
-    return Sites(tuple(walk.sites), frozenset(walk.opaque), biases)
+    exits = {site: out[0] for site, out in walk.exits.items() if len(out) == 1}
+    last = {site for site, out in exits.items() if out == OUTPUT}
+    before = {site: out for site, out in exits.items() if out in last and out is not None}
+    return Sites(tuple(walk.sites), frozenset(walk.opaque), biases, frozenset(last), before)
 
 
 def evaluate(
@@ -190,7 +229,7 @@ def evaluate(
     tracked: frozenset[int],
     taps: Sequence[Array],
     args: Sequence[Array],
-) -> tuple[list[Array], list[Any]]:
+) -> tuple[list[Array], list[Read]]:
     """Evaluates the function with a tap added to what each site wrote.
 
     Args:
@@ -201,11 +240,11 @@ def evaluate(
       args: the function's arguments.
 
     Returns:
-      Its outputs, and what each site read: an array ``[positions, left]`` or a :class:`Lookup`.
+      Its outputs, and what each site read.
     """
     walk = _Walk(taps)
     outputs = _run(walk, closed, num_leaves, tracked, args)
-    return outputs, walk.read
+    return outputs, [read for read in walk.read if read is not None]
 
 
 def right_factor(site: Site, cotangent: Array) -> Array:
@@ -230,7 +269,17 @@ def _run(
         else arg
         for i, arg in enumerate(args)
     ]
-    return [walk.settle(out) for out in _walk(walk, closed.jaxpr, closed.consts, values)]
+    return [_emit(walk, out) for out in _walk(walk, closed.jaxpr, closed.consts, values)]
+
+
+def _emit(walk: _Walk, value: Any) -> Any:
+    same = isinstance(value, _Tapped) or (isinstance(value, _Bent) and value.same)
+    if not same or walk.sites[value.site].kind is not Kind.MATMUL:
+        return walk.settle(value)
+    site = walk.sites[value.site]
+    ordered = site.positions == 1 and list(site.right_dims) == sorted(site.right_dims)
+    walk.exits.setdefault(value.site, []).append(OUTPUT if ordered else None)
+    return value.value
 
 
 def _axis(axis: int, size: int) -> int | None:
@@ -247,10 +296,12 @@ def _walk(walk: _Walk, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any])
         if isinstance(var, Literal):
             return var.val
         value = env[var]
-        if isinstance(value, _Tapped | _Rows) and readers[var] > 1:
-            # Two readers: the cotangent of what was written is the sum over both.
-            value = walk.settle(value)
-            env[var] = value
+        if isinstance(value, _Rows) and readers[var] > 1:
+            value = _settle_rows(walk, value)
+        if isinstance(value, _Tapped) and readers[var] > 1:
+            # Two readers: a bias that one of them adds has not the cotangent of both.
+            value = _Bent(value.value, value.site, True)
+        env[var] = value
         return value
 
     for eqn in jaxpr.eqns:
@@ -268,9 +319,12 @@ def _apply(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any]:
         if isinstance(inner, ClosedJaxpr):
             return _walk(walk, inner.jaxpr, inner.consts, values)
         return _walk(walk, inner, (), values)
-    if any(isinstance(value, _View | _Tapped | _Rows) for value in values) or name == SPREAD:
+    if any(isinstance(value, _View | _Tapped | _Bent | _Rows) for value in values) or (
+        name == SPREAD
+    ):
         rule = RULES.get(name)
         out = None if rule is None else rule(walk, eqn, values)
+        out = _bend(eqn, values) if out is None else out
         if out is not None:
             return out
     return _bind(eqn, [walk.settle(value) for value in values])
@@ -283,6 +337,48 @@ def _bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
     outs = eqn.primitive.bind(*functions, *values, **params)
     return list(outs) if eqn.primitive.multiple_results else [outs]
 
+
+def _bend(eqn: Any, values: list[Any]) -> list[Any] | None:
+    """Elementwise functions of what one site wrote, and of constants."""
+    bent = [value for value in values if isinstance(value, _Tapped | _Bent)]
+    if not bent or len({value.site for value in bent}) != 1 or len(eqn.outvars) != 1:
+        return None
+    shape = jnp.shape(bent[0].value)
+    if eqn.outvars[0].aval.shape != shape or not _is_elementwise(eqn):
+        return None
+    for value in values:
+        own = isinstance(value, _Tapped | _Bent) and jnp.shape(value.value) == shape
+        spread = isinstance(value, _Spread) and isinstance(value.narrow, CONSTANTS)
+        if not (own or spread or (isinstance(value, CONSTANTS) and np.ndim(value) == 0)):
+            return None
+    out = _bind(eqn, [_plain(value) for value in values])[0]
+    return [_Bent(out, bent[0].site, False)]
+
+
+def _is_elementwise(eqn: Any) -> bool:
+    name = eqn.primitive.name
+    if name in ELEMENTWISE:
+        return True
+    inner = eqn.params.get("jaxpr" if name in CALLS else "call_jaxpr")
+    if name not in CALLS and name != "custom_jvp_call":
+        return False
+    jaxpr = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
+    shape = eqn.outvars[0].aval.shape
+    return jaxpr is not None and all(
+        _is_elementwise(own) and own.outvars[0].aval.shape in ((), shape) for own in jaxpr.eqns
+    )
+
+
+# fmt: off
+ELEMENTWISE = frozenset((
+    "abs", "add", "asin", "asinh", "atan", "atanh", "ceil", "clamp", "convert_element_type",
+    "copy", "cos", "cosh", "div", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor",
+    "integer_pow", "log", "log1p", "logistic", "max", "min", "mul", "neg", "pow", "round",
+    "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "ge",
+    "gt", "le", "lt", "eq", "ne", "and", "or", "not", "broadcast_in_dim", "stop_gradient",
+))
+# fmt: on
+"""Primitives that treat each entry alone (a broadcast, of a number to the shape of the whole)."""
 
 CALLS = {
     "jit": "jaxpr",
@@ -323,7 +419,7 @@ def _broadcast(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     view = values[0]
     if len(values) > 1:
         return None
-    if not isinstance(view, _View | _Tapped | _Rows):
+    if not isinstance(view, _View | _Tapped | _Bent | _Rows):
         return _spread(walk, eqn, view)
     if not isinstance(view, _View) or view.axes is None:
         return None
@@ -404,7 +500,7 @@ def _select(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, _View | _Tapped | _Rows | _Spread) else value
+    return value.value if isinstance(value, _View | _Tapped | _Bent | _Rows | _Spread) else value
 
 
 def _pool(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
@@ -445,7 +541,15 @@ def _matmul(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         if isinstance(second, _View)
         else (first, second, contract2, contract1)
     )
-    other = walk.settle(other)
+    written = other.site if isinstance(other, _Tapped | _Bent) else None
+    if written is not None:
+        # An exit, if this turns out to be all that reads it.
+        site = walk.sites[written]
+        same = site.positions == 1 and tuple(read_dims) == site.right_dims
+        same = same and jnp.shape(other.value) == site.shape
+        walk.exits.setdefault(written, []).append(len(walk.sites) if same else None)
+        written = written if same else None
+    other = _plain(other) if isinstance(other, _Tapped | _Bent) else walk.settle(other)
     value = _bind(eqn, [view.value if v is view else other for v in values])[0]
     free = [d for d in range(other.ndim) if d not in read_dims]
     own_free = [d for d in range(view.value.ndim) if d not in own_dims]
@@ -465,7 +569,9 @@ def _matmul(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         bias=None,
         dtype=value.dtype,
     )
-    return [walk.add(site, value, _scaled(read, view.scale))]
+    weights = view.value.transpose([*own_dims, *own_free]).reshape(site.left, site.right)
+    activation = other if written is not None else None
+    return [walk.add(site, value, Read(_scaled(read, view.scale), weights, activation))]
 
 
 def _split(view: _View, left: Sequence[int], right: Sequence[int]) -> Split:
@@ -520,7 +626,7 @@ def _convolution(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         bias=None,
         dtype=value.dtype,
     )
-    return [walk.add(site, value, _scaled(read.reshape(positions, -1), view.scale))]
+    return [walk.add(site, value, Read(_scaled(read.reshape(positions, -1), view.scale)))]
 
 
 def _gather(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
@@ -549,7 +655,7 @@ def _gather(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         return [rows]
     site = _lookup_site(view.leaf, value, ids[..., None], split, shape[row], offsets)
     read = Lookup(ids.reshape(-1, 1), weights.reshape(-1, 1))
-    return [walk.add(site, value, read)]
+    return [walk.add(site, value, Read(read))]
 
 
 def _lookup_site(
@@ -576,7 +682,7 @@ def _settle_rows(walk: _Walk, rows: _Rows) -> _Tapped:
     )
     bag = rows.ids.shape[-1]
     read = Lookup(rows.ids.reshape(-1, bag), rows.weights.reshape(-1, bag))
-    return walk.add(site, rows.value, read)
+    return walk.add(site, rows.value, Read(read))
 
 
 def _add(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
@@ -599,7 +705,8 @@ def _add(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         return None
     walk.sites[first.site] = site._replace(bias=second.leaf)
     walk.biases.setdefault(second.leaf, []).append(first.site)
-    return _bind(eqn, [first.value if v is first else second.value for v in values])
+    value = _bind(eqn, [first.value if v is first else second.value for v in values])[0]
+    return [_Bent(value, first.site, True)]
 
 
 def _sum_rows(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
@@ -636,12 +743,20 @@ def _transpose_any(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None
 
 def _reshape_any(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     rows = values[0]
+    if isinstance(rows, _Tapped | _Bent) and len(values) == 1:
+        return _reshape_bent(eqn, rows)
     if not isinstance(rows, _Rows):
         return _reshape(walk, eqn, values)
     new = eqn.outvars[0].aval.shape
     if not new or new[-1] != rows.value.shape[-1] or len(values) > 1:
         return None
     return _reorder_rows(rows, eqn, lambda x, bag: x.reshape(*new[:-1], bag))
+
+
+def _reshape_bent(eqn: Any, bent: Any) -> list[Any] | None:
+    if isinstance(bent, _Bent) and not bent.same:
+        return None
+    return [_Bent(_bind(eqn, [bent.value])[0], bent.site, True)]
 
 
 def _scan(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
@@ -687,7 +802,9 @@ def _scan(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         reverse=p["reverse"],
         unroll=p["unroll"],
     )
-    walk.read.extend(jax.tree.map(lambda r: r.reshape(-1, r.shape[-1]), read))
+    for one in read:
+        left = jax.tree.map(lambda r: r.reshape(-1, r.shape[-1]), one.left)
+        walk.read.append(Read(left))
     return [*carry, *ys]
 
 
