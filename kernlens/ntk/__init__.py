@@ -3,7 +3,7 @@
 The names and calling conventions are those of neural-tangents: ``import kernlens.ntk as nt``.
 """
 
-from kernlens.ntk import dynamics
+from kernlens.ntk import dynamics, infinite, operators, sketch
 from kernlens.ntk import dynamics as predict
 from kernlens.ntk.empirical import (
     Explanation,
@@ -28,6 +28,7 @@ from kernlens.ntk.parts import (
     sharded,
     trace_fn,
 )
+from kernlens.ntk.sketch import features
 
 __all__ = [
     "Explanation",
@@ -42,13 +43,17 @@ __all__ = [
     "empirical_nngp_fn",
     "empirical_ntk_fn",
     "empirical_ntk_vp_fn",
+    "features",
     "gradient_norms_fn",
+    "infinite",
     "layer_ntk_fns",
     "linearize",
     "monte_carlo_kernel_fn",
+    "operators",
     "pntk_fn",
     "predict",
     "sharded",
+    "sketch",
     "taylor_expand",
     "trace_fn",
 ]

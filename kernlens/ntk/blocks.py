@@ -76,7 +76,7 @@ def kernel(
         return block(0, 0)
     dtype = jax.eval_shape(lambda: block(0, 0)).dtype
     corners = jnp.array(pairs, jnp.int32)
-    origin = [0] * len(shape)
+    origin = [jnp.int32(0)] * len(shape)
     mirror = (1, 0, *_mirror(plan.axes))
 
     def step(t: Array, k: Array) -> Array:

@@ -286,7 +286,7 @@ def _runner(
         bound = partial(f, **arrays)
         models.check_output(bound, params, x, n, name)
         if models.concrete((params, x)):
-            models.check_separate(bound, params, x, name)
+            models.check_function(bound, params, x, name)
     task = _task(settings, f1, f2, *args)
     if task.batch != "pairs" and n1 != n2:
         raise ValueError(f"a diagonal over the batch needs n1 = n2; got {n1} and {n2}")

@@ -217,7 +217,8 @@ def check_finite(params: Params) -> None:
         known = _finite.get(id(leaf))
         if known is not None and known() is leaf:
             continue
-        bad = int(_count_bad(jnp.asarray(leaf)))
+        with jax.ensure_compile_time_eval():
+            bad = int(_count_bad(jnp.asarray(leaf)))
         if bad:
             name = "/".join(path) or "params"
             raise ValueError(f"parameter {name} has {bad:,} entries that are NaN or infinite")
@@ -231,38 +232,75 @@ def _count_bad(leaf: Array) -> Array:
     return jnp.sum(~jnp.isfinite(leaf))
 
 
-def check_separate(f: ApplyFn, params: Params, x: Any, name: str) -> None:
-    """Refuses a function whose outputs for one example depend on the others in its batch.
+def check_function(f: ApplyFn, params: Params, x: Any, name: str) -> None:
+    """Refuses a function that couples its batch, or that has no gradient.
 
-    The outputs of three examples together are compared with theirs one by one, at parameters
-    moved by 0.03 so that layers that start at zero speak too.
+    The outputs of three examples together are compared with theirs one by one, and their
+    derivative is looked at, at parameters moved a little so that layers that start at zero speak.
 
     Raises:
-      ValueError: they differ.
+      ValueError: outputs that depend on the other examples, or a derivative that is zero.
     """
-    if count(x, name) < 2:
-        return
-    rows = jax.tree.map(lambda leaf: leaf[:3], x)
-
-    @jax.jit
-    def both(params: Params, rows: Any) -> tuple[Array, Array]:
-        moved = jax.tree.map(_moved, params)
-        single = [
-            f(moved, jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], rows))[0]
-            for i in range(min(3, count(rows, name)))
-        ]
-        return f(moved, rows), jnp.stack(single)
-
-    outs = both(params, rows)
-    tolerance = 1e-3 if outs[0].dtype.itemsize > 2 else 5e-2
-    together, single = (np.asarray(out, np.float64) for out in outs)
+    with jax.ensure_compile_time_eval():
+        rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[:3], x)
+        try:
+            together, single, slope = _trial(f, params, rows)
+        except TypeError:  # no forward mode (a custom_vjp): values alone
+            together, single, slope = _trial(f, params, rows, forward=False)
+    tolerance = 1e-3 if together.dtype.itemsize > 2 else 5e-2
+    together, single = (np.asarray(out, np.float64) for out in (together, single))
     scale = np.nanmax(np.abs(single), initial=0.0)
     if not np.allclose(together, single, rtol=tolerance, atol=tolerance * scale, equal_nan=True):
         raise ValueError(
-            "f is coupled over its batch: the output for one example changes with the others "
-            "(batch norm in training mode, or a mean over the batch?); the kernel is per example. "
-            "Use running statistics (train=False)"
+            f"f is coupled over its batch: the output for one example of {name} changes with the "
+            "others (batch norm in training mode, or a mean over the batch?); the kernel is per "
+            "example. Use running statistics (train=False)"
         )
+    if slope is not None and not np.any(np.asarray(slope, np.float64) != 0):
+        raise ValueError(
+            f"f has no gradient at {name}: its derivative with respect to the parameters is zero "
+            "(rounding, arg-max, comparisons, stop_gradient, or parameters that are not used)"
+        )
+
+
+def _trial(
+    f: ApplyFn, params: Params, rows: Any, *, forward: bool = True
+) -> tuple[Array, Array, Array | None]:
+    """Outputs together, outputs one by one, and a derivative of those together."""
+
+    @jax.jit
+    def trial(params: Params, rows: Any) -> tuple[Array, Array, Array | None]:
+        moved = jax.tree.map(_moved, params)
+        single = [
+            f(moved, jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], rows))[0]
+            for i in range(count(rows, "x"))
+        ]
+        if not forward:
+            return f(moved, rows), jnp.stack(single), None
+        flat = flatten(moved)
+        chosen = select(flat, None)
+
+        def at(values: list[Array]) -> Array:
+            leaves = list(flat.leaves)
+            for i, value in zip(chosen, values, strict=True):
+                leaves[i] = value
+            return f(jax.tree.unflatten(flat.tree, leaves), rows)
+
+        values = [flat.leaves[i] for i in chosen]
+        together, slope = jax.jvp(at, (values,), ([_direction(value) for value in values],))
+        return together, jnp.stack(single), slope
+
+    return trial(params, rows)
+
+
+def _direction(leaf: Array) -> Array:
+    if leaf.size > 2**20:
+        return jnp.ones_like(leaf)
+    return (
+        jnp.sin(1.0 + jnp.arange(leaf.size, dtype=jnp.float32))
+        .reshape(leaf.shape)
+        .astype(leaf.dtype)
+    )
 
 
 def _moved(leaf: Any) -> Any:

@@ -6,8 +6,8 @@ With :math:`J_t(x)` the gradient of output :math:`t` of ``T`` traced ones, featu
     \mathbb{E}[R_{tk} \otimes R_{t'k}] = \delta_{tt'} I,
 
 so that :math:`\langle\Phi(x), \Phi(x')\rangle` is the traced kernel in the mean. All random numbers
-are signs, drawn from the key and an index as they are needed: no gradient, no Jacobian and no
-projection matrix exists, and a row's features do not depend on the rows beside it.
+are signs, drawn from the key and an index as they are needed: the projection is never held whole,
+and a row's features do not depend on the rows beside it.
 """
 
 from collections.abc import Callable
@@ -31,14 +31,17 @@ MethodName: TypeAlias = Literal["auto", "structured", "vector_products"] | Metho
 METHODS = {m.value: m for m in (Method.AUTO, Method.STRUCTURED, Method.VECTOR_PRODUCTS)}
 """Ways to project a gradient, by name."""
 
-WORD = 32
-"""Signs in one random word, and features that are made together from factors."""
+DRAW = 64
+"""Signs that one index draws: features that are made together from factors."""
+
+DRAWS = 2
+"""Draws of features made at a time."""
 
 BLOCK_BYTES = 32 * 2**20
 """Bytes of factors, of projections and of tangents that a block holds at a time, each."""
 
 MAX_BLOCK_ROWS = 1024
-"""Rows of a block: random numbers are drawn anew for each block, and cost little beside that many."""
+"""Rows of a block: random numbers are drawn anew for each, and cost little beside that many."""
 
 
 class Estimate(NamedTuple):
@@ -91,8 +94,8 @@ def features(
     Two ways give them, by different random numbers. ``VECTOR_PRODUCTS`` takes one Jacobian-vector
     product a feature, :math:`R_{tk} = s_{tk} v_k`: signs over outputs times signs over parameters,
     as one product gives the derivatives of all outputs. (To keep these as ``T`` features would be
-    cheaper, but features that share a direction are neither independent, from which the error is
-    known, nor as good one by one.) ``STRUCTURED`` takes a leaf's layer inputs and output
+    cheaper, but features that share a direction are not independent, and the error is known from
+    their independence.) ``STRUCTURED`` takes a leaf's layer inputs and output
     cotangents (:mod:`kernlens.ntk.structured`) and projects either,
 
     .. math:: \langle J_t(x), R_{tk}\rangle
@@ -104,8 +107,9 @@ def features(
     :math:`\sqrt3` for 3 by vector products of a single output; :func:`estimate` tells what it is.
 
     Args:
-      key: a PRNG key; equal keys give equal maps, and the maps of disjoint sets of layers add up to
-        that of their union.
+      key: a PRNG key. Equal keys give equal projections: by one method, fewer features are the
+        first of more up to scale, those of disjoint sets of layers add up to those of all, and
+        those of two sets of parameters have the kernel between the two models as inner product.
       f: ``f(params, x) -> outputs``, a batch axis first on every leaf of ``x`` and on the output.
       params: parameters, any pytree.
       num_features: ``p``, at least 1.
@@ -130,9 +134,10 @@ def features(
       Achlioptas (2003), section 2, for projections by signs; Kar and Karnick (2012), section 4,
       for products of them.
     """
-    for name, value in (("num_features", num_features), ("block_size", block_size)):
-        if value != "auto" and value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}")
+    if num_features < 1:
+        raise ValueError(f"num_features must be at least 1; got {num_features}")
+    if block_size != "auto" and block_size < 1:
+        raise ValueError(f"block_size must be at least 1, or 'auto'; got {block_size}")
     settings = _Settings(
         num_features,
         (trace_axes,) if isinstance(trace_axes, int) else tuple(trace_axes),
@@ -144,14 +149,15 @@ def features(
     if models.concrete(params):
         models.check_finite(params)
     run = jax.jit(partial(_run, settings, f))
-    checked: set[Any] = set()
+    separate = False
 
     def apply(key: Array, params: Params, x: Any) -> Array:
-        shapes = tuple(models.signature(leaf) for leaf in jax.tree.leaves(x))
-        signature = (jax.tree.structure(x), shapes)
-        if signature not in checked:
-            _check(settings, f, params, x)
-            checked.add(signature)
+        nonlocal separate
+        n = _check(settings, f, params, x)
+        if not separate and n > 1 and models.concrete((params, x)):
+            with jax.ensure_compile_time_eval():
+                models.check_function(f, params, x, "x")
+            separate = True
         return run(key, params, x)
 
     return Partial(apply, key, params)
@@ -196,15 +202,15 @@ def _method(method: MethodName) -> Method:
     return chosen
 
 
-def _check(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> None:
+def _check(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> int:
+    """Number of rows, where all is well that shapes can tell."""
     n = models.count(x, "x")
     out = models.check_output(f, params, x, n, "x")
     axes = _axes(settings.trace_axes, out)
     dtype = jax.eval_shape(f, params, x).dtype
     shape = (n, axes.size(axes.full), settings.num_features)
     memory.check_fits("the feature array", shape, dtype.itemsize, "pass the rows in batches")
-    if models.concrete((params, x)):
-        models.check_separate(f, params, x, "x")
+    return n
 
 
 def _axes(trace_axes: tuple[int, ...], shape: tuple[int, ...]) -> structured.Axes:
@@ -233,8 +239,14 @@ def _task(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> _Task:
         )
     sizes = {i: int(jnp.size(flat.leaves[i])) for i in sorted(used)}
     itemsize = closed.out_avals[0].dtype.itemsize
+    # No factor may be one of these parameters alone: the same key serves others of their shapes.
     plan = structured.plan(
-        (side, side), axes, sizes, itemsize, contraction=structured.Contraction.GRAM
+        (side, side),
+        axes,
+        sizes,
+        itemsize,
+        same_params=False,
+        contraction=structured.Contraction.GRAM,
     )
     # Of one row; what is drawn once a block is shared by its rows.
     p, forward, outputs = settings.num_features, linear.operations(closed), prod(axes.shape)
@@ -306,19 +318,24 @@ def _by_products(task: _Task, f: ApplyFn, key: Array, num_features: int, x: Any)
     out, push = jax.linearize(outputs, point)
 
     def feature(index: Array) -> Array:
-        own = jax.random.fold_in(key, index)
+        keys = _keys(jax.random.fold_in(key, index), len(flat.leaves) + 1)
         tangents = [
-            _signs(_leaf_key(own, i), leaf.shape, leaf.dtype)
+            _signs(keys[i], leaf.shape, leaf.dtype)
             for i, leaf in zip(task.used, point, strict=True)
         ]
         pushed = axes.arrange(push(tangents).reshape(out.shape[0], -1).T)
-        signs = _signs(jax.random.fold_in(own, 0), pushed.shape[:1], out.dtype)
+        signs = _signs(keys[-1], pushed.shape[:1], out.dtype)
         return jnp.einsum("t,tfn->nf", signs, pushed[:, 0], precision=HIGHEST)
 
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in point)
-    at_once = min(max(1, BLOCK_BYTES // size), 8, num_features)
-    made = jax.lax.map(feature, jnp.arange(num_features), batch_size=at_once)
-    return jnp.moveaxis(made, 0, -1)
+    at_once = min(max(1, BLOCK_BYTES // size), 8)
+    return jnp.moveaxis(_map(feature, num_features, at_once), 0, -1)[..., :num_features]
+
+
+def _map(make: Callable[[Array], Array], count: int, at_once: int) -> Array:
+    """``make`` of the indices up to ``count`` and as many more as fill the last step."""
+    at_once = min(count, at_once)
+    return jax.lax.map(make, _range(-(-count // at_once) * at_once), batch_size=at_once)
 
 
 def _factor_bytes(task: _Task, x: Any) -> int:
@@ -331,7 +348,7 @@ def _factor_bytes(task: _Task, x: Any) -> int:
         for share in task.plan.shares
         for part in share.parts[0]
     ]
-    made = WORD * leaves[0].dtype.itemsize * max(positions, default=1)
+    made = DRAWS * DRAW * leaves[0].dtype.itemsize * max(positions, default=1)
     return sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves) + made
 
 
@@ -341,61 +358,59 @@ def _by_factors(task: _Task, key: Array, num_features: int, x: Any) -> Array:
     factors = jax.vmap(partial(structured.factors, task.plan, 0, task.flat.leaves))(rows)
     dtype = task.plan.sides[0].closed.out_avals[0].dtype
 
-    def word(index: Array) -> Array:
-        """The features of one word of signs, ``[n, untraced, WORD]``."""
-        own = jax.random.fold_in(key, index)
+    def draw(index: Array) -> Array:
+        """The features of one draw of signs, ``[n, untraced, DRAW]``."""
+        keys = _keys(jax.random.fold_in(key, index), 2 * len(task.flat.leaves)).reshape(-1, 2)
         parts, jacobians = iter(factors.parts), iter(factors.jacobians)
         total: Any = 0
         for share in task.plan.shares:
-            leaf_key = _leaf_key(own, share.leaf)
             if share.contraction is structured.Contraction.JACOBIAN:
                 jacobian = next(jacobians)[:, 0]
-                block = _dot(jacobian, _rows(leaf_key, jnp.arange(jacobian.shape[-1]), dtype))
+                block = _dot(
+                    jacobian, _rows(keys[share.leaf, 0], _range(jacobian.shape[-1]), dtype)
+                )
             else:
                 block = sum(
-                    _project_part(leaf_key, share.bias is not None, part, left, right)
+                    _project_part(keys[share.leaf], share.bias is not None, part, left, right)
                     for part, (left, right) in zip(share.parts[0], next(parts), strict=True)
                 )
             total = total + jnp.asarray(block, dtype)
         return total
 
-    words = -(-num_features // WORD)
-    made = jax.lax.map(word, jnp.arange(words), batch_size=min(words, 4))
-    made = jnp.moveaxis(made, 0, -2)
+    made = jnp.moveaxis(_map(draw, -(-num_features // DRAW), DRAWS), 0, -2)
     return made.reshape(*made.shape[:2], -1)[..., :num_features]
 
 
-def _project_part(key: Array, bias: bool, part: structured.Part, left: Any, right: Array) -> Array:
-    """What the sites of one part add to a word of features, ``[n, untraced, WORD]``."""
-    key_u, key_w = jax.random.split(key)
+def _project_part(keys: Array, bias: bool, part: structured.Part, left: Any, right: Array) -> Array:
+    """What the sites of one part add to a draw of features, ``[n, untraced, DRAW]``."""
+    key_u, key_w = keys
     right = right[:, :, 0]
     n, positions, full, traced, width = right.shape
     if part.flipped:
         # This part's left factor lies on the axes of ``w``, which has one vector an output.
-        outputs = jnp.arange(traced)
-        read = _read(key_w, left, outputs * part.left, right.dtype)
-        written = _dot(right, _rows(key_u, jnp.arange(width), right.dtype))
+        read = _read(key_w, left, _range(traced) * jnp.uint32(part.left), right.dtype)
+        written = _dot(right, _rows(key_u, _range(width), right.dtype))
         return jnp.einsum("nqtk,nqftk->nfk", read, written, precision=HIGHEST)
-    read = _read(key_u, left, jnp.zeros(1, int), right.dtype)[:, :, 0]
     if bias:
-        read = read + _rows(key_u, jnp.asarray(part.left), right.dtype)
+        left = jnp.concatenate([left, jnp.ones_like(left[..., :1])], axis=-1)
+    read = _read(key_u, left, _range(1), right.dtype)[:, :, 0]
     written = _dot(
         right.reshape(n, positions, full, -1),
-        _rows(key_w, jnp.arange(traced * width), right.dtype),
+        _rows(key_w, _range(traced * width), right.dtype),
     )
     return jnp.einsum("nqk,nqfk->nfk", read, written, precision=HIGHEST)
 
 
 def _read(key: Array, left: Any, offsets: Array, dtype: Any) -> Array:
-    """Left factors ``[n, q, left]`` or lookups times signs, ``[n, q, *offsets, WORD]``.
+    """Left factors ``[n, q, left]`` or lookups times signs, ``[n, q, *offsets, DRAW]``.
 
     The sign of coordinate ``c`` is that of index ``offset + c``.
     """
     if isinstance(left, walk.Lookup):
-        signs = _rows(key, left.ids[..., None] + offsets, dtype)
+        signs = _rows(key, left.ids[..., None].astype(jnp.uint32) + offsets, dtype)
         weights = jnp.where(left.ids >= 0, left.weights, 0).astype(dtype)
         return jnp.einsum("nqs,nqstk->nqtk", weights, signs, precision=HIGHEST)
-    signs = _rows(key, offsets + jnp.arange(left.shape[-1])[:, None], dtype)
+    signs = _rows(key, offsets + _range(left.shape[-1])[:, None], dtype)
     return jnp.einsum("nqa,atk->nqtk", left.astype(dtype), signs, precision=HIGHEST)
 
 
@@ -403,24 +418,28 @@ def _dot(x: Array, signs: Array) -> Array:
     return jnp.matmul(x, signs.astype(x.dtype), precision=HIGHEST)
 
 
-def _leaf_key(key: Array, leaf: int) -> Array:
-    return jax.random.fold_in(key, leaf + 1)
+def _keys(key: Array, count: int) -> Array:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, _range(count))
+
+
+def _range(size: int) -> Array:
+    return jnp.arange(size, dtype=jnp.uint32)
 
 
 def _rows(key: Array, index: Array, dtype: Any) -> Array:
-    """``WORD`` signs for each index, the same wherever it stands, ``[*index.shape, WORD]``."""
-    draw = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (), jnp.uint32))
-    words = draw(index.reshape(-1).astype(jnp.uint32))
-    return _unpack(words, dtype).reshape(*index.shape, WORD)
+    """``DRAW`` signs for each index, the same wherever it stands, ``[*index.shape, DRAW]``."""
+    # A threefry key folded with a number is 64 random bits.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index.reshape(-1))
+    return _unpack(jax.random.key_data(keys), dtype).reshape(*index.shape, DRAW)
 
 
 def _signs(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     """An array of signs, the same in every dtype."""
     size = prod(shape)
-    words = jax.random.bits(key, (-(-size // WORD),), jnp.uint32)
+    words = jax.random.bits(key, (-(-size // 32),), jnp.uint32)
     return _unpack(words, dtype).reshape(-1)[:size].reshape(shape)
 
 
 def _unpack(words: Array, dtype: Any) -> Array:
-    bits = (words[..., None] >> jnp.arange(WORD, dtype=jnp.uint32)) & jnp.uint32(1)
+    bits = (words[..., None] >> _range(32)) & jnp.uint32(1)
     return 1 - 2 * bits.astype(dtype)

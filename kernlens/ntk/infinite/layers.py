@@ -1,0 +1,342 @@
+"""Layers: each one definition of a Flax module of finite width and of its kernels at infinity."""
+
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from typing import Any, Literal
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from kernlens.ntk.infinite.pairs import (
+    Inputs,
+    Pair,
+    Signal,
+    gaps,
+    grid,
+    own,
+    pair,
+    scaled,
+    sqrt,
+    sum_of,
+)
+from kernlens.types import Array
+
+KERNELS = ("nngp", "ntk")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer, or a network of layers, at finite and at infinite width.
+
+    Attributes:
+      build: makes the Flax module, anew each time, so a layer used twice has two sets of weights.
+      propagate: what the layer does to two examples at infinite width.
+    """
+
+    build: Callable[[], nn.Module]
+    propagate: Callable[[Signal], Pair]
+
+    @property
+    def module(self) -> nn.Module:
+        """The finite network: ``module.init(key, x)``, ``module.apply(params, x)``."""
+        return self.build()
+
+    def kernel_fn(
+        self, x1: Any, x2: Any = None, get: str | tuple[str, ...] = KERNELS
+    ) -> Array | Any:
+        """Kernels of one output channel at infinite width, compiled once for each network object.
+
+        Args:
+          x1: inputs as the module takes them: rows ``[n1, d]``, ids ``[n1]``, or a tuple.
+          x2: inputs of the same kind with leading axis ``n2``; ``x1`` where None.
+          get: ``"nngp"``, ``"ntk"``, or a tuple of them.
+
+        Returns:
+          The kernel, ``[n1, n2]``; for a tuple a named tuple of kernels in its order. Any block
+          of rows and columns is computed as it would be alone.
+
+        Raises:
+          ValueError: another name in ``get``; inputs of different structure; layers in an order
+            that has no closed form (an activation of what is not normal, a sum of dependent
+            branches). All before anything is computed.
+        """
+        names = (get,) if isinstance(get, str) else tuple(get)
+        if not names or not set(names) <= set(KERNELS):
+            raise ValueError(f"get must be 'nngp', 'ntk' or a tuple of them; got {get!r}")
+        x2 = x1 if x2 is None else x2
+        if jax.tree.structure(x1) != jax.tree.structure(x2):
+            raise ValueError(
+                "x1 and x2 must be inputs of one kind; got "
+                f"{jax.tree.structure(x1)} and {jax.tree.structure(x2)}"
+            )
+        for x in (x1, x2):
+            chex.assert_equal_shape_prefix(jax.tree.leaves(x), 1)
+        values = _kernels(self.propagate, names, x1, x2)
+        return values[0] if isinstance(get, str) else namedtuple("Kernels", names)(*values)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _kernels(propagate, names, x1, x2):
+    def at(inputs: Inputs) -> list[Array]:
+        after = propagate(inputs)
+        return [getattr(after, name) for name in names]
+
+    return grid(at, x1, x2)
+
+
+def serial(*layers: Layer) -> Layer:
+    """One layer after another.
+
+    Raises:
+      ValueError: no layer.
+    """
+    if not layers:
+        raise ValueError("serial needs at least one layer; got none")
+    return Layer(
+        lambda: nn.Sequential([layer.build() for layer in layers]),
+        lambda signal: pair(reduce(lambda s, layer: layer.propagate(s), layers, signal)),
+    )
+
+
+def split_scale(std: float, parameterization: str) -> tuple[float, float]:
+    """Standard deviation at the start, and factor in the layer; their product is ``std``.
+
+    Raises:
+      ValueError: a parameterisation other than ``"ntk"`` and ``"standard"``.
+    """
+    if parameterization not in ("ntk", "standard"):
+        raise ValueError(f"parameterization must be 'ntk' or 'standard'; got {parameterization!r}")
+    return (1.0, std) if parameterization == "ntk" else (std, 1.0)
+
+
+class Dense(nn.Module):
+    r"""Affine map :math:`\sigma_w W^\top x / \sqrt{d} + \sigma_b b`, or :math:`W^\top x + b`.
+
+    The first is the NTK parameterisation, all entries starting standard normal; in the second,
+    the standard one, the scales stand in the initialisation instead. See :func:`dense`.
+    """
+
+    width: int
+    W_std: float
+    b_std: float | None
+    parameterization: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps ``[..., d]`` to ``[..., width]``."""
+        dim, normal = x.shape[-1], nn.initializers.normal
+        start, scale = split_scale(self.W_std / dim**0.5, self.parameterization)
+        outputs = scale * (x @ self.param("kernel", normal(start), (dim, self.width), x.dtype))
+        if self.b_std is not None:
+            start, scale = split_scale(self.b_std, self.parameterization)
+            outputs = outputs + scale * self.param("bias", normal(start), (self.width,), x.dtype)
+        return outputs
+
+
+def dense(
+    width: int,
+    W_std: float = 1.0,
+    b_std: float | None = None,
+    *,
+    parameterization: Literal["ntk", "standard"] = "ntk",
+) -> Layer:
+    r"""A dense layer, :math:`n \to \sigma_w^2 n + \sigma_b^2`.
+
+    The tangent kernel becomes :math:`\sigma_w^2 \Theta` plus that of the layer's own parameters:
+    the new NNGP kernel in the NTK parameterisation, and :math:`d\, n + 1` (without the 1 where
+    there is no bias) of the old one in the standard parameterisation, where :math:`d` is the
+    width of the finite layer below.
+
+    Args:
+      width: outputs of the finite layer, at least 1.
+      W_std: :math:`\sigma_w \ge 0`; weights have variance :math:`\sigma_w^2 / d`.
+      b_std: :math:`\sigma_b \ge 0`; None for no bias.
+      parameterization: where the scales stand: ``"ntk"``, in the layer, or ``"standard"``, in
+        the initialisation.
+
+    Raises:
+      ValueError: a value out of range.
+
+    References:
+      Jacot, Gabriel and Hongler (2018), proposition 1 and theorem 1; Sohl-Dickstein, Novak,
+      Schoenholz and Lee (2020), section 2, for the standard parameterisation.
+    """
+    split_scale(W_std, parameterization)
+    if width < 1 or W_std < 0 or (b_std or 0.0) < 0:
+        raise ValueError(
+            f"dense needs width >= 1 and scales >= 0; got width={width}, {W_std=}, {b_std=}"
+        )
+
+    def propagate(signal: Signal) -> Pair:
+        before = pair(signal)
+        if before.fresh and not before.normal:
+            raise ValueError("a two-tower's score is one channel: no dense layer may follow it")
+        after = scaled(before, W_std)
+        if b_std:
+            constant = replace(
+                before,
+                var1=jnp.full_like(before.var1, b_std**2),
+                var2=jnp.full_like(before.var2, b_std**2),
+                apart=jnp.zeros_like(before.apart),
+                across=jnp.full_like(before.across, 2.0**0.5 * b_std),
+                ntk=jnp.zeros_like(before.ntk),
+            )
+            after = sum_of(after, constant)
+        if parameterization == "ntk":
+            layer_ntk = after.nngp
+        else:
+            layer_ntk = before.width * before.nngp + (0.0 if b_std is None else 1.0)
+        return replace(after, ntk=after.ntk + layer_ntk, width=width, normal=True, fresh=True)
+
+    return Layer(lambda: Dense(width, W_std, b_std, parameterization), propagate)
+
+
+class Elementwise(nn.Module):
+    """A function of each entry, without parameters."""
+
+    fn: Callable[[Array], Array]
+
+    def __call__(self, x: Array) -> Array:
+        """Applies the function to ``[..., d]``."""
+        return self.fn(x)
+
+
+def elementwise(
+    fn: Callable[[Array], Array],
+    expectations: Callable[[Pair], tuple[Array, Array]],
+    apart: Callable[[Pair], Array] | None = None,
+) -> Layer:
+    r"""An activation :math:`\phi`, by its expectations over a normal pair :math:`(X, Y)`.
+
+    Args:
+      fn: :math:`\phi` on arrays.
+      expectations: gives :math:`\kappa_0 = E\,\phi(X)\phi(Y)` and
+        :math:`\kappa_1 = E\,\phi'(X)\phi'(Y)`.
+      apart: gives the root of :math:`\sqrt{E\phi(X)^2 E\phi(Y)^2} - \kappa_0`, free of
+        cancellation. By subtraction where None, down to rounding, and below that to first order,
+        :math:`\kappa_1 E(X - Y)^2 / 2`: a rectifier further up then sees angles to the square
+        root of the machine epsilon, and equal inputs at angle zero.
+
+    References:
+      Jacot, Gabriel and Hongler (2018), theorem 1.
+    """
+
+    def propagate(signal: Signal) -> Pair:
+        before = _normal(signal, "an activation")
+        kappa0, kappa1 = expectations(before)
+        var1, var2 = (expectations(same)[0] for same in own(before))
+        first_order = kappa1 * (before.apart**2 + before.spread)
+        after = gaps(kappa0, var1, var2, noise=32.0, below=first_order)
+        if apart is not None:
+            gap = apart(before)
+            after = {"apart": gap, "across": sqrt(2.0 * kappa0 + gap**2)}
+        return replace(
+            before,
+            var1=var1,
+            var2=var2,
+            ntk=kappa1 * before.ntk,
+            normal=False,
+            fresh=False,
+            **after,
+        )
+
+    return Layer(lambda: Elementwise(fn), propagate)
+
+
+def identity() -> Layer:
+    """The layer that changes nothing."""
+    return Layer(lambda: Elementwise(lambda x: x), pair)
+
+
+class Sum(nn.Module):
+    """The sum of branches that read the same input."""
+
+    branches: tuple[nn.Module, ...]
+
+    def __call__(self, x: Any) -> Array:
+        """Sums the branches' outputs."""
+        return reduce(jnp.add, [branch(x) for branch in self.branches])
+
+
+def add(*branches: Layer) -> Layer:
+    """The sum of branches that read the same input: kernels add.
+
+    Raises:
+      ValueError: no branch; on use, branches of different widths, or more than one that does not
+        end in weights of its own: their outputs would be correlated.
+    """
+    if not branches:
+        raise ValueError("add needs at least one branch; got none")
+
+    def propagate(signal: Signal) -> Pair:
+        inner = replace(signal, fresh=False) if isinstance(signal, Pair) else signal
+        terms = [pair(branch.propagate(inner)) for branch in branches]
+        widths = [term.width for term in terms]
+        if len(set(widths)) > 1:
+            raise ValueError(f"the branches of a sum must have one width; got {widths}")
+        if sum(not term.fresh for term in terms) > 1:
+            raise ValueError(
+                "all branches of a sum but one must end in weights of their own (dense, lookup); "
+                f"of {len(terms)} these do not: {[i for i, t in enumerate(terms) if not t.fresh]}"
+            )
+        normal = all(term.normal for term in terms)
+        kept = isinstance(signal, Pair) and signal.fresh and normal
+        fresh = kept or all(term.fresh for term in terms)
+        return replace(reduce(sum_of, terms), normal=normal, fresh=fresh)
+
+    return Layer(lambda: Sum(tuple(branch.build() for branch in branches)), propagate)
+
+
+def residual(branch: Layer) -> Layer:
+    """The sum ``x + branch(x)``; the branch must end in weights of its own.
+
+    Raises:
+      ValueError: on use, another width than that of ``x``, or a branch that does not.
+    """
+    return add(identity(), branch)
+
+
+class LayerNorm(nn.Module):
+    """Rows less their mean, over their standard deviation; without parameters."""
+
+    eps: float
+
+    def __call__(self, x: Array) -> Array:
+        """Normalises the last axis of ``[..., d]``."""
+        centred = x - x.mean(axis=-1, keepdims=True)
+        return centred / jnp.sqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + self.eps)
+
+
+def layer_norm(eps: float = 1e-12) -> Layer:
+    r"""Layer normalisation, :math:`n \to n / \sqrt{(q_1 + \epsilon)(q_2 + \epsilon)}`.
+
+    Args:
+      eps: :math:`\epsilon > 0`, added to variances.
+
+    References:
+      Ba, Kiros and Hinton (2016), equation 3, without gain and bias.
+    """
+
+    def propagate(signal: Signal) -> Pair:
+        before = _normal(signal, "layer_norm")
+        root = ((before.var1 + eps) * (before.var2 + eps)) ** -0.25
+        after = scaled(before, root)
+        return replace(
+            after, var1=before.var1 / (before.var1 + eps), var2=before.var2 / (before.var2 + eps)
+        )
+
+    return Layer(lambda: LayerNorm(eps), propagate)
+
+
+def _normal(signal: Signal, name: str) -> Pair:
+    before = pair(signal)
+    if not before.normal:
+        raise ValueError(
+            f"{name} has a closed form for normal signals only: put a dense layer (or a lookup) "
+            "between it and the inputs, or the activation, before it"
+        )
+    return before
