@@ -19,6 +19,9 @@ import numpy as np
 
 from kernlens.types import Array
 
+BLOCK = 64
+"""Rows of one class that are multiplied together for the scatter of each class."""
+
 
 class Moments(NamedTuple):
     r"""Sums over rows :math:`x_i` of ``p`` features with weight :math:`w_i`, class and targets.
@@ -37,6 +40,7 @@ class Moments(NamedTuple):
       class_squares: :math:`\sum_{i \in c} w_i (x_i - \mu_c)^2`, elementwise, ``[C, p]``.
       within: :math:`\sum_c \sum_{i \in c} w_i (x_i - \mu_c)(x_i - \mu_c)^\top`, the pooled
         within-class scatter of the labelled rows, ``[p, p]``.
+      class_scatters: the terms of that sum, ``[C, p, p]``; ``[0, p, p]`` where not asked for.
       target_mean: mean :math:`\bar t` of the regression targets, rounded, ``[T]``.
       target_mean_low: what rounding took off, ``[T]``.
       target_scatter: :math:`\sum_i w_i (t_i - \bar t)(t_i - \bar t)^\top`, ``[T, T]``.
@@ -53,19 +57,24 @@ class Moments(NamedTuple):
     class_deviations: Array
     class_squares: Array
     within: Array
+    class_scatters: Array
     target_mean: Array
     target_mean_low: Array
     target_scatter: Array
     cross: Array
 
 
-def init(dim: int, num_classes: int, num_targets: int = 0, *, dtype=None) -> Moments:
+def init(
+    dim: int, num_classes: int, num_targets: int = 0, *, class_scatters: bool = False, dtype=None
+) -> Moments:
     """The identity of :func:`merge`: moments of no rows.
 
     Args:
       dim: number of features ``p``.
       num_classes: number of classes ``C``, 0 for none.
       num_targets: number of regression targets ``T``.
+      class_scatters: whether to keep a scatter for each class, which costs ``C * p * p`` numbers
+        and as many operations again as the scatter of all rows.
       dtype: float dtype in which to accumulate, at least float32; by default jax's float.
 
     Returns:
@@ -84,6 +93,7 @@ def init(dim: int, num_classes: int, num_targets: int = 0, *, dtype=None) -> Mom
         class_deviations=zeros((num_classes, dim)),
         class_squares=zeros((num_classes, dim)),
         within=zeros((dim, dim)),
+        class_scatters=zeros((num_classes if class_scatters else 0, dim, dim)),
         target_mean=zeros((num_targets,)),
         target_mean_low=zeros((num_targets,)),
         target_scatter=zeros((num_targets, num_targets)),
@@ -120,9 +130,7 @@ def update(
     chex.assert_shape(x, (batch, moments.mean.shape[0]))
     chex.assert_shape([codes, weights], (batch,))
     chex.assert_shape(targets, (batch, moments.target_mean.shape[0]))
-    num_classes = moments.class_counts.shape[0]
-    x, targets, weights = (jnp.asarray(a).astype(dtype) for a in (x, targets, weights))
-    return merge(moments, _of_batch(x, jnp.asarray(codes), targets, weights, num_classes))
+    return merge(moments, _of_batch(moments, x, jnp.asarray(codes), targets, weights))
 
 
 @jax.jit
@@ -154,6 +162,10 @@ def merge(a: Moments, b: Moments) -> Moments:
     class_harmonic = a.class_counts * _divide(b.class_counts, class_counts)
     class_gap = (_class_offsets(b) + shift_b) - (_class_offsets(a) + shift_a)
     class_gap = jnp.where((class_harmonic > 0)[:, None], class_gap, 0.0)
+    kept = a.class_scatters.shape[0]
+    gaps = class_harmonic[:kept, None, None] * jnp.einsum(
+        "cp,cq->cpq", class_gap[:kept], class_gap[:kept]
+    )
     return Moments(
         count=count,
         mean=mean,
@@ -168,6 +180,7 @@ def merge(a: Moments, b: Moments) -> Moments:
         + jnp.outer(b.class_counts, shift_b),
         class_squares=a.class_squares + b.class_squares + class_harmonic[:, None] * class_gap**2,
         within=a.within + b.within + _dot(class_gap.T, class_harmonic[:, None] * class_gap),
+        class_scatters=a.class_scatters + b.class_scatters + gaps,
         target_mean=target_mean,
         target_mean_low=target_mean_low,
         target_scatter=a.target_scatter
@@ -184,6 +197,7 @@ def from_arrays(
     targets: Array | np.ndarray | None = None,
     weights: Array | np.ndarray | None = None,
     *,
+    class_scatters: bool = False,
     chunk: int = 4096,
 ) -> Moments:
     """Moments of arrays that are in memory, chunk by chunk in one compiled scan.
@@ -196,6 +210,7 @@ def from_arrays(
       num_classes: number of classes ``C``.
       targets: regression targets, ``[n, T]``.
       weights: multiplicity of each row, ``[n]``; 1 by default.
+      class_scatters: whether to keep a scatter for each class, as in :func:`init`.
       chunk: rows taken at a time; the working memory is ``[chunk, C]`` and ``[chunk, p]``.
 
     Returns:
@@ -218,7 +233,9 @@ def from_arrays(
     targets = jnp.zeros((n, 0), dtype) if targets is None else jnp.asarray(targets)
     weights = jnp.ones((n,), dtype) if weights is None else jnp.asarray(weights)
     chex.assert_equal_shape_prefix([x, codes, targets, weights], 1)
-    start = init(x.shape[1], num_classes, targets.shape[1], dtype=dtype)
+    start = init(
+        x.shape[1], num_classes, targets.shape[1], class_scatters=class_scatters, dtype=dtype
+    )
     return _accumulate(start, (x, codes, targets, weights), chunk=chunk)
 
 
@@ -263,6 +280,8 @@ def class_spreads(moments: Moments) -> Array:
 @partial(jax.jit, static_argnames="chunk")
 def _accumulate(start: Moments, rows: tuple[Array, ...], *, chunk: int) -> Moments:
     n = rows[0].shape[0]
+    if 0 < n <= chunk:  # Nothing to merge, which would be most of what there is to compile.
+        return _of_batch(start, *rows)
     whole = n - n % chunk
     if whole:
         chunks = tuple(a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]) for a in rows)
@@ -272,7 +291,10 @@ def _accumulate(start: Moments, rows: tuple[Array, ...], *, chunk: int) -> Momen
     return start
 
 
-def _of_batch(x: Array, codes: Array, targets: Array, weights: Array, num_classes: int) -> Moments:
+def _of_batch(like: Moments, x: Array, codes: Array, targets: Array, weights: Array) -> Moments:
+    """Moments of one batch, in the dtype of ``like`` and with what it keeps."""
+    num_classes, kept = like.class_counts.shape[0], like.class_scatters.shape[0]
+    x, targets, weights = (jnp.asarray(a).astype(like.count.dtype) for a in (x, targets, weights))
     present = (weights > 0)[:, None]
     x, targets = jnp.where(present, x, 0.0), jnp.where(present, targets, 0.0)
     count = weights.sum()
@@ -297,11 +319,41 @@ def _of_batch(x: Array, codes: Array, targets: Array, weights: Array, num_classe
         class_deviations=class_deviations,
         class_squares=_dot(weighted.T, residuals**2),
         within=_dot(residuals.T, labelled * residuals),
+        class_scatters=_class_scatters(residuals, codes, labelled[:, 0], kept),
         target_mean=target_mean,
         target_mean_low=target_mean_low,
         target_scatter=_dot(t.T, weights[:, None] * t),
         cross=_dot(z.T, weights[:, None] * t),
     )
+
+
+def _class_scatters(residuals: Array, codes: Array, weights: Array, num_classes: int) -> Array:
+    """Scatter of the residuals of each class, ``[C, p, p]``.
+
+    The rows are sorted by class and cut into blocks of one class each, so the cost is that of the
+    scatter of all rows (and half a block a class), not ``C`` times it.
+    """
+    batch, dim = residuals.shape
+    start = jnp.zeros((num_classes, dim, dim), residuals.dtype)
+    if not (batch and num_classes):
+        return start
+    codes = jnp.where((codes >= 0) & (codes < num_classes), codes, num_classes)
+    order = jnp.argsort(codes)
+    counts = jnp.bincount(codes, length=num_classes + 1)[:num_classes]
+    blocks = (counts + BLOCK - 1) // BLOCK
+    last = jnp.cumsum(blocks)
+    offsets = jnp.cumsum(counts) - counts
+    num_blocks = batch // BLOCK + min(num_classes, batch)
+
+    def step(block: Array, scatters: Array) -> Array:
+        owner = jnp.minimum(jnp.searchsorted(last, block, side="right"), num_classes - 1)
+        within = (block - (last - blocks)[owner]) * BLOCK + jnp.arange(BLOCK)
+        taken = order[jnp.minimum(offsets[owner] + within, batch - 1)]
+        weight = jnp.where(within < counts[owner], weights[taken], 0.0)
+        rows = residuals[taken]
+        return scatters.at[owner].add(_dot(rows.T, weight[:, None] * rows))
+
+    return jax.lax.fori_loop(0, num_blocks, step, start)
 
 
 def _centred(x: Array, weights: Array, count: Array) -> tuple[Array, Array, Array]:

@@ -1,5 +1,7 @@
 """Laws of the monoid, and every field against float64 NumPy."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kernlens import moments
 from tests import cases
+
+from_arrays = partial(moments.from_arrays, class_scatters=True)
+init = partial(moments.init, class_scatters=True)
 
 
 def problem(seed=0, *, n=90, targets=2, dtype=np.float32, **kwargs):
@@ -24,8 +29,7 @@ def reference(x, codes, num_classes, t, weights=None):
     w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
     mean, target_mean = w @ x / w.sum(), w @ t / w.sum()
     z, u = x - mean, t - target_mean
-    counts, deviations, squares = [], [], []
-    within = np.zeros((x.shape[1],) * 2)
+    counts, deviations, squares, scatters = [], [], [], []
     for c in range(num_classes):
         member = codes == c
         wc, zc = w[member], z[member]
@@ -33,7 +37,7 @@ def reference(x, codes, num_classes, t, weights=None):
         deviations.append(wc @ zc)
         r = zc - (wc @ zc / wc.sum() if wc.sum() > 0 else 0.0)
         squares.append(wc @ r**2)
-        within += (wc[:, None] * r).T @ r
+        scatters.append((wc[:, None] * r).T @ r)
     norms = (z**2).sum(1)
     return {
         "count": w.sum(),
@@ -44,7 +48,8 @@ def reference(x, codes, num_classes, t, weights=None):
         "class_counts": np.array(counts),
         "class_deviations": np.reshape(deviations, (num_classes, x.shape[1])),
         "class_squares": np.reshape(squares, (num_classes, x.shape[1])),
-        "within": within,
+        "within": np.sum(scatters, axis=0) if scatters else np.zeros((x.shape[1],) * 2),
+        "class_scatters": np.reshape(scatters, (num_classes, x.shape[1], x.shape[1])),
         "target_mean": target_mean,
         "target_scatter": (w[:, None] * u).T @ u,
         "cross": (w[:, None] * z).T @ u,
@@ -55,6 +60,8 @@ def assert_close(a, b, tolerance=2e-5):
     """Every field equal to ``tolerance`` of its largest entry, the means in two words."""
     a, b = (_whole(m) for m in (a, b))
     assert a.keys() == b.keys()
+    if not (len(a["class_scatters"]) and len(b["class_scatters"])):  # not asked for
+        del a["class_scatters"], b["class_scatters"]
     for name, value in a.items():
         scale = max(float(np.abs(b[name]).max(initial=0.0)), 1e-30)
         if name == "third":  # odd: a sum of both signs, so its size is no scale for its error
@@ -64,7 +71,7 @@ def assert_close(a, b, tolerance=2e-5):
 
 def _whole(m):
     if isinstance(m, dict):
-        return m
+        return dict(m)
     fields = {name: np.asarray(value, np.float64) for name, value in m._asdict().items()}
     for name in ("mean", "target_mean"):
         fields[name] = fields[name] + fields.pop(f"{name}_low")
@@ -75,7 +82,7 @@ def _whole(m):
 @pytest.mark.parametrize("chunk", [13, 4096])
 def test_every_field_against_float64(scale, mean, chunk):
     x, codes, num_classes, t = problem(1, n=300, scale=scale, mean=mean)
-    got = moments.from_arrays(x, codes, num_classes, t, chunk=chunk)
+    got = from_arrays(x, codes, num_classes, t, chunk=chunk)
     # A few sums of hundreds of float32 terms; no loss from the mean.
     assert_close(got, reference(x, codes, num_classes, t))
     # The mean in two words resolves a small share of the spread however large the mean.
@@ -87,11 +94,11 @@ def test_weights_are_multiplicities_and_zero_rows_are_not_read():
     x, codes, num_classes, t = problem(2, n=40)
     weights = np.random.default_rng(3).integers(0, 4, 40)
     repeated = [np.repeat(a, weights, axis=0) for a in (x, codes, t)]
-    expected = moments.from_arrays(repeated[0], repeated[1], num_classes, repeated[2])
+    expected = from_arrays(repeated[0], repeated[1], num_classes, repeated[2])
     x, t = x.copy(), t.copy()
     x[weights == 0] = np.nan
     t[weights == 0] = np.inf
-    got = moments.from_arrays(x, codes, num_classes, t, weights.astype(np.float32), chunk=7)
+    got = from_arrays(x, codes, num_classes, t, weights.astype(np.float32), chunk=7)
     assert_close(got, expected)
 
 
@@ -113,12 +120,12 @@ def test_chunking_and_order_do_not_matter():
 def test_merge_is_a_commutative_monoid(far):
     x, codes, num_classes, t = problem(6)
     x = x + np.float32(far) * np.sign(np.arange(90) - 45)[:, None].astype(np.float32)
-    a, b, c = (moments.from_arrays(x[i::3], codes[i::3], num_classes, t[i::3]) for i in range(3))
+    a, b, c = (from_arrays(x[i::3], codes[i::3], num_classes, t[i::3]) for i in range(3))
     merge = moments.merge
     assert_close(merge(a, b), merge(b, a))
     assert_close(merge(merge(a, b), c), merge(a, merge(b, c)))
     assert_close(merge(merge(a, b), c), reference(x, codes, num_classes, t))
-    empty = moments.init(x.shape[1], num_classes, 2, dtype=jnp.float32)
+    empty = init(x.shape[1], num_classes, 2, dtype=jnp.float32)
     for same in (merge(a, empty), merge(empty, a)):
         for got, expected in zip(same, a, strict=True):
             assert_array_equal(got, expected)
@@ -129,7 +136,7 @@ def test_merge_is_a_commutative_monoid(far):
 def test_shards_of_one_class_each_merge():
     x, codes, num_classes, t = problem(7, separation=30.0)
     shards = [
-        moments.from_arrays(x, codes, num_classes, t, (codes == c).astype(np.float32))
+        from_arrays(x, codes, num_classes, t, (codes == c).astype(np.float32))
         for c in range(-1, num_classes)
     ]
     merged = shards[0]
@@ -147,7 +154,7 @@ def test_shift_moves_the_mean_alone_and_scale_acts_by_degree():
     scaled = _whole(moments.from_arrays(x * np.float32(8), codes, num_classes, t))
     degrees = {
         "mean": 1, "scatter": 2, "third": 3, "fourth": 4, "class_deviations": 1,
-        "class_squares": 2, "within": 2, "cross": 1,
+        "class_squares": 2, "within": 2, "class_scatters": 2, "cross": 1,
     }  # fmt: skip
     assert_close({k: v / 8 ** degrees.get(k, 0) for k, v in scaled.items()}, base)
 
@@ -187,7 +194,7 @@ def test_gradient_reaches_the_rows_through_every_field():
     x, t = x.astype(np.float64), t.astype(np.float64)
     with jax.enable_x64(True):
         rng = np.random.default_rng(12)
-        start = moments.init(x.shape[1], num_classes, 2)
+        start = init(x.shape[1], num_classes, 2)
         probes = [jnp.asarray(rng.standard_normal(a.shape)) for a in start]
         # The two words of a mean are one number: they are probed with one direction.
         fields = moments.Moments._fields
@@ -197,7 +204,7 @@ def test_gradient_reaches_the_rows_through_every_field():
 
         @jax.jit
         def f(s):
-            m = moments.from_arrays(x + s * step, jnp.asarray(codes), num_classes, t, chunk=10)
+            m = from_arrays(x + s * step, jnp.asarray(codes), num_classes, t, chunk=10)
             return sum(jnp.vdot(a, b) for a, b in zip(m, probes, strict=True))
 
         quotient = (f(1e-5) - f(-1e-5)) / 2e-5
@@ -236,3 +243,27 @@ def test_mistakes_are_named():
         moments.from_arrays(x, codes[:-1], num_classes)
     with pytest.raises(AssertionError):
         moments.merge(moments.init(3, 2), moments.init(4, 2))
+
+
+def test_class_scatters_are_there_when_asked_for_alone():
+    x, codes, num_classes, t = problem(17)
+    full = from_arrays(x, codes, num_classes, t)
+    bare = moments.from_arrays(x, codes, num_classes, t)
+    assert bare.class_scatters.shape == (0, 6, 6)
+    for name, value in bare._asdict().items():
+        if name != "class_scatters":
+            assert_array_equal(value, getattr(full, name))
+    assert_allclose(full.class_scatters.sum(axis=0), full.within, rtol=1e-4, atol=1e-4)
+    with pytest.raises(AssertionError):
+        moments.merge(full, bare)
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 1000])
+def test_class_scatters_of_classes_of_every_size(n):
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal((n, 3)).astype(np.float32)
+    # From one class with nearly all rows to many of a row or none.
+    for codes in (np.minimum(rng.geometric(0.9, n), 9) - 2, rng.integers(-1, 300, n)):
+        got = from_arrays(x, codes.astype(np.int32), 300)
+        expected = reference(x, codes, 300, np.zeros((n, 0)))
+        assert_allclose(got.class_scatters, expected["class_scatters"], atol=2e-4)

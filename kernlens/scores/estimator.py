@@ -1,0 +1,101 @@
+"""What a score is and what a reader must know of it; the arithmetic that all scores share."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from kernlens.features import FeatureMap, identity
+from kernlens.moments import Moments
+from kernlens.types import Array
+
+
+class Score(NamedTuple):
+    """A score and its null.
+
+    Attributes:
+      value: the score, ``[]``.
+      null: what labels that carry nothing give, ``[]``; how exactly, the estimator says.
+    """
+
+    value: Array
+    null: Array
+
+
+class Estimator(NamedTuple):
+    """A score with what a reader must know of it.
+
+    Attributes:
+      fn: ``Moments -> Score``; in the tables without labels, to an array.
+      formula: in TeX.
+      source: paper and equation.
+      range: the values it can take.
+      null: what its null is.
+      predicts: what it is meant to rank.
+      pitfalls: where it misleads.
+      features: the feature map whose moments it is defined on; those of a kernel's features turn
+        it into that kernel's score.
+      sign: 1 where more is better, -1 where less is.
+      class_scatters: whether it reads the scatter of each class.
+      scale_free: whether it is blind to the scale of the features.
+      shift_free: whether it is blind to a common mean.
+      rotation_free: whether it is blind to a rotation of the features.
+      smooth: whether its gradient is finite everywhere; the others pass through an
+        eigendecomposition.
+    """
+
+    fn: Callable
+    formula: str
+    source: str
+    range: str
+    null: str
+    predicts: str
+    pitfalls: str
+    features: FeatureMap = identity
+    sign: int = 1
+    class_scatters: bool = False
+    scale_free: bool = True
+    shift_free: bool = False
+    rotation_free: bool = True
+    smooth: bool = False
+
+
+def spread(moments: Moments) -> tuple[Array, Array]:
+    """Whether the features vary beyond rounding, and the trace of their scatter (1 if not)."""
+    trace = jnp.trace(moments.scatter)
+    # Rows equal up to rounding are constant features: what scatter they have is rounding.
+    rounding = 4.0 * float(jnp.finfo(moments.count.dtype).eps) * jnp.sqrt(moments.count)
+    defined = trace > jnp.sum((rounding * moments.mean) ** 2)
+    return defined, jnp.where(defined, trace, 1.0)
+
+
+def per_row(moments: Moments, value: Array) -> Array:
+    """``value / n``, 0 for no rows."""
+    return ratio(value, moments.count)
+
+
+def ratio(value: Array, by: Array) -> Array:
+    """``value / by`` where ``by`` is positive, else 0, with a finite gradient."""
+    positive = by > 0
+    return jnp.where(positive, value / jnp.where(positive, by, 1.0), 0.0)
+
+
+def root(squared: Array) -> Array:
+    """Square root of what is positive, else 0, with a finite gradient."""
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def norm(matrix: Array) -> Array:
+    """Frobenius norm, with a zero gradient at zero."""
+    return root(jnp.sum(matrix**2))
+
+
+def where_defined(defined: Array, value: Array, null: Array) -> Score:
+    """The score, or zeros where it is undefined."""
+    return Score(jnp.where(defined, value, 0.0), jnp.where(defined, null, 0.0))
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Matrix product at the full precision of the dtype."""
+    return jnp.matmul(a, b, precision="highest")

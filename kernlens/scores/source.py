@@ -1,0 +1,155 @@
+r"""Transfer from a source classifier: what its posteriors on the target rows say of their labels.
+
+:math:`\theta_{iz}` is the source model's probability of its class ``z`` on row ``i``.
+"""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import digamma, gammaln
+
+from kernlens.moments import Moments, class_sums
+from kernlens.scores.estimator import ratio
+from kernlens.types import Array
+
+TINY = 1e-10
+"""What the PACTran authors add before logarithms."""
+
+
+def hard(posteriors: Array) -> Array:
+    """One-hot rows of the likeliest source class, a feature map for :func:`nce`, ``[n, Z]``."""
+    return jax.nn.one_hot(
+        jnp.argmax(posteriors, axis=1), posteriors.shape[1], dtype=posteriors.dtype
+    )
+
+
+@jax.jit
+def nce(moments: Moments) -> Array:
+    r"""Negative conditional entropy of the label given the source class.
+
+    .. math:: \sum_{yz} P(y, z) \log P(y | z), \qquad
+              P(y, z) = \tfrac1n \sum_{i: y_i = y} \theta_{iz}
+
+    Args:
+      moments: of the :func:`hard` posteriors; every row with a label.
+
+    Returns:
+      Value in ``[-log C, 0]``, the negative entropy of the labels expected for noise, ``[]``.
+
+    References:
+      Tran, Nguyen and Hassner (2019), equation 4.
+    """
+    joint = _joint(moments)
+    given = ratio(joint, joint.sum(axis=0))
+    return jnp.sum(joint * jnp.log(jnp.where(given > 0, given, 1.0)))
+
+
+@jax.jit
+def leep(moments: Moments, posteriors: Array, codes: Array) -> Array:
+    r"""LEEP, mean log probability of the label under the empirical predictor.
+
+    .. math:: \frac1n \sum_i \log \sum_z P(y_i | z)\, \theta_{iz}
+
+    Args:
+      moments: of the posteriors of all rows.
+      posteriors: of the rows, or of a chunk of them (weigh the means by rows), ``[m, Z]``.
+      codes: class of each, ``[m]``.
+
+    Returns:
+      Value at most 0, the negative entropy of the labels expected for noise, ``[]``.
+
+    References:
+      Nguyen et al. (2020), equation 2.
+    """
+    chex.assert_rank([posteriors, codes], [2, 1])
+    joint = _joint(moments)
+    given = ratio(joint, joint.sum(axis=0))
+    return jnp.mean(jnp.log(jnp.sum(given[codes] * posteriors, axis=1)))
+
+
+@partial(jax.jit, static_argnames=("num_classes", "iterations"))
+def pactran_dirichlet(
+    posteriors: Array, codes: Array, num_classes: int, *, alpha: float = 1.0, iterations: int = 10
+) -> Array:
+    r"""PACTran bound with a Dirichlet prior on :math:`P(y | z)`.
+
+    Variational steps between the posterior :math:`q_{iz}` of the source class of a row and the
+    Dirichlet counts :math:`a_{yz} = a^0_y + \sum_{i: y_i = y} q_{iz}`; the bound over ``n C``.
+
+    Args:
+      posteriors: ``[n, Z]``.
+      codes: class of each row, ``[n]``.
+      num_classes: ``C``.
+      alpha: total prior count, positive.
+      iterations: variational steps.
+
+    Returns:
+      Bound, less is better, ``[]``.
+
+    References:
+      Ding et al. (2022), PACTran, equation 12.
+    """
+    labels, prior, log_source = _prior(posteriors, codes, num_classes, alpha)
+
+    def step(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        counts = prior + labels.T @ state[0]
+        logits = log_source + labels @ digamma(counts) - digamma(counts.sum(axis=0))
+        log_q = jax.nn.log_softmax(logits, axis=1)
+        return jnp.exp(log_q), log_q, counts
+
+    start = (posteriors, log_source, prior + jnp.zeros((num_classes, posteriors.shape[1])))
+    q, log_q, counts = jax.lax.fori_loop(0, iterations, step, start)
+    before = gammaln(prior.sum()) - gammaln(prior).sum()
+    after = gammaln(counts.sum(axis=0)) - gammaln(counts).sum(axis=0)
+    bound = jnp.sum(before - after - jnp.sum(q * (log_q - log_source), axis=0))
+    return -bound / labels.size
+
+
+@partial(jax.jit, static_argnames=("num_classes", "iterations"))
+def pactran_gamma(
+    posteriors: Array, codes: Array, num_classes: int, *, alpha: float = 1.0, iterations: int = 10
+) -> Array:
+    r"""PACTran bound with a Gamma prior on unnormalised :math:`P(y | z)`.
+
+    Args:
+      posteriors: ``[n, Z]``.
+      codes: class of each row, ``[n]``.
+      num_classes: ``C``.
+      alpha: total prior shape, positive; the prior rate is 1.
+      iterations: variational steps.
+
+    Returns:
+      Bound, less is better, ``[]``.
+
+    References:
+      Ding et al. (2022), PACTran, equation 16.
+    """
+    labels, prior, log_source = _prior(posteriors, codes, num_classes, alpha)
+
+    def step(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        shapes = prior + labels.T @ state[0]
+        log_q = jax.nn.log_softmax(log_source + labels @ digamma(shapes), axis=1)
+        return jnp.exp(log_q), log_q, shapes
+
+    start = (posteriors, log_source, prior + jnp.zeros((num_classes, posteriors.shape[1])))
+    q, log_q, shapes = jax.lax.fori_loop(0, iterations, step, start)
+    rates = posteriors @ shapes.sum(axis=0)
+    bound = jnp.sum(gammaln(prior) - gammaln(shapes)) + jnp.sum(
+        jnp.sum(q * (log_q - log_source), axis=1) + jnp.log(rates) - 1.0
+    )
+    return bound / labels.size + 1.0
+
+
+def _joint(moments: Moments) -> Array:
+    return ratio(jnp.maximum(class_sums(moments), 0.0), moments.class_counts.sum())
+
+
+def _prior(
+    posteriors: Array, codes: Array, num_classes: int, alpha: float
+) -> tuple[Array, Array, Array]:
+    chex.assert_rank([posteriors, codes], [2, 1])
+    labels = jax.nn.one_hot(codes, num_classes, dtype=posteriors.dtype)
+    prior = alpha * labels.mean(axis=0)[:, None] + TINY
+    return labels, prior, jnp.log(posteriors + TINY)

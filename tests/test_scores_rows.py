@@ -1,0 +1,151 @@
+"""Scores of rows, of source posteriors and of in-sample discriminants against float64 loops."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.stats import spearmanr
+
+from kernlens import features, moments
+from kernlens.scores import ROWS, discriminant, rows, source
+from tests import cases
+
+
+def problem(seed=0, **settings):
+    x, codes, _ = cases.gaussian_classes(seed, n=60, **settings)
+    return x.astype(np.float32), codes
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"scale": 1e-4}, {"scale": 1e4}, {"mean": 1000.0}], ids=str
+)
+def test_pairs_of_rows_against_a_loop(settings):
+    x, codes = problem(1, **settings)
+    wide = x.astype(np.float64)
+    first, second = np.triu_indices(len(x), 1)
+    unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    expected = np.log(np.mean(np.exp(-2 * np.sum((unit[first] - unit[second]) ** 2, axis=1))))
+    assert_allclose(rows.uniformity(jnp.asarray(unit, jnp.float32)), expected, rtol=1e-5, atol=1e-6)
+    z = (wide - wide.mean(0)) / wide.std(0)
+    far = codes[first] != codes[second]
+    expected = spearmanr(1 - np.corrcoef(z)[first, second], far)[0]
+    # Rounding of rows swaps a few of the 1,770 pairs.
+    assert_allclose(rows.parc(jnp.asarray(x), jnp.asarray(codes)), expected, atol=1e-4)
+    distances = np.linalg.norm(wide[:, None] - wide[None], axis=2) + np.diag(
+        np.full(len(x), np.inf)
+    )
+    hits = np.mean(codes[distances.argmin(1)] == codes)
+    assert_allclose(rows.neighbour_accuracy(jnp.asarray(x), jnp.asarray(codes), 4), hits, rtol=1e-6)
+
+
+def test_uniformity_of_scaled_rows_is_of_their_directions():
+    assert set(ROWS) == {"uniformity", "parc", "neighbour_accuracy", "energy"}
+    x, _ = problem(2)
+    for name, row in ROWS.items():
+        assert row.fn.__name__ == name
+        assert all((row.formula, row.source, row.range, row.null, row.predicts, row.pitfalls))
+    base = rows.uniformity(features.unit(jnp.asarray(x)))
+    assert_allclose(rows.uniformity(features.unit(jnp.asarray(7.0 * x))), base, rtol=1e-5)
+    assert rows.uniformity(jnp.ones((5, 3))) == 0.0
+    assert rows.uniformity(jnp.ones((1, 3))) == 0.0
+
+
+def test_votes_of_several_neighbours():
+    # The nearest three of row 0 are 1, 2 and 3: two votes beat the nearer one.
+    x = jnp.asarray([[0.0], [1.0], [2.0], [3.0], [50.0]])
+    codes = jnp.asarray([1, 0, 1, 1, 0])
+    assert rows.neighbour_accuracy(x[:4], codes[:4], 2, neighbours=3) == 0.75
+    # A tie of two goes to the nearer.
+    tied = rows.neighbour_accuracy(
+        jnp.asarray([[0.0], [1.0], [2.5]]), jnp.asarray([1, 1, 0]), 2, neighbours=2
+    )
+    assert_allclose(tied, 2 / 3, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"neighbours must lie in 1\.\.4, one less than the rows"):
+        rows.neighbour_accuracy(x, codes, 2, neighbours=5)
+
+
+def test_neighbours_in_common_and_displacement():
+    x, _ = problem(3)
+    other, _ = problem(4)
+    a, b, everyone = jnp.asarray(x), jnp.asarray(other), jnp.arange(len(x))
+    assert_allclose(rows.neighbour_overlap(a, 3.0 * a, everyone), 1.0, rtol=1e-6)
+    expected = []
+    for i in range(len(x)):
+        near = []
+        for rows_ in (x, other):
+            unit = rows_ / np.linalg.norm(rows_, axis=1, keepdims=True)
+            cosine = unit @ unit[i]
+            cosine[i] = -2
+            near.append(set(np.argsort(-cosine)[:5]))
+        expected.append(len(near[0] & near[1]) / 5)
+    assert_allclose(rows.neighbour_overlap(a, b, everyone), np.mean(expected), rtol=1e-6)
+    assert rows.displacement(a, 2.0 * a) < 1e-6
+    assert_allclose(rows.displacement(a, -a), 2.0, rtol=1e-6)
+    assert_allclose(rows.displacement(a.at[0].set(0.0), -a), 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1000.0])
+def test_coherence_is_the_largest_leverage(mean):
+    x, codes = problem(5, mean=mean)
+    u = np.linalg.svd(x.astype(np.float64), full_matrices=False)[0]
+    m = moments.from_arrays(x, codes, 4)
+    expected = np.sum(u**2, axis=1).max() * len(x) / x.shape[1]
+    assert_allclose(rows.coherence(m, jnp.asarray(x)), expected, rtol=2e-5)
+    halves = [rows.coherence(m, jnp.asarray(x[i::2])) for i in range(2)]
+    assert_allclose(max(halves), expected, rtol=2e-5)
+
+
+def test_energy_is_the_mean_log_sum():
+    x, _ = problem(6, scale=100.0)
+    assert_allclose(rows.energy(jnp.asarray(x)), np.mean(np.logaddexp.reduce(x, axis=1)), rtol=1e-6)
+
+
+def test_source_posteriors_that_know_the_label_and_that_know_nothing():
+    codes = jnp.asarray(np.arange(40) % 4)
+    for posteriors, gain in ((jnp.eye(4)[codes], 1.0), (jnp.full((40, 3), 1 / 3), 0.0)):
+        soft = moments.from_arrays(posteriors, codes, 4)
+        hard = moments.from_arrays(source.hard(posteriors), codes, 4)
+        expected = (gain - 1.0) * np.log(4.0)
+        assert_allclose(source.leep(soft, posteriors, codes), expected, atol=1e-6)
+        assert_allclose(source.nce(hard), expected, atol=1e-6)
+    knowing, blind = jnp.eye(4)[codes], jnp.full((40, 4), 0.25)
+    for bound in (source.pactran_dirichlet, source.pactran_gamma):
+        assert bound(knowing, codes, 4) < bound(blind, codes, 4)
+
+
+def test_leep_from_chunks_is_their_weighted_mean():
+    x, codes = problem(7)
+    posteriors = jnp.exp(jnp.asarray(x) - 3.0)
+    posteriors = posteriors / posteriors.sum(axis=1, keepdims=True)
+    m = moments.from_arrays(posteriors, codes, 4)
+    whole = source.leep(m, posteriors, jnp.asarray(codes))
+    parts = [source.leep(m, posteriors[i::2], jnp.asarray(codes[i::2])) for i in range(2)]
+    assert_allclose(np.mean(parts), whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("score", [discriminant.class_mean_probability, discriminant.sfda])
+def test_in_sample_discriminants(score):
+    x, codes = problem(8, separation=8.0)
+    noise, _ = problem(8, separation=0.0)
+    codes = jnp.asarray(codes)
+    good, bad = (float(score(jnp.asarray(rows_), codes, 4)) for rows_ in (x, noise))
+    assert good > 0.9 > 0.7 > bad
+    # Adding 8 rounds the rows to 5e-7; the class means lie about 8 apart.
+    assert_allclose(score(jnp.asarray(x + np.float32(8)), codes, 4), good, rtol=1e-4)
+    for hostile in (np.zeros((12, 3)), cases.hostile_rows()):
+        value = score(jnp.asarray(hostile, jnp.float32), jnp.asarray(np.arange(12) % 3), 3)
+        assert 0.0 <= value <= 1.0
+
+
+@pytest.mark.parametrize("x", [np.zeros((12, 3)), np.ones((12, 3)), cases.hostile_rows()])
+def test_degenerate_rows_are_finite(x):
+    x, codes = jnp.asarray(x, jnp.float32), jnp.asarray(np.arange(12, dtype=np.int32) % 3)
+    m = moments.from_arrays(x, codes, 3)
+    found = [
+        rows.uniformity(features.unit(x)),
+        rows.parc(x, codes),
+        rows.neighbour_accuracy(x, codes, 3),
+        rows.coherence(m, x),
+        rows.displacement(x, x),
+    ]
+    assert np.isfinite(found).all()
