@@ -1,0 +1,571 @@
+"""Infinite width: golden values, quadrature, wide finite networks, and the laws of kernels."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import special
+
+from kernlens import features
+from kernlens.ntk.infinite import (
+    NONLINEARITIES,
+    add,
+    dense,
+    erf,
+    gelu,
+    identity,
+    layer_norm,
+    leaky_relu,
+    lookup,
+    mean_pool,
+    relu,
+    residual,
+    serial,
+    sin,
+    two_tower,
+)
+from kernlens.ntk.infinite.pairs import Pair, arctan2, gaps
+from tests import cases
+
+NAMES = sorted(NONLINEARITIES)
+NUM_ITEMS = 7
+
+
+def rows(seed, n=6, dim=5):
+    return np.random.default_rng(seed).standard_normal((n, dim))
+
+
+def bags(seed, n=5, length=4):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((n, length)) < 0.7
+    mask[:, 0] = True
+    return rng.integers(0, NUM_ITEMS, (n, length)).astype(np.int32), mask
+
+
+@pytest.fixture
+def quick_compilation():
+    """For many small programs whose rounding is not at stake: compiled without optimisation."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+quick = pytest.mark.usefixtures("quick_compilation")
+
+
+def mlp(activation, depth=2, width=8):
+    hidden = [layer for _ in range(depth) for layer in (dense(width, 1.4, 0.2), activation())]
+    return serial(*hidden, dense(width, 1.2, 0.1))
+
+
+# --- neural-tangents' own values ---------------------------------------------------------------
+
+
+def golden_net(name):
+    if name == "residual_relu":
+        block = residual(serial(relu(), dense(64, 1.4, 0.1)))
+        return serial(dense(64, 1.4, 0.1), block, relu(), dense(1, 1.0, 0.1))
+    if name == "relu_depth2_standard_width64":
+        standard = partial(dense, b_std=0.1, parameterization="standard")
+        hidden = [standard(64, 1.4), relu(), standard(64, 1.4), relu()]
+        return serial(*hidden, standard(1, 1.0))
+    activation, depth, _ = name.split("_")
+    hidden = [dense(64, 1.5, 0.1), NONLINEARITIES[activation]()] * int(depth[5:])
+    return serial(*hidden, dense(1, 1.2, 0.05))
+
+
+GOLDEN = json.loads((cases.GOLDEN / "ntk_values.json").read_text())["values"]
+
+
+@quick
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_values_of_neural_tangents(name):
+    x1, x2 = (np.random.RandomState(s).standard_normal((n, 4)) for s, n in [(0, 5), (1, 3)])
+    with jax.enable_x64(True):
+        both = golden_net(name).kernel_fn(x1, np.concatenate([x1, x2]))
+    for kind in ("nngp", "ntk"):
+        symmetric, other = np.split(np.asarray(getattr(both, kind)), [len(x1)], axis=1)
+        for suffix, got in [("", other), ("_sym", symmetric)]:
+            expected = np.array(GOLDEN[name][kind + suffix])
+            # Both sides round in float64.
+            assert_allclose(got, expected, rtol=0, atol=1e-13 * expected.max())
+
+
+# --- expectations by quadrature ----------------------------------------------------------------
+
+# name -> the function and its derivative, without JAX.
+FUNCTIONS = {
+    "identity": (lambda x: x, np.ones_like),
+    "relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0),
+    "leaky_relu": (lambda x: np.where(x > 0, x, 0.01 * x), lambda x: np.where(x > 0, 1.0, 0.01)),
+    "erf": (special.erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2))),
+    "gelu": (
+        lambda x: x * special.ndtr(x),
+        lambda x: special.ndtr(x) + x * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi),
+    ),
+    "sin": (np.sin, np.cos),
+}
+
+
+def quadrature(fn, var1, var2, nngp):
+    """``E fn(X) fn(Y)`` in polar coordinates, by sectors between the rays where X or Y is zero."""
+    angle = np.arccos(np.clip(nngp / np.sqrt(var1 * var2), -1, 1))
+    kinks = np.sort(
+        np.mod([np.pi / 2, 3 * np.pi / 2, angle + np.pi / 2, angle - np.pi / 2], 2 * np.pi)
+    )
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+
+    def panel(low, high):
+        return low + (high - low) * (nodes + 1) / 2, (high - low) * weights / 2
+
+    total = 0.0
+    radii = [panel(low, low + 3.0) for low in (0.0, 3.0, 6.0, 9.0)]
+    for low, high in zip(kinks, [*kinks[1:], kinks[0] + 2 * np.pi], strict=True):
+        t, wt = panel(low, high)
+        for r, wr in radii:
+            x = np.sqrt(var1) * r[:, None] * np.cos(t)
+            y = np.sqrt(var2) * r[:, None] * np.cos(t - angle)
+            density = wr[:, None] * wt * r[:, None] * np.exp(-(r[:, None] ** 2) / 2) / (2 * np.pi)
+            total += np.sum(density * fn(x) * fn(y))
+    return total
+
+
+def pair_of(nngp, var1, var2):
+    var1, var2, nngp = (jnp.asarray(v, float) for v in (var1, var2, nngp))
+    sides = gaps(nngp, var1, var2, noise=8.0, below=jnp.zeros_like(nngp))
+    return Pair(
+        var1=var1, var2=var2, ntk=jnp.ones_like(var1), width=1, normal=True, fresh=True, **sides
+    )
+
+
+def test_every_nonlinearity_has_a_reference():
+    assert sorted(FUNCTIONS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_expectations_by_quadrature(name):
+    fn, derivative = FUNCTIONS[name]
+    lengths = [(1.0, 1.0), (0.3, 2.5), (4.0, 4.0), (0.01, 9.0)]
+    cosines = [-1.0, -0.95, -0.3, 0.0, 0.4, 0.99, 1.0]
+    var1, var2, cosine = np.array([(v, w, c) for v, w in lengths for c in cosines]).T
+    nngp = cosine * np.sqrt(var1 * var2)
+    with jax.enable_x64(True):
+        after = NONLINEARITIES[name]().propagate(pair_of(nngp, var1, var2))
+        got0, got1, got_length = (np.asarray(v) for v in (after.nngp, after.ntk, after.length))
+    kappa0, kappa1 = (
+        np.array(list(map(partial(quadrature, f), var1, var2, nngp))) for f in (fn, derivative)
+    )
+    own1, own2 = (np.array(list(map(partial(quadrature, fn), v, v, v))) for v in (var1, var2))
+    length = np.sqrt(own1 * own2)
+    # The quadrature's own error is near 1e-13; rays of kinks near 0 and pi merge to 1e-8.
+    assert_allclose(got0 / length, kappa0 / length, rtol=0, atol=1e-11)
+    assert_allclose(got1, kappa1, rtol=0, atol=1e-7)
+    inside = abs(cosine) < 1
+    assert_allclose(got1[inside], kappa1[inside], rtol=0, atol=1e-11)
+    assert_allclose(got_length, length, rtol=1e-11)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_module_is_the_function(name):
+    x = np.linspace(-3, 3, 31).astype(np.float32)
+    got = NONLINEARITIES[name]().module.apply({}, jnp.asarray(x))
+    # Rounding of float32.
+    assert_allclose(got, FUNCTIONS[name][0](x.astype(np.float64)), rtol=1e-5, atol=1e-6)
+
+
+def test_arctan2_in_both_precisions():
+    angle = np.concatenate([np.linspace(-np.pi / 2, np.pi / 2, 1001), [1e-30, -1e-12]])
+    y, x = np.sin(angle), np.maximum(np.cos(angle), 0.0)
+    for dtype in (np.float32, np.float64):
+        with jax.enable_x64(dtype is np.float64):
+            scale = dtype(3.0)
+            y1, x1 = scale * y.astype(dtype), scale * x.astype(dtype)
+            got = arctan2(jnp.asarray(y1), jnp.asarray(x1))
+            expected = np.arctan2(y1.astype(np.float64), x1.astype(np.float64))
+            # A handful of roundings.
+            assert_allclose(got, expected, rtol=8 * np.finfo(dtype).eps)
+    assert arctan2(jnp.zeros(()), jnp.zeros(())) == 0.0
+
+
+# --- wide finite networks ----------------------------------------------------------------------
+
+
+# what is checked -> (network of a width, inputs)
+FINITE = {
+    "add_residual_layer_norm": (
+        lambda w: serial(
+            add(serial(dense(w, 1.3), erf(), dense(w)), dense(w, 0.5, 0.2)),
+            residual(serial(gelu(), dense(w, 1.2, 0.1))),
+            layer_norm(),
+            leaky_relu(0.3),
+            dense(w, 1.2, 0.1),
+        ),
+        rows(8),
+    ),
+    "mean_pool_lookup": (
+        lambda w: serial(
+            mean_pool(serial(lookup(NUM_ITEMS, w, 1.3), relu(), dense(w, 1.2))), sin(), dense(w)
+        ),
+        bags(0),
+    ),
+    "two_tower": (
+        lambda w: two_tower(mean_pool(lookup(NUM_ITEMS, w, 1.3)), dense(w, 1.3, 0.2)),
+        (bags(1), rows(10, 5)),
+    ),
+}
+
+
+def empirical(net, x, seeds):
+    """NNGP averaged over outputs, NTK of the first one, for each seed: ``[seeds, n, n]`` each."""
+    module = net.module
+
+    def one(key):
+        params = module.init(key, x)
+
+        def output(params, example):
+            return module.apply(params, jax.tree.map(lambda v: v[None], example))[0]
+
+        out = jax.vmap(partial(output, params))(x)
+        slopes = jax.vmap(jax.grad(lambda p, example: output(p, example)[0]), (None, 0))(params, x)
+        flat = [leaf.reshape(len(out), -1) for leaf in jax.tree.leaves(slopes)]
+        return out @ out.T / out.shape[1], sum(leaf @ leaf.T for leaf in flat)
+
+    return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), seeds))
+
+
+@quick
+@pytest.mark.parametrize("name", sorted(FINITE))
+def test_wide_finite_networks_approach_it_as_one_over_the_root_of_the_width(name):
+    build, x = FINITE[name]
+    x = jax.tree.map(jnp.asarray, x)
+    widths, errors = (16, 128), {"nngp": [], "ntk": []}
+    exact = build(1).kernel_fn(x)
+    for width in widths:
+        for kind, got in zip(errors, empirical(build(width), x, 24), strict=True):
+            expected = np.asarray(getattr(exact, kind), np.float64)
+            error = np.asarray(got, np.float64) - expected
+            errors[kind].append(np.sqrt(np.mean(error**2) / np.mean(expected**2)))
+    # The score of a two-tower is one channel, whose products do not average over a width.
+    for kind in ("ntk",) if name == "two_tower" else ("nngp", "ntk"):
+        slope = np.log(errors[kind][1] / errors[kind][0]) / np.log(widths[1] / widths[0])
+        # One over the root is -1/2; the spread is that of 24 draws, and of the next order.
+        assert -0.75 < slope < -0.3, (kind, errors[kind])
+        assert errors[kind][1] < 0.4, (kind, errors[kind])
+
+
+@quick
+def test_the_mean_over_draws_of_a_two_tower_score_is_its_nngp():
+    net = two_tower(lookup(NUM_ITEMS, 16, 1.3), dense(16, 1.1, 0.4))
+    x = (jnp.asarray([0, 3, 3, 6], jnp.int32), jnp.asarray(rows(11, 4)))
+    keys = jax.random.split(jax.random.key(1), 4000)
+    module = net.module
+    scores = jax.jit(jax.vmap(lambda k: module.apply(module.init(k, x), x)[:, 0]))(keys)
+    products = np.asarray(scores, np.float64)[:, :, None] * np.asarray(scores)[:, None, :]
+    error = products.mean(0) - np.asarray(net.kernel_fn(x, get="nngp"))
+    # Both towers are linear in their weights, so the mean is exact at any width.
+    assert np.all(np.abs(error) < 4.5 * products.std(0) / np.sqrt(len(keys)))
+
+
+@quick
+@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+@pytest.mark.parametrize("name", ["dense", "lookup"])
+def test_the_ntk_of_one_layer_is_exact_at_any_width(name, parameterization):
+    if name == "dense":
+        net, x = dense(5, 1.4, 0.3, parameterization=parameterization), jnp.asarray(rows(0))
+    else:
+        net, x = lookup(NUM_ITEMS, 5, 1.4, parameterization=parameterization), jnp.arange(5)
+    expected = net.kernel_fn(x, get="ntk")
+    # Rounding of float32.
+    assert_allclose(empirical(net, x, 1)[1][0], expected, rtol=1e-5, atol=1e-5)
+
+
+@quick
+@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+def test_both_parameterisations_start_as_the_same_function(parameterization):
+    net, x = dense(4000, 1.4, 0.3, parameterization=parameterization), jnp.asarray(rows(1))
+    outputs = net.module.init_with_output(jax.random.key(0), x)[0]
+    # The mean over 4,000 outputs errs by some 1/60 of a variance near 2.
+    assert_allclose(outputs @ outputs.T / 4000, net.kernel_fn(x, get="nngp"), rtol=0, atol=0.2)
+
+
+def test_a_layer_used_twice_has_two_sets_of_weights():
+    block = serial(dense(5), relu())
+    params = serial(block, block, dense(1)).module.init(jax.random.key(0), jnp.ones((1, 5)))
+    leaves = [leaf for leaf in jax.tree.leaves(params) if leaf.shape == (5, 5)]
+    assert len(leaves) == 2
+    assert not np.array_equal(*leaves)
+
+
+# --- closed forms of the layers that read ids --------------------------------------------------
+
+
+@quick
+def test_a_bag_of_items_counts_common_items():
+    (ids, mask), (ids2, mask2) = bags(2, 6), bags(3, 4)
+    got = mean_pool(lookup(NUM_ITEMS, 8, 1.5)).kernel_fn((ids, mask), (ids2, mask2))
+
+    def shares(ids, mask):
+        return np.stack(
+            [
+                np.bincount(i[m], minlength=NUM_ITEMS) / m.sum()
+                for i, m in zip(ids, mask, strict=True)
+            ]
+        )
+
+    expected = 1.5**2 * shares(ids, mask) @ shares(ids2, mask2).T
+    # Rounding of float32.
+    assert_allclose(got.nngp, expected, rtol=1e-5, atol=1e-6)
+    assert_allclose(got.ntk, expected, rtol=1e-5, atol=1e-6)
+
+
+@quick
+def test_order_and_padding_of_a_bag_do_not_matter():
+    net = serial(mean_pool(lookup(NUM_ITEMS, 8)), relu(), dense(1))
+    ids = jnp.asarray([[1, 2, 2, 5, 0], [5, 2, 1, 2, 3]], jnp.int32)
+    mask = jnp.asarray([[1, 1, 1, 1, 0], [1, 1, 1, 1, 0]], bool)
+    ntk = np.asarray(net.kernel_fn((ids, mask), get="ntk"))
+    assert_allclose(ntk, ntk[0, 0], rtol=1e-6)
+
+
+def test_a_frozen_or_standard_table():
+    ids = jnp.arange(NUM_ITEMS, dtype=jnp.int32)
+    frozen = lookup(NUM_ITEMS, 8, 1.5, trainable=False)
+    assert_array_equal(frozen.kernel_fn(ids, get="ntk"), 0.0)
+    params = frozen.module.init(jax.random.key(0), ids)
+    slopes = jax.grad(lambda p: frozen.module.apply(p, ids).sum())(params)
+    assert_array_equal(jax.tree.leaves(slopes)[0], 0.0)
+    standard = lookup(NUM_ITEMS, 8, 1.5, parameterization="standard").kernel_fn(ids)
+    assert_allclose(standard.nngp, 1.5**2 * np.eye(NUM_ITEMS), rtol=1e-6)
+    assert_array_equal(standard.ntk, np.eye(NUM_ITEMS))
+
+
+@quick
+def test_the_two_tower_is_the_product_of_its_towers():
+    ids, z = jnp.asarray([0, 3, 3, 6, 1], jnp.int32), rows(12, 5)
+    net = two_tower(lookup(NUM_ITEMS, 8, 1.5), dense(8, 1.2, 0.3, parameterization="standard"))
+    got = net.kernel_fn((ids, jnp.asarray(z)))
+    same, gram = np.equal.outer(ids, ids), z @ z.T
+    # Rounding of float32.
+    nngp = 1.2**2 * gram / z.shape[1] + 0.3**2
+    assert_allclose(got.nngp, 1.5**2 * same * nngp, rtol=1e-5, atol=1e-5)
+    assert_allclose(got.ntk, 1.5**2 * same * (nngp + gram + 1.0), rtol=1e-5, atol=1e-5)
+
+
+# --- precision and laws ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_at_any_scale_and_angle(name):
+    angle = np.concatenate([np.geomspace(1e-5, 1.5, 12), np.pi - np.geomspace(1e-5, 1.5, 12)])
+    angle = np.concatenate([[0.0, np.pi], angle])
+    lengths = [(v, v * w) for v in (1e-6, 1.0, 1e6) for w in (1.0, 1.5, 20.0)]
+    var1, var2, angle = np.array([(*pair, a) for pair in lengths for a in angle]).T
+    root = np.sqrt(2.0 * np.sqrt(var1 * var2))
+    sides = (var1, var2, root * np.sin(angle / 2), root * np.cos(angle / 2))
+
+    def after(dtype):
+        var1, var2, apart, across = (jnp.asarray(side, dtype) for side in sides)
+        kind = {"width": 1, "normal": True, "fresh": True}
+        layer = NONLINEARITIES[name]()
+        after = layer.propagate(Pair(var1, var2, apart, across, jnp.ones_like(var1), **kind))
+        fields = (after.nngp, after.ntk, after.var1, after.apart, after.length)
+        return [np.asarray(field, np.float64) for field in fields]
+
+    got = after(jnp.float32)
+    with jax.enable_x64(True):
+        nngp, ntk, variance, apart, length = after(jnp.float64)
+    # A dozen roundings; those of the exponents of a sine are as its variances.
+    fine = 2e-6 if name != "sin" else 2e-6 * np.maximum(1.0, var1 + var2)
+    assert np.all(np.abs(got[0] - nngp) <= fine * length)
+    assert np.all(np.abs(got[1] - ntk) <= fine)
+    assert_allclose(got[2], variance, rtol=2e-6)
+    # Angles: to rounding where the activation has a kink, else to its root; none for equals.
+    coarse = 2e-6 if name in ("identity", "relu", "leaky_relu") else 3e-3
+    if name != "sin":
+        assert np.all(np.abs(got[3] - apart) <= coarse * np.sqrt(length))
+    assert_array_equal(got[3][(angle == 0) & (var1 == var2)], 0.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_laws_of_a_kernel(name):
+    net = serial(dense(8, 1.4, 0.2), NONLINEARITIES[name](), dense(8, 1.2))
+    x = np.concatenate([rows(16, 9, 4), cases.hostile_rows(dim=4)]).astype(np.float32)
+    first, second = (np.random.default_rng(s).permutation(len(x)) for s in (0, 1))
+    whole, shuffled = net.kernel_fn(x, x.copy()), net.kernel_fn(x[first], x[second])
+    for kind in ("nngp", "ntk"):
+        gram = np.asarray(getattr(whole, kind), np.float64)
+        # Rounding of float32.
+        slack = 20 * float(np.finfo(np.float32).eps) * np.abs(gram).max()
+        assert_allclose(gram, gram.T, rtol=0, atol=slack)
+        assert np.linalg.eigvalsh(gram).min() > -len(gram) * slack
+        assert_allclose(getattr(shuffled, kind), gram[np.ix_(first, second)], rtol=0, atol=slack)
+
+
+@quick
+def test_a_block_is_a_slice():
+    kernel = partial(mlp(relu, 1).kernel_fn, get="ntk")
+    x = jnp.asarray(cases.hostile_rows(dim=4))
+    gram = kernel(x, x)
+    slack = 20 * float(jnp.finfo(x.dtype).eps) * float(jnp.abs(gram).max())
+    assert_allclose(kernel(x[3:8], x[5:]), gram[3:8, 5:], rtol=0, atol=slack)
+
+
+def relu_ntk(x1, x2, b_std):
+    """Two hidden layers by the arc cosine, in float64; unit weights but for ``b_std`` on top."""
+
+    def layer(k, q1, q2, ntk):
+        root = np.sqrt(np.outer(q1, q2))
+        angle = np.arccos(np.clip(k / root, -1, 1))
+        k = root / (2 * np.pi) * (np.sin(angle) + (np.pi - angle) * np.cos(angle))
+        return k, q1 / 2, q2 / 2, ntk * (np.pi - angle) / (2 * np.pi)
+
+    k = x1 @ x2.T / x1.shape[1]
+    q1, q2 = (np.sum(x**2, axis=1) / x.shape[1] for x in (x1, x2))
+    k, q1, q2, ntk = layer(k, q1, q2, k)
+    k, q1, q2 = k + b_std**2, q1 + b_std**2, q2 + b_std**2
+    k, _, _, ntk = layer(k, q1, q2, ntk + k)
+    return ntk + k
+
+
+def test_equal_near_and_opposite_rows_keep_full_precision_in_float32():
+    x = rows(14, 20, 37)
+    near = x + 1e-4 * rows(15, 20, 37)
+    others = np.concatenate([x, near, -near, 3.0 * x, -x]).astype(np.float32)
+    x = x.astype(np.float32)
+    net = serial(dense(8), relu(), dense(8, 1.0, 0.2), relu(), dense(1))
+    for scale in (1e-3, 1.0, 1e3):
+        x1, x2 = np.float32(scale) * x, np.float32(scale) * others
+        got = np.asarray(net.kernel_fn(x1, x2, get="ntk"), np.float64)
+        expected = relu_ntk(x1.astype(np.float64), x2.astype(np.float64), 0.2)
+        # In float32 an arc cosine of a rounded cosine errs by some 1e-4 here.
+        size = np.sqrt(np.outer(np.diagonal(expected), np.tile(np.diagonal(expected), 5)))
+        assert_allclose(got / size, expected / size, rtol=0, atol=2e-6)
+        assert_allclose(np.diagonal(got), np.diagonal(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_finite_gradients_of_an_activation(name):
+    values = np.array([0.0, 1e-30, 1.0, 1e6], np.float32)
+    sides = [jnp.asarray(side.ravel()) for side in np.meshgrid(values, values)]
+    kind = {"width": 1, "normal": True, "fresh": True}
+
+    def total(apart, across):
+        length = 0.5 * (apart**2 + across**2)
+        p = Pair(length, length, apart, across, jnp.ones_like(apart), **kind)
+        after = NONLINEARITIES[name]().propagate(p)
+        return jnp.sum(after.nngp + after.ntk)
+
+    for slope in jax.grad(total, (0, 1))(*sides):
+        assert np.isfinite(slope).all()
+
+
+def sums(bias):
+    block = residual(serial(erf(), dense(8, 1.2, bias)))
+    return serial(dense(8, 1.3, bias), relu(), dense(8, 1.1), block, layer_norm(), relu(), dense(1))
+
+
+@quick
+def test_finite_gradients_at_hostile_rows():
+    net, x = sums(None), jnp.asarray(cases.hostile_rows())
+    weights = jnp.asarray(rows(17, len(x), len(x)))
+    slope = jax.grad(lambda x: jnp.sum(weights * net.kernel_fn(x, x, "ntk")))(x)
+    assert np.isfinite(slope).all()
+    assert np.abs(slope).max() > 0
+
+
+@quick
+def test_gradient_is_the_difference_quotient():
+    with jax.enable_x64(True):
+        x1, x2, step = (jnp.asarray(rows(s, 5)) for s in (18, 19, 20))
+        weights, net = jnp.asarray(rows(21, 5, 5)), sums(0.2)
+        total = jax.jit(
+            jax.value_and_grad(lambda x: jnp.sum(weights * net.kernel_fn(x, x2, "ntk")))
+        )
+        slope = jnp.vdot(total(x1)[1], step)
+        quotient = (total(x1 + 1e-5 * step)[0] - total(x1 - 1e-5 * step)[0]) / 2e-5
+        # Second-order differences: the square of the step, and rounding over the step.
+        assert_allclose(slope, quotient, rtol=1e-6)
+
+
+# --- the calling convention, and what is refused -----------------------------------------------
+
+
+@quick
+def test_calling_convention():
+    net, x1, x2 = dense(8, 1.4, 0.2), jnp.asarray(rows(22, 4)), jnp.asarray(rows(23, 3))
+    both = net.kernel_fn(x1, x2, get=("ntk", "nngp"))
+    assert both._fields == ("ntk", "nngp")
+    assert both.ntk.shape == (4, 3)
+    assert both.ntk.dtype == x1.dtype
+    # Compiled on its own, it may round otherwise.
+    assert_allclose(net.kernel_fn(x1, x2, "ntk"), both.ntk, rtol=1e-6)
+    assert net.kernel_fn(x1, get=("nngp",)).nngp.shape == (4, 4)
+    assert net.kernel_fn(x1)._fields == ("nngp", "ntk")
+
+
+@quick
+def test_it_goes_where_a_kernel_goes():
+    x = jnp.asarray(rows(24, 8))
+    kernel = partial(mlp(relu, 1).kernel_fn, get="ntk")
+    phi = features.exact(kernel, x)(x)
+    # The factor of a well-conditioned Gram, in float32.
+    assert_allclose(phi @ phi.T, kernel(x, x), rtol=1e-3, atol=1e-3)
+
+
+@quick
+def test_float32_rows_meet_ids_in_double_precision():
+    items = lookup(NUM_ITEMS, 8, dtype=jnp.float32)
+    net, x = two_tower(items, dense(8)), (bags(5)[0][:, 0], rows(25, 5).astype(np.float32))
+    with jax.enable_x64(True):
+        assert net.kernel_fn(x, get="ntk").dtype == jnp.float32
+        assert net.module.init_with_output(jax.random.key(0), x)[0].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: serial(relu(), dense(3)), "normal signals only"),
+        (lambda: serial(dense(3), relu(), relu()), "normal signals only"),
+        (lambda: serial(dense(3), relu(), layer_norm()), "normal signals only"),
+        (lambda: serial(dense(3), add(identity(), identity())), "all branches of a sum but one"),
+        (lambda: serial(dense(3), residual(relu())), "all branches of a sum but one"),
+        (lambda: serial(dense(3), residual(dense(4))), "one width"),
+        (lambda: serial(dense(3), lookup(4, 3)), "must come first"),
+        (lambda: serial(dense(3), mean_pool(dense(3))), "must come first"),
+        (lambda: serial(), "at least one layer"),
+        (lambda: add(), "at least one branch"),
+        (lambda: dense(0), "width >= 1"),
+        (lambda: dense(3, -1.0), "scales >= 0"),
+        (lambda: dense(3, parameterization="mup"), "'ntk' or 'standard'"),
+        (lambda: lookup(0, 3), "num_items and width >= 1"),
+    ],
+)
+def test_what_has_no_closed_form_is_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build().kernel_fn(jnp.ones((2, 3)))
+
+
+def test_towers_that_do_not_fit_are_refused():
+    x = (jnp.ones((2, 3)), jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match="one width"):
+        two_tower(dense(3), dense(4)).kernel_fn(x)
+    with pytest.raises(ValueError, match="weights of its own"):
+        two_tower(dense(3), serial(dense(3), relu())).kernel_fn(x)
+    with pytest.raises(ValueError, match="one channel"):
+        serial(two_tower(dense(3), dense(3)), dense(1)).kernel_fn(x)
+
+
+def test_bad_inputs_are_refused():
+    net = dense(3)
+    with pytest.raises(ValueError, match="get must be 'nngp', 'ntk'"):
+        net.kernel_fn(jnp.ones((2, 3)), get="cov1")
+    with pytest.raises(ValueError, match="inputs of one kind"):
+        net.kernel_fn(jnp.ones((2, 3)), (jnp.ones((2, 3)), jnp.ones((2, 3))))
+    with pytest.raises(AssertionError):
+        net.kernel_fn(jnp.ones((2, 3)), jnp.ones((2, 4)))
+    with pytest.raises(AssertionError):
+        net.kernel_fn(jnp.ones((2, 3), jnp.int32))
