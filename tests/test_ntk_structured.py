@@ -38,14 +38,13 @@ def mask(length):
 
 
 class Case(NamedTuple):
-    """A model ``f(params, x)``, float64 params, ``ROWS`` rows; has a jvp? what is known wrong?"""
+    """A model ``f(params, x)``, float64 params, ``ROWS`` rows; has a jvp?"""
 
     name: str
     f: Any
     params: Any
     x: Any
     forward: bool = True
-    known: str = ""
 
 
 def linen(name, model, *x):
@@ -388,7 +387,6 @@ CASES = [
         lambda p, x: x @ jnp.broadcast_to(p[0], (3, 2)) + x @ jnp.tile(p[1], (3, 1)),
         [draw(2), draw(1, 2)],
         PLAIN,
-        known="a broadcast leaf is taken for a plain one",
     ),
     Case(
         "low rank",
@@ -417,14 +415,7 @@ CASES = [
 BY_NAME = {case.name: case for case in CASES}
 
 
-ROWS_OF_TABLE = [
-    pytest.param(
-        case,
-        marks=[pytest.mark.xfail(reason=case.known, strict=True)] if case.known else [],
-        id=case.name,
-    )
-    for case in CASES
-]
+ROWS_OF_TABLE = [pytest.param(case, id=case.name) for case in CASES]
 
 
 @cache

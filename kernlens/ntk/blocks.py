@@ -73,7 +73,8 @@ def kernel(
         return structured.contract(plan, take1(i), take2(j))
 
     if len(pairs) == 1:
-        return block(0, 0)
+        first = take1(0)
+        return structured.contract(plan, first, first if x2 is None else take2(0))
     dtype = jax.eval_shape(lambda: block(0, 0)).dtype
     corners = jnp.array(pairs, jnp.int32)
     origin = [jnp.int32(0)] * len(shape)

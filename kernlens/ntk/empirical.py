@@ -261,6 +261,10 @@ def _runner(
 ) -> Callable[..., Any]:
     """Checks a call's functions and shapes, and makes what computes it."""
     params1, params2, x1, x2, arrays = args
+    if f2 is None and x2 is not None:
+        models.check_like(x1, x2, ("x1", "x2"))
+    if f2 is None and params2 is not None:
+        models.check_like(params1, params2, ("params1", "params2"))
     n1 = models.count(x1, "x1")
     n2 = n1 if x2 is None else models.count(x2, "x2")
     out = jax.eval_shape(partial(f1, **arrays), params1, x1)
@@ -380,9 +384,15 @@ def _task(
     if settings.method is Method.JACOBIAN:
         operations[Method.JACOBIAN] = operations.pop(Method.STRUCTURED)
     method = settings.method
+    forward = not any(linear.has_custom_vjp(one) for one in closed)
+    if method is Method.VECTOR_PRODUCTS and not forward:
+        raise ValueError(
+            "vector products need forward-mode derivatives, and f holds a custom_vjp function; "
+            "use method='auto'"
+        )
     if method is Method.AUTO:
         products = operations[Method.VECTOR_PRODUCTS] < operations[Method.STRUCTURED]
-        allowed = batch == "pairs" and not any(share.parts[0] for share in plan.shares)
+        allowed = batch == "pairs" and forward and not any(share.parts[0] for share in plan.shares)
         method = Method.VECTOR_PRODUCTS if products and allowed else Method.STRUCTURED
     n = jax.tree.leaves(x1)[0].shape[0]
     block = settings.block_size

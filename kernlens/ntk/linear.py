@@ -153,6 +153,22 @@ def kernel(
     return axes.interleave(values.swapaxes(0, 1)) / axes.size(axes.traced)
 
 
+def has_custom_vjp(closed: ClosedJaxpr) -> bool:
+    """Whether a jaxpr holds a function with a reverse-mode rule alone."""
+    return _has_custom_vjp(closed.jaxpr)
+
+
+def _has_custom_vjp(jaxpr: Any) -> bool:
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name.startswith("custom_vjp_call"):
+            return True
+        for value in eqn.params.values():
+            inner = value.jaxpr if isinstance(value, ClosedJaxpr) else value
+            if hasattr(inner, "eqns") and _has_custom_vjp(inner):
+                return True
+    return False
+
+
 def operations(closed: ClosedJaxpr) -> float:
     """Multiply-adds of the matrix products and convolutions of a jaxpr, loops included."""
     return _operations(closed.jaxpr)

@@ -136,7 +136,11 @@ def check_output(f: ApplyFn, params: Params, x: Any, n: int, name: str) -> tuple
     Raises:
       ValueError: not one array, not floating point, or a leading axis that is not the batch.
     """
-    out = jax.eval_shape(f, params, x)
+    try:
+        out = jax.eval_shape(f, params, x)
+    except (TypeError, IndexError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"f cannot take {name} with these parameters: {first}") from error
     if not isinstance(out, jax.ShapeDtypeStruct):
         raise ValueError(
             f"f({name}) gives {type(out).__name__}, not one array: pick the output, "
@@ -196,6 +200,26 @@ def signature(leaf: Any) -> Any:
     return jnp.shape(leaf), jnp.result_type(leaf), getattr(leaf, "weak_type", False)
 
 
+def check_like(one: Any, two: Any, names: tuple[str, str]) -> None:
+    """Refuses a tree that is not built like another.
+
+    Raises:
+      ValueError: another structure, or leaves of another number of axes.
+    """
+    first, second = flatten(one), flatten(two)
+    if first.tree != second.tree:
+        raise ValueError(
+            f"{names[1]} is built differently from {names[0]}: got {second.tree}, expected "
+            f"{first.tree}"
+        )
+    for path, a, b in zip(first.paths, first.leaves, second.leaves, strict=True):
+        if jnp.ndim(a) != jnp.ndim(b):
+            raise ValueError(
+                f"{_place(names[1], path)} has shape {jnp.shape(b)}; expected {jnp.ndim(a)} axes "
+                f"as {_place(names[0], path)} has, {jnp.shape(a)}"
+            )
+
+
 def concrete(tree: Any) -> bool:
     """Whether no leaf is being traced, so that values can be looked at."""
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
@@ -243,10 +267,12 @@ def check_function(f: ApplyFn, params: Params, x: Any, name: str) -> None:
     """
     with jax.ensure_compile_time_eval():
         rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[:3], x)
+        step = -(-count(x, name) // TRIAL_ROWS)
+        spread = jax.tree.map(lambda leaf: jnp.asarray(leaf)[::step], x)
         try:
-            together, single, slope = _trial(f, params, rows)
+            together, single, slope = _trial(f, params, rows, spread)
         except TypeError:  # no forward mode (a custom_vjp): values alone
-            together, single, slope = _trial(f, params, rows, forward=False)
+            together, single, slope = _trial(f, params, rows, None)
     tolerance = 1e-3 if together.dtype.itemsize > 2 else 5e-2
     together, single = (np.asarray(out, np.float64) for out in (together, single))
     scale = np.nanmax(np.abs(single), initial=0.0)
@@ -263,20 +289,23 @@ def check_function(f: ApplyFn, params: Params, x: Any, name: str) -> None:
         )
 
 
-def _trial(
-    f: ApplyFn, params: Params, rows: Any, *, forward: bool = True
-) -> tuple[Array, Array, Array | None]:
-    """Outputs together, outputs one by one, and a derivative of those together."""
+TRIAL_ROWS = 256
+"""Examples at which a derivative is looked for."""
+
+
+def _trial(f: ApplyFn, params: Params, rows: Any, spread: Any) -> tuple[Array, Array, Array | None]:
+    """Outputs of rows together, one by one, and a derivative at other rows (None: without)."""
 
     @jax.jit
-    def trial(params: Params, rows: Any) -> tuple[Array, Array, Array | None]:
+    def trial(params: Params, rows: Any, spread: Any) -> tuple[Array, Array, Array | None]:
         moved = jax.tree.map(_moved, params)
         single = [
             f(moved, jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], rows))[0]
             for i in range(count(rows, "x"))
         ]
-        if not forward:
-            return f(moved, rows), jnp.stack(single), None
+        together = f(moved, rows)
+        if spread is None:
+            return together, jnp.stack(single), None
         flat = flatten(moved)
         chosen = select(flat, None)
 
@@ -284,13 +313,13 @@ def _trial(
             leaves = list(flat.leaves)
             for i, value in zip(chosen, values, strict=True):
                 leaves[i] = value
-            return f(jax.tree.unflatten(flat.tree, leaves), rows)
+            return f(jax.tree.unflatten(flat.tree, leaves), spread)
 
         values = [flat.leaves[i] for i in chosen]
-        together, slope = jax.jvp(at, (values,), ([_direction(value) for value in values],))
+        _, slope = jax.jvp(at, (values,), ([_direction(value) for value in values],))
         return together, jnp.stack(single), slope
 
-    return trial(params, rows)
+    return trial(params, rows, spread)
 
 
 def _direction(leaf: Array) -> Array:

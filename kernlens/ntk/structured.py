@@ -454,7 +454,9 @@ def _folded(
     if index in side.last:
         return jnp.sqrt(jnp.full((1, 1, 1, 1, 1), out.size, out.dtype))
     weights = read[side.next_to_last[index]].weights
-    norms = jnp.sqrt(jnp.sum(weights**2, axis=1))
+    squares = jnp.sum(weights**2, axis=1)
+    # A root that has a gradient at zero too, where a layer starts.
+    norms = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
     return walk.right_factor(side.sites[index], slopes[index])[:, None, None, None] * norms
 
 
@@ -484,12 +486,14 @@ def contract(plan: Plan, one: Factors, two: Factors) -> Array:
     Args:
       plan: the plan.
       one: factors of ``n1`` examples of side 1.
-      two: factors of ``n2`` examples of side 2.
+      two: factors of ``n2`` examples of side 2; the same object as ``one`` on the diagonal of a
+        symmetric kernel, where what is built is built once.
 
     Returns:
       The block, ``[n1, n2, *plan.axes.kernel_shape]``.
     """
     total: Any = None
+    same = two is one
     parts = iter(zip(one.parts, two.parts, strict=True))
     jacobians = iter(zip(one.jacobians, two.jacobians, strict=True))
     for share in plan.shares:
@@ -497,7 +501,8 @@ def contract(plan: Plan, one: Factors, two: Factors) -> Array:
         own: Any = next(jacobians) if exact else next(parts)
         if total is not None:
             # One share after the other: what one builds is gone before the next is built.
-            total, own = jax.lax.optimization_barrier((total, own))
+            total, own = jax.lax.optimization_barrier((total, own[:1] if same else own))
+            own = own * 2 if same else own
         if exact:
             block = _flat_product(*own)
         elif share.contraction is Contraction.GRADIENT:
@@ -522,24 +527,27 @@ def _gradient_products(
     """Gradients of a leaf (and its bias) times gradients, some left columns at a time."""
     if len(share.parts[0]) + len(share.parts[1]) > 2:
         return _flat_product(_gradients(share, one, 0), _gradients(share, two, 1))
-    ((left1, right1),), ((left2, right2),) = one, two
-    left1, left2 = (
-        _one_hot(left, share.parts[0][0].left, right.dtype)
-        if isinstance(left, walk.Lookup)
-        else _with_ones(left, share.bias is not None)
-        for left, right in ((left1, right1), (left2, right2))
-    )
-    width = left1.shape[-1]
-    size = max(right.size * width // right.shape[1] for right in (right1, right2))
-    chunks = min(width, -(-size * right1.dtype.itemsize // GRADIENT_BYTES))
+    own = [
+        (
+            _one_hot(left, share.parts[0][0].left, right.dtype)
+            if isinstance(left, walk.Lookup)
+            else _with_ones(left, share.bias is not None),
+            right,
+        )
+        for ((left, right),) in ((one,) if two is one else (one, two))
+    ]
+    width = own[0][0].shape[-1]
+    size = max(right.size * width // right.shape[1] for _, right in own)
+    chunks = min(width, -(-size * own[0][1].dtype.itemsize // GRADIENT_BYTES))
     total: Any = None
     for chunk in range(chunks):
         part = slice(chunk * width // chunks, (chunk + 1) * width // chunks)
-        own = (left1[..., part], left2[..., part])
+        columns = [left[..., part] for left, _ in own]
         if total is not None:
-            total, own = jax.lax.optimization_barrier((total, own))
-        built = [_outer(own[0], right1), _outer(own[1], right2)]
-        block = _flat_product(*(z.reshape(*z.shape[:3], -1) for z in built))
+            total, columns = jax.lax.optimization_barrier((total, columns))
+        built = [_outer(left, right) for left, (_, right) in zip(columns, own, strict=True)]
+        flat = [z.reshape(*z.shape[:3], -1) for z in built]
+        block = _flat_product(flat[0], flat[-1])
         total = block if total is None else total + block
     return total
 

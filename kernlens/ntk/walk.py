@@ -411,6 +411,8 @@ def _reshape(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     if view.axes is not None and [s for s in old if s > 1] == [s for s in new if s > 1]:
         rest = iter([a for a, s in zip(view.axes, old, strict=True) if s > 1])
         axes = tuple(next(rest) if s > 1 else None for s in new)
+    if axes is None and _tiled(view):
+        return None
     history = view.history if axes is not None else (*view.history, (old, new))
     return [view._replace(value=value, axes=axes, history=history)]
 
@@ -527,6 +529,13 @@ def _pool(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     return [rows._replace(value=value, ids=ids, weights=weights)]
 
 
+def _tiled(view: _View) -> bool:
+    """Whether a leaf's entries stand in the view more than once, so that it is no reordering."""
+    if view.axes is None:
+        return False
+    return any(a is None and s > 1 for a, s in zip(view.axes, view.value.shape, strict=True))
+
+
 def _matmul(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     first, second = values
     (contract1, contract2), (batch, _) = eqn.params["dimension_numbers"]
@@ -541,6 +550,8 @@ def _matmul(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         if isinstance(second, _View)
         else (first, second, contract2, contract1)
     )
+    if _tiled(view):
+        return None
     written = other.site if isinstance(other, _Tapped | _Bent) else None
     if written is not None:
         # An exit, if this turns out to be all that reads it.
@@ -593,25 +604,14 @@ def _convolution(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     p = eqn.params
     if not isinstance(view, _View) or p["feature_group_count"] > 1 or p["batch_group_count"] > 1:
         return None
-    if isinstance(image, _View):
+    if isinstance(image, _View) or _tiled(view):
         return None
     image = walk.settle(image)
     value = _bind(eqn, [image, view.value])[0]
     numbers = p["dimension_numbers"]
     rhs, out = numbers.rhs_spec, numbers.out_spec
-    # Patches come with features (channel, then window) on the output's feature dimension.
-    patches = jax.lax.conv_general_dilated_patches(
-        image,
-        filter_shape=[view.value.shape[d] for d in rhs[2:]],
-        window_strides=p["window_strides"],
-        padding=p["padding"],
-        lhs_dilation=p["lhs_dilation"],
-        rhs_dilation=p["rhs_dilation"],
-        dimension_numbers=numbers,
-        precision=jax.lax.Precision.HIGHEST,
-    )
+    read = _patches(image, [view.value.shape[d] for d in rhs[2:]], p)
     feature = out[1]
-    read = jnp.moveaxis(patches, feature, -1)
     positions = prod(read.shape[:-1])
     site = Site(
         leaf=view.leaf,
@@ -629,10 +629,41 @@ def _convolution(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     return [walk.add(site, value, Read(_scaled(read.reshape(positions, -1), view.scale)))]
 
 
+def _patches(image: Array, window: Sequence[int], p: dict[str, Any]) -> Array:
+    """What each window sees, ``[batch, *positions, features]``, by slices of the padded image."""
+    lhs, out = p["dimension_numbers"].lhs_spec, p["dimension_numbers"].out_spec
+    image = image.transpose([lhs[0], *lhs[2:], lhs[1]])
+    zero = jnp.zeros((), image.dtype)
+    spread = [
+        (low, high, d - 1) for (low, high), d in zip(p["padding"], p["lhs_dilation"], strict=True)
+    ]
+    image = jax.lax.pad(image, zero, [(0, 0, 0), *spread, (0, 0, 0)])
+    strides, dilation = p["window_strides"], p["rhs_dilation"]
+    counts = [
+        (size - (w - 1) * d - 1) // stride + 1
+        for size, w, d, stride in zip(image.shape[1:-1], window, dilation, strides, strict=True)
+    ]
+    pieces = []
+    for offset in np.ndindex(*window):
+        first = [o * d for o, d in zip(offset, dilation, strict=True)]
+        last = [
+            f + (count - 1) * stride + 1
+            for f, count, stride in zip(first, counts, strides, strict=True)
+        ]
+        start, stop = [0, *first, 0], [image.shape[0], *last, image.shape[-1]]
+        pieces.append(jax.lax.slice(image, start, stop, [1, *strides, 1]))
+    patches = jnp.concatenate(pieces, axis=-1)
+    # Positions in the order in which the output has them.
+    dims = sorted(range(len(out) - 2), key=lambda i: out[2 + i])
+    return patches.transpose([0, *(1 + i for i in dims), patches.ndim - 1])
+
+
 def _gather(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     view, indices = values
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     if not isinstance(view, _View) or view.axes is None or len(numbers.collapsed_slice_dims) != 1:
+        return None
+    if _tiled(view):
         return None
     (row,) = numbers.collapsed_slice_dims
     shape = view.value.shape
