@@ -794,7 +794,7 @@ def _capped(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _title(ax: Any, title: str, *notes: str) -> None:
-    ax.set_title("\n".join((title, *notes)), fontsize=9.5)
+    ax.set_title("\n".join((title, *notes)), fontsize=8)
 
 
 def _short(sweep: Mapping[str, Any]) -> str:
