@@ -42,7 +42,7 @@ def test_cell_holds_what_each_part_says_alone():
     first = rows[0]
     assert first["setting"] == "w2 k2 e1"
     assert set(first["predicted"]) == set(probe.PROBES)
-    assert set(first["scores"]) == set(scores.SCORES)
+    assert set(first["scores"]) == set(study.ALIGNMENTS)
     assert set(first["baselines"]) == {"dimension", "pretraining_loss", "norm"}
     assert first["baselines"]["dimension"]["value"] == 6
     assert first["baselines"]["pretraining_loss"]["value"] == -first["pretraining_loss"]
