@@ -15,7 +15,8 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/pytest -q -n 2
 	JAX_ENABLE_X64=1 $(BIN)/pytest -q -n 2 tests/test_kernels.py tests/test_features.py \
-	  tests/test_moments.py tests/test_scores.py tests/test_probe.py tests/test_metrics.py
+	  tests/test_moments.py tests/test_scores*.py tests/test_probe.py tests/test_metrics.py \
+	  tests/test_ntk*.py
 
 check: lint types test
 
