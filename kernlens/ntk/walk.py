@@ -790,10 +790,20 @@ def _reshape_bent(eqn: Any, bent: Any) -> list[Any] | None:
     return [_Bent(_bind(eqn, [bent.value])[0], bent.site, True)]
 
 
+def _fewer_axes(inside: Sequence[Any], outside: Sequence[Any]) -> int:
+    """Number of a loop body's variables that are slices of those outside."""
+    return sum(len(a.aval.shape) != len(b.aval.shape) for a, b in zip(inside, outside, strict=True))
+
+
 def _scan(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     p = eqn.params
-    num_consts, num_carry, length = p["num_consts"], p["num_carry"], p["length"]
-    body: ClosedJaxpr = p["jaxpr"]
+    length, inner_jaxpr = p["length"], p["jaxpr"]
+    closed = isinstance(inner_jaxpr, ClosedJaxpr)
+    body, body_consts = (inner_jaxpr.jaxpr, inner_jaxpr.consts) if closed else (inner_jaxpr, ())
+    # Which are constants, carried or scanned shows in the shapes; its parameters change with jax.
+    num_xs = _fewer_axes(body.invars, eqn.invars)
+    num_carry = len(body.outvars) - _fewer_axes(body.outvars, eqn.outvars)
+    num_consts = len(values) - num_xs - num_carry
     consts = [v if isinstance(v, _View) else walk.settle(v) for v in values[:num_consts]]
     if not any(isinstance(v, _View) for v in consts):
         return None
@@ -803,7 +813,7 @@ def _scan(walk: _Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
 
     def step(taps: Sequence[Array] | None, carry: list[Array], x: list[Array]) -> Any:
         inner.append(_Walk(taps))
-        outs = _walk(inner[-1], body.jaxpr, body.consts, [*consts, *carry, *x])
+        outs = _walk(inner[-1], body, body_consts, [*consts, *carry, *x])
         outs = [inner[-1].settle(out) for out in outs]
         return outs[:num_carry], (outs[num_carry:], inner[-1].read)
 
