@@ -53,13 +53,24 @@ class Compare:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="(at least one)"),
     ]
-    """Embeddings: .npy [rows, dims], or .parquet with ids beside a list column or numeric ones."""
+    """Embeddings: .npy, .npz, .parquet, .arrow, .feather, .safetensors, .h5, .hdf5, or word2vec's
+    .txt, .vec, .bin; a folder, or a quoted pattern, of such files is one embedding."""
     labels: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """Labels: .csv or .parquet, an id and a label column, or labels alone in row order."""
     id_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Id column in every file with columns; else `id`, or the one that can only be it."""
     label_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Label column; else `label`, or the only other one."""
+    key: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Array of embeddings in .npz, .safetensors and HDF5; else the only one of rank 2."""
+    scale: Annotated[float | None, tyro.conf.arg(metavar="NUMBER")] = None
+    """What integers are multiplied with; else the `scale` beside them in their file, or 1."""
+    drop_nonfinite: bool = False
+    """Leave out rows that hold NaN, infinity or no value, instead of refusing the file."""
+    max_unjoined: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
+    """Largest share of an embedding's rows that may be missing from another file, in [0, 1]."""
+    max_unjoined_labels: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
+    """Largest share of the label rows that may be missing from an embedding, in [0, 1]."""
     metric: MetricName = "macro_f1"
     """What to order by."""
     probe: ProbeName = "discriminant"
@@ -80,6 +91,10 @@ class Compare:
             raise ValueError("an embedding file is given twice")
         if not 0.0 < self.level < 1.0:
             raise ValueError(f"--level must be in (0, 1); got {self.level}")
+        for name in ("max_unjoined", "max_unjoined_labels"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} must be in [0, 1]; got {getattr(self, name)}")
         if self.seed < 0:
             raise ValueError(f"--seed must be at least 0; got {self.seed}")
 
@@ -138,13 +153,25 @@ def compare(config: Compare) -> None:
     with Console(stderr=True).status("reading"):
         names = _names(config.embeddings)
         embeddings = {
-            name: io.read_embeddings(path, id_column=config.id_column)
+            name: io.open_embeddings(
+                path,
+                id_column=config.id_column,
+                key=config.key,
+                scale=config.scale,
+                drop_nonfinite=config.drop_nonfinite,
+            ).read()
             for name, path in zip(names, config.embeddings, strict=True)
         }
         label_file = io.read_labels(
             config.labels, id_column=config.id_column, label_column=config.label_column
         )
-        joined = io.join(embeddings, label_file)
+        joined = io.join(
+            embeddings,
+            label_file,
+            max_unjoined=config.max_unjoined,
+            max_unjoined_labels=config.max_unjoined_labels,
+        )
+    dropped = {name: given.dropped for name, given in embeddings.items()}
     with Console(stderr=True).status("predicting"):
         found = lens.compare(
             joined.values,
@@ -157,14 +184,14 @@ def compare(config: Compare) -> None:
     seconds = time.perf_counter() - start
     # Written before anything is shown: a table on the screen means that the file is there too.
     if config.json is not None:
-        content = _content(config, names, joined, found, seconds)
+        content = _content(config, names, joined, dropped, found, seconds)
         if to_stdout:
             print(json_text.dumps(content, indent=1, ensure_ascii=False))
         else:
             report.write_json(config.json, content)
     console.width = max(console.width, MIN_WIDTH)
     console.print(_table(found, console.width))
-    console.print(_notes(joined, found, seconds))
+    console.print(_notes(joined, dropped, found, seconds))
 
 
 def _parse(argv: list[str]) -> Any:
@@ -250,7 +277,9 @@ def _interval(entry: lens.Entry, metric: str) -> tuple[float, float, float]:
     return tuple(getattr(m, metric) for m in (prediction.metrics, prediction.low, prediction.high))
 
 
-def _notes(joined: io.Joined, found: lens.Comparison, seconds: float) -> str:
+def _notes(
+    joined: io.Joined, dropped: dict[str, int], found: lens.Comparison, seconds: float
+) -> str:
     """What the rows were, the floor, and the time."""
     prediction = found.entries[0].prediction
     counts = np.bincount(prediction.target)
@@ -261,8 +290,9 @@ def _notes(joined: io.Joined, found: lens.Comparison, seconds: float) -> str:
         line += f", {rows - len(prediction.target):,} of them without a label"
     line += f"; {np.count_nonzero(counts)} classes"
     left = {**joined.unjoined, "the labels": joined.unjoined_labels}
-    parts = [f"{count:,} of {name}" for name, count in left.items() if count]
-    line += f"; not joined: {', '.join(parts) or 'none'}"
+    line += f"; not joined: {_counts(left) or 'none'}"
+    if any(dropped.values()):
+        line += f"; not finite: {_counts(dropped)}"
     title = lens.METRIC_TITLES[found.metric]
     floor = (
         f"always answering {largest!r}: macro-F1 {found.baseline.macro_f1:.3f}, "
@@ -272,8 +302,17 @@ def _notes(joined: io.Joined, found: lens.Comparison, seconds: float) -> str:
     return f"\n{line}\n{floor}\n{how}"
 
 
+def _counts(rows: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} of {name}" for name, count in rows.items() if count)
+
+
 def _content(
-    config: Compare, names: list[str], joined: io.Joined, found: lens.Comparison, seconds: float
+    config: Compare,
+    names: list[str],
+    joined: io.Joined,
+    dropped: dict[str, int],
+    found: lens.Comparison,
+    seconds: float,
 ) -> dict[str, Any]:
     """Everything found, in JSON's types."""
     files = dict(zip(names, map(str, config.embeddings), strict=True))
@@ -312,6 +351,7 @@ def _content(
         "rows": {
             "joined": len(joined.labels.codes),
             "labelled": len(prediction.target),
+            "not_finite": dropped,
             "not_joined": joined.unjoined,
             "labels_not_joined": joined.unjoined_labels,
         },

@@ -5,12 +5,16 @@ import os
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+import safetensors.numpy as safetensors
 
 from kernlens import cache, cli, demo, lens
+from kernlens.io.embeddings import READERS
 from kernlens.probe import PROBES
 from kernlens.types import Classification
 from tests.cases import gaussian_classes
@@ -95,6 +99,7 @@ def test_json_is_what_the_library_says(files, capsys):
     assert found["rows"] == {
         "joined": 140,
         "labelled": 136,
+        "not_finite": {"bad": 0, "good": 0},
         "not_joined": {"bad": 0, "good": 10},
         "labels_not_joined": 10,
     }
@@ -157,10 +162,83 @@ def test_named_columns_reach_the_readers(files, capsys):
     assert sorted(json.loads(out)["classes"]) == sorted(NAMES)
 
 
+def test_every_format_is_read(files, capsys):
+    ids, x = np.arange(150), PROBLEM.x.astype(np.float32)
+    table = pa.table({"id": ids, "vector": list(x)})
+    words = [f"{i} {' '.join(map(repr, row.tolist()))}\n" for i, row in enumerate(x)]
+    np.save("a.npy", x)
+    np.savez("a.npz", vectors=x, ids=ids)
+    pq.write_table(table, "a.parquet")
+    for suffix in ("arrow", "feather"):
+        feather.write_feather(table, f"a.{suffix}")
+    safetensors.save_file({"vectors": x, "ids": ids}, "a.safetensors")
+    for suffix in ("h5", "hdf5"):
+        with h5py.File(f"a.{suffix}", "w") as file:
+            file.update({"vectors": x, "ids": ids})
+    for suffix in ("txt", "vec"):
+        (files / f"a.{suffix}").write_text("150 6\n" + "".join(words))
+    packed = [f"{i} ".encode() + row.astype("<f4").tobytes() + b"\n" for i, row in enumerate(x)]
+    (files / "a.bin").write_bytes(b"150 6\n" + b"".join(packed))
+    (files / "shards").mkdir()
+    for part in range(3):
+        np.save(f"shards/{part}.npy", x[50 * part :][:50])
+    names = [f"a{suffix}" for suffix in READERS] + ["shards"]
+    code, out, err = run(capsys, "compare", *names, "--labels", "labels.csv", "--json", "-")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["rows"]["joined"] == 150
+    values = [entry["metrics"]["macro_f1"] for entry in found["entries"]]
+    assert len(values) == len(names)
+    assert values == [values[0]] * len(names)
+
+
+def test_how_a_file_is_read_reaches_the_readers(files, capsys, monkeypatch):
+    stored = np.clip(np.round(20 * PROBLEM.x), -128, 127).astype(np.int8)
+    np.savez("two.npz", first=stored, second=stored[:, :3])
+    given = ("compare", "two.npz", "--labels", "labels.csv")
+    code, _, err = run(capsys, *given)
+    assert code == 1
+    assert "first" in err
+    assert err.count("\n") == 1
+    seen, kept = [], lens.compare
+    monkeypatch.setattr(lens, "compare", lambda x, *a, **k: (seen.append(x), kept(x, *a, **k))[1])
+    assert run(capsys, *given, "--key", "second", "--scale", "0.5")[0] == 0
+    np.testing.assert_array_equal(seen[0]["two"], np.float32(0.5) * stored[:, :3])
+
+
+def test_rows_that_are_not_finite_can_be_left_out(files, capsys):
+    np.save("nan.npy", np.where(np.arange(150)[:, None] == 3, np.nan, PROBLEM.x))
+    given = ("compare", "nan.npy", "good.npy", "--labels", "labels.csv", "--drop-nonfinite")
+    code, out, _ = run(capsys, *given)
+    assert code == 0
+    assert "149 rows joined, 5 of them without a label" in out
+    assert "not joined: 1 of good, 1 of the labels; not finite: 1 of nan" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--max-unjoined", "0.06"), "good.npy: 10 of 150 ids are not in all other files: "),
+        (("--max-unjoined-labels", "0"), "labels.csv: 10 of 150 ids are not in all other files: "),
+        (("--max-unjoined", "0.07", "--max-unjoined-labels", "0.07"), None),
+    ],
+)
+def test_rows_without_a_partner_can_be_bounded(files, capsys, argv, message):
+    given = ("compare", "good.npy", "bad.parquet", "--labels", "labels.csv", *argv)
+    code, _, err = run(capsys, *given)
+    if message is None:
+        assert (code, err) == (0, "")
+    else:
+        assert code == 1
+        assert message in err
+        assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (("gone.npy", "--labels", "labels.csv"), "error: gone.npy: no such file"),
+        (("good.npy", "--labels", "labels.csv", "--scale", "2"), "beside a scale; expected int"),
         (("good.npy", "--labels", "gone.csv"), "error: gone.csv: no such file"),
         (("good.npy", "--labels", "good.npy"), "ending in '.npy'; choose one of .csv, .parquet"),
         (("labels.csv", "--labels", "labels.csv"), "'.csv'; choose one of .npy, .parquet"),
@@ -202,6 +280,7 @@ def test_a_missing_package_is_one_line_and_1(files, capsys, monkeypatch):
         (("compare", "good.npy", "--labels", "labels.csv", "--probe", "svm"), "discriminant"),
         (("compare", "good.npy", "--labels", "labels.csv", "--level", "1.5"), "(0, 1)"),
         (("compare", "good.npy", "--labels", "labels.csv", "--seed", "-1"), "at least 0"),
+        (("compare", "good.npy", "--labels", "labels.csv", "--max-unjoined", "2"), "[0, 1]"),
         (("compare", "good.npy", "--labels", "labels.csv", "--sead", "1"), "--sead"),
         (("demo", "--seeds", "many"), "--seeds"),
     ],

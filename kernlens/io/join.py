@@ -84,7 +84,13 @@ class JoinedStream(NamedTuple):
         return (chunk.values, codes) if kept.all() else (chunk.values[kept], codes[kept])
 
 
-def join(embeddings: Mapping[str, Embeddings], labels: LabelFile) -> Joined:
+def join(
+    embeddings: Mapping[str, Embeddings],
+    labels: LabelFile,
+    *,
+    max_unjoined: float = 1.0,
+    max_unjoined_labels: float = 1.0,
+) -> Joined:
     """Rows that every embedding and the labels have.
 
     With ids on both sides, rows join by id. To embeddings without ids, label ids are row numbers,
@@ -94,14 +100,19 @@ def join(embeddings: Mapping[str, Embeddings], labels: LabelFile) -> Joined:
     Args:
       embeddings: by name, at least one.
       labels: of the same items.
+      max_unjoined: largest share of an embedding's rows that may not be in all other files, in
+        ``[0, 1]``.
+      max_unjoined_labels: the same of the label rows.
 
     Returns:
       Joined; values are not copied where all rows of a file stay in place.
 
     Raises:
       ValueError: no row in common, with examples of both sides; lengths that differ without ids;
-        label ids that are no row numbers; one class left.
+        label ids that are no row numbers; one class left; shares out of range, or exceeded, with
+        examples.
     """
+    _check_shares(max_unjoined, max_unjoined_labels)
     if not embeddings:
         raise ValueError("join needs at least one embedding; got none")
     # For each row of the label file, its row in each embedding, or -1.
@@ -114,15 +125,18 @@ def join(embeddings: Mapping[str, Embeddings], labels: LabelFile) -> Joined:
     for (name, given), place in zip(embeddings.items(), places[:, rows], strict=True):
         whole = np.array_equal(place, np.arange(given.shape[0]))
         values[name] = given.values if whole else given.values[place]
-        unjoined[name] = given.shape[0] - len(rows)
+        without = np.ones(given.shape[0], bool)
+        without[place] = False
+        found = _unjoined(given.source, without, given.ids, max_unjoined, "all other files")
+        unjoined[name] = found.count
+    without = np.ones(len(labels.labels.codes), bool)
+    without[rows] = False
+    unjoined_labels = _unjoined(
+        labels.source, without, labels.ids, max_unjoined_labels, "all other files"
+    )
     codes = labels.labels.codes[rows]
     _check_joined(labels, codes)
-    return Joined(
-        values,
-        Labels(codes, labels.labels.names),
-        unjoined,
-        unjoined_labels=len(labels.labels.codes) - len(rows),
-    )
+    return Joined(values, Labels(codes, labels.labels.names), unjoined, unjoined_labels.count)
 
 
 def join_stream(
@@ -151,27 +165,34 @@ def join_stream(
     Raises:
       ValueError: as :func:`join`; shares out of range, or exceeded, with examples.
     """
-    for name, share in (("unjoined", max_unjoined), ("unjoined_labels", max_unjoined_labels)):
-        if not 0.0 <= share <= 1.0:
-            raise ValueError(f"max_{name} must be in [0, 1]; got {share}")
+    _check_shares(max_unjoined, max_unjoined_labels)
     (places,) = _places([stream], labels)
     found = places >= 0
     codes = np.full(stream.shape[0], -1, np.int32)
     joined = np.zeros(stream.shape[0], bool)
     codes[places[found]], joined[places[found]] = labels.labels.codes[found], True
-    unjoined = _unjoined(stream.source, ~joined, stream.ids, max_unjoined)
-    unjoined_labels = _unjoined(labels.source, ~found, labels.ids, max_unjoined_labels)
+    other = "the other file"
+    unjoined = _unjoined(stream.source, ~joined, stream.ids, max_unjoined, other)
+    unjoined_labels = _unjoined(labels.source, ~found, labels.ids, max_unjoined_labels, other)
     _check_joined(labels, codes[joined])
     kept = np.ones_like(joined) if keep_unjoined else joined
     return JoinedStream(stream, Labels(codes, labels.labels.names), kept, unjoined, unjoined_labels)
 
 
-def _unjoined(source: str, without: np.ndarray, ids: np.ndarray | None, most: float) -> Unjoined:
+def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:
+    for name, share in (("unjoined", max_unjoined), ("unjoined_labels", max_unjoined_labels)):
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"max_{name} must be in [0, 1]; got {share}")
+
+
+def _unjoined(
+    source: str, without: np.ndarray, ids: np.ndarray | None, most: float, where: str
+) -> Unjoined:
     rows = np.flatnonzero(without)
     shown = tuple(str(row if ids is None else ids[row]) for row in rows[:_LISTED].tolist())
     if len(rows) > most * len(without):
         raise ValueError(
-            f"{source}: {len(rows)} of {len(without)} ids are not in the other file: "
+            f"{source}: {len(rows)} of {len(without)} ids are not in {where}: "
             f"{_some(shown, len(rows))}; expected at most a share of {most}"
         )
     return Unjoined(len(rows), shown)

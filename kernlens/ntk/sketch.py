@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from kernlens.ntk import linear, memory, models, structured, walk
+from kernlens.ntk import linear, memory, models, signs, structured, walk
 from kernlens.ntk.empirical import Axes, Method
 from kernlens.ntk.models import PathFilter
 from kernlens.ntk.structured import HIGHEST
@@ -30,9 +30,6 @@ MethodName: TypeAlias = Literal["auto", "structured", "vector_products"] | Metho
 
 METHODS = {m.value: m for m in (Method.AUTO, Method.STRUCTURED, Method.VECTOR_PRODUCTS)}
 """Ways to project a gradient, by name."""
-
-DRAW = 64
-"""Signs that one index draws: features that are made together from factors."""
 
 DRAWS = 2
 """Draws of features made at a time."""
@@ -318,14 +315,14 @@ def _by_products(task: _Task, f: ApplyFn, key: Array, num_features: int, x: Any)
     out, push = jax.linearize(outputs, point)
 
     def feature(index: Array) -> Array:
-        keys = _keys(jax.random.fold_in(key, index), len(flat.leaves) + 1)
+        keys = signs.keys(jax.random.fold_in(key, index), len(flat.leaves) + 1)
         tangents = [
-            _signs(keys[i], leaf.shape, leaf.dtype)
+            signs.array(keys[i], leaf.shape, leaf.dtype)
             for i, leaf in zip(task.used, point, strict=True)
         ]
         pushed = axes.arrange(push(tangents).reshape(out.shape[0], -1).T)
-        signs = _signs(keys[-1], pushed.shape[:1], out.dtype)
-        return jnp.einsum("t,tfn->nf", signs, pushed[:, 0], precision=HIGHEST)
+        turned = signs.array(keys[-1], pushed.shape[:1], out.dtype)
+        return jnp.einsum("t,tfn->nf", turned, pushed[:, 0], precision=HIGHEST)
 
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in point)
     at_once = min(max(1, BLOCK_BYTES // size), 8)
@@ -335,7 +332,7 @@ def _by_products(task: _Task, f: ApplyFn, key: Array, num_features: int, x: Any)
 def _map(make: Callable[[Array], Array], count: int, at_once: int) -> Array:
     """``make`` of the indices up to ``count`` and as many more as fill the last step."""
     at_once = min(count, at_once)
-    return jax.lax.map(make, _range(-(-count // at_once) * at_once), batch_size=at_once)
+    return jax.lax.map(make, signs.numbers(-(-count // at_once) * at_once), batch_size=at_once)
 
 
 def _factor_bytes(task: _Task, x: Any) -> int:
@@ -348,7 +345,7 @@ def _factor_bytes(task: _Task, x: Any) -> int:
         for share in task.plan.shares
         for part in share.parts[0]
     ]
-    made = DRAWS * DRAW * leaves[0].dtype.itemsize * max(positions, default=1)
+    made = DRAWS * signs.DRAW * leaves[0].dtype.itemsize * max(positions, default=1)
     return sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves) + made
 
 
@@ -358,17 +355,16 @@ def _by_factors(task: _Task, key: Array, num_features: int, x: Any) -> Array:
     factors = jax.vmap(partial(structured.factors, task.plan, 0, task.flat.leaves))(rows)
     dtype = task.plan.sides[0].closed.out_avals[0].dtype
 
-    def draw(index: Array) -> Array:
+    def draw(number: Array) -> Array:
         """The features of one draw of signs, ``[n, untraced, DRAW]``."""
-        keys = _keys(jax.random.fold_in(key, index), 2 * len(task.flat.leaves)).reshape(-1, 2)
+        keys = signs.keys(jax.random.fold_in(key, number), 2 * len(task.flat.leaves)).reshape(-1, 2)
         parts, jacobians = iter(factors.parts), iter(factors.jacobians)
         total: Any = 0
         for share in task.plan.shares:
             if share.contraction is structured.Contraction.JACOBIAN:
                 jacobian = next(jacobians)[:, 0]
-                block = _dot(
-                    jacobian, _rows(keys[share.leaf, 0], _range(jacobian.shape[-1]), dtype)
-                )
+                index = signs.numbers(jacobian.shape[-1])
+                block = signs.dot(jacobian, signs.rows(keys[share.leaf, 0], index, dtype))
             else:
                 block = sum(
                     _project_part(keys[share.leaf], share.bias is not None, part, left, right)
@@ -377,7 +373,7 @@ def _by_factors(task: _Task, key: Array, num_features: int, x: Any) -> Array:
             total = total + jnp.asarray(block, dtype)
         return total
 
-    made = jnp.moveaxis(_map(draw, -(-num_features // DRAW), DRAWS), 0, -2)
+    made = jnp.moveaxis(_map(draw, -(-num_features // signs.DRAW), DRAWS), 0, -2)
     return made.reshape(*made.shape[:2], -1)[..., :num_features]
 
 
@@ -388,58 +384,14 @@ def _project_part(keys: Array, bias: bool, part: structured.Part, left: Any, rig
     n, positions, full, traced, width = right.shape
     if part.flipped:
         # This part's left factor lies on the axes of ``w``, which has one vector an output.
-        read = _read(key_w, left, _range(traced) * jnp.uint32(part.left), right.dtype)
-        written = _dot(right, _rows(key_u, _range(width), right.dtype))
+        read = signs.read(key_w, left, signs.numbers(traced) * jnp.uint32(part.left), right.dtype)
+        written = signs.dot(right, signs.rows(key_u, signs.numbers(width), right.dtype))
         return jnp.einsum("nqtk,nqftk->nfk", read, written, precision=HIGHEST)
     if bias:
         left = jnp.concatenate([left, jnp.ones_like(left[..., :1])], axis=-1)
-    read = _read(key_u, left, _range(1), right.dtype)[:, :, 0]
-    written = _dot(
+    read = signs.read(key_u, left, signs.numbers(1), right.dtype)[:, :, 0]
+    written = signs.dot(
         right.reshape(n, positions, full, -1),
-        _rows(key_w, _range(traced * width), right.dtype),
+        signs.rows(key_w, signs.numbers(traced * width), right.dtype),
     )
     return jnp.einsum("nqk,nqfk->nfk", read, written, precision=HIGHEST)
-
-
-def _read(key: Array, left: Any, offsets: Array, dtype: Any) -> Array:
-    """Left factors ``[n, q, left]`` or lookups times signs, ``[n, q, *offsets, DRAW]``.
-
-    The sign of coordinate ``c`` is that of index ``offset + c``.
-    """
-    if isinstance(left, walk.Lookup):
-        signs = _rows(key, left.ids[..., None].astype(jnp.uint32) + offsets, dtype)
-        weights = jnp.where(left.ids >= 0, left.weights, 0).astype(dtype)
-        return jnp.einsum("nqs,nqstk->nqtk", weights, signs, precision=HIGHEST)
-    signs = _rows(key, offsets + _range(left.shape[-1])[:, None], dtype)
-    return jnp.einsum("nqa,atk->nqtk", left.astype(dtype), signs, precision=HIGHEST)
-
-
-def _dot(x: Array, signs: Array) -> Array:
-    return jnp.matmul(x, signs.astype(x.dtype), precision=HIGHEST)
-
-
-def _keys(key: Array, count: int) -> Array:
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, _range(count))
-
-
-def _range(size: int) -> Array:
-    return jnp.arange(size, dtype=jnp.uint32)
-
-
-def _rows(key: Array, index: Array, dtype: Any) -> Array:
-    """``DRAW`` signs for each index, the same wherever it stands, ``[*index.shape, DRAW]``."""
-    # A threefry key folded with a number is 64 random bits.
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index.reshape(-1))
-    return _unpack(jax.random.key_data(keys), dtype).reshape(*index.shape, DRAW)
-
-
-def _signs(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """An array of signs, the same in every dtype."""
-    size = prod(shape)
-    words = jax.random.bits(key, (-(-size // 32),), jnp.uint32)
-    return _unpack(words, dtype).reshape(-1)[:size].reshape(shape)
-
-
-def _unpack(words: Array, dtype: Any) -> Array:
-    bits = (words[..., None] >> _range(32)) & jnp.uint32(1)
-    return 1 - 2 * bits.astype(dtype)

@@ -99,3 +99,12 @@ def where_defined(defined: Array, value: Array, null: Array) -> Score:
 def dot(a: Array, b: Array) -> Array:
     """Matrix product at the full precision of the dtype."""
     return jnp.matmul(a, b, precision="highest")
+
+
+def check_class_scatters(moments: Moments) -> None:
+    """Refuses moments without the scatter of each class."""
+    if moments.class_scatters.shape[0] != moments.class_counts.shape[0]:
+        raise ValueError(
+            f"this score reads the scatter of each of the {moments.class_counts.shape[0]} classes, "
+            "which these moments do not hold: build them with class_scatters=True"
+        )

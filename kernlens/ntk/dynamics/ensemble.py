@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from kernlens.ntk.dynamics.layout import Layout, is_traced, layout_of, refuse_negative
-from kernlens.ntk.dynamics.spectrum import Spectrum, as_spectrum, flow_response, moved, product
-from kernlens.ntk.dynamics.squared_error import PredictFn, times
+from kernlens.ntk.dynamics.layout import is_traced, refuse_negative
+from kernlens.ntk.dynamics.spectrum import Spectrum, flow_response, moved, product
+from kernlens.ntk.dynamics.squared_error import PredictFn, Problem, problem_of, times
 from kernlens.types import Array
 
 Kernels: TypeAlias = Any
@@ -101,14 +101,12 @@ def ensemble_mse(
     y_train = jnp.asarray(y_train)
     refuse_negative("learning_rate", learning_rate, strictly=True)
 
-    def prepare(trained: str) -> _Trained:
+    def prepare(trained: str) -> Problem:
         kernel = _kernel(k_train_train, trained, "k_train_train")
-        layout = layout_of(kernel, y_train, trace_axes)
-        parts = as_spectrum(kernel, layout, diag_reg, diag_reg_absolute_scale)
-        return _Trained(layout, *parts, layout.outputs("y_train", y_train, len(y_train)))
+        return problem_of(kernel, y_train, diag_reg, diag_reg_absolute_scale, trace_axes)
 
     @cache
-    def prepare_once(trained: str) -> _Trained:
+    def prepare_once(trained: str) -> Problem:
         with jax.ensure_compile_time_eval():  # a value of a trace must not outlive it in the cache
             return prepare(trained)
 
@@ -126,7 +124,7 @@ def ensemble_mse(
         cross = layout.cross("k_test_train", own)
         duration = times(t, learning_rate, layout) / layout.size
         response = flow_response(trained.ridged, duration)
-        mean = moved(layout, parts, response, trained.targets, cross)
+        mean = moved(layout, parts, response, trained.y_train, cross)
         if k_test_test is None:
             return mean
         start = _kernel(k_test_test, INITIAL[get], "k_test_test")
@@ -251,13 +249,6 @@ def gradient_descent_mse_ensemble(
         return ensemble(t, get, cross, kernels(x_test, None) if compute_cov else None)
 
     return predict_fn
-
-
-class _Trained(NamedTuple):
-    layout: Layout
-    spectrum: Spectrum
-    ridged: Array
-    targets: Array
 
 
 def _kernel(kernels: Kernels, which: str, name: str) -> Array:

@@ -70,7 +70,7 @@ def gradient_descent_mse(
     References:
       Lee et al. (2019), section 2.2; Jacot et al. (2018), section 5.
     """
-    problem = _problem(k_train_train, y_train, diag_reg, diag_reg_absolute_scale, trace_axes)
+    problem = problem_of(k_train_train, y_train, diag_reg, diag_reg_absolute_scale, trace_axes)
     refuse_negative("learning_rate", learning_rate, strictly=True)
 
     def predict_fn(
@@ -119,7 +119,7 @@ def discrete_gradient_descent_mse(
       ValueError: as there, and steps that are not whole numbers, or infinitely many at a learning
         rate that does not converge.
     """
-    problem = _problem(k_train_train, y_train, diag_reg, diag_reg_absolute_scale, trace_axes)
+    problem = problem_of(k_train_train, y_train, diag_reg, diag_reg_absolute_scale, trace_axes)
     refuse_negative("learning_rate", learning_rate, strictly=True)
     size = problem.layout.size
     bound = max_learning_rate(
@@ -155,31 +155,39 @@ def times(t: Any, learning_rate: Any, layout: Layout) -> Array:
     return jnp.asarray(t).astype(layout.dtype) * jnp.asarray(learning_rate).astype(layout.dtype)
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
+    """Training rows as all predictions need them.
+
+    Attributes:
+      layout: of the kernel and the outputs.
+      spectrum: of the kernel.
+      ridged: its eigenvalues with the ridge.
+      y_train: targets, outputs on the last axis of the layout.
+    """
+
     layout: Layout
     spectrum: Spectrum
     ridged: Array
     y_train: Array
 
 
-def _problem(
+def problem_of(
     kernel: KernelOrSpectrum,
     y_train: Array,
     diag_reg: float,
     diag_reg_absolute_scale: bool,
     trace_axes: Sequence[int],
-) -> _Problem:
+) -> Problem:
+    """The problem of a kernel or its spectrum, checked."""
     y_train = jnp.asarray(y_train)
     values = kernel.values if isinstance(kernel, Spectrum) else jnp.asarray(kernel)
     layout = layout_of(values, y_train, trace_axes)
     targets = layout.outputs("y_train", y_train, y_train.shape[0])
-    return _Problem(
-        layout, *as_spectrum(kernel, layout, diag_reg, diag_reg_absolute_scale), targets
-    )
+    return Problem(layout, *as_spectrum(kernel, layout, diag_reg, diag_reg_absolute_scale), targets)
 
 
 def _outputs(
-    problem: _Problem, response: Array, fx_train_0: Any, fx_test_0: Any, k_test_train: Array | None
+    problem: Problem, response: Array, fx_train_0: Any, fx_test_0: Any, k_test_train: Array | None
 ) -> Any:
     layout, n = problem.layout, problem.layout.shape[0]
     start = layout.outputs("fx_train_0", 0.0 if fx_train_0 is None else fx_train_0, n)

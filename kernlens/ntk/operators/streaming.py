@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kernlens.ntk.memory import host_bytes
 from kernlens.ntk.operators.operator import check_block_size, check_kernel, check_rows, num_rows
 from kernlens.types import Kernel
 
@@ -79,7 +80,7 @@ def stream(
     shape = (num_rows(x1), num_rows(columns), *block.shape[2:])
     path = None if out is None else _checked_path(out)
     if path is None:
-        _check_fits(shape, block.dtype, _free_memory(), "of memory are free")
+        _check_fits(shape, block.dtype, host_bytes(), "of memory are free")
     else:
         _check_fits(shape, block.dtype, _free_disk(path), f"are free on the disk of {path.parent}")
     plan = _plan(shape, block_size, symmetric=x2 is None)
@@ -254,9 +255,9 @@ def _checked_path(out: str | Path) -> Path:
     return path.resolve()
 
 
-def _check_fits(shape: tuple[int, ...], dtype: Any, free: int | None, where: str) -> None:
+def _check_fits(shape: tuple[int, ...], dtype: Any, free: int, where: str) -> None:
     size = prod(shape) * np.dtype(dtype).itemsize
-    if free is not None and size > free:
+    if size > free:
         raise ValueError(
             f"the kernel matrix, {' x '.join(f'{n:,}' for n in shape)} of {np.dtype(dtype)}, takes "
             f"{size:,} bytes; {free:,} bytes {where}"
@@ -273,20 +274,6 @@ def _free_disk(out: Path) -> int:
     # The blocks that a file holds, not its length, which holes may make up.
     held = getattr(part.stat(), "st_blocks", 0) * 512 if part.exists() else 0
     return shutil.disk_usage(out.parent).free + held
-
-
-def _free_memory() -> int | None:
-    """Bytes that a new array can have, None where the system does not say."""
-    found = []
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [int(s.split()[1]) * 1024 for s in lines if s.startswith("MemAvailable:")]
-    with contextlib.suppress(OSError, ValueError):
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    if not found:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    return min(found, default=None)
 
 
 @contextlib.contextmanager
