@@ -140,7 +140,8 @@ def _blocks(
     row = jax.eval_shape(partial(structured.factors, plan, which), list(leaves), one)
     size = sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
     at_once = FACTOR_BYTES // max(size, 1) if jax.default_backend() == "cpu" else rows
-    factors = partial(structured.batched(plan, which, max(8, at_once)), leaves)
+    at_once = _even(min(max(8, at_once), n), n)
+    factors = partial(structured.batched(plan, which, at_once), leaves)
 
     def cut(start: Any, tree: Any) -> Any:
         return jax.tree.map(lambda z: jax.lax.dynamic_slice_in_dim(z, start, rows), tree)
@@ -152,3 +153,8 @@ def _blocks(
         stored = factors(x)
         return lambda start: cut(start, stored)
     return lambda start: factors(cut(start, list(x)))
+
+
+def _even(rows: int, n: int) -> int:
+    """At most ``rows``, and a divisor of ``n`` where one is near: a remainder costs a copy."""
+    return next((k for k in range(rows, rows // 2, -1) if n % k == 0), rows)

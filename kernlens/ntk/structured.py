@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
-from kernlens.ntk import walk
+from kernlens.ntk import lookups, walk
 from kernlens.types import Array
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -29,7 +29,7 @@ HIGHEST = jax.lax.Precision.HIGHEST
 ELEMENTWISE_COST = 60.0
 """Multiply-adds of a matrix product in the time of one elementwise operation, about."""
 
-GRADIENT_BYTES = 32 * 2**20
+GRADIENT_BYTES = 16 * 2**20
 """Bytes of gradients that a block builds at a time."""
 
 
@@ -539,17 +539,27 @@ def _gradient_products(
     width = own[0][0].shape[-1]
     size = max(right.size * width // right.shape[1] for _, right in own)
     chunks = min(width, -(-size * own[0][1].dtype.itemsize // GRADIENT_BYTES))
-    total: Any = None
-    for chunk in range(chunks):
-        part = slice(chunk * width // chunks, (chunk + 1) * width // chunks)
-        columns = [left[..., part] for left, _ in own]
-        if total is not None:
-            total, columns = jax.lax.optimization_barrier((total, columns))
-        built = [_outer(left, right) for left, (_, right) in zip(columns, own, strict=True)]
+    rights = [right for _, right in own]
+
+    def products(lefts: Sequence[Array]) -> Array:
+        built = [_outer(left, right) for left, right in zip(lefts, rights, strict=True)]
         flat = [z.reshape(*z.shape[:3], -1) for z in built]
-        block = _flat_product(flat[0], flat[-1])
-        total = block if total is None else total + block
-    return total
+        return _flat_product(flat[0], flat[-1])
+
+    if chunks == 1:
+        return products([left for left, _ in own])
+    lefts = [_columns(left, chunks) for left, _ in own]
+    first, rest = [z[0] for z in lefts], [z[1:] for z in lefts]
+    # A loop, which keeps one chunk at a time: a compiler may run what merely follows at once.
+    return jax.lax.scan(lambda k, z: (k + products(z), None), products(first), rest)[0]
+
+
+def _columns(left: Array, chunks: int) -> Array:
+    """The last axis in equal parts, filled up with zeros, the parts first."""
+    width = -(-left.shape[-1] // chunks)
+    chunks = -(-left.shape[-1] // width)
+    left = jnp.pad(left, ((0, 0), (0, 0), (0, chunks * width - left.shape[-1])))
+    return jnp.moveaxis(left.reshape(*left.shape[:2], chunks, width), 2, 0)
 
 
 def _with_ones(left: Array, bias: bool) -> Array:
@@ -594,10 +604,23 @@ def _gram_products(
 
 def _straight(ones: bool, left1: Any, right1: Array, left2: Any, right2: Array) -> Array:
     r"""``sum_pq <a_p, a_q> <delta_p, delta_q>``, as ``[i, j, d, f, g]``."""
+    right1, right2 = (right.reshape(*right.shape[:4], -1) for right in (right1, right2))
+    dense = partial(_dense, ones)
+    if not (isinstance(left1, walk.Lookup) and isinstance(left2, walk.Lookup)):
+        return dense(left1, right1, left2, right2)
+    pairs = left1.ids.size * left2.ids.size
+    kept = prod(right1.shape[2:4]) * right2.shape[3]
+    # For one position and output there is nothing to gain over a product of matrices.
+    single = left1.ids.shape[1] == left2.ids.shape[1] == kept == 1
+    if single or pairs < lookups.LEAST_PAIRS:
+        return dense(left1, right1, left2, right2)
+    return lookups.products(left1, right1, left2, right2, dense)
+
+
+def _dense(ones: bool, left1: Any, right1: Array, left2: Any, right2: Array) -> Array:
     inner = _left_gram(left1, left2)
     if ones:
         inner = inner + 1.0
-    right1, right2 = (right.reshape(*right.shape[:4], -1) for right in (right1, right2))
     i, p, d, f, z = right1.shape
     j, q = right2.shape[:2]
     if d == f == 1:
@@ -626,46 +649,15 @@ def _straight(ones: bool, left1: Any, right1: Array, left2: Any, right2: Array) 
 def _left_gram(left1: Any, left2: Any) -> Array:
     """``[i, p, j, q]``."""
     if isinstance(left1, walk.Lookup) and isinstance(left2, walk.Lookup):
-        return _id_gram(left1, left2)
+        return lookups.gram(left1, left2)
     if isinstance(left1, walk.Lookup):
-        return _read_rows(left2, left1).transpose(2, 3, 0, 1)
+        return lookups.read_rows(left2, left1).transpose(2, 3, 0, 1)
     if isinstance(left2, walk.Lookup):
-        return _read_rows(left1, left2)
+        return lookups.read_rows(left1, left2)
     i, p, a = left1.shape
     j, q, _ = left2.shape
     gram = jnp.matmul(left1.reshape(-1, a), left2.reshape(-1, a).T, precision=HIGHEST)
     return gram.reshape(i, p, j, q)
-
-
-def _id_gram(one: walk.Lookup, two: walk.Lookup) -> Array:
-    i, p, s = one.ids.shape
-    j, q, u = two.ids.shape
-    if s * u <= 4:
-        same = one.ids[:, :, :, None, None, None] == two.ids[None, None, None]
-        same = same & (one.ids >= 0)[:, :, :, None, None, None]
-        weights = one.weights[:, :, :, None, None, None] * two.weights[None, None, None]
-        return jnp.sum(jnp.where(same, weights, 0), axis=(2, 5))
-    # Counts over the ids that the first block holds: equal ids share the first place that a
-    # sorted list of them gives.
-    known = jnp.sort(one.ids.reshape(-1))
-
-    def counts(lookup: walk.Lookup) -> Array:
-        rows = lookup.ids.reshape(-1, lookup.ids.shape[-1])
-        place = jnp.searchsorted(known, rows)
-        place = jnp.minimum(place, known.size - 1)
-        held = (known[place] == rows) & (rows >= 0)
-        weights = jnp.where(held, lookup.weights.reshape(rows.shape), 0)
-        zeros = jnp.zeros((rows.shape[0], known.size), weights.dtype)
-        return zeros.at[jnp.arange(rows.shape[0])[:, None], place].add(weights)
-
-    return jnp.matmul(counts(one), counts(two).T, precision=HIGHEST).reshape(i, p, j, q)
-
-
-def _read_rows(dense: Array, lookup: walk.Lookup) -> Array:
-    """Inner products of dense rows ``[i, p, v]`` with a lookup's weighted one-hot rows."""
-    read = dense[:, :, jnp.maximum(lookup.ids, 0)]
-    weights = jnp.where(lookup.ids >= 0, lookup.weights, 0)
-    return jnp.sum(read * weights.astype(dense.dtype), axis=-1)
 
 
 def _crossed(left1: Any, right1: Array, left2: Any, right2: Array) -> Array:
