@@ -10,11 +10,11 @@ demo: $(STAMP)
 	$(BIN)/kernlens demo
 
 test: $(STAMP)
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-all: $(STAMP)
-	$(BIN)/pytest -q -n 2
-	JAX_ENABLE_X64=1 $(BIN)/pytest -q -n 2 tests/test_kernels.py tests/test_features.py \
+	$(BIN)/pytest -q -n 2 --dist loadfile
+	JAX_ENABLE_X64=1 $(BIN)/pytest -q -n 2 --dist loadfile tests/test_kernels.py tests/test_features.py \
 	  tests/test_moments.py tests/test_scores*.py tests/test_probe.py tests/test_metrics.py \
 	  tests/test_ntk*.py
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
     "types", "labels", "datasets", "sampling", "encoders", "decoders", "training", "pretrain",
     "kernels", "ntk", "features", "moments", "scores", "metrics",
-    "leave_one_out", "probe", "lens",
+    "leave_one_out", "probe", "intervals", "lens",
     "downstream", "agreement", "io", "report", "study", "cache", "demo", "cli",
 )  # fmt: skip
 HEAVY = (

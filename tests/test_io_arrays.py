@@ -109,3 +109,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         saved(path, Pair(-X, X))
     np.testing.assert_array_equal(io.read_arrays(path, Pair)[0].left, X)
     assert os.listdir(tmp_path) == ["p"]
+
+
+def test_bytes_come_back_or_are_refused():
+    content = io.arrays_to_bytes(Pair(X, X[0]), fingerprint=NAME, metadata={"part": "3"})
+    found, metadata = io.arrays_from_bytes(content, Pair, fingerprint=NAME)
+    assert metadata == {"kind": "Pair", "fingerprint": NAME, "part": "3"}
+    np.testing.assert_array_equal(found.left, X)
+    np.testing.assert_array_equal(found.right, X[0])
+    with pytest.raises(ValueError, match="made of embeddings with fingerprint"):
+        io.arrays_from_bytes(content, Pair, fingerprint="other")
+    with pytest.raises(ValueError, match=r"bytes: holds Pair of .*; expected Moments"):
+        io.arrays_from_bytes(content, moments.Moments)
+    for cut in (0, 7, 40, len(content) - 1):
+        with pytest.raises(ValueError, match="truncated or damaged safetensors bytes"):
+            io.arrays_from_bytes(content[:cut], Pair)

@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kernlens import moments
 from tests import cases
 
-from_arrays = partial(moments.from_arrays, class_scatters=True)
-init = partial(moments.init, class_scatters=True)
+from_arrays = partial(moments.from_arrays, class_scatters=True, fourths=True)
+init = partial(moments.init, class_scatters=True, fourths=True)
 
 
 def problem(seed=0, *, n=90, targets=2, dtype=np.float32, **kwargs):
@@ -45,6 +45,8 @@ def reference(x, codes, num_classes, t, weights=None):
         "scatter": (w[:, None] * z).T @ z,
         "third": (w * norms) @ z,
         "fourth": w @ norms**2,
+        "thirds": (z**2).T @ (w[:, None] * z),
+        "fourths": (z**2).T @ (w[:, None] * z**2),
         "class_counts": np.array(counts),
         "class_deviations": np.reshape(deviations, (num_classes, x.shape[1])),
         "class_squares": np.reshape(squares, (num_classes, x.shape[1])),
@@ -60,11 +62,15 @@ def assert_close(a, b, tolerance=2e-5):
     """Every field equal to ``tolerance`` of its largest entry, the means in two words."""
     a, b = (_whole(m) for m in (a, b))
     assert a.keys() == b.keys()
-    if not (len(a["class_scatters"]) and len(b["class_scatters"])):  # not asked for
-        del a["class_scatters"], b["class_scatters"]
+    for name in ("class_scatters", "thirds", "fourths"):
+        if not (len(a[name]) and len(b[name])):  # not asked for
+            del a[name], b[name]
     for name, value in a.items():
         scale = max(float(np.abs(b[name]).max(initial=0.0)), 1e-30)
-        if name == "third":  # odd: a sum of both signs, so its size is no scale for its error
+        if name in (
+            "third",
+            "thirds",
+        ):  # odd: a sum of both signs, so its size is no scale for its error
             scale = float(b["fourth"]) ** 0.75 * float(b["count"]) ** 0.25
         assert_allclose(value, b[name], rtol=0, atol=tolerance * scale, err_msg=name)
 
@@ -154,7 +160,7 @@ def test_shift_moves_the_mean_alone_and_scale_acts_by_degree():
     scaled = _whole(moments.from_arrays(x * np.float32(8), codes, num_classes, t))
     degrees = {
         "mean": 1, "scatter": 2, "third": 3, "fourth": 4, "class_deviations": 1,
-        "class_squares": 2, "within": 2, "class_scatters": 2, "cross": 1,
+        "class_squares": 2, "within": 2, "class_scatters": 2, "cross": 1, "thirds": 3, "fourths": 4,
     }  # fmt: skip
     assert_close({k: v / 8 ** degrees.get(k, 0) for k, v in scaled.items()}, base)
 
@@ -250,9 +256,8 @@ def test_class_scatters_are_there_when_asked_for_alone():
     full = from_arrays(x, codes, num_classes, t)
     bare = moments.from_arrays(x, codes, num_classes, t)
     assert bare.class_scatters.shape == (0, 6, 6)
-    for name, value in bare._asdict().items():
-        if name != "class_scatters":
-            assert_array_equal(value, getattr(full, name))
+    assert bare.thirds.shape == bare.fourths.shape == (0, 0)
+    assert_close(bare, full)
     assert_allclose(full.class_scatters.sum(axis=0), full.within, rtol=1e-4, atol=1e-4)
     with pytest.raises(AssertionError):
         moments.merge(full, bare)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernlens import ntk
-from kernlens.ntk import lookups
+from kernlens.ntk.structured import lookups
 from kernlens.ntk.walk import Lookup
 
 N, POSITIONS, BAG, WIDTH, OUTPUTS = 24, 8, 2, 3, 2

@@ -267,7 +267,7 @@ def test_rows_without_a_label_are_left_out(name):
 
 
 @each_probe
-@pytest.mark.parametrize("seed", [3, 4, 5])
+@pytest.mark.parametrize("seed", [3, 4])
 def test_weakest_is_within_half_a_standard_error(name, seed):
     features, labels = problem(seed, n=90, sizes=(0.5, 0.3, 0.2), spread=1.5)
     losses, _ = BRUTE[name](np.asarray(features, np.float64), labels.codes, FINE)
@@ -291,6 +291,14 @@ def test_select_takes_the_best_of_the_path(name):
         assert found.strength == np.max(found.strengths[path == np.max(path)])
 
 
+def macro_f1(target, predicted):
+    """Mean F1 of the classes that occur on either side; scikit-learn's takes milliseconds."""
+    confusion = np.zeros((4, 4))
+    np.add.at(confusion, (target, predicted), 1)
+    sizes = confusion.sum(0) + confusion.sum(1)
+    return np.mean(2.0 * np.diag(confusion)[sizes > 0] / sizes[sizes > 0])
+
+
 @each_probe
 def test_intervals_are_those_of_resampled_rows(name):
     features, labels = problem(11, n=120, sizes=(0.5, 0.3, 0.2), spread=0.4)
@@ -300,11 +308,10 @@ def test_intervals_are_those_of_resampled_rows(name):
     draws = [rng.integers(n, size=n) for _ in range(1000)]
     values = {
         "accuracy": [np.mean(found.target[d] == found.predicted[d]) for d in draws],
-        "macro_f1": [
-            f1_score(found.target[d], found.predicted[d], average="macro", zero_division=0)
-            for d in draws
-        ],
+        "macro_f1": [macro_f1(found.target[d], found.predicted[d]) for d in draws],
     }
+    whole = f1_score(found.target, found.predicted, average="macro", zero_division=0)
+    np.testing.assert_allclose(macro_f1(found.target, found.predicted), whole, rtol=1e-12)
     for metric, sample in values.items():
         # The 0.1 quantile of 1000 draws is off by about 1.7 sd / sqrt(1000); four times that.
         slack = 4 * 1.7 * np.std(sample) / np.sqrt(1000)
@@ -332,11 +339,11 @@ def test_paired_difference_is_that_of_resampled_rows():
     found = probe.paired_difference(a, b, level=0.8)
     assert found.value == pytest.approx(a.metrics.macro_f1 - b.metrics.macro_f1, abs=1e-12)
     rng = np.random.default_rng(0)
-    score = functools.partial(f1_score, average="macro", zero_division=0)
     sample = []
     for _ in range(600):
         d = rng.integers(len(a.target), size=len(a.target))
-        sample.append(score(a.target[d], a.predicted[d]) - score(a.target[d], b.predicted[d]))
+        one, other = (macro_f1(a.target[d], side.predicted[d]) for side in (a, b))
+        sample.append(one - other)
     # As above, 600 draws.
     slack = 4 * 1.7 * np.std(sample) / np.sqrt(600)
     np.testing.assert_allclose(

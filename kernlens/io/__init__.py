@@ -16,7 +16,7 @@ them:
   columns that neither name settles, the first is the id.
 """
 
-from kernlens.io.arrays import read_arrays, write_arrays
+from kernlens.io.arrays import arrays_from_bytes, arrays_to_bytes, read_arrays, write_arrays
 from kernlens.io.embeddings import open_embeddings, read_embeddings
 from kernlens.io.join import Joined, JoinedStream, Unjoined, join, join_stream
 from kernlens.io.labels import LabelFile, read_labels
@@ -31,6 +31,8 @@ __all__ = [
     "JoinedStream",
     "LabelFile",
     "Unjoined",
+    "arrays_from_bytes",
+    "arrays_to_bytes",
     "check_writable",
     "fingerprint",
     "join",

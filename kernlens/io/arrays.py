@@ -1,5 +1,6 @@
 """NamedTuples of arrays, saved with the fingerprint of the embeddings they were made of."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ import numpy as np
 from kernlens.datasets import files
 from kernlens.io.stored import BFLOAT16
 from kernlens.io.tensors import open_tensors
-from kernlens.io.write import write_atomically
+from kernlens.io.write import check_writable, write_atomically
 
 T = TypeVar("T", bound=tuple)
 
@@ -31,6 +32,27 @@ def write_arrays(
         name that is taken.
       ImportError: safetensors is not installed; names the extra.
     """
+    check_writable(path)
+    write_atomically(path, arrays_to_bytes(arrays, fingerprint=fingerprint, metadata=metadata))
+
+
+def arrays_to_bytes(
+    arrays: tuple, *, fingerprint: str, metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """The bytes that :func:`write_arrays` writes; they hold numbers and text, no code.
+
+    Args:
+      arrays: as there.
+      fingerprint: as there; any text that names the rows where they are not a whole file.
+      metadata: as there.
+
+    Returns:
+      Bytes of a safetensors file.
+
+    Raises:
+      ValueError: as there.
+      ImportError: safetensors is not installed; names the extra.
+    """
     numpy = files.optional("safetensors.numpy", extra="text")
     own = {"kind": type(arrays).__name__, "fingerprint": fingerprint}
     taken = own.keys() & (metadata or {}).keys()
@@ -41,7 +63,7 @@ def write_arrays(
     for name, value in fields.items():
         if value.dtype.kind not in "biuf" and value.dtype != BFLOAT16:
             raise ValueError(f"{own['kind']}.{name} is {value.dtype}; expected an array of numbers")
-    write_atomically(path, numpy.save(fields, metadata={**(metadata or {}), **own}))
+    return numpy.save(fields, metadata={**(metadata or {}), **own})
 
 
 def read_arrays(
@@ -66,18 +88,57 @@ def read_arrays(
     with open_tensors(path) as file:
         metadata = dict(file.metadata() or {})
         found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return _checked(str(path), kind, found, metadata, fingerprint), metadata
+
+
+def arrays_from_bytes(
+    content: bytes, kind: type[T], *, fingerprint: str | None = None
+) -> tuple[T, dict[str, str]]:
+    """Reads what :func:`arrays_to_bytes` made.
+
+    Args:
+      content: bytes of a safetensors file.
+      kind: the NamedTuple's class.
+      fingerprint: of the embeddings that it has to be made of; any where left out.
+
+    Returns:
+      The NamedTuple, of NumPy arrays; and the metadata, ``fingerprint`` among it.
+
+    Raises:
+      ValueError: truncated or damaged bytes, another kind, other fields, or another fingerprint.
+      ImportError: safetensors is not installed; names the extra.
+    """
+    package = files.optional("safetensors", extra="text")
+    numpy = files.optional("safetensors.numpy", extra="text")
+    try:
+        found = numpy.load(content)
+        # The header is a JSON of a length that the first 8 bytes give.
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except package.SafetensorError as error:
+        raise ValueError(f"truncated or damaged safetensors bytes: {error}") from error
+    metadata = dict(header.get("__metadata__", {}))
+    return _checked("safetensors bytes", kind, found, metadata, fingerprint), metadata
+
+
+def _checked(
+    source: str,
+    kind: type[T],
+    found: dict[str, np.ndarray],
+    metadata: Mapping[str, str],
+    fingerprint: str | None,
+) -> T:
     wanted = getattr(kind, "_fields", ())
     if metadata.get("kind") != kind.__name__ or set(found) != set(wanted):
         raise ValueError(
-            f"{path}: holds {metadata.get('kind', 'no NamedTuple')} of {sorted(found)}; expected "
+            f"{source}: holds {metadata.get('kind', 'no NamedTuple')} of {sorted(found)}; expected "
             f"{kind.__name__} of {sorted(wanted)}"
         )
     made_of = metadata.get("fingerprint")
     if fingerprint is not None and made_of != fingerprint:
         raise ValueError(
-            f"{path}: made of embeddings with fingerprint {made_of}; expected {fingerprint}"
+            f"{source}: made of embeddings with fingerprint {made_of}; expected {fingerprint}"
         )
-    return kind(**found), metadata
+    return kind(**found)
 
 
 def _fields(arrays: tuple) -> dict[str, Any]:

@@ -1,0 +1,316 @@
+"""How often does a nominal 90% interval of a score hold what it is for?
+
+Rows are drawn independently, with replacement, from a population: scikit-learn's digits and wine,
+and item2vec embeddings of Complete Journey with their departments, each by its leading principal
+components. For pairs the first embedding is the leading half of the columns, the second a random
+projection of all. The target is the expected score of so many rows, the mean over many samples;
+beside it stands how often the interval holds the score of the whole population, which a score that
+depends on the number of rows need not be near.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import runner
+from kernlens import datasets, intervals, labels, moments, pretrain, report
+from kernlens.scores import PAIRS, SCORES, SPECTRA, Estimator
+from kernlens.types import Array
+
+TABLES = {"labels": SCORES, "spectrum": SPECTRA, "pairs": PAIRS}
+CLASSES = 10
+"""Of any population here, and more than some have: one shape, compiled once."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The populations and the samples."""
+
+    populations: tuple[str, ...] = ("digits", "wine", "complete_journey")
+    """Of digits, wine, complete_journey, normal."""
+    sizes: tuple[int, ...] = (200,)
+    """Rows in a sample."""
+    dim: int = 8
+    """Principal components kept."""
+    samples: int = 120
+    """Samples whose jackknife interval is taken."""
+    bootstrap_samples: int = 30
+    """Samples whose bootstrap interval is taken too."""
+    target_samples: int = 400
+    """Samples whose mean score is the target."""
+    blocks: int = 32
+    """Of the jackknife."""
+    draws: int = 60
+    """Of the bootstrap."""
+    level: float = 0.9
+    """Nominal coverage."""
+    min_class_count: int = 300
+    """Departments of fewer items are left out."""
+    scores: tuple[str, ...] = ()
+    """Names of the scores; all by default."""
+    seed: int = 0
+    """Of the samples."""
+
+
+TINY = Config(
+    populations=("normal",),
+    sizes=(40,),
+    dim=2,
+    samples=3,
+    bootstrap_samples=2,
+    target_samples=5,
+    blocks=5,
+    draws=5,
+    scores=("debiased_alignment", "rankme"),
+)
+
+
+class Population(NamedTuple):
+    """Rows to draw from: ``x [N, p]``, ``pair`` of ``[N, p / 2]`` each, ``codes [N]``."""
+
+    x: np.ndarray
+    pair: tuple[np.ndarray, np.ndarray]
+    codes: np.ndarray
+
+
+def principal_components(x: np.ndarray, dim: int) -> np.ndarray:
+    """The leading components, the first with variance 1."""
+    centred = np.asarray(x, np.float64) - np.mean(x, axis=0)
+    turned = centred @ np.linalg.svd(centred, full_matrices=False)[2][:dim].T
+    return turned / turned[:, 0].std()
+
+
+def digits(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """1,797 images of 64 pixels in 10 classes."""
+    from sklearn.datasets import load_digits
+
+    data: Any = load_digits()
+    return data.data, data.target
+
+
+def wine(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """178 wines of 13 standardised properties in 3 classes."""
+    from sklearn.datasets import load_wine
+
+    data: Any = load_wine()
+    return (data.data - data.data.mean(axis=0)) / data.data.std(axis=0), data.target
+
+
+def complete_journey(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Items of the larger departments by item2vec, 32 dimensions, 2 epochs."""
+    data = datasets.load("complete_journey")
+    task = labels.drop_rare(data.labels["department"], config.min_class_count)
+    rows = labels.labelled_rows(task)
+    fitted = pretrain.contrastive(data, window=5, negatives=5, dim=32, epochs=2)
+    return fitted.embeddings[0][rows], np.unique(task.codes[rows], return_inverse=True)[1]
+
+
+def normal(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """500 rows of two normal classes."""
+    rng = np.random.default_rng(config.seed)
+    codes = np.arange(500) % 2
+    return rng.standard_normal((500, config.dim)) + codes[:, None], codes
+
+
+POPULATIONS: dict[str, Callable[[Config], tuple[np.ndarray, np.ndarray]]] = {
+    "digits": digits,
+    "wine": wine,
+    "complete_journey": complete_journey,
+    "normal": normal,
+}
+
+
+def population(name: str, config: Config) -> Population:
+    """The population of that name."""
+    x, codes = POPULATIONS[name](config)
+    x = principal_components(x, config.dim).astype(np.float32)
+    half = max(config.dim // 2, 1)
+    projection = np.random.default_rng(config.seed).standard_normal((config.dim, half))
+    mixed = (x @ projection / np.sqrt(config.dim)).astype(np.float32)
+    return Population(x, (x[:, :half], mixed), codes.astype(np.int32))
+
+
+class Study(NamedTuple):
+    """The scores under study.
+
+    Attributes:
+      tables: estimators by table and name.
+      features: of a population: what the scores of one embedding read, and those of two.
+      scores: from the moments of those features.
+    """
+
+    tables: dict[str, dict[str, Estimator]]
+    features: Callable[[Population], tuple[Any, Any]]
+    scores: Callable[[tuple[Any, Any]], dict[str, Array]]
+
+
+@functools.cache
+def study(names: tuple[str, ...]) -> Study:
+    """The study of the scores named, or of all."""
+    tables = {
+        title: {name: row for name, row in table.items() if not names or name in names}
+        for title, table in TABLES.items()
+    }
+    alone = {**tables["labels"], **tables["spectrum"]}
+
+    def features(made: Population) -> tuple[Any, Any]:
+        return intervals.rows_of(alone)(made.x), intervals.rows_of(tables["pairs"])(made.pair)
+
+    def scores(state: tuple[Any, Any]) -> dict[str, Array]:
+        return intervals.statistic(alone)(state[0]) | intervals.statistic(tables["pairs"])(state[1])
+
+    return Study(tables, features, scores)
+
+
+def sampled(made: Population, size: int, count: int, seed: tuple[int, ...]) -> Iterator[Population]:
+    """Samples of independent rows."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        rows = rng.integers(len(made.x), size=size)
+        a, b = made.pair
+        yield Population(made.x[rows], (a[rows], b[rows]), made.codes[rows])
+
+
+def cover(made: Population, size: int, config: Config, tell: Callable[[str], None]) -> list[Any]:
+    """A row for each score and method, on samples of ``size`` rows."""
+    tables, features, scores = study(config.scores)
+    scored = jax.jit(scores)
+
+    def values(part: Population) -> dict[str, float]:
+        state = jax.tree.map(
+            lambda phi: moments.from_arrays(phi, part.codes, CLASSES, class_scatters=True),
+            features(part),
+        )
+        return {name: float(value) for name, value in scored(state).items()}
+
+    limits = values(made)
+    seeds = [(config.seed, size, purpose) for purpose in (0, 1)]
+    targets = [values(part) for part in sampled(made, size, config.target_samples, seeds[0])]
+    tell(f"{len(targets)} samples of {size} rows for the target")
+    methods = {
+        "jackknife": (intervals.Jackknife(config.blocks), config.samples),
+        "bootstrap": (intervals.Bootstrap(config.draws), config.bootstrap_samples),
+    }
+    rows = []
+    for method, (resampling, count) in methods.items():
+        found = [
+            intervals.replicate(
+                scores,
+                intervals.from_arrays(
+                    features(part), part.codes, CLASSES, method=resampling, class_scatters=True
+                ),
+            )
+            for part in sampled(made, size, count, seeds[1])
+        ]
+        tell(f"{count} samples of {size} rows by the {method}")
+        for table, estimators in tables.items():
+            for name, estimator in estimators.items():
+                bounds = intervals.bounds_of(estimator)
+                mine = [
+                    intervals.interval(replicates[name], level=config.level, bounds=bounds)
+                    for replicates in found
+                ]
+                target = np.array([target[name] for target in targets])
+                rows.append(
+                    {
+                        "rows": size,
+                        "method": method,
+                        "table": table,
+                        "score": name,
+                        "samples": count,
+                        "target": float(target.mean()),
+                        "spread": float(target.std(ddof=1)),
+                        "population": limits[name],
+                        "standard_error": float(np.mean([i.standard_error for i in mine])),
+                        "coverage": float(
+                            np.mean([i.low <= target.mean() <= i.high for i in mine])
+                        ),
+                        "population_coverage": float(
+                            np.mean([i.low <= limits[name] <= i.high for i in mine])
+                        ),
+                    }
+                )
+    return rows
+
+
+def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
+    """A row for each population, number of rows, method and score."""
+    rows = []
+    for name in config.populations:
+        made = population(name, config)
+        for size in config.sizes:
+            make = functools.partial(cover, made, size, config, cells.tell)
+            found = cells(f"{name}, {size} rows", make)
+            rows += [{"population_name": name, **row} for row in found]
+    return rows
+
+
+def summarise(config: Config, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Coverage of each score by each method, over populations and numbers of rows."""
+    found = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        for name in dict.fromkeys(row["score"] for row in rows):
+            mine = [r for r in rows if r["method"] == method and r["score"] == name]
+            found.append(
+                {
+                    "method": method,
+                    "table": mine[0]["table"],
+                    "score": name,
+                    "coverage": float(np.mean([row["coverage"] for row in mine])),
+                    "least": min(row["coverage"] for row in mine),
+                    "least_at": min(mine, key=lambda row: row["coverage"])["population_name"]
+                    + f", {min(mine, key=lambda row: row['coverage'])['rows']} rows",
+                    "error_ratio": float(
+                        np.median([row["standard_error"] / (row["spread"] or 1.0) for row in mine])
+                    ),
+                    "population_coverage": float(
+                        np.mean([row["population_coverage"] for row in mine])
+                    ),
+                }
+            )
+    return found
+
+
+def show(results: Mapping[str, Any]) -> list[Any]:
+    """A table for each method."""
+    columns = [
+        report.Column("score", lambda line: line["score"], right=False),
+        report.Column("coverage", lambda line: f"{line['coverage']:.3f}"),
+        report.Column("least", lambda line: f"{line['least']:.2f}"),
+        report.Column("at", lambda line: line["least_at"], right=False),
+        report.Column("error / spread", lambda line: f"{line['error_ratio']:.2f}"),
+        report.Column("of the population", lambda line: f"{line['population_coverage']:.3f}"),
+    ]
+    shown = []
+    for method in dict.fromkeys(line["method"] for line in results["summary"]):
+        lines = [line for line in results["summary"] if line["method"] == method]
+        level = results["config"]["level"]
+        shown.append(report.table(lines, columns, f"Coverage of {level:.0%} intervals, {method}"))
+    return shown
+
+
+def draw(results: Mapping[str, Any]) -> Any:
+    """Standard error over true spread, against coverage, a panel for each method."""
+    panels = []
+    for method in dict.fromkeys(row["method"] for row in results["rows"]):
+        rows = [row for row in results["rows"] if row["method"] == method and row["spread"] > 0]
+        panels.append(
+            report.Panel(
+                title=f"{method}, a point for each score and population",
+                x=np.array([row["standard_error"] / row["spread"] for row in rows]),
+                x_label="mean standard error / spread over samples",
+                y=np.array([row["coverage"] for row in rows]),
+                y_label=f"coverage of the {results['config']['level']:.0%} interval",
+                colour=np.array([float(row["rows"]) for row in rows]),
+            )
+        )
+    return report.figure(panels, "rows in a sample")
+
+
+if __name__ == "__main__":
+    sys.exit(runner.main(sys.modules[__name__]))

@@ -1,0 +1,1 @@
+"""Parts of the experiment on training: what is swept, trained, predicted, told and drawn."""

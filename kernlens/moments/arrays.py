@@ -1,0 +1,92 @@
+"""Moments of arrays in memory."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernlens.moments.batch import of_rows
+from kernlens.moments.monoid import update
+from kernlens.moments.state import Moments, init
+from kernlens.types import Array
+
+
+def from_arrays(
+    x: Array | np.ndarray,
+    codes: Array | np.ndarray,
+    num_classes: int,
+    targets: Array | np.ndarray | None = None,
+    weights: Array | np.ndarray | None = None,
+    *,
+    class_scatters: bool = False,
+    fourths: bool = False,
+    chunk: int = 4096,
+) -> Moments:
+    """Moments of arrays that are in memory, chunk by chunk in one compiled scan.
+
+    Rows that do not fit in memory come from :func:`from_stream`.
+
+    Args:
+      x: features, ``[n, p]``.
+      codes: class of each row, integers ``[n]`` in ``0..num_classes-1``; ``-1`` for none.
+      num_classes: number of classes ``C``.
+      targets: regression targets, ``[n, T]``.
+      weights: multiplicity of each row, ``[n]``; 1 by default.
+      class_scatters: whether to keep a scatter for each class, as in :func:`init`.
+      fourths: whether to keep fourth moments of pairs of dimensions, as in :func:`init`.
+      chunk: rows taken at a time; the working memory is ``[chunk, p]`` and ``[C, p]``.
+
+    Returns:
+      Moments in the dtype of ``x``, float32 for anything narrower.
+
+    Raises:
+      ValueError: NumPy codes outside ``-1..num_classes-1``, or ``chunk`` below 1.
+    """
+    if isinstance(codes, np.ndarray):
+        check_codes(codes, num_classes)
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1 row; got {chunk}")
+    x, codes = jnp.asarray(x), jnp.asarray(codes)
+    chex.assert_rank([x, codes], [2, 1])
+    dtype = x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype(jnp.float32)
+    n = x.shape[0]
+    targets = jnp.zeros((n, 0), dtype) if targets is None else jnp.asarray(targets)
+    weights = jnp.ones((n,), dtype) if weights is None else jnp.asarray(weights)
+    chex.assert_equal_shape_prefix([x, codes, targets, weights], 1)
+    start = init(
+        x.shape[1],
+        num_classes,
+        targets.shape[1],
+        class_scatters=class_scatters,
+        fourths=fourths,
+        dtype=dtype,
+    )
+    return _accumulate(start, (x, codes, targets, weights), chunk=chunk)
+
+
+def check_codes(codes: np.ndarray, num_classes: int) -> None:
+    """Refuses a class code outside ``-1..num_classes-1``, and names its row."""
+    if codes.ndim != 1 or codes.dtype.kind not in "iu":
+        raise ValueError(
+            f"class codes must be integers, one a row; got {codes.dtype} of shape {codes.shape}"
+        )
+    bad = np.flatnonzero((codes < -1) | (codes >= num_classes))
+    if bad.size:
+        found = f"{codes[bad[0]]} at row {bad[0]}"
+        raise ValueError(f"class codes must lie in -1..{num_classes - 1}; got {found}")
+
+
+@partial(jax.jit, static_argnames="chunk")
+def _accumulate(start: Moments, rows: tuple[Array, ...], *, chunk: int) -> Moments:
+    n = rows[0].shape[0]
+    if 0 < n <= chunk:  # Nothing to merge, which would be most of what there is to compile.
+        return of_rows(start, *rows)
+    whole = n - n % chunk
+    if whole:
+        chunks = tuple(a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]) for a in rows)
+        start, _ = jax.lax.scan(lambda m, batch: (update(m, *batch), None), start, chunks)
+    if whole < n:
+        start = update(start, *(a[whole:] for a in rows))
+    return start

@@ -1,0 +1,62 @@
+"""What follows from Moments: covariance, class means, spreads."""
+
+import jax.numpy as jnp
+
+from kernlens.moments.state import Moments, class_offsets, divide, dot
+from kernlens.types import Array
+
+
+def covariance(moments: Moments) -> Array:
+    r"""Covariance of all rows with divisor :math:`n`, ``[p, p]``; zero for no rows."""
+    return divide(moments.scatter, moments.count)
+
+
+def second_moment(moments: Moments) -> Array:
+    r"""Uncentred second moment, :math:`\frac1n \sum_i w_i x_i x_i^\top`, ``[p, p]``."""
+    return covariance(moments) + jnp.outer(moments.mean, moments.mean)
+
+
+def class_sums(moments: Moments) -> Array:
+    r"""Sum of the rows of each class, :math:`\sum_{i \in c} w_i x_i`, ``[C, p]``."""
+    mean = moments.mean + moments.mean_low
+    return moments.class_deviations + jnp.outer(moments.class_counts, mean)
+
+
+def class_means(moments: Moments) -> Array:
+    """Mean of each class, ``[C, p]``; the overall mean for a class without rows."""
+    return (moments.mean_low + class_offsets(moments)) + moments.mean
+
+
+def between_scatter(moments: Moments) -> Array:
+    r"""Between-class scatter, :math:`\sum_c n_c (\mu_c - \mu)(\mu_c - \mu)^\top`, ``[p, p]``.
+
+    Where every row has a label, ``scatter = between_scatter + within``.
+    """
+    return dot(moments.class_deviations.T, class_offsets(moments))
+
+
+def class_spreads(moments: Moments) -> Array:
+    r"""Squared distance to the overall mean summed over each class, ``[C]``.
+
+    :math:`\sum_{i \in c} w_i \|z_i\|^2`; the trace of the scatter where every row has a label.
+    """
+    offsets = class_offsets(moments)
+    return moments.class_squares.sum(axis=1) + jnp.sum(moments.class_deviations * offsets, axis=1)
+
+
+def fourth(moments: Moments) -> Array:
+    r"""Fourth moment, :math:`\sum_i w_i \|z_i\|^4`, where it is known.
+
+    Returns:
+      Value, ``[]``.
+
+    Raises:
+      ValueError: a subset of dimensions or two embeddings side by side, of which it is not known.
+    """
+    if moments.fourth.ndim:
+        raise ValueError(
+            "these moments do not hold their fourth moment: they were cut or joined from moments "
+            "that do not tell it; build those with fourths=True before select, or take a pass over "
+            "the rows"
+        )
+    return moments.fourth

@@ -1,0 +1,139 @@
+"""What each example brings to a kernel: layer inputs and output cotangents."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kernlens.ntk import walk
+from kernlens.ntk.structured.plans import Axes, Contraction, Part, Plan, Side
+from kernlens.types import Array
+
+
+class Factors(NamedTuple):
+    """What each example brings to the contraction, with leading axes ``[n]``.
+
+    Attributes:
+      parts: for each share that is not exact, for each of its parts, ``(left, right)``: left
+        ``[positions, left]`` or a lookup, right ``[positions, diagonal, full, traced, right]``.
+      jacobians: for each exact share, ``[diagonal, full, traced * size]``.
+    """
+
+    parts: tuple[tuple[tuple[Any, Array], ...], ...]
+    jacobians: tuple[Array, ...]
+
+
+def factors(plan: Plan, which: int, leaves: Sequence[Array], x: Sequence[Array]) -> Factors:
+    """Factors of one example.
+
+    Args:
+      plan: the plan.
+      which: 0 or 1, the side.
+      leaves: the model's parameters.
+      x: flat inputs of one example, with a leading axis of 1.
+
+    Returns:
+      The factors, without the batch axis.
+    """
+    side, axes = plan.sides[which], plan.axes
+    shares = [share for share in plan.shares if share.contraction is Contraction.JACOBIAN]
+    wanted = [share.leaf for share in shares]
+
+    folded = [
+        part.sites[0]
+        for share in plan.shares
+        for part in share.parts[which]
+        if part.folded and part.sites[0] in side.next_to_last
+    ]
+
+    def run(taps: list[Array], exact: list[Array]) -> tuple[tuple[Array, list[Any]], Any]:
+        args = list(leaves)
+        for leaf, value in zip(wanted, exact, strict=True):
+            args[leaf] = value
+        (out,), read = walk.evaluate(side.closed, side.num_leaves, side.tracked, taps, [*args, *x])
+        activations = [read[side.next_to_last[i]].activation for i in folded]
+        return (out.reshape(-1), activations), read
+
+    taps = [jnp.zeros(site.shape, site.dtype) for site in side.sites]
+    (out, activations), pullback, read = jax.vjp(
+        run, taps, [leaves[leaf] for leaf in wanted], has_aux=True
+    )
+    silent = [jnp.zeros_like(activation) for activation in activations]
+    cotangents, gradients = jax.vmap(lambda unit: pullback((unit, silent)))(
+        jnp.eye(out.size, dtype=out.dtype)
+    )
+    slopes = {}
+    for place, index in enumerate(folded):
+        ones = [jnp.ones_like(a) if i == place else silent[i] for i, a in enumerate(activations)]
+        slopes[index] = pullback((jnp.zeros_like(out), ones))[0][index]
+    parts = []
+    for share in plan.shares:
+        if share.contraction is not Contraction.JACOBIAN:
+            parts.append(
+                tuple(
+                    (read[part.sites[0]].left, _folded(side, part, out, slopes, read))
+                    if part.folded
+                    else _join(side, axes, part, cotangents, read)
+                    for part in share.parts[which]
+                )
+            )
+    jacobians = []
+    for gradient in gradients:
+        flat = axes.arrange(gradient.reshape(out.size, -1))
+        jacobians.append(jnp.moveaxis(flat, 0, 2).reshape(*flat.shape[1:3], -1))
+    return Factors(tuple(parts), tuple(jacobians))
+
+
+def _folded(
+    side: Side, part: Part, out: Array, slopes: dict[int, Array], read: Sequence[walk.Read]
+) -> Array:
+    r"""Right factor ``[1, 1, 1, 1, b]`` whose inner products are summed over all outputs.
+
+    The cotangents of a site next to last are :math:`C_{ok} s_k`, with the weights that follow as
+    :math:`C`, so their inner products sum to :math:`\sum_k s_k s'_k \sum_o C_{ok}^2`.
+    """
+    (index,) = part.sites
+    if index in side.last:
+        return jnp.sqrt(jnp.full((1, 1, 1, 1, 1), out.size, out.dtype))
+    weights = read[side.next_to_last[index]].weights
+    squares = jnp.sum(weights**2, axis=1)
+    # A root that has a gradient at zero too, where a layer starts.
+    norms = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+    return walk.right_factor(side.sites[index], slopes[index])[:, None, None, None] * norms
+
+
+def _join(
+    side: Side, axes: Axes, part: Part, cotangents: Sequence[Array], read: Sequence[walk.Read]
+) -> tuple[Any, Array]:
+    rights = [
+        jnp.moveaxis(axes.arrange(walk.right_factor(side.sites[i], cotangents[i])), (3, 0), (0, 3))
+        for i in part.sites
+    ]
+    right = rights[0] if len(rights) == 1 else jnp.concatenate(rights)
+    lefts = [read[i].left for i in part.sites]
+    if part.kind is not walk.Kind.LOOKUP:
+        return (lefts[0] if len(lefts) == 1 else jnp.concatenate(lefts)), right
+
+    def widen(x: Array, fill: float) -> Array:
+        return jnp.pad(x, ((0, 0), (0, part.bag - x.shape[1])), constant_values=fill)
+
+    ids = jnp.concatenate([widen(left.ids, -1) for left in lefts])
+    weights = jnp.concatenate([widen(left.weights, 0) for left in lefts])
+    return walk.Lookup(ids, weights), right
+
+
+def batched(
+    plan: Plan, which: int, block: int
+) -> Callable[[Sequence[Array], Sequence[Array]], Factors]:
+    """Factors of many examples: ``(leaves, x with a batch axis) -> Factors``, some at a time."""
+
+    def run(leaves: Sequence[Array], x: Sequence[Array]) -> Factors:
+        one = partial(factors, plan, which, leaves)
+        rows = [leaf[:, None] for leaf in x]
+        if rows[0].shape[0] <= block:
+            return jax.vmap(one)(rows)
+        return jax.lax.map(one, rows, batch_size=block)
+
+    return run

@@ -1,0 +1,349 @@
+"""What each parameter leaf adds to a kernel, and the cheapest way to compute it, from shapes."""
+
+from collections.abc import Sequence
+from enum import Enum
+from math import prod
+from typing import NamedTuple
+
+from jax.extend.core import ClosedJaxpr
+
+from kernlens.ntk import walk
+from kernlens.types import Array
+
+ELEMENTWISE_COST = 60.0
+"""Multiply-adds of a matrix product in the time of one elementwise operation, about."""
+
+
+class Contraction(Enum):
+    """How a leaf's share of the kernel is computed."""
+
+    GRAM = "Grams of factors"
+    GRADIENT = "gradients from factors"
+    JACOBIAN = "exact Jacobian"
+
+
+class Axes(NamedTuple):
+    """What becomes of each axis of one example's output.
+
+    Attributes:
+      shape: the output's shape, without the batch axis.
+      traced: axes summed over pairs, and divided by their size.
+      diagonal: axes of which only equal pairs are kept.
+      full: axes of which all pairs are kept.
+    """
+
+    shape: tuple[int, ...]
+    traced: tuple[int, ...]
+    diagonal: tuple[int, ...]
+    full: tuple[int, ...]
+
+    def size(self, axes: Sequence[int]) -> int:
+        """Number of outputs along some axes."""
+        return prod(self.shape[axis] for axis in axes)
+
+    def arrange(self, x: Array) -> Array:
+        """Brings ``[prod(shape), ...]`` to ``[traced, diagonal, full, ...]``."""
+        rest = x.shape[1:]
+        x = x.reshape(*self.shape, *rest)
+        order = [*self.traced, *self.diagonal, *self.full]
+        x = x.transpose([*order, *range(len(order), x.ndim)])
+        sizes = (self.size(axes) for axes in (self.traced, self.diagonal, self.full))
+        return x.reshape(*sizes, *rest)
+
+    def interleave(self, k: Array) -> Array:
+        """Brings ``[i, j, diagonal, full, full]`` to the axes that the kernel is to have."""
+        lead = k.shape[:2]
+        diagonal = [self.shape[axis] for axis in self.diagonal]
+        full = [self.shape[axis] for axis in self.full]
+        k = k.reshape(*lead, *diagonal, *full, *full)
+        order = [0, 1]
+        for axis in range(len(self.shape)):
+            if axis in self.diagonal:
+                order.append(2 + self.diagonal.index(axis))
+            elif axis in self.full:
+                first = 2 + len(diagonal) + self.full.index(axis)
+                order += [first, first + len(full)]
+        return k.transpose(order)
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """Shape of the kernel of one pair of examples."""
+        sizes: list[int] = []
+        for axis, size in enumerate(self.shape):
+            if axis in self.diagonal:
+                sizes.append(size)
+            elif axis in self.full:
+                sizes += [size, size]
+        return tuple(sizes)
+
+
+class Side(NamedTuple):
+    """One model: a function of one example, and what the walk found in it.
+
+    Attributes:
+      closed: jaxpr of ``(*leaves, *x) -> outputs``.
+      num_leaves: number of parameter leaves; those that the two models share come first.
+      tracked: leaves whose sites are tapped, and the biases joined to them.
+      sites: these sites.
+      last: those that wrote the output.
+      next_to_last: those that reach the output by an elementwise function and a last site.
+    """
+
+    closed: ClosedJaxpr
+    num_leaves: int
+    tracked: frozenset[int]
+    sites: tuple[walk.Site, ...]
+    last: frozenset[int]
+    next_to_last: dict[int, int]
+
+
+class Part(NamedTuple):
+    """Sites of one leaf whose factors share coordinates; their positions are joined.
+
+    Attributes:
+      sites: indices of the sites.
+      kind: what the left factor is.
+      flipped: whether its left factor lies on the axes that are right for the first part.
+      positions: number of positions of all sites together.
+      left: width of the left factor.
+      right: width of the right factor.
+      bag: rows that a lookup sums at each position.
+      folded: whether the sum over traced outputs is folded into the right factor, so that it
+        counts once: the cotangents of a last site are unit vectors, those of a site next to last
+        a constant matrix times slopes.
+    """
+
+    sites: tuple[int, ...]
+    kind: walk.Kind
+    flipped: bool
+    positions: int
+    left: int
+    right: int
+    bag: int
+    folded: bool
+
+
+class Share(NamedTuple):
+    """What one leaf adds to the kernel, and how.
+
+    Attributes:
+      leaf: index of the leaf.
+      size: number of its entries.
+      bias: leaf whose share is computed along with it, or None.
+      parts: parts of each side, ``(parts1, parts2)``; empty for an exact Jacobian.
+      contraction: the way chosen.
+      operations: multiply-adds a pair of examples costs, elementwise ones weighted.
+      pair_bytes: bytes that each pair of examples of a block needs while it is contracted.
+    """
+
+    leaf: int
+    size: int
+    bias: int | None
+    parts: tuple[tuple[Part, ...], tuple[Part, ...]]
+    contraction: Contraction
+    operations: float
+    pair_bytes: int
+
+
+class Plan(NamedTuple):
+    """How a kernel is computed.
+
+    Attributes:
+      sides: the two models; the same object twice where they are the same.
+      axes: the output's axes.
+      shares: one entry a leaf (or a leaf with its bias).
+    """
+
+    sides: tuple[Side, Side]
+    axes: Axes
+    shares: tuple[Share, ...]
+
+    @property
+    def operations(self) -> float:
+        """Multiply-adds of one pair of examples."""
+        return sum(share.operations for share in self.shares)
+
+
+def sides(
+    models: Sequence[tuple[ClosedJaxpr, int]], selected: frozenset[int], structured: bool
+) -> tuple[tuple[Side, ...], frozenset[int]]:
+    """Decides for each leaf whether its sites, in all models, can stand for it.
+
+    Args:
+      models: each a jaxpr of a function of one example and its number of parameter leaves; leaf
+        ``i`` of one model is leaf ``i`` of the others.
+      selected: leaves that the kernel is about.
+      structured: False to differentiate all of them exactly.
+
+    Returns:
+      A side for each model, and the selected leaves that enter all of them at all.
+    """
+    found = [walk.find(closed, num_leaves, selected) for closed, num_leaves in models]
+    used = selected.intersection(*(_used(one) for one in found))
+    tracked = used if structured else frozenset()
+    while True:
+        found = [walk.find(closed, num_leaves, tracked) for closed, num_leaves in models]
+        kept = tracked.intersection(_kept(found))
+        if kept == tracked:
+            return tuple(
+                Side(closed, num_leaves, tracked, one.sites, one.last, one.next_to_last)
+                for (closed, num_leaves), one in zip(models, found, strict=True)
+            ), used
+        tracked = kept
+
+
+def _used(found: walk.Sites) -> set[int]:
+    return {site.leaf for site in found.sites} | found.opaque | set(found.biases)
+
+
+def _kept(found: Sequence[walk.Sites]) -> set[int]:
+    """Leaves that enter every model by coordinated sites alone, and biases joined to them."""
+    splits: dict[int, set[walk.Split]] = {}
+    for one in found:
+        for site in one.sites:
+            splits.setdefault(site.leaf, set()).add(site.split)
+    opaque = frozenset().union(*(one.opaque for one in found))
+    kept = {leaf for leaf, own in splits.items() if leaf not in opaque and _coordinated(own)}
+    kept &= set.intersection(*({site.leaf for site in one.sites} for one in found))
+    for bias in found[0].biases:
+        owners = {_owner(one, bias) for one in found}
+        if None not in owners and len(owners) == 1 and bias not in opaque and owners <= kept:
+            kept.add(bias)
+    return kept
+
+
+def _coordinated(splits: set[walk.Split]) -> bool:
+    """Whether all splits are one, or one and its mirror."""
+    first = min(splits, key=repr)
+    return all(split in (first, first[::-1]) for split in splits)
+
+
+def _owner(found: walk.Sites, bias: int) -> int | None:
+    """The leaf with all of whose uses a bias goes, if it goes with nothing else."""
+    sites = set(found.biases.get(bias, ()))
+    leaves = {found.sites[i].leaf for i in sites}
+    if len(leaves) != 1:
+        return None
+    (leaf,) = leaves
+    uses = {i for i, site in enumerate(found.sites) if site.leaf == leaf}
+    return leaf if uses == sites and len({found.sites[i].split for i in uses}) == 1 else None
+
+
+def parts_of(side: Side, leaf: int, first: walk.Split, fold: bool) -> tuple[Part, ...]:
+    """Groups the sites of a leaf; ``first`` is the split that counts as not flipped."""
+    groups: dict[tuple[bool, bool], list[int]] = {}
+    own = [i for i, site in enumerate(side.sites) if site.leaf == leaf]
+    for i in own:
+        site = side.sites[i]
+        kind = site.kind is walk.Kind.LOOKUP
+        groups.setdefault((site.split != first, kind), []).append(i)
+    parts = []
+    for (flipped, _), indices in groups.items():
+        sites = [side.sites[i] for i in indices]
+        parts.append(
+            Part(
+                tuple(indices),
+                sites[0].kind,
+                flipped,
+                sum(site.positions for site in sites),
+                sites[0].left,
+                sites[0].right,
+                max(site.bag for site in sites),
+                fold and len(indices) == len(own) == 1 and _foldable(side, indices[0]),
+            )
+        )
+    return tuple(parts)
+
+
+def _foldable(side: Side, index: int) -> bool:
+    return side.sites[index].positions == 1 and (index in side.last or index in side.next_to_last)
+
+
+def plan(
+    both: tuple[Side, Side],
+    axes: Axes,
+    sizes: dict[int, int],
+    itemsize: int,
+    *,
+    same_params: bool,
+    contraction: Contraction | None = None,
+) -> Plan:
+    """Chooses a contraction for each leaf.
+
+    Args:
+      both: the two models.
+      axes: the output's axes.
+      sizes: number of entries of each leaf that the kernel is about.
+      itemsize: bytes of a number.
+      same_params: whether both sides have the same parameters.
+      contraction: one way for all leaves that allow it, in place of the cheapest.
+
+    Returns:
+      The plan.
+    """
+    biases = {
+        site.leaf: site.bias
+        for site in both[0].sites
+        if site.bias is not None and site.bias in both[0].tracked
+    }
+    fold = same_params and axes.size(axes.diagonal) == axes.size(axes.full) == 1
+    shares = []
+    for leaf, size in sizes.items():
+        if leaf in biases.values():
+            continue
+        parts: tuple[tuple[Part, ...], tuple[Part, ...]] = ((), ())
+        if leaf in both[0].tracked:
+            first = next(site.split for site in both[0].sites if site.leaf == leaf)
+            parts = (
+                parts_of(both[0], leaf, first, fold),
+                parts_of(both[1], leaf, first, fold),
+            )
+        shares.append(_share(leaf, size, biases.get(leaf), parts, axes, itemsize, contraction))
+    return Plan(both, axes, tuple(shares))
+
+
+def _share(
+    leaf: int,
+    size: int,
+    bias: int | None,
+    parts: tuple[tuple[Part, ...], tuple[Part, ...]],
+    axes: Axes,
+    itemsize: int,
+    wanted: Contraction | None,
+) -> Share:
+    t, d, f = (axes.size(a) for a in (axes.traced, axes.diagonal, axes.full))
+    outs = d * f * f
+    costs: dict[Contraction, tuple[float, int]] = {}
+    dense = size * t * outs
+    if not parts[0]:
+        costs[Contraction.JACOBIAN] = (dense, outs * itemsize)
+    elif any(part.folded for part in parts[0]):
+        ((part,), _) = parts
+        operations = _left_operations(part, part) + part.right + 0.4 * ELEMENTWISE_COST
+        costs[Contraction.GRAM] = (operations, outs * itemsize)
+    else:
+        gram, room = 0.0, 0
+        for one in parts[0]:
+            for two in parts[1]:
+                meets = one.positions * two.positions
+                left = _left_operations(one, two)
+                right = t * outs * one.right
+                if one.flipped != two.flipped:
+                    left, right = t * outs * one.left, one.right * t * outs
+                elementwise = ELEMENTWISE_COST * (1 + outs) * (1.0 if meets > 1 else 0.2)
+                gram += meets * (left + right + elementwise)
+                # Kept outputs are summed one position of the first side after the other.
+                held = meets if outs == 1 else two.positions
+                room = max(room, (meets + held * outs) * itemsize)
+        costs[Contraction.GRAM] = (gram, room)
+        costs[Contraction.GRADIENT] = (dense, outs * itemsize)
+    # A tie goes to the Grams: nothing is built.
+    order = sorted(costs, key=lambda way: (costs[way][0], way is not Contraction.GRAM))
+    way = wanted if wanted in costs else order[0]
+    return Share(leaf, size, bias, parts, way, *costs[way])
+
+
+def _left_operations(one: Part, two: Part) -> float:
+    if one.kind is not walk.Kind.LOOKUP and two.kind is not walk.Kind.LOOKUP:
+        return one.left
+    return ELEMENTWISE_COST * one.bag * two.bag

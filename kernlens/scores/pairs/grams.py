@@ -1,0 +1,121 @@
+"""Two embeddings by their Gram matrices, which no rotation changes."""
+
+import jax
+import jax.numpy as jnp
+
+from kernlens.scores.estimator import Estimator, ratio, root
+from kernlens.scores.pairs.pair import Pair, seconds, size_of, unit_scatters
+from kernlens.types import Array
+
+
+@jax.jit
+def cka(pair: Pair) -> Array:
+    r"""Linear centred kernel alignment, :math:`\|S_{ab}\|_F^2 / \|S_a\|_F \|S_b\|_F`.
+
+    Args:
+      pair: of the features as they are.
+
+    Returns:
+      Similarity in ``[0, 1]``, ``[]``.
+
+    References:
+      Kornblith et al. (2019), equation 4.
+    """
+    a, b, cross = unit_scatters(pair)
+    return ratio(jnp.sum(cross**2), root(jnp.sum(a**2)) * root(jnp.sum(b**2)))
+
+
+@jax.jit
+def debiased_cka(pair: Pair) -> Array:
+    r"""The same from unbiased inner products: the diagonals of the Gram matrices play no part.
+
+    :math:`U(K, L) / \sqrt{U(K, K) U(L, L)}` with the :math:`U` of
+    :func:`kernlens.scores.debiased_alignment`. The sum :math:`\sum_i \|a_i\|^2 \|b_i\|^2` that it
+    needs is half of what the fourth moment of :math:`[A, B]` has above those of its parts. That
+    difference loses digits as the square of the ratio of the two sizes: bring embeddings of very
+    unlike size to one size first.
+
+    Args:
+      pair: of the features as they are.
+
+    Returns:
+      Similarity in ``[-1, 1]``, ``[]``; 0 expected for unrelated embeddings. Needs 4 rows.
+
+    References:
+      Song et al. (2012), equation 5; Kornblith et al. (2019), released code.
+    """
+    a, b, cross = unit_scatters(pair)
+    unit_a, unit_b = size_of(pair.first), size_of(pair.second)
+    n = jnp.maximum(pair.both.count, 4.0)
+    fourth_a = ratio(ratio(pair.first.fourth, unit_a), unit_a)
+    fourth_b = ratio(ratio(pair.second.fourth, unit_b), unit_b)
+    shared = pair.both.fourth - pair.first.fourth - pair.second.fourth
+    shared = 0.5 * ratio(ratio(shared, unit_a), unit_b)
+    trace_a, trace_b = jnp.trace(a), jnp.trace(b)
+
+    def unbiased(inner: Array, diagonal: Array, traces: Array) -> Array:
+        return inner - n / (n - 2.0) * diagonal + traces / ((n - 1.0) * (n - 2.0))
+
+    value = unbiased(jnp.sum(cross**2), shared, trace_a * trace_b)
+    own_a = unbiased(jnp.sum(a**2), fourth_a, trace_a**2)
+    own_b = unbiased(jnp.sum(b**2), fourth_b, trace_b**2)
+    rounding = 32.0 * float(jnp.finfo(n.dtype).eps)
+    defined = (pair.both.count > 3.0) & (own_a > rounding) & (own_b > rounding)
+    return jnp.where(defined, ratio(value, root(own_a) * root(own_b)), 0.0)
+
+
+@jax.jit
+def pip_loss(pair: Pair) -> Array:
+    r"""Pairwise inner product loss, :math:`\|A A^\top - B B^\top\|_F`.
+
+    Args:
+      pair: of the features as they are.
+
+    Returns:
+      Loss in the squared unit of the features, at least 0, ``[]``; below the root of the machine
+      epsilon times either Gram's norm it is rounding.
+
+    References:
+      Yin and Shen (2018), definition 1.
+    """
+    a, b, cross = seconds(pair)
+    size = jnp.maximum(jnp.trace(a), jnp.trace(b))
+    a, b, cross = (ratio(m, size) for m in (a, b, cross))
+    squared = jnp.sum(a**2) + jnp.sum(b**2) - 2.0 * jnp.sum(cross**2)
+    return root(squared) * size
+
+
+GRAMS: dict[str, Estimator] = {
+    "cka": Estimator(
+        cka,
+        formula=r"\|S_{ab}\|_F^2 / \|S_a\|_F \|S_b\|_F",
+        source="Kornblith et al. (2019), equation 4",
+        range="[0, 1]",
+        null="grows with effective dimension over rows",
+        predicts="likeness up to rotation and scale",
+        pitfalls="biased upwards for few rows; large-variance directions dominate",
+        shift_free=True,
+    ),
+    "debiased_cka": Estimator(
+        debiased_cka,
+        formula=r"U(K, L) / \sqrt{U(K, K) U(L, L)}",
+        source="Song et al. (2012), equation 5",
+        range="[-1, 1]",
+        null="0",
+        predicts="as cka, comparable across dimensions and numbers of rows",
+        pitfalls="large-variance directions dominate; bring both to one size in float32",
+        shift_free=True,
+    ),
+    "pip_loss": Estimator(
+        pip_loss,
+        formula=r"\|A A^\top - B B^\top\|_F",
+        source="Yin and Shen (2018), definition 1",
+        range="[0, inf)",
+        null="root of the sum of the squared Gram norms for orthogonal embeddings",
+        predicts="meant to rank compressed embeddings against their original",
+        pitfalls="grows with rows and with the fourth power of scale under the root",
+        sign=-1,
+        scale_free=False,
+    ),
+}
+"""Comparisons of Gram matrices by name."""

@@ -1,0 +1,95 @@
+"""Between-class over total scatter."""
+
+import jax
+import jax.numpy as jnp
+
+from kernlens.moments import Moments
+from kernlens.scores.basis import eigenbasis, fitted, label_scatters
+from kernlens.scores.estimator import Estimator, Score, ratio, where_defined
+from kernlens.types import Array
+
+
+@jax.jit
+def h_score(moments: Moments) -> Score:
+    r"""H-score, :math:`\mathrm{tr}(S^{+} B)`, between-class over total scatter.
+
+    The sum of the class indicators' squared multiple correlations, each counted once:
+    :math:`\sum_c \frac1{n_c} \sum_i (v_i^\top Z^\top y_c)^2 / s_i` over the directions that vary.
+
+    Args:
+      moments: of the features as they are (:func:`kernlens.features.identity`).
+
+    Returns:
+      Value in ``[0, C - 1]``; its null, :math:`r \sum_c (1 - n_c / n) / (n - 1)` at rank ``r``, is
+      exact.
+
+    References:
+      Bao et al. (2019), definition 2.
+    """
+    basis = eigenbasis(moments)
+    value = jnp.sum(ratio(fitted(basis).sum(axis=1), basis.class_counts))
+    shares = ratio(label_scatters(basis), basis.class_counts).sum()
+    rank = jnp.sum(basis.values > 0).astype(value.dtype)
+    return where_defined(basis.defined, value, rank * shares / _rest(basis.count))
+
+
+@jax.jit
+def shrunk_h_score(moments: Moments) -> Score:
+    r"""H-score under the Ledoit-Wolf covariance, :math:`(1 - a)\,\mathrm{tr}(\Sigma_a^{-1} B')`.
+
+    .. math:: \Sigma_a = (1 - a) \Sigma + a\, \tfrac{\mathrm{tr}\Sigma}{p} I, \qquad
+              a = \min\Big(1, \frac{\frac1{n^2} \sum_i \|z_i\|^4 - \frac1n \|\Sigma\|_F^2}
+              {\|\Sigma - \tfrac{\mathrm{tr} \Sigma}{p} I\|_F^2}\Big)
+
+    with :math:`\Sigma` of divisor ``n`` and :math:`B'` of divisor ``n - 1``, as published.
+
+    Args:
+      moments: of the features as they are (:func:`kernlens.features.identity`).
+
+    Returns:
+      Value at least 0; its null is exact, given the shrinkage.
+
+    References:
+      Ibrahim et al. (2021), equation 6; Ledoit and Wolf (2004), section 3.3.
+    """
+    basis = eigenbasis(moments)
+    n = jnp.maximum(basis.count, 2.0)
+    away = jnp.sum((basis.values - basis.values.mean()) ** 2)
+    fourth = jnp.where(basis.defined, moments.fourth, 0.0) / basis.unit / basis.unit
+    noise = jnp.maximum(fourth - jnp.sum(basis.values**2) / n, 0.0)
+    shrinkage = jnp.where(away > noise, ratio(noise, away), 1.0)
+    weights = (1.0 - shrinkage) / ((1.0 - shrinkage) * basis.values + shrinkage)
+    weights = jnp.where(basis.values > 0, weights, 0.0) * (n / _rest(n))
+    value = jnp.sum(ratio(jnp.sum(basis.deviations**2 * weights, axis=1), basis.class_counts))
+    shares = ratio(label_scatters(basis), basis.class_counts).sum()
+    null = jnp.sum(basis.values * weights) * shares / _rest(n)
+    return where_defined(basis.defined, value, null)
+
+
+H_SCORES: dict[str, Estimator] = {
+    "h_score": Estimator(
+        h_score,
+        formula=r"\mathrm{tr}(S^{+} B)",
+        source="Bao et al. (2019), definition 2",
+        range="[0, C - 1]",
+        null="exact",
+        predicts="ranks linear readers; the share of label variance that least squares explains",
+        pitfalls="reaches its maximum on noise once the dimension nears the number of rows",
+        shift_free=True,
+    ),
+    "shrunk_h_score": Estimator(
+        shrunk_h_score,
+        formula=r"(1 - a) \mathrm{tr}(\Sigma_a^{-1} B')",
+        source="Ibrahim et al. (2021), equation 6",
+        range="[0, C - 1]",
+        null="exact, given the shrinkage",
+        predicts="as h_score, with more features than rows too",
+        pitfalls="shrinks towards a sphere, so it sees the scales of single features",
+        shift_free=True,
+    ),
+}
+"""H-scores by name."""
+
+
+def _rest(count: Array) -> Array:
+    return jnp.maximum(count - 1.0, 1.0)

@@ -1,0 +1,223 @@
+"""Coding rates of all rows and of those of each class."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from kernlens.features import unit
+from kernlens.moments import Moments
+from kernlens.scores.basis import eigenbasis
+from kernlens.scores.estimator import (
+    Estimator,
+    Score,
+    check_class_scatters,
+    dot,
+    ratio,
+    where_defined,
+)
+from kernlens.types import Array
+
+
+@partial(jax.jit, static_argnames=("weighted", "centred", "relative", "per_rank"))
+def coding_rates(
+    moments: Moments,
+    *,
+    epsilon: float,
+    weighted: bool,
+    centred: bool = True,
+    relative: bool = False,
+    per_rank: bool = False,
+) -> tuple[Array, Array]:
+    r"""Coding rate of all rows, and the mean over classes of that of their rows.
+
+    .. math:: R(M) = \tfrac12 \log|I + M / \epsilon|, \qquad
+              M = \tfrac1n X^\top X, \quad M_c = \tfrac1{n_c} X_c^\top X_c
+
+    Args:
+      moments: of ``p`` features, with the scatter of each class.
+      epsilon: distortion :math:`\epsilon > 0` in the squared unit of the features (the
+        :math:`\epsilon^2` of some texts).
+      weighted: whether classes count by their rows, else each the same.
+      centred: whether the mean of all rows is taken off first (class means never are).
+      relative: whether :math:`\epsilon` is relative to the trace of ``M``.
+      per_rank: whether both are divided by the rank of ``M``.
+
+    Returns:
+      :math:`R(M)` and the mean of :math:`R(M_c)`, in nats, each ``[]``.
+
+    Raises:
+      ValueError: moments without the scatter of each class.
+
+    References:
+      Ma et al. (2007), equation 7; Huang et al. (2022), equation 3.
+    """
+    check_class_scatters(moments)
+    counts = moments.class_counts
+    mean = moments.mean + moments.mean_low
+    offset = jnp.zeros_like(mean) if centred else mean
+    total = ratio(jnp.trace(moments.scatter), moments.count) + jnp.sum(offset**2)
+    distortion = epsilon * total if relative else jnp.asarray(epsilon, mean.dtype)
+    distortion = jnp.where(distortion > 0, distortion, 1.0)
+
+    def rate(group: tuple[Array, Array, Array]) -> Array:
+        scatter, gap, count = group
+        return 0.5 * _log_determinant_above_one(ratio(scatter, count) / distortion, gap, distortion)
+
+    offsets = ratio(moments.class_deviations, counts[:, None]) + offset
+    whole = rate((moments.scatter, offset, moments.count))
+    parts = jax.lax.map(rate, (moments.class_scatters, offsets, counts))
+    present = counts > 0
+    weights = counts if weighted else present.astype(mean.dtype)
+    mean_part = ratio(jnp.sum(jnp.where(present, parts, 0.0) * weights), weights.sum())
+    if per_rank:
+        rank = jnp.maximum(_rank(moments, offset), 1.0)
+        whole, mean_part = whole / rank, mean_part / rank
+    return whole, mean_part
+
+
+@jax.jit
+def projected_coding_rates(moments: Moments, *, epsilon: float) -> tuple[Array, Array]:
+    r"""Coding rates of the authors' projected TransRate.
+
+    As :func:`coding_rates` weighted, relative and per rank, but of the singular values of
+    :math:`M \Sigma^{+} B` in the place of those of ``M``: :math:`\Sigma` the covariance, ``B`` the
+    between-class covariance, and ``M`` either :math:`\Sigma` or the covariance of a class.
+
+    Args:
+      moments: of ``p`` features, with the scatter of each class.
+      epsilon: distortion, relative to the sum of the singular values of the whole.
+
+    Returns:
+      Rate of the whole and the mean over classes, in nats, each ``[]``.
+
+    Raises:
+      ValueError: moments without the scatter of each class.
+
+    References:
+      Huang et al. (2022), released code, ``pre_transrate_low_dim_proj``.
+    """
+    check_class_scatters(moments)
+    basis = eigenbasis(moments)
+    counts, eye = basis.class_counts, jnp.eye(len(basis.values), dtype=basis.values.dtype)
+    between = dot(basis.deviations.T, ratio(basis.deviations, counts[:, None]))
+    # In the eigenbasis, where the scatter is diagonal, its inverse is a division of rows.
+    projection = ratio(between, basis.values[:, None])
+
+    def values(covariance: Array) -> Array:
+        return jnp.linalg.svd(dot(covariance, projection), compute_uv=False)
+
+    def of_class(one: tuple[Array, Array]) -> Array:
+        scatter, count = one
+        turned = dot(basis.vectors.T, dot(scatter / basis.unit, basis.vectors))
+        return values(ratio(turned, count))
+
+    whole = values(eye * ratio(basis.values, basis.count))
+    parts = jax.lax.map(of_class, (moments.class_scatters, counts))
+    distortion = epsilon * whole.sum()
+    distortion = jnp.where(distortion > 0, distortion, 1.0)
+    floor = len(whole) * float(jnp.finfo(whole.dtype).eps) * whole[0]
+    rank = jnp.maximum(jnp.sum(whole > floor), 1).astype(whole.dtype)
+    rates = 0.5 * jnp.log1p(parts / distortion).sum(axis=1)
+    mean_rate = ratio(jnp.sum(rates * counts), counts.sum())
+    return 0.5 * jnp.log1p(whole / distortion).sum() / rank, mean_rate / rank
+
+
+def transrate(moments: Moments, *, epsilon: float = 1e-4) -> Score:
+    r"""TransRate as in the paper's listing: :math:`R(M) - \frac1C \sum_c R(M_c)`, centred.
+
+    Args:
+      moments: of the features as they are, with the scatter of each class.
+      epsilon: distortion, in the squared unit of the features.
+
+    Returns:
+      Value in nats; its null is 0, the limit of many rows.
+
+    Raises:
+      ValueError: moments without the scatter of each class.
+
+    References:
+      Huang et al. (2022), listing 1.
+    """
+    return _transrate(moments, *coding_rates(moments, epsilon=epsilon, weighted=False))
+
+
+def transrate_weighted(moments: Moments, *, epsilon: float = 1e-4) -> Score:
+    r"""TransRate as in the authors' repository: unit rows, classes weighted by their rows.
+
+    .. math:: \frac1r \Big(R(M) - \sum_c \frac{n_c}{n} R(M_c)\Big)
+
+    with :math:`M` of trace 1 and rank ``r``; the rows are not centred after their norms are taken.
+
+    Args:
+      moments: of unit rows (:func:`kernlens.features.unit`), with the scatter of each class.
+      epsilon: distortion, relative to the trace of ``M``.
+
+    Returns:
+      Value in nats per direction; its null is 0, the limit of many rows.
+
+    Raises:
+      ValueError: moments without the scatter of each class.
+
+    References:
+      Huang et al. (2022), definition 1, and their repository's ``process_transrate_logs``.
+    """
+    rates = coding_rates(
+        moments, epsilon=epsilon, weighted=True, centred=False, relative=True, per_rank=True
+    )
+    return _transrate(moments, *rates)
+
+
+RATES: dict[str, Estimator] = {
+    "transrate": Estimator(
+        transrate,
+        formula=r"R(M) - \tfrac1C \sum_c R(M_c), R(M) = \tfrac12 \log|I + M / \epsilon|",
+        source="Huang et al. (2022), listing 1",
+        range="(-inf, inf)",
+        null="0, the limit of many rows",
+        predicts="meant to rank fine-tuning, as mutual information of features and labels",
+        pitfalls="the distortion is absolute, so it grows with the scale; rises with dimension; "
+        "few rows in a class look like separation; unequal classes: see transrate_weighted",
+        class_scatters=True,
+        scale_free=False,
+        shift_free=True,
+    ),
+    "transrate_weighted": Estimator(
+        transrate_weighted,
+        formula=r"(R(M) - \sum_c \tfrac{n_c}{n} R(M_c)) / r",
+        source="Huang et al. (2022), released code",
+        range="(-inf, inf)",
+        null="0, the limit of many rows",
+        predicts="meant to rank fine-tuning",
+        pitfalls="few rows in a class look like separation; a common mean swamps it",
+        features=unit,
+        class_scatters=True,
+    ),
+}
+"""Scores from coding rates by name."""
+
+
+def _transrate(moments: Moments, whole: Array, parts: Array) -> Score:
+    defined = (moments.class_counts > 0).any()
+    return where_defined(defined, whole - parts, jnp.zeros_like(whole))
+
+
+def _rank(moments: Moments, offset: Array) -> Array:
+    """Rank of the rows less the mean, plus the offset."""
+    basis = eigenbasis(moments)
+    outside = jnp.where(basis.values > 0, 0.0, dot(offset, basis.vectors) ** 2).sum()
+    floor = len(offset) * float(jnp.finfo(offset.dtype).eps) * jnp.sum(offset**2)
+    found = jnp.append(basis.values > 0, outside > floor)
+    return jnp.sum(found).astype(offset.dtype)
+
+
+def _log_determinant_above_one(matrix: Array, offset: Array, distortion: Array) -> Array:
+    r"""Log determinant of :math:`I + M + m m^\top / \epsilon`, exact for small and large terms.
+
+    The pivots less 1 are summed up from the entries left of them, so that 1 does not swallow a
+    small matrix, and the offset joins by the determinant lemma, so that it does not either.
+    """
+    factor = jnp.linalg.cholesky(jnp.eye(len(matrix), dtype=matrix.dtype) + matrix)
+    pivots = jnp.diagonal(matrix) - jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
+    along = jax.scipy.linalg.solve_triangular(factor, offset, lower=True)
+    return jnp.log1p(jnp.maximum(pivots, 0.0)).sum() + jnp.log1p(jnp.sum(along**2) / distortion)

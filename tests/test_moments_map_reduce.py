@@ -1,0 +1,47 @@
+"""Moments of Parquet partitions, folded by Ray Data and by hand."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow
+import pytest
+
+from experiments import map_reduce
+from tests.test_moments import assert_close, problem, reference
+
+
+def test_record_batches_become_bytes_that_merge():
+    x, codes, num_classes, t = problem(1, targets=0)
+    column = pyarrow.FixedSizeListArray.from_arrays(x.ravel(), x.shape[1])
+    table = pyarrow.table({"embedding": column, "label": codes})
+    # Record batches as Spark's mapInArrow gives them, and tables as Ray Data does.
+    parts = [map_reduce.encoded(batch, num_classes) for batch in table.to_batches(40)]
+    parts[-1] = map_reduce.encoded(table.slice(80), num_classes)
+    assert len(parts) == 3
+    assert_close(map_reduce.merged(reversed(parts)), reference(x, codes, num_classes, t))
+
+
+RUN = """
+import json, sys
+from pathlib import Path
+from experiments import map_reduce
+print(json.dumps(map_reduce.run(map_reduce.TINY, Path(sys.argv[1]))))
+"""
+
+
+@pytest.mark.slow
+def test_ray_data_gives_what_one_pass_gives(tmp_path):
+    pytest.importorskip("ray.data")
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", RUN, str(tmp_path)],
+        capture_output=True, text=True, env=environment, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["rows"] == map_reduce.TINY.rows
+    assert found["difference"] < 1e-5  # sums of float32 in another order
+    assert np.isfinite(found["h_score"])
