@@ -17,6 +17,7 @@ from experiments.runner import RESULTS
 from kernlens.io import write_atomically
 
 README = Path(__file__).parent.parent / "README.md"
+COVERED = 0.85
 TITLES = {
     "discriminant": "**kernlens: discriminant probe**",
     "ridge": "kernlens: ridge probe",
@@ -130,10 +131,36 @@ def bench_ntk(results: Mapping[str, Any]) -> str:
     )
 
 
+def interval_coverage(results: Mapping[str, Any]) -> str:
+    """Coverage of the intervals of scores, by method."""
+    samples = {"jackknife": "samples", "bootstrap": "bootstrap_samples"}
+    rows = []
+    for method, key in samples.items():
+        lines = [line for line in results["summary"] if line["method"] == method]
+        found = np.array([line["coverage"] for line in lines])
+        population = np.array([line["population_coverage"] for line in lines])
+        low = [f"`{line['score']}`" for line in lines if line["coverage"] < COVERED]
+        rows.append(
+            [
+                method,
+                str(results["config"][key] * len(results["config"]["populations"])),
+                *(f"{value:.2f}" for value in (found.min(), np.median(found), found.max())),
+                f"{len(found) - len(low)} of {len(found)}",
+                f"{np.sum(population >= COVERED)} of {len(found)}",
+                ", ".join(low) or "none",
+            ]
+        )
+    head = ["", "samples", "least", "median", "most", f"scores at {COVERED} or more"]
+    head += ["of the population's value", "below"]
+    minutes = results["seconds"] / 60
+    return f"{markdown(head, rows)}\n\n`{results['command']}`, {minutes:.0f} minutes."
+
+
 BLOCKS = {
     "prop1_entity_score": prop1_entity_score,
     "bench_pretrain": bench_pretrain,
     "bench_ntk": bench_ntk,
+    "interval_coverage": interval_coverage,
 }
 
 

@@ -22,14 +22,17 @@ from rich.text import Text
 from kernlens import io, lens, report
 from kernlens.cache import use_compilation_cache
 from kernlens.probe import PROBES, Difference
+from kernlens.scores import SCORES
 from kernlens.types import Classification
 
 if TYPE_CHECKING:
     ProbeName = str
     MetricName = str
+    ScoreName = str
 else:
     ProbeName = tyro.extras.literal_type_from_choices(PROBES)
     MetricName = tyro.extras.literal_type_from_choices(Classification._fields)
+    ScoreName = tyro.extras.literal_type_from_choices(SCORES)
 
 DESCRIPTION = (
     "See what a pretrained embedding will do downstream, before you train anything. "
@@ -75,6 +78,8 @@ class Compare:
     """What to order by."""
     probe: ProbeName = "discriminant"
     """Closed-form classifier that the prediction comes from."""
+    scores: tuple[ScoreName, ...] = ()
+    """Scores to tell beside the prediction, with intervals."""
     level: float = 0.9
     """Nominal coverage of the intervals, in (0, 1)."""
     seed: int = 0
@@ -181,16 +186,20 @@ def compare(config: Compare) -> None:
             level=config.level,
             seed=config.seed,
         )
+        scores = {name: SCORES[name] for name in config.scores}
+        standings = lens.standings(joined.values, joined.labels, scores, level=config.level)
     seconds = time.perf_counter() - start
     # Written before anything is shown: a table on the screen means that the file is there too.
     if config.json is not None:
-        content = _content(config, names, joined, dropped, found, seconds)
+        content = _content(config, names, joined, dropped, found, standings, seconds)
         if to_stdout:
             print(json_text.dumps(content, indent=1, ensure_ascii=False))
         else:
             report.write_json(config.json, content)
     console.width = max(console.width, MIN_WIDTH)
     console.print(_table(found, console.width))
+    for standing in standings:
+        console.print(_standing_table(standing))
     console.print(_notes(joined, dropped, found, seconds))
 
 
@@ -242,14 +251,7 @@ def _table(found: lens.Comparison, width: int) -> Table:
     joint = " " if width >= FIXED_WIDTH + METRIC_WIDTH * len(shown) else "\n"
     if joint == "\n":
         shown = shown[-2:]
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-        header_style="bold",
-    )
-    table.add_column("embedding", overflow="fold", min_width=9)
+    table = _empty_table()
     table.add_column("d", justify="right", no_wrap=True)
     for metric in shown:
         table.add_column(
@@ -269,6 +271,36 @@ def _table(found: lens.Comparison, width: int) -> Table:
         )
         verdict = Text(entry.verdict, style=STYLES[entry.verdict])
         table.add_row(entry.name, str(entry.dim), *cells, verdict)
+    return table
+
+
+def _empty_table() -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        header_style="bold",
+    )
+    table.add_column("embedding", overflow="fold", min_width=9)
+    return table
+
+
+def _standing_table(standing: lens.Standing) -> Table:
+    """A score of every embedding, and whether it separates them from the best."""
+    table = _empty_table()
+    table.add_column(standing.score, justify="right")
+    table.add_column("difference to best", justify="right")
+    table.add_column("verdict", min_width=8)
+    for name, found in standing.intervals.items():
+        gap = standing.differences.get(name)
+        verdict = lens.BEST if gap is None else lens.WORSE if gap.separated else lens.TIED
+        table.add_row(
+            name,
+            f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]",
+            "" if gap is None else f"{gap.value:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}]",
+            Text(verdict, style=STYLES[verdict]),
+        )
     return table
 
 
@@ -312,6 +344,7 @@ def _content(
     joined: io.Joined,
     dropped: dict[str, int],
     found: lens.Comparison,
+    standings: Sequence[lens.Standing],
     seconds: float,
 ) -> dict[str, Any]:
     """Everything found, in JSON's types."""
@@ -362,6 +395,17 @@ def _content(
         },
         "baseline": found.baseline._asdict(),
         "entries": entries,
+        "scores": [
+            {
+                "score": standing.score,
+                "best": standing.best,
+                "intervals": {name: own._asdict() for name, own in standing.intervals.items()},
+                "differences_to_best": {
+                    name: _difference(own) for name, own in standing.differences.items()
+                },
+            }
+            for standing in standings
+        ],
         "seconds": seconds,
     }
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import metrics
+from kernlens import intervals, metrics
 from kernlens.labels import encode
 from kernlens.probe import Difference, discriminant, paired_difference
+from kernlens.scores import Estimator
 from kernlens.types import Array, Classification, Labels, Prediction
 
 METRIC_TITLES = {
@@ -60,6 +61,22 @@ class Comparison(NamedTuple):
     baseline: Classification
     metric: str
     level: float
+
+
+class Standing(NamedTuple):
+    """Embeddings of the same rows by one score.
+
+    Attributes:
+      score: its name.
+      best: the embedding that the score puts first.
+      intervals: value with interval, by embedding, best first.
+      differences: paired, each other embedding minus the best.
+    """
+
+    score: str
+    best: str
+    intervals: dict[str, intervals.Interval]
+    differences: dict[str, Difference]
 
 
 def predict(
@@ -128,12 +145,8 @@ def compare(
     """
     if metric not in Classification._fields:
         raise ValueError(f"metric must be one of {Classification._fields}; got {metric!r}")
-    if not embeddings:
-        raise ValueError("compare needs at least one embedding, {name: rows}; got none")
     labels = _as_labels(labels)
-    shapes = {name: np.shape(rows) for name, rows in embeddings.items()}
-    if len({shape[:1] for shape in shapes.values()}) > 1:
-        raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")
+    shapes = _shapes(embeddings)
     entries = []
     for name, rows in embeddings.items():
         start = time.perf_counter()
@@ -161,6 +174,63 @@ def compare(
         separated = differences[entries[i].name, best.name].separated
         entries[i] = entries[i]._replace(verdict=WORSE if separated else TIED)
     return Comparison(tuple(entries), differences, majority(best.prediction.target), metric, level)
+
+
+def standings(
+    embeddings: Mapping[str, np.ndarray | Array],
+    labels: Labels | Sequence | np.ndarray,
+    scores: Mapping[str, Estimator],
+    *,
+    level: float = 0.9,
+    method: intervals.Jackknife | intervals.Bootstrap = intervals.Jackknife(),  # noqa: B008
+) -> tuple[Standing, ...]:
+    """Scores of embeddings with intervals, and which of them a score cannot separate.
+
+    Args:
+      embeddings: as for :func:`compare`.
+      labels: as for :func:`predict`.
+      scores: rows of ``scores.SCORES``, by name.
+      level: nominal coverage of the intervals, in ``(0, 1)``.
+      method: how rows are resampled.
+
+    Returns:
+      A standing for each score.
+
+    Raises:
+      ValueError: no embedding, row counts that differ, and what
+        :func:`kernlens.intervals.table_replicates` raises, with the name of the embedding.
+    """
+    labels, _ = _as_labels(labels), _shapes(embeddings)
+    if not scores:
+        return ()
+    found = {}
+    for name, rows in embeddings.items():
+        try:
+            found[name] = intervals.table_replicates(
+                scores, rows, labels.codes, len(labels.names), method=method
+            )
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return tuple(
+        _standing(score, row, {name: own[score] for name, own in found.items()}, level)
+        for score, row in scores.items()
+    )
+
+
+def _standing(
+    score: str, row: Estimator, found: dict[str, intervals.Replicates], level: float
+) -> Standing:
+    names = sorted(found, key=lambda name: -row.sign * found[name].value)
+    bounds = intervals.bounds_of(row)
+    return Standing(
+        score,
+        names[0],
+        {name: intervals.interval(found[name], level=level, bounds=bounds) for name in names},
+        {
+            name: intervals.difference(found[name], found[names[0]], level=level)
+            for name in names[1:]
+        },
+    )
 
 
 def majority(target: np.ndarray) -> Classification:
@@ -198,6 +268,16 @@ def summary(prediction: Prediction, *, seconds: float | None = None) -> str:
     if seconds is not None:
         parts.append(f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s")
     return " · ".join(parts)
+
+
+def _shapes(embeddings: Mapping[str, np.ndarray | Array]) -> dict[str, tuple[int, ...]]:
+    """Shape of each embedding; no embeddings, or other rows in some, are a ValueError."""
+    if not embeddings:
+        raise ValueError("expected at least one embedding, {name: rows}; got none")
+    shapes = {name: np.shape(rows) for name, rows in embeddings.items()}
+    if len({shape[:1] for shape in shapes.values()}) > 1:
+        raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")
+    return shapes
 
 
 def _as_labels(labels: Any) -> Labels:

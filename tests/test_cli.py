@@ -58,6 +58,21 @@ def test_compare_prints_the_answer(files, capsys):
     assert "\x1b" not in out
 
 
+def test_scores_stand_beside_the_prediction(files, capsys):
+    given = ("compare", "bad.parquet", "good.npy", "--labels", "labels.csv")
+    code, out, err = run(capsys, *given, "--scores", "h_score", "logme", "--json", "out.json")
+    assert (code, err) == (0, "")
+    found = json.loads((files / "out.json").read_text())["scores"]
+    assert [one["score"] for one in found] == ["h_score", "logme"]
+    for one in found:
+        assert one["best"] == "good"
+        own = one["intervals"]["good"]
+        assert own["low"] < own["value"] < own["high"]
+        assert f"{own['value']:.3g} [{own['low']:.3g}, {own['high']:.3g}]" in out
+        assert one["differences_to_best"]["bad"]["separated"]
+    assert out.index("h_score") < out.index("logme") < out.index("rows joined")
+
+
 def test_json_is_what_the_library_says(files, capsys):
     options = ("--metric", "accuracy", "--probe", "ridge", "--level", "0.8", "--seed", "4")
     given = ("compare", "bad.parquet", "good.npy", "--labels", "labels.csv", *options)

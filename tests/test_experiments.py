@@ -11,15 +11,21 @@ import pytest
 from experiments import (
     bench_ntk,
     bench_pretrain,
+    interval_coverage,
     ntk_predicts_training,
     prop1_entity_score,
     runner,
 )
 
-EXPERIMENTS = (prop1_entity_score, bench_pretrain, bench_ntk, ntk_predicts_training)
-# A full run of bench_ntk, with its peer, is not recorded yet.
-RECORDED = tuple(module for module in EXPERIMENTS if module is not bench_ntk)
-HELPERS = {"__init__", "runner", "readme", "ntk_tasks", "peer_neural_tangents"}
+EXPERIMENTS = (
+    prop1_entity_score,
+    bench_pretrain,
+    bench_ntk,
+    ntk_predicts_training,
+    interval_coverage,
+)
+# An example, which tests/test_moments_map_reduce.py runs, and what serves the experiments.
+OTHERS = {"map_reduce", "__init__", "runner", "readme", "ntk_tasks", "peer_neural_tangents"}
 each_experiment = pytest.mark.parametrize(
     "experiment", EXPERIMENTS, ids=lambda module: module.__name__.split(".")[-1]
 )
@@ -27,7 +33,7 @@ each_experiment = pytest.mark.parametrize(
 
 def test_all_experiments_are_here():
     folder = Path(runner.__file__).parent
-    found = {path.stem for path in folder.glob("*.py")} - HELPERS
+    found = {path.stem for path in folder.glob("*.py")} - OTHERS
     assert found == {module.__name__.split(".")[-1] for module in EXPERIMENTS}
 
 
@@ -50,7 +56,7 @@ def test_tiny_version_runs_and_resumes(experiment, tmp_path, monkeypatch, capsys
     assert again["summary"] == first["summary"]
 
 
-@pytest.mark.parametrize("experiment", RECORDED, ids=lambda module: module.__name__.split(".")[-1])
+@each_experiment
 def test_committed_results_are_a_full_run(experiment):
     name = experiment.__name__.split(".")[-1]
     results = json.loads((runner.RESULTS / name / "results.json").read_text())

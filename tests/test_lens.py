@@ -11,9 +11,10 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from kernlens import lens, probe
+from kernlens import lens, moments, probe
 from kernlens.labels import encode
 from kernlens.probe import PROBES
+from kernlens.scores import SCORES
 from kernlens.types import Classification, Labels
 from tests.cases import gaussian_classes
 
@@ -170,3 +171,37 @@ def test_the_front_door_hands_on_the_verbs_and_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_standings_give_scores_with_intervals_and_what_they_separate():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 240)
+    clear = np.eye(3)[labels] * 4 + rng.standard_normal((240, 3))
+    noise = rng.standard_normal((240, 3))
+    same = clear + 1e-3 * rng.standard_normal((240, 3))
+    wanted = {name: SCORES[name] for name in ("h_score", "logme")}
+    found = lens.standings({"noise": noise, "clear": clear, "same": same}, labels, wanted)
+    assert [standing.score for standing in found] == list(wanted)
+    for standing in found:
+        assert list(standing.intervals)[-1] == "noise"
+        assert standing.differences["noise"].separated
+        (other,) = {"clear", "same"} - {standing.best}
+        assert not standing.differences[other].separated
+        for name, own in standing.intervals.items():
+            assert own.low <= own.value <= own.high
+            x = {"noise": noise, "clear": clear, "same": same}[name]
+            alone = SCORES[standing.score].fn(
+                moments.from_arrays(x.astype(np.float32), labels, 3)
+            ).value
+            np.testing.assert_allclose(own.value, alone, rtol=1e-3)
+
+
+def test_standings_refuse_other_rows_and_name_the_embedding():
+    labels = np.arange(20) % 2
+    with pytest.raises(ValueError, match="same rows"):
+        lens.standings({"a": np.ones((20, 2)), "b": np.ones((19, 2))}, labels, {})
+    x = np.ones((20, 2), np.float32)
+    x[3] = np.nan
+    with pytest.raises(ValueError, match="a: "):
+        lens.standings({"a": x}, labels, {"logme": SCORES["logme"]})
+    assert lens.standings({"a": np.ones((20, 2))}, labels, {}) == ()

@@ -108,6 +108,20 @@ def test_weights_are_multiplicities_and_zero_rows_are_not_read():
     assert_close(got, expected)
 
 
+def test_rows_that_are_not_finite_are_refused_and_named():
+    x, codes, num_classes, t = problem(2, n=40)
+    for value, array in ((np.nan, x), (np.inf, t)):
+        hurt = array.copy()
+        hurt[[7, 11], 0] = value
+        given = (hurt, codes, num_classes, t) if array is x else (x, codes, num_classes, hurt)
+        with pytest.raises(ValueError, match=r"2 of 40 rows hold NaN or infinity; .* row 7"):
+            moments.from_arrays(*given)
+        with pytest.raises(ValueError, match="the stream holds NaN, infinity"):
+            moments.from_stream([given[0]], *given[1:])
+    with pytest.raises(ValueError, match="too large to sum"):
+        moments.from_arrays(x * np.float32(3e38), codes, num_classes)
+
+
 def test_chunking_and_order_do_not_matter():
     x, codes, num_classes, t = problem(4, mean=1000.0)
     whole = moments.from_arrays(x, codes, num_classes, t)

@@ -42,7 +42,8 @@ def from_arrays(
       Moments in the dtype of ``x``, float32 for anything narrower.
 
     Raises:
-      ValueError: NumPy codes outside ``-1..num_classes-1``, or ``chunk`` below 1.
+      ValueError: NumPy codes outside ``-1..num_classes-1``, ``chunk`` below 1, or rows that are
+        not finite (unless traced, where there is nothing to look at).
     """
     if isinstance(codes, np.ndarray):
         check_codes(codes, num_classes)
@@ -63,7 +64,27 @@ def from_arrays(
         fourths=fourths,
         dtype=dtype,
     )
-    return _accumulate(start, (x, codes, targets, weights), chunk=chunk)
+    found = _accumulate(start, (x, codes, targets, weights), chunk=chunk)
+    if not is_finite(found):
+        counted = (np.asarray(weights) > 0)[:, None]
+        both = [np.asarray(a, np.float64) for a in (x, targets)]
+        bad = [np.flatnonzero((counted & ~np.isfinite(a)).any(axis=1)) for a in both]
+        rows = np.union1d(*bad)
+        raise ValueError(
+            f"{len(rows)} of {n} rows hold NaN or infinity; the first is "
+            f"row {rows[0]}"
+            if rows.size
+            else f"values are too large to sum in {dtype}; scale them"
+        )
+    return found
+
+
+def is_finite(moments: Moments) -> bool:
+    """Whether no row was NaN or infinite; True under tracing, where that cannot be seen."""
+    means = (moments.mean, moments.target_mean)
+    if any(isinstance(mean, jax.core.Tracer) for mean in means):
+        return True
+    return all(bool(jnp.isfinite(mean).all()) for mean in means)
 
 
 def check_codes(codes: np.ndarray, num_classes: int) -> None:

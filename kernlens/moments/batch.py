@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from kernlens.moments.state import Moments, divide, dot
 from kernlens.types import Array
 
-SMALLEST_BLOCK, LARGEST_BLOCK = 16, 256
+SMALLEST_BLOCK, LARGEST_BLOCK = 16, 512
 """Rows of one class that are multiplied together for the scatter of each class."""
 
 GROUPS = 64
@@ -48,8 +48,8 @@ def of_rows(like: Moments, x: Array, codes: Array, targets: Array, weights: Arra
     rows = centred_rows(like, x, codes, targets, weights)
     if not like.class_scatters.shape[0]:
         return moments_of(like, rows)
-    scatters, pooled = add_class_scatters(jnp.zeros_like(like.class_scatters), rows)
-    return moments_of(like, rows, pooled)._replace(class_scatters=scatters)
+    scatters = add_class_scatters(jnp.zeros_like(like.class_scatters), rows)
+    return moments_of(like, rows, scatters.sum(axis=0))._replace(class_scatters=scatters)
 
 
 def centred_rows(like: Moments, x: Array, codes: Array, targets: Array, weights: Array) -> Rows:
@@ -133,7 +133,7 @@ def moments_of(like: Moments, rows: Rows, pooled: Array | None = None) -> Moment
 
 def add_class_scatters(
     scatters: Array, rows: Rows, gaps: tuple[Array, Array] | None = None
-) -> tuple[Array, Array]:
+) -> Array:
     """Adds the scatter of each class of a batch where it stands: nothing else of its size is made.
 
     The rows are sorted by class and cut into blocks of one class each, so the cost is that of the
@@ -146,13 +146,11 @@ def add_class_scatters(
         which the mean of the class moves.
 
     Returns:
-      Scatters with those of the batch and the gaps, and the sum of those of the batch, ``[p, p]``.
+      Scatters with those of the batch and the gaps.
     """
-    num_classes, dim, _ = scatters.shape
-    batch = rows.codes.shape[0]
-    pooled = jnp.zeros((dim, dim), scatters.dtype)
+    num_classes, batch = scatters.shape[0], rows.codes.shape[0]
     if not (batch and num_classes):
-        return scatters, pooled
+        return scatters
     size = min(max(batch // (2 * num_classes), SMALLEST_BLOCK), LARGEST_BLOCK)
     order = jnp.argsort(rows.codes)
     counts = jnp.bincount(rows.codes, length=num_classes + 1)[:num_classes]
@@ -160,22 +158,20 @@ def add_class_scatters(
     last = jnp.cumsum(blocks)
     firsts, offsets = last - blocks, jnp.cumsum(counts) - counts
 
-    def step(block: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        scatters, pooled = state
+    def step(block: Array, scatters: Array) -> Array:
         owner = jnp.minimum(jnp.searchsorted(last, block, side="right"), num_classes - 1)
         place = (block - firsts[owner]) * size + jnp.arange(size)
         taken = order[jnp.minimum(offsets[owner] + place, batch - 1)]
         weights = jnp.where(place < counts[owner], rows.weights[taken], 0.0)
         chosen = rows.residuals[taken]
         product = dot(chosen.T, weights[:, None] * chosen)
-        pooled = pooled + product
         if gaps is not None:
             moved = jnp.where(block == firsts[owner], gaps[0][owner], 0.0)
             product = product + moved * jnp.outer(gaps[1][owner], gaps[1][owner])
-        return scatters.at[owner].add(product), pooled
+        return scatters.at[owner].add(product)
 
     most = batch // size + min(num_classes, batch)
-    return jax.lax.fori_loop(0, most, step, (scatters, pooled))
+    return jax.lax.fori_loop(0, most, step, scatters)
 
 
 def _class_sums(values: Array, codes: Array, num_classes: int) -> Array:

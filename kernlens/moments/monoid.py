@@ -45,9 +45,14 @@ def update(
     )
     if not scatters.shape[0]:
         return _joined(bare, moments_of(bare, rows))
-    gaps = _class_gaps(bare, moments_of(bare, rows))
-    scatters, pooled = add_class_scatters(scatters, rows, gaps)
-    return _joined(bare, moments_of(bare, rows, pooled))._replace(class_scatters=scatters)
+    weights, gaps = _class_gaps(bare, moments_of(bare, rows, bare.within))
+    scatters = add_class_scatters(scatters, rows, (weights, gaps))
+    within = scatters.sum(axis=0)
+    # What the batch adds to the sum, the gaps apart: no further product.
+    pooled = within - bare.within - dot(gaps.T, weights[:, None] * gaps)
+    return _joined(bare, moments_of(bare, rows, pooled))._replace(
+        within=within, class_scatters=scatters
+    )
 
 
 @jax.jit

@@ -12,17 +12,17 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 
 from kernlens.features import FeatureMap, identity
-from kernlens.moments.arrays import check_codes
+from kernlens.moments.arrays import check_codes, is_finite
 from kernlens.moments.mesh import over_devices, reduced, start_on, step
 from kernlens.moments.state import Moments, init
 
 ProgressFn: TypeAlias = Callable[[int, int | None], Any]
 """``progress(done, total)``, in rows; the total is None where it is not known."""
 
-CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**23, 2**27
+CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**23, 3 * 2**26
 """Size of a chunk, and the most to which many class scatters raise it."""
 
-ROWS_PER_CLASS = 384
+ROWS_PER_CLASS = 640
 """Rows of a class in a chunk with which the blocks of its scatter are nearly full."""
 
 AHEAD = 2
@@ -74,9 +74,11 @@ def from_stream(
 
     Raises:
       ValueError: no rows; codes, targets or weights not one a row of the stream, or codes out of
-        range; chunks that are not ``[b, d]`` floats of one width; ``rows`` below 1.
+        range; chunks that are not ``[b, d]`` floats of one width; rows that are not finite;
+        ``rows`` below 1.
     """
     n = _check(chunks, codes, num_classes, targets, weights, rows)
+    source = getattr(chunks, "source", "the stream")
     devices = over_devices(mesh)
     kept = num_classes if class_scatters else 0
     if hasattr(chunks, "chunks"):
@@ -115,7 +117,13 @@ def from_stream(
         done += len(numbers)
         if progress is not None:
             progress(done, n)
-    return reduced(state, devices)
+    found = reduced(state, devices)
+    if not is_finite(found):
+        raise ValueError(
+            f"{source} holds NaN, infinity or values too large to sum; open it with "
+            "drop_nonfinite=True, or drop these rows from the chunks"
+        )
+    return found
 
 
 def in_chunks(

@@ -78,17 +78,24 @@ def kernel(
     dtype = jax.eval_shape(lambda: block(0, 0)).dtype
     corners = jnp.array(pairs, jnp.int32)
     origin = [jnp.int32(0)] * len(shape)
-    mirror = (1, 0, *_mirror(plan.axes))
 
-    def step(t: Array, k: Array) -> Array:
+    def fill(t: Array, k: Array) -> Array:
         i, j = corners[t, 0], corners[t, 1]
-        values = block(i, j)
-        k = jax.lax.dynamic_update_slice(k, values, (i, j, *origin))
-        if x2 is None:
-            k = jax.lax.dynamic_update_slice(k, values.transpose(mirror), (j, i, *origin))
-        return k
+        return jax.lax.dynamic_update_slice(k, block(i, j), (i, j, *origin))
 
-    return jax.lax.fori_loop(0, len(pairs), step, jnp.zeros((n1, n2, *shape), dtype))
+    k = jax.lax.fori_loop(0, len(pairs), fill, jnp.zeros((n1, n2, *shape), dtype))
+    if x2 is not None:
+        return k
+    # A loop of its own: a block that is read twice, once across, would be computed twice.
+    corners = jnp.array([(i, j) for i, j in pairs if i != j], jnp.int32)
+    order = (1, 0, *_mirror(plan.axes))
+
+    def mirror(t: Array, k: Array) -> Array:
+        i, j = corners[t, 0], corners[t, 1]
+        values = jax.lax.dynamic_slice(k, (i, j, *origin), (rows1, rows2, *shape))
+        return jax.lax.dynamic_update_slice(k, values.transpose(order), (j, i, *origin))
+
+    return jax.lax.fori_loop(0, len(corners), mirror, k)
 
 
 def diagonal(
@@ -136,12 +143,15 @@ def _blocks(
 ) -> Callable[[Any], structured.Factors]:
     """``start -> factors of a block``, kept for all rows where they fit, else computed anew."""
     n = x[0].shape[0]
-    one = [leaf[:1] for leaf in x]
-    row = jax.eval_shape(partial(structured.factors, plan, which), list(leaves), one)
+    # Compiled as part of what calls it, but traced once, for its sizes and for its values.
+    one = jax.jit(partial(structured.factors, plan, which))
+    row = jax.eval_shape(one, list(leaves), [leaf[:1] for leaf in x])
     size = sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
     at_once = FACTOR_BYTES // max(size, 1) if jax.default_backend() == "cpu" else rows
     at_once = _even(min(max(8, at_once), n), n)
-    factors = partial(structured.batched(plan, which, at_once), leaves)
+
+    def factors(x: Sequence[Array]) -> structured.Factors:
+        return structured.batched(one, leaves, x, at_once)
 
     def cut(start: Any, tree: Any) -> Any:
         return jax.tree.map(lambda z: jax.lax.dynamic_slice_in_dim(z, start, rows), tree)

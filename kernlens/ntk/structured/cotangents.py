@@ -125,15 +125,14 @@ def _join(
 
 
 def batched(
-    plan: Plan, which: int, block: int
-) -> Callable[[Sequence[Array], Sequence[Array]], Factors]:
-    """Factors of many examples: ``(leaves, x with a batch axis) -> Factors``, some at a time."""
-
-    def run(leaves: Sequence[Array], x: Sequence[Array]) -> Factors:
-        one = partial(factors, plan, which, leaves)
-        rows = [leaf[:, None] for leaf in x]
-        if rows[0].shape[0] <= block:
-            return jax.vmap(one)(rows)
-        return jax.lax.map(one, rows, batch_size=block)
-
-    return run
+    one: Callable[[Sequence[Array], Sequence[Array]], Factors],
+    leaves: Sequence[Array],
+    x: Sequence[Array],
+    block: int,
+) -> Factors:
+    """Factors of many examples, ``block`` at a time, by those of one."""
+    rows = [leaf[:, None] for leaf in x]
+    own = partial(one, list(leaves))
+    if rows[0].shape[0] <= block:
+        return jax.vmap(own)(rows)
+    return jax.lax.map(own, rows, batch_size=block)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from kernlens.moments import fourth as fourth_moment
 from kernlens.scores.estimator import Estimator, ratio, root
 from kernlens.scores.pairs.pair import Pair, seconds, size_of, unit_scatters
 from kernlens.types import Array
@@ -47,9 +48,9 @@ def debiased_cka(pair: Pair) -> Array:
     a, b, cross = unit_scatters(pair)
     unit_a, unit_b = size_of(pair.first), size_of(pair.second)
     n = jnp.maximum(pair.both.count, 4.0)
-    fourth_a = ratio(ratio(pair.first.fourth, unit_a), unit_a)
-    fourth_b = ratio(ratio(pair.second.fourth, unit_b), unit_b)
-    shared = pair.both.fourth - pair.first.fourth - pair.second.fourth
+    fourth_a = ratio(ratio(fourth_moment(pair.first), unit_a), unit_a)
+    fourth_b = ratio(ratio(fourth_moment(pair.second), unit_b), unit_b)
+    shared = fourth_moment(pair.both) - fourth_moment(pair.first) - fourth_moment(pair.second)
     shared = 0.5 * ratio(ratio(shared, unit_a), unit_b)
     trace_a, trace_b = jnp.trace(a), jnp.trace(b)
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.moments import Moments
+from kernlens.moments import fourth as fourth_moment
 from kernlens.scores.basis import eigenbasis, fitted, label_scatters
 from kernlens.scores.estimator import Estimator, Score, ratio, where_defined
 from kernlens.types import Array
@@ -55,7 +56,7 @@ def shrunk_h_score(moments: Moments) -> Score:
     basis = eigenbasis(moments)
     n = jnp.maximum(basis.count, 2.0)
     away = jnp.sum((basis.values - basis.values.mean()) ** 2)
-    fourth = jnp.where(basis.defined, moments.fourth, 0.0) / basis.unit / basis.unit
+    fourth = jnp.where(basis.defined, fourth_moment(moments), 0.0) / basis.unit / basis.unit
     noise = jnp.maximum(fourth - jnp.sum(basis.values**2) / n, 0.0)
     shrinkage = jnp.where(away > noise, ratio(noise, away), 1.0)
     weights = (1.0 - shrinkage) / ((1.0 - shrinkage) * basis.values + shrinkage)
