@@ -190,9 +190,11 @@ def test_standings_give_scores_with_intervals_and_what_they_separate():
         for name, own in standing.intervals.items():
             assert own.low <= own.value <= own.high
             x = {"noise": noise, "clear": clear, "same": same}[name]
-            alone = SCORES[standing.score].fn(
-                moments.from_arrays(x.astype(np.float32), labels, 3)
-            ).value
+            alone = (
+                SCORES[standing.score]
+                .fn(moments.from_arrays(x.astype(np.float32), labels, 3))
+                .value
+            )
             np.testing.assert_allclose(own.value, alone, rtol=1e-3)
 
 

@@ -85,7 +85,7 @@ def test_flow_is_the_flow_of_the_parameters(full, ridge):
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("ridge", [0.0, 2.5])
-@pytest.mark.parametrize("share", [0.3, 0.93, 1.2])
+@pytest.mark.parametrize("share", [pytest.param(0.3, marks=pytest.mark.slow), 0.93, 1.2])
 @pytest.mark.usefixtures("x64")
 def test_discrete_descent_is_descent_step_by_step(full, ridge, share):
     train, test, k_train, k_test, trace_axes = linear_model(1, full)
@@ -205,7 +205,7 @@ def test_no_time_is_infinite_time_and_late_times_approach_it():
     assert_allclose(last[1], solved, rtol=TIGHT, atol=TIGHT)
 
 
-@pytest.mark.parametrize("trace_axes", [(1,), (-1,), (2, 1)])
+@pytest.mark.parametrize("trace_axes", [pytest.param((1,), marks=pytest.mark.slow), (-1,), (2, 1)])
 @pytest.mark.usefixtures("x64")
 def test_traced_axes_stand_for_identical_blocks(trace_axes):
     rng = np.random.default_rng(4)

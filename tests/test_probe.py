@@ -122,7 +122,7 @@ def check_against_brute(name, features, labels, strengths, rtol):
 
 
 @each_probe
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_whole_path_is_refits(name, seed):
     assert len(probe.STRENGTHS) >= 16
     check_against_brute(name, *problem(seed), probe.STRENGTHS, TIGHT)
@@ -267,7 +267,7 @@ def test_rows_without_a_label_are_left_out(name):
 
 
 @each_probe
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_weakest_is_within_half_a_standard_error(name, seed):
     features, labels = problem(seed, n=90, sizes=(0.5, 0.3, 0.2), spread=1.5)
     losses, _ = BRUTE[name](np.asarray(features, np.float64), labels.codes, FINE)

@@ -1,0 +1,117 @@
+"""The tournament's arithmetic: orders, draws, splits, forecasts, against references."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from experiments.tournament import heads, ranking, sets
+from experiments.tournament.settings import Config
+from kernlens import agreement
+
+
+@pytest.fixture
+def values():
+    rng = np.random.default_rng(0)
+    predicted, measured = rng.integers(0, 6, (2, 12)).astype(float)
+    return predicted, measured
+
+
+def test_tau_and_regret_are_the_agreements(values):
+    predicted, measured = values
+    once = ranking.multiplicities(12, 0, (0,))
+    x, y = ranking.signs(predicted), ranking.signs(measured)
+    # The same integers, summed in another order.
+    np.testing.assert_allclose(
+        ranking.tau(x, y, once), agreement.kendall(predicted, measured), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        ranking.regret(x, measured, once), agreement.regret(predicted, measured), rtol=1e-12
+    )
+
+
+def test_a_draw_is_its_embeddings_repeated(values):
+    predicted, measured = values
+    weights = ranking.multiplicities(12, 8, (3,))
+    assert np.all(weights.sum(axis=1) == 12)
+    x, y = ranking.signs(predicted), ranking.signs(measured)
+    taus, regrets = ranking.tau(x, y, weights), ranking.regret(x, measured, weights)
+    for draw, tau, regret in zip(weights.astype(int), taus, regrets, strict=True):
+        p, m = np.repeat(predicted, draw), np.repeat(measured, draw)
+        np.testing.assert_allclose(tau, agreement.kendall(p, m), rtol=1e-12)
+        np.testing.assert_allclose(regret, agreement.regret(p, m), rtol=1e-12)
+
+
+def test_what_cannot_rank_has_tau_0_and_what_cannot_be_ranked_none():
+    once = ranking.multiplicities(4, 0, (0,))
+    rising, level = ranking.signs(np.arange(4.0)), ranking.signs(np.ones(4))
+    assert ranking.tau(level, rising, once) == [0.0]
+    assert np.isnan(ranking.tau(rising, level, once))
+
+
+def test_rounding_breaks_no_tie():
+    values = np.array([1.0, 1.0 + 1e-7, 1.1, 0.0])
+    order = ranking.signs(values, ranking.RESOLUTION)
+    assert order[0, 1] == 0
+    assert order[2, 0] == 1
+    assert order[3, 0] == -1
+    np.testing.assert_array_equal(order, -order.T)
+
+
+def test_a_mean_leaves_out_what_is_undefined():
+    values = np.array([[0.2, 0.1, 0.3], [np.nan, np.nan, np.nan], [0.6, 0.5, 0.7]])
+    found = ranking.mean(values, 0.9)
+    np.testing.assert_allclose(found.value, 0.4, rtol=1e-12)
+    assert found.low < found.value < found.high
+
+
+def test_every_prefix_of_an_order_has_the_shares_of_the_classes():
+    codes = np.repeat([0, 1, 2], [100, 60, 20])
+    order = sets.order(codes, np.random.default_rng(1))
+    np.testing.assert_array_equal(np.sort(order), np.arange(180))
+    for size in (9, 45, 90):
+        counts = np.bincount(codes[order[:size]], minlength=3)
+        # One row of each class is not yet there, or one is there already; so twice that in sum.
+        assert np.all(np.abs(counts - size * np.array([100, 60, 20]) / 180) <= 2)
+
+
+def test_shift_zero_columns_and_scales_leave_standardised_columns_where_they_were():
+    x = np.random.default_rng(2).standard_normal((40, 5))
+    made = sets.corrupted(
+        x, dataclasses.replace(Config(), components=(2,)), np.random.default_rng()
+    )
+
+    def standardised(rows):
+        rows = rows.astype(np.float64)[:, :5]
+        return (rows - rows.mean(axis=0)) / rows.std(axis=0)
+
+    for name in ("shift", "zero columns", "column scales"):
+        # float32 after a mean of 30 spreads keeps five digits.
+        np.testing.assert_allclose(standardised(made[name]), standardised(x), atol=1e-4)
+    for name in ("noise 0.5", "1 bit", "a third of the rows moved"):
+        assert np.max(np.abs(standardised(made[name]) - standardised(x))) > 0.1
+    white = made["whitened"]
+    np.testing.assert_allclose(white.T @ white / 40, np.eye(5), atol=1e-5)
+
+
+def test_ridge_error_is_scikit_learns():
+    from sklearn.linear_model import RidgeCV
+
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 3, 80)
+    x = rng.standard_normal((80, 4)) + codes[:, None]
+    train = np.arange(50)
+    unit = np.sum((x[train] - x[train].mean(axis=0)) ** 2) / 4
+    alphas = np.logspace(-4.0, 3.0, 29) * unit
+    one_hot = np.eye(3)[codes]
+    fitted = RidgeCV(alphas=alphas).fit(x[train], one_hot[train])
+    wanted = np.mean(np.sum((fitted.predict(x[50:]) - one_hot[50:]) ** 2, axis=1))
+    np.testing.assert_allclose(heads.ridge_error(x, codes, train), wanted, rtol=1e-8)
+
+
+def test_cross_validation_is_held_out():
+    rng = np.random.default_rng(4)
+    codes = np.repeat([0, 1], 60)
+    found = heads.cross_validated(rng.standard_normal((120, 40)), codes)
+    assert 0.3 < found.accuracy < 0.7  # labels carry nothing; in sample it would be above 0.7
+    assert found.log_loss > 0.6
