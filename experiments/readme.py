@@ -156,11 +156,56 @@ def interval_coverage(results: Mapping[str, Any]) -> str:
     return f"{markdown(head, rows)}\n\n`{results['command']}`, {minutes:.0f} minutes."
 
 
+def score_tournament(results: Mapping[str, Any]) -> str:
+    """Rankers by their agreement with trained heads, whom to trust where, and the targets."""
+    summary = results["summary"]
+    first = [line["ranker"] for line in summary["rankers"][:12]]
+    named = ["published_class_cosine", "proposition1", "transrate", "rankme", "dimension", "random"]
+    slices = ("corrupted small sets", "item2vec and text", "60 labels", "all labels")
+    rows = [
+        [
+            f"**{line['ranker']}**" if line["group"] == "probe" else line["ranker"],
+            interval(line["tau"]),
+            *(f"{line['slices'][name]['tau']['value']:.2f}" for name in slices),
+            f"{line['regret']['value']:.1f}",
+            f"{1000 * line['seconds']:.1f}",
+            f"{line['cost']:.2f}",
+        ]
+        for line in summary["rankers"]
+        if line["ranker"] in (*first, *named)
+    ]
+    head = ["", "τ", "small sets", "items", "60 labels", "all labels", "regret, points", "ms"]
+    choices = [
+        [
+            line["slice"],
+            f"{line['best']} {line['best_tau']['value']:.2f}",
+            f"{line['cheap']} {line['cheap_tau']['value']:.2f}",
+            f"{line['default_tau']['value']:.2f}",
+            f"{line['reference_tau']['value']:.2f}",
+        ]
+        for line in summary["choices"]
+    ]
+    verdicts = {True: "met", False: "**missed**"}
+    gates = [
+        [line["gate"], line["wanted"], f"{line['measured']:.3g}", verdicts[line["passed"]]]
+        for line in summary["gates"]
+    ]
+    return "\n\n".join(
+        [
+            markdown([*head, "of CV's time"], rows),
+            markdown(["where", "best τ", "best at a tenth of CV", "default", "CV"], choices),
+            markdown(["target", "wanted", "measured", ""], gates),
+            f"`{results['command']}`, {summary['contexts']} contexts, two CPU cores, shared.",
+        ]
+    )
+
+
 BLOCKS = {
     "prop1_entity_score": prop1_entity_score,
     "bench_pretrain": bench_pretrain,
     "bench_ntk": bench_ntk,
     "interval_coverage": interval_coverage,
+    "score_tournament": score_tournament,
 }
 
 

@@ -15,6 +15,7 @@ from experiments import (
     ntk_predicts_training,
     prop1_entity_score,
     runner,
+    score_tournament,
 )
 
 EXPERIMENTS = (
@@ -23,6 +24,7 @@ EXPERIMENTS = (
     bench_ntk,
     ntk_predicts_training,
     interval_coverage,
+    score_tournament,
 )
 # An example, which tests/test_moments_map_reduce.py runs, and what serves the experiments.
 OTHERS = {"map_reduce", "__init__", "runner", "readme", "ntk_tasks", "peer_neural_tangents"}

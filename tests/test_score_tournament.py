@@ -49,6 +49,11 @@ def test_what_cannot_rank_has_tau_0_and_what_cannot_be_ranked_none():
     assert np.isnan(ranking.tau(rising, level, once))
 
 
+def test_what_is_not_finite_ranks_last():
+    order = ranking.signs(ranking.defined([3.0, None, -2.0]))
+    np.testing.assert_array_equal(order[1], [-1, 0, -1])
+
+
 def test_rounding_breaks_no_tie():
     values = np.array([1.0, 1.0 + 1e-7, 1.1, 0.0])
     order = ranking.signs(values, ranking.RESOLUTION)

@@ -214,6 +214,17 @@ def test_against_the_definition_in_float64(name, settings):
     assert_allclose(got, expected, rtol=1e-5, atol=(1e-5 if "logme" in name else 1e-6) * unit)
 
 
+def test_coding_rates_of_an_indefinite_rounding_are_finite():
+    """Fewer rows than dimensions and columns of unlike scale: rounding exceeds the unit added."""
+    rng = np.random.default_rng(0)
+    x = (3 * rng.standard_normal((60, 64)) * np.exp(2.5 * rng.standard_normal(64))).astype("f4")
+    codes = np.arange(60) % 10
+    m = moments.from_arrays(x, codes, 10, class_scatters=True)
+    got = SCORES["transrate"].fn(m).value
+    # Directions below the rounding of the largest are lost to float32.
+    assert_allclose(got, REFERENCES["transrate"](x.astype(np.float64), codes), rtol=0.3)
+
+
 def test_published_score_at_the_edges_of_the_published_code():
     edge = cases.golden_values()["values"]["edge"]
     x, codes, _ = cases.gaussian_classes(2)

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from kernlens.moments.batch import of_rows
 from kernlens.moments.monoid import update
@@ -71,8 +72,7 @@ def from_arrays(
         bad = [np.flatnonzero((counted & ~np.isfinite(a)).any(axis=1)) for a in both]
         rows = np.union1d(*bad)
         raise ValueError(
-            f"{len(rows)} of {n} rows hold NaN or infinity; the first is "
-            f"row {rows[0]}"
+            f"{len(rows)} of {n} rows hold NaN or infinity; the first is row {rows[0]}"
             if rows.size
             else f"values are too large to sum in {dtype}; scale them"
         )
@@ -82,7 +82,7 @@ def from_arrays(
 def is_finite(moments: Moments) -> bool:
     """Whether no row was NaN or infinite; True under tracing, where that cannot be seen."""
     means = (moments.mean, moments.target_mean)
-    if any(isinstance(mean, jax.core.Tracer) for mean in means):
+    if any(isinstance(mean, Tracer) for mean in means):
         return True
     return all(bool(jnp.isfinite(mean).all()) for mean in means)
 

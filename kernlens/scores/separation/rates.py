@@ -218,6 +218,18 @@ def _log_determinant_above_one(matrix: Array, offset: Array, distortion: Array) 
     small matrix, and the offset joins by the determinant lemma, so that it does not either.
     """
     factor = jnp.linalg.cholesky(jnp.eye(len(matrix), dtype=matrix.dtype) + matrix)
-    pivots = jnp.diagonal(matrix) - jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
-    along = jax.scipy.linalg.solve_triangular(factor, offset, lower=True)
-    return jnp.log1p(jnp.maximum(pivots, 0.0)).sum() + jnp.log1p(jnp.sum(along**2) / distortion)
+
+    def by_pivots() -> Array:
+        pivots = jnp.diagonal(matrix) - jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
+        along = jax.scipy.linalg.solve_triangular(factor, offset, lower=True)
+        within = jnp.log1p(jnp.maximum(pivots, 0.0)).sum()
+        return within + jnp.log1p(jnp.sum(along**2) / distortion)
+
+    def by_eigenvalues() -> Array:
+        values, vectors = jnp.linalg.eigh(matrix)
+        values = jnp.maximum(values, 0.0)
+        along = dot(offset, vectors) ** 2 / (1.0 + values)
+        return jnp.log1p(values).sum() + jnp.log1p(jnp.sum(along) / distortion)
+
+    # Rounding of a singular matrix whose entries are far above 1 can leave it indefinite.
+    return jax.lax.cond(jnp.isfinite(factor).all(), by_pivots, by_eigenvalues)
