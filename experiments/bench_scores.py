@@ -1,0 +1,106 @@
+"""Moments and scores against limits: their own multiplications, peers, a disk, float64, a click.
+
+    python -m experiments.bench_scores
+
+Each part runs in a process of its own, with as many threads for NumPy as for XLA. What it measures
+are ratios within that process, of medians of runs that take turns; the rate of square matrix
+products is measured between them. Rows are normal classes with a falling spectrum.
+
+- one pass: the stream repeats a block of rows that is held in memory, so memory is bounded.
+- peers: re-timed in NumPy from their formulas, not from their packages; float32 rows go in, and are
+  widened where the authors do.
+- disk: a ``.npy`` file in the temporary folder, cold and warm, and the memory of the process.
+- float64: every score in float32, and in a process with ``JAX_ENABLE_X64=1`` from the same float32
+  rows. Differences are relative to the value; the rounding of unit rows counts.
+- answers: from stored moments to a score of other dimensions, labels, rows or embeddings.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments import runner
+from experiments.score_limits.answers import answers
+from experiments.score_limits.disk import from_disk
+from experiments.score_limits.exact import against_float64, score_values
+from experiments.score_limits.one_pass import one_pass
+from experiments.score_limits.peers import against_peers
+from experiments.score_limits.settings import TINY, Config
+from experiments.score_limits.shown import draw, number, show, summarise
+from kernlens import report
+from kernlens.cache import use_compilation_cache
+
+__all__ = ["TINY", "Config", "draw", "run", "show", "summarise"]
+
+ROOT = Path(__file__).parent.parent
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def float64(config: Config) -> list[dict[str, Any]]:
+    """Scores of this process against those of one in float64."""
+    return against_float64(config, launch("values", config, JAX_ENABLE_X64="1"))
+
+
+PARTS: dict[str, Callable[[Config], list[dict[str, Any]]]] = {
+    "one pass": one_pass,
+    "peers": against_peers,
+    "disk": from_disk,
+    "float64": float64,
+    "answers": answers,
+}
+
+
+def launch(part: str, config: Config, **environment: str) -> Any:
+    """What a part measures, in a process of its own."""
+    threads = dict.fromkeys(THREADS, str(os.cpu_count() or 1))
+    start = "from experiments import bench_scores; bench_scores.worker()"
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.json"
+        spec = json.dumps({"part": part, "config": report.to_json(config), "out": str(out)})
+        made = subprocess.run(
+            [sys.executable, "-c", start, spec], cwd=ROOT,
+            env={**os.environ, **threads, **environment},
+        )  # fmt: skip
+        if made.returncode:
+            raise ValueError(f"{part}: its process ended with status {made.returncode}")
+        return json.loads(out.read_text())
+
+
+def worker() -> None:
+    """A measuring process: reads its part from the command line, writes a file of JSON."""
+    spec = json.loads(sys.argv[-1])
+    use_compilation_cache()
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in spec["config"].items()
+    }
+    measure: Callable[[Config], Any] = {**PARTS, "values": score_values}[spec["part"]]
+    Path(spec["out"]).write_text(json.dumps(report.to_json(measure(Config(**given)))))
+
+
+def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
+    """A row for everything measured."""
+    unknown = set(config.parts) - set(PARTS)
+    if unknown:
+        raise ValueError(f"no part {', '.join(map(repr, unknown))}; there are {list(PARTS)}")
+    rows = []
+    for part in config.parts:
+
+        def make(part: str = part) -> list[dict[str, Any]]:
+            return launch(part, config) if config.alone else PARTS[part](config)
+
+        found = cells(part, make)
+        for row in found:
+            if row.get("wanted") and part != "float64":
+                cells.tell(f"{row['what']}: {number(row['measured'])} {row['unit']}")
+        rows += found
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(runner.main(sys.modules[__name__]))

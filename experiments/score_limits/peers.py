@@ -1,0 +1,137 @@
+"""Peers' scores after their formulas, in NumPy, beside ours.
+
+The order of steps, the number types and the loops over classes are those of the authors' code,
+since those make its time; the lines are not.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.score_limits.settings import Config, Gate, class_rows, line, median, timed
+from kernlens import moments
+from kernlens.scores import SCORES, Score
+
+TIMES_AS_FAST, PUBLISHED = Gate("≥", 10.0), Gate("≥", 50.0)
+
+
+def authors_logme(x: np.ndarray, codes: np.ndarray, num_classes: int) -> float:
+    """LogME by its fixed point, class after class: You et al. (2021), algorithm 3."""
+    x = x.astype(np.float64)
+    n, dim = x.shape
+    _, squared, right = np.linalg.svd(x.T @ x)
+    singular = np.sqrt(squared)
+    left = (x @ right.T) / singular
+    evidences, weights = [], []
+    for c in range(num_classes):
+        y = (codes == c).astype(np.float64)
+        along = left.T @ y
+        outside = np.sum(y**2) - np.sum(along**2)
+        alpha = beta = ratio = 1.0
+        size = residual = 0.0
+        for _ in range(11):
+            ratio = alpha / beta
+            gamma = np.sum(squared / (squared + ratio))
+            size = np.sum(squared * along**2 / (ratio + squared) ** 2)
+            residual = np.sum(along**2 / (1.0 + squared / ratio) ** 2) + outside
+            alpha, beta = gamma / (size + 1e-5), (n - gamma) / (residual + 1e-5)
+            if abs(alpha / beta - ratio) <= 1e-3 * ratio:
+                break
+        evidence = dim * np.log(alpha) + n * np.log(beta / (2.0 * np.pi))
+        evidence -= np.sum(np.log(alpha + beta * squared)) + beta * residual + alpha * size
+        evidences.append(0.5 * evidence / n)
+        weights.append(right.T @ (singular * along / (ratio + squared)))  # the authors keep them
+    return float(np.mean(evidences))
+
+
+def tllib_h_score(x: np.ndarray, codes: np.ndarray, num_classes: int) -> float:
+    """H-score: pseudo-inverse of the covariance times the covariance of the class means."""
+    means = np.zeros_like(x)
+    for c in range(num_classes):
+        means[codes == c] = x[codes == c].mean(axis=0)
+    inverse = np.linalg.pinv(np.cov(x, rowvar=False), rcond=1e-15)
+    return float(np.trace(inverse @ np.cov(means, rowvar=False)))
+
+
+def tllib_transrate(x: np.ndarray, codes: np.ndarray, num_classes: int) -> float:
+    """TransRate: log determinants for all rows and for those of each class."""
+
+    def rate(rows: np.ndarray) -> float:
+        n, dim = rows.shape
+        return 0.5 * np.linalg.slogdet(np.eye(dim) + rows.T @ rows / (1e-4 * n))[1]
+
+    x = x - x.mean(axis=0, keepdims=True)
+    return float(rate(x) - sum(rate(x[codes == c]) for c in range(num_classes)) / num_classes)
+
+
+def published_loop(x: np.ndarray, codes: np.ndarray, num_classes: int) -> float:
+    """The published class cosine: both ``[n, n]`` kernels made in full, then a loop over rows."""
+    del num_classes
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    gram = unit @ unit.T
+    same = np.array([(codes == code).astype(np.float32) for code in codes])
+    total = count = 0.0
+    for own, alike in zip(gram, same, strict=True):
+        total += np.sum(alike * own)
+        count += np.sum(alike)
+    return float(total / count)
+
+
+class Peer(NamedTuple):
+    """A peer's score and ours.
+
+    Attributes:
+      fn: ``fn(x, codes, num_classes)``, in NumPy.
+      ours: name of the same score in SCORES.
+      gate: limit on how many times as fast ours is.
+    """
+
+    fn: Callable[[np.ndarray, np.ndarray, int], float]
+    ours: str
+    gate: Gate
+
+
+COSINE = "class cosine"
+PEERS = {
+    "LogME": Peer(authors_logme, "logme", TIMES_AS_FAST),
+    "H-score": Peer(tllib_h_score, "h_score", TIMES_AS_FAST),
+    "TransRate": Peer(tllib_transrate, "transrate", TIMES_AS_FAST),
+    COSINE: Peer(published_loop, "published_class_cosine", PUBLISHED),
+}
+"""The authors' LogME, tllib's H-score and TransRate, the published class cosine."""
+
+
+def against_peers(config: Config) -> list[dict[str, Any]]:
+    """Each peer's score of rows in memory beside ours: moments of the rows, and the score."""
+    x, codes = class_rows(config.peer_rows, config.dim, config.classes)
+    narrow = np.ascontiguousarray(x[:, : config.narrow])
+    rows = [beside(name, x, codes, config) for name in config.peers]
+    return [*rows, beside(COSINE, narrow, codes, config)]
+
+
+def beside(name: str, x: np.ndarray, codes: np.ndarray, config: Config) -> dict[str, Any]:
+    """A peer and ours in turn."""
+    peer = PEERS[name]
+    estimator = SCORES[peer.ours]
+
+    def ours() -> Score:
+        made = moments.from_arrays(
+            estimator.features(jnp.asarray(x)), codes, config.classes,
+            class_scatters=estimator.class_scatters,
+        )  # fmt: skip
+        return estimator.fn(made)
+
+    value = float(timed(ours)[0].value)
+    seconds, theirs, published = [], [], 0.0
+    for _ in range(config.repeats):
+        published, spent = timed(peer.fn, x, codes, config.classes)
+        theirs.append(spent)
+        seconds += [timed(ours)[1] for _ in range(3)]
+    return line(
+        "peers", f"{name}, {len(x):,} x {x.shape[1]}, C = {config.classes}",
+        median(theirs) / median(seconds), "times as fast", peer.gate,
+        seconds=seconds, against="NumPy after the formulas", against_seconds=theirs,
+        value=value, peer_value=published, difference=abs(value - published) / abs(published),
+    )  # fmt: skip
