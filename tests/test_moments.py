@@ -119,7 +119,7 @@ def test_rows_that_are_not_finite_are_refused_and_named():
         with pytest.raises(ValueError, match="the stream holds NaN, infinity"):
             moments.from_stream([given[0]], *given[1:])
     with pytest.raises(ValueError, match="too large to sum"):
-        moments.from_arrays(x * np.float32(3e38), codes, num_classes)
+        moments.from_arrays(np.full_like(x, 3e38), codes, num_classes)
 
 
 def test_chunking_and_order_do_not_matter():
