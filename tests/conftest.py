@@ -2,6 +2,7 @@
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Programs that run at once and each decompose a batch of matrices wait for each other for ever in
@@ -9,3 +10,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 hypothesis.settings.register_profile("seeded", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("seeded")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_end_with_their_module():
+    """Compiled programs of one file serve no other, and all of them together take gigabytes."""
+    yield
+    jax.clear_caches()

@@ -5,6 +5,7 @@ import pytest
 from kernlens import cli, demo
 
 
+@pytest.mark.slow  # `.ci/run` runs the short demo on real data
 def test_demo_writes_its_report(tmp_path, capsys):
     arguments = ["demo", "--data", "synthetic", "--label", "class", "--short", "--no-cache"]
     arguments += ["--reader-seeds", "2", "--out", str(tmp_path / "demo")]

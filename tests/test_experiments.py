@@ -35,6 +35,8 @@ OTHERS = {"map_reduce", "__init__", "runner", "readme", "ntk_tasks", "peer_neura
 each_experiment = pytest.mark.parametrize(
     "experiment", EXPERIMENTS, ids=lambda module: module.__name__.split(".")[-1]
 )
+# Half a minute and more of compiling each.
+LONG = (ntk_predicts_training, bench_pretrain)
 
 
 def test_all_experiments_are_here():
@@ -43,7 +45,11 @@ def test_all_experiments_are_here():
     assert found == {module.__name__.split(".")[-1] for module in EXPERIMENTS}
 
 
-@each_experiment
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(m, marks=pytest.mark.slow) if m in LONG else m for m in EXPERIMENTS],
+    ids=lambda module: module.__name__.split(".")[-1],
+)
 def test_tiny_version_runs_and_resumes(experiment, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KERNLENS_CACHE", "off")
     monkeypatch.chdir(tmp_path)

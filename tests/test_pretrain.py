@@ -188,6 +188,7 @@ def test_any_encoder_module_goes():
     np.testing.assert_array_equal(fitted.embeddings[0, 0], fitted.embeddings[0, 7])
 
 
+@pytest.mark.slow
 def test_training_is_a_plain_adam_loop_over_the_same_blocks():
     kwargs = {"window": 2, "negatives": 3, "dim": 4}
     encoder = encoders.Lookup(DATA.num_items, 4)

@@ -19,6 +19,7 @@ from tests import cases
 
 GOLDEN = cases.golden_values()
 PROBLEMS = sorted(cases.golden_problems())
+SHORTER = [PROBLEMS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in PROBLEMS[1:])]
 LEFT_OUT = {
     "hscore_google_stable_transfer_BUGGY",
     "nleep_google_gmm5C_seed123_UNSTABLE",
@@ -215,7 +216,7 @@ def from_pairs(pair, anchor_pair, anchors, unit):
     }
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", SHORTER)
 def test_scores_of_two_embeddings(name):
     a, b = (jnp.asarray(m) for m in cases.golden_pairs()[name])
     e1, e2 = (jnp.asarray(m) for m in anchors_of(name))
