@@ -5,8 +5,8 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# Programs that run at once and each decompose a batch of matrices wait for each other for ever in
-# jaxlib's pool, of a thread a core; so none is begun before the last has ended.
+# A run once hung where programs that each decompose a batch of matrices ran at once on two cores,
+# each waiting for jaxlib's pool, it seemed; so none is begun before the last has ended.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 hypothesis.settings.register_profile("seeded", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("seeded")
