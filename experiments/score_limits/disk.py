@@ -27,7 +27,7 @@ from experiments.score_limits.settings import (
     timed,
 )
 from kernlens import io, moments
-from kernlens.moments.stream import CHUNK_BYTES
+from kernlens.moments.arrays import CHUNK_BYTES
 
 SHARE, GIGABYTES = Gate("≥", 0.7), Gate("≤", 1.5)
 

@@ -13,6 +13,12 @@ from kernlens.moments.monoid import update
 from kernlens.moments.state import Moments, init
 from kernlens.types import Array
 
+CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**23, 3 * 2**26
+"""Size of a chunk, and the most to which many class scatters raise it."""
+
+ROWS_PER_CLASS = 640
+"""Rows of a class in a chunk with which the blocks of its scatter are nearly full."""
+
 
 def from_arrays(
     x: Array | np.ndarray,
@@ -23,7 +29,7 @@ def from_arrays(
     *,
     class_scatters: bool = False,
     fourths: bool = False,
-    chunk: int = 4096,
+    chunk: int | None = None,
 ) -> Moments:
     """Moments of arrays that are in memory, chunk by chunk in one compiled scan.
 
@@ -37,7 +43,8 @@ def from_arrays(
       weights: multiplicity of each row, ``[n]``; 1 by default.
       class_scatters: whether to keep a scatter for each class, as in :func:`init`.
       fourths: whether to keep fourth moments of pairs of dimensions, as in :func:`init`.
-      chunk: rows taken at a time; the working memory is ``[chunk, p]`` and ``[C, p]``.
+      chunk: rows taken at a time; the working memory is ``[chunk, p]`` and ``[C, p]``. By default
+        what a few megabytes hold, more for many class scatters.
 
     Returns:
       Moments in the dtype of ``x``, float32 for anything narrower.
@@ -48,7 +55,7 @@ def from_arrays(
     """
     if isinstance(codes, np.ndarray):
         check_codes(codes, num_classes)
-    if chunk < 1:
+    if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 row; got {chunk}")
     x, codes = jnp.asarray(x), jnp.asarray(codes)
     chex.assert_rank([x, codes], [2, 1])
@@ -65,6 +72,7 @@ def from_arrays(
         fourths=fourths,
         dtype=dtype,
     )
+    chunk = chunk or rows_of_chunk(x.shape[1], dtype.itemsize, start.class_scatters.shape[0])
     found = _accumulate(start, (x, codes, targets, weights), chunk=chunk)
     if not is_finite(found):
         counted = (np.asarray(weights) > 0)[:, None]
@@ -77,6 +85,13 @@ def from_arrays(
             else f"values are too large to sum in {dtype}; scale them"
         )
     return found
+
+
+def rows_of_chunk(width: int, itemsize: int, kept: int) -> int:
+    """Rows of a chunk by its size, for as many class scatters."""
+    row = max(width * itemsize, 1)
+    wanted = max(CHUNK_BYTES // row, ROWS_PER_CLASS * kept)
+    return max(min(wanted, LARGEST_CHUNK_BYTES // row), 1)
 
 
 def is_finite(moments: Moments) -> bool:

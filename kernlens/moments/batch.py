@@ -1,5 +1,6 @@
 """Moments of one batch of rows: one multiplication for the scatters, whatever is kept."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -49,7 +50,7 @@ def of_rows(like: Moments, x: Array, codes: Array, targets: Array, weights: Arra
     if not like.class_scatters.shape[0]:
         return moments_of(like, rows)
     scatters = add_class_scatters(jnp.zeros_like(like.class_scatters), rows)
-    return moments_of(like, rows, scatters.sum(axis=0))._replace(class_scatters=scatters)
+    return moments_of(like, rows, first_axis_sum(scatters))._replace(class_scatters=scatters)
 
 
 def centred_rows(like: Moments, x: Array, codes: Array, targets: Array, weights: Array) -> Rows:
@@ -151,7 +152,7 @@ def add_class_scatters(
     num_classes, batch = scatters.shape[0], rows.codes.shape[0]
     if not (batch and num_classes):
         return scatters
-    size = min(max(batch // (2 * num_classes), SMALLEST_BLOCK), LARGEST_BLOCK)
+    size = min(max(batch // (4 * num_classes), SMALLEST_BLOCK), LARGEST_BLOCK)
     order = jnp.argsort(rows.codes)
     counts = jnp.bincount(rows.codes, length=num_classes + 1)[:num_classes]
     blocks = (counts + size - 1) // size
@@ -184,7 +185,13 @@ def _class_sums(values: Array, codes: Array, num_classes: int) -> Array:
     sums = jax.ops.segment_sum(
         values, part.astype(codes.dtype) * segments + codes, groups * segments
     )
-    return sums.reshape(groups, segments, -1).sum(axis=0)
+    return first_axis_sum(sums.reshape(groups, segments, -1))
+
+
+def first_axis_sum(values: Array) -> Array:
+    """Sum over the first axis, as a product: XLA's own walks the others one by one on a CPU."""
+    count, *rest = values.shape
+    return dot(jnp.ones(count, values.dtype), values.reshape(count, math.prod(rest))).reshape(rest)
 
 
 def _centred(x: Array, weights: Array, count: Array) -> tuple[Array, Array, Array]:

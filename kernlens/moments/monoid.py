@@ -4,7 +4,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from kernlens.moments.batch import add_class_scatters, centred_rows, moments_of, rounded
+from kernlens.moments.batch import (
+    add_class_scatters,
+    centred_rows,
+    first_axis_sum,
+    moments_of,
+    rounded,
+)
 from kernlens.moments.state import Moments, class_offsets, divide, dot
 from kernlens.types import Array
 
@@ -47,7 +53,7 @@ def update(
         return _joined(bare, moments_of(bare, rows))
     weights, gaps = _class_gaps(bare, moments_of(bare, rows, bare.within))
     scatters = add_class_scatters(scatters, rows, (weights, gaps))
-    within = scatters.sum(axis=0)
+    within = first_axis_sum(scatters)
     # What the batch adds to the sum, the gaps apart: no further product.
     pooled = within - bare.within - dot(gaps.T, weights[:, None] * gaps)
     return _joined(bare, moments_of(bare, rows, pooled))._replace(

@@ -12,18 +12,12 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 
 from kernlens.features import FeatureMap, identity
-from kernlens.moments.arrays import check_codes, is_finite
+from kernlens.moments.arrays import check_codes, is_finite, rows_of_chunk
 from kernlens.moments.mesh import over_devices, reduced, start_on, step
 from kernlens.moments.state import Moments, init
 
 ProgressFn: TypeAlias = Callable[[int, int | None], Any]
 """``progress(done, total)``, in rows; the total is None where it is not known."""
-
-CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**23, 3 * 2**26
-"""Size of a chunk, and the most to which many class scatters raise it."""
-
-ROWS_PER_CLASS = 640
-"""Rows of a class in a chunk with which the blocks of its scatter are nearly full."""
 
 AHEAD = 2
 """Chunks that are read before the first of them has to be computed."""
@@ -84,14 +78,14 @@ def from_stream(
     if hasattr(chunks, "chunks"):
         count = chunks.shape[0]
         bounds = [count * (devices.process + i) // devices.processes for i in (0, 1)]
-        size = rows or _rows(chunks.shape[1], np.dtype(chunks.dtype).itemsize, kept)
+        size = rows or rows_of_chunk(chunks.shape[1], np.dtype(chunks.dtype).itemsize, kept)
         chunks = chunks.chunks(rows=devices.whole(size), start=bounds[0], stop=bounds[1])
     pieces = _pieces(chunks, n)
     first = next(pieces, None)
     if first is None:
         raise ValueError("the stream holds no rows for this process; expected at least one")
     values = first[0]
-    size = devices.whole(rows or _rows(values.shape[1], values.dtype.itemsize, kept))
+    size = devices.whole(rows or rows_of_chunk(values.shape[1], values.dtype.itemsize, kept))
     map_fn = features if isinstance(features, Partial) else Partial(features)
     example = jax.eval_shape(
         jnp.asarray, jax.ShapeDtypeStruct((size, values.shape[1]), values.dtype)
@@ -174,13 +168,6 @@ def _check(
     if rows is not None and rows < 1:
         raise ValueError(f"rows of a chunk must be at least 1; got {rows}")
     return n
-
-
-def _rows(width: int, itemsize: int, kept: int) -> int:
-    """Rows of a chunk by its size, for as many class scatters."""
-    row = max(width * itemsize, 1)
-    wanted = max(CHUNK_BYTES // row, ROWS_PER_CLASS * kept)
-    return max(min(wanted, LARGEST_CHUNK_BYTES // row), 1)
 
 
 def _pieces(chunks: Iterable[Any], n: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
