@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments.runner import RESULTS
+from experiments.score_limits.shown import number
 from kernlens.io import write_atomically
 
 README = Path(__file__).parent.parent / "README.md"
@@ -200,7 +201,31 @@ def score_tournament(results: Mapping[str, Any]) -> str:
     )
 
 
+def bench_scores(results: Mapping[str, Any]) -> str:
+    """Every limit of moments and scores with what was measured."""
+    verdicts = {True: "met", False: "**missed**"}
+    rows = [
+        [
+            line["part"],
+            line["what"],
+            line["wanted"],
+            f"{number(line['measured'])} {line['unit']}".strip(),
+            verdicts[line["passed"]],
+        ]
+        for line in results["summary"]["gates"]
+    ]
+    low, high = results["summary"]["matmul_gflops"]
+    return "\n\n".join(
+        [
+            markdown(["", "", "wanted", "measured", ""], rows),
+            f"`{results['command']}`, jax {results['environment']['jax']} on two CPU cores; square "
+            f"products ran at {low:.0f} to {high:.0f} GFLOP/s.",
+        ]
+    )
+
+
 BLOCKS = {
+    "bench_scores": bench_scores,
     "prop1_entity_score": prop1_entity_score,
     "bench_pretrain": bench_pretrain,
     "bench_ntk": bench_ntk,

@@ -155,6 +155,14 @@ def test_update_takes_no_padding_in():
     assert_same(intervals.merge(got, state), got)
 
 
+@each_method
+def test_states_of_two_seeds_are_not_merged(method):
+    x, codes = problem(4, n=20)
+    other = collected((x,), codes, method._replace(seed=method.seed + 1))
+    with pytest.raises(ValueError, match="must have one seed"):
+        intervals.merge(collected((x,), codes, method), other)
+
+
 def test_standard_error_of_a_mean_is_that_of_block_means():
     x, codes = problem(5, n=200)
     found = replicates(x, codes)

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from kernlens import moments as moments_of
 from kernlens.features import identity
@@ -134,8 +135,15 @@ def update(
 
 
 def merge(a: Any, b: Any) -> Any:
-    """State of the rows of both, filled with the same method and seed."""
+    """State of the rows of both, filled with the same method and seed.
+
+    Raises:
+      ValueError: seeds that differ (unless traced), whose blocks or draws cannot be joined.
+    """
     chex.assert_trees_all_equal_shapes_and_dtypes(a, b)
+    traced = any(isinstance(seed, Tracer) for seed in (a.seed, b.seed))
+    if not traced and np.any(np.asarray(a.seed) != np.asarray(b.seed)):
+        raise ValueError(f"states to merge must have one seed; got {a.seed} and {b.seed}")
     return a._replace(parts=jax.vmap(merge_trees)(a.parts, b.parts), digest=a.digest + b.digest)
 
 
