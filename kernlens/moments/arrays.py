@@ -13,7 +13,7 @@ from kernlens.moments.monoid import update
 from kernlens.moments.state import Moments, init
 from kernlens.types import Array
 
-CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**23, 3 * 2**26
+CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**22, 3 * 2**26
 """Size of a chunk, and the most to which many class scatters raise it."""
 
 ROWS_PER_CLASS = 640

@@ -88,10 +88,9 @@ def moments_of(like: Moments, rows: Rows, pooled: Array | None = None) -> Moment
     scatter, within = like.scatter, like.within
     if scatter.size:
         named = (rows.codes < num_classes)[:, None]
-        weighted = weights[:, None] * residuals
 
         def product(chosen: Array) -> Array:
-            return dot(residuals.T, jnp.where(chosen, weighted, 0.0))
+            return dot(residuals.T, jnp.where(chosen, weights[:, None] * residuals, 0.0))
 
         within = jnp.zeros_like(within)
         if num_classes:
