@@ -28,8 +28,7 @@ EXPERIMENTS = (
     score_tournament,
     bench_scores,
 )
-# No run of bench_scores has had the machine to itself yet.
-RECORDED = tuple(module for module in EXPERIMENTS if module is not bench_scores)
+RECORDED = EXPERIMENTS
 # An example, which tests/test_moments_map_reduce.py runs, and what serves the experiments.
 OTHERS = {"map_reduce", "__init__", "runner", "readme", "ntk_tasks", "peer_neural_tangents"}
 each_experiment = pytest.mark.parametrize(
