@@ -1,0 +1,345 @@
+"""Sequences: Interactions to next-item examples, split into training and test.
+
+A sequence is a session, or all sessions of a user laid end to end. An example is one of its items,
+the target, and the items before it. All is NumPy on the host, with no loop over sequences.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kernlens.types import Interactions
+
+
+class Histories(NamedTuple):
+    """Next-item examples.
+
+    Attributes:
+      items: the items before the target, oldest first, int32 ``[n, length]``; the most recent
+        stands in the last column, and ``-1`` fills what is free on the left.
+      lengths: items in each row, int32 ``[n]``.
+      target: the item that came next, int32 ``[n]``.
+      user: whose example it is, int32 ``[n]``.
+    """
+
+    items: np.ndarray
+    lengths: np.ndarray
+    target: np.ndarray
+    user: np.ndarray
+
+    @property
+    def mask(self) -> np.ndarray:
+        """True where there is an item, bool ``[n, length]``."""
+        return self.items >= 0
+
+
+class Split(NamedTuple):
+    """Examples to learn from and to be judged by.
+
+    Attributes:
+      train: training examples, sequence after sequence, in order.
+      test: test examples, at most one a sequence.
+      notes: what was counted: ``empty_sequences`` and ``sequences_of_one_item``, which give no
+        example; ``test_targets_unseen_in_training``, items that no training example has as target
+        or in its history; ``test_targets_in_history``, items met again.
+    """
+
+    train: Histories
+    test: Histories
+    notes: dict[str, int]
+
+
+def shuffle_ties(interactions: Interactions, *, seed: int) -> Interactions:
+    """Puts interactions of one session that stand together at one time in random order.
+
+    Their order was never observed, and the stored one may leak: baskets sorted by product number
+    teach the catalogue's numbering. The library's loaders shuffle already; this gives a run an
+    order of its own, and serves interactions that come from elsewhere.
+
+    Args:
+      interactions: any; without times no tie is known, and they are handed back as they are.
+      seed: of the shuffle, at least 0.
+
+    Returns:
+      The same interactions, ties reordered.
+    """
+    times = interactions.times
+    if times is None or len(times) == 0:
+        return interactions
+    session = _owners(interactions.offsets)
+    run = np.cumsum((np.diff(times, prepend=times[0]) != 0) | (np.diff(session, prepend=0) != 0))
+    order = np.lexsort((np.random.default_rng(seed).random(len(run)), run))
+    return interactions._replace(items=interactions.items[order])
+
+
+def sort_by_time(interactions: Interactions) -> Interactions:
+    """Puts the sessions of each user, and the interactions of each session, in the order of time.
+
+    Args:
+      interactions: any with times; ties keep their order.
+
+    Returns:
+      The same interactions in the order of time, sessions by the time of their first one.
+
+    Raises:
+      ValueError: there are no times.
+    """
+    times = _times(interactions)
+    session = _owners(interactions.offsets)
+    lengths = np.diff(interactions.offsets)
+    start = np.full(len(lengths), np.iinfo(np.int64).max)
+    np.minimum.at(start, session, times)
+    by_start = np.lexsort((start, interactions.users))
+    rank = np.empty(len(lengths), np.int64)
+    rank[by_start] = np.arange(len(lengths))
+    order = np.lexsort((times, rank[session]))
+    return interactions._replace(
+        items=interactions.items[order],
+        times=times[order],
+        offsets=np.concatenate([[0], np.cumsum(lengths[by_start])]),
+        users=interactions.users[by_start],
+        session_attributes={
+            name: values[by_start] for name, values in interactions.session_attributes.items()
+        },
+    )
+
+
+def leave_last_out(
+    interactions: Interactions,
+    *,
+    length: int = 20,
+    per_user: bool = False,
+    targets: int | None = None,
+    seed: int | None = 0,
+) -> Split:
+    """Holds out the last item of each sequence; the items before it are the test history.
+
+    Training knows nothing of a held-out item: its targets are the second to the last but one item
+    of each sequence, each with what came before. So a sequence of two items has a test example
+    alone, one of a single item nothing to predict from: it is left out and counted. An item met
+    twice stays twice, in the history and as target; where that is unwanted (ratings), drop repeats
+    before.
+
+    Args:
+      interactions: the sequences, taken in the order they are stored in.
+      length: most items of a history, the latest ones, at least 1.
+      per_user: a sequence is all that a user did; otherwise a session.
+      targets: most training targets of a sequence, the latest ones; None is all, 1 the published
+        code's.
+      seed: of `shuffle_ties`; None keeps the stored order, for a source that observed it
+        (Instacart's carts).
+
+    Returns:
+      The examples.
+
+    Raises:
+      ValueError: an argument or an item id out of range, or no sequence of two items.
+
+    References:
+      Xu and Yang (2023), the protocol of the sequential tasks.
+    """
+    _check(interactions, length, targets)
+    if seed is not None:
+        interactions = shuffle_ties(interactions, seed=seed)
+    starts = _starts(interactions, per_user)
+    last = starts[1:] - 1
+    test = last[last > starts[:-1]]
+    owner = _owners(starts)
+    position = np.arange(len(owner))
+    earliest = starts[:-1] + 1
+    if targets is not None:
+        earliest = np.maximum(earliest, last - targets)
+    train = position[(position >= earliest[owner]) & (position < last[owner])]
+    return _split(interactions, starts, owner, train, test, length)
+
+
+def split_by_time(
+    interactions: Interactions,
+    time: int,
+    *,
+    length: int = 20,
+    per_user: bool = False,
+    targets: int | None = None,
+    seed: int | None = 0,
+) -> Split:
+    """Learns from what was before a moment and is judged by the sequences that ended since.
+
+    Training targets, and so all items of their histories, are earlier than ``time``. A test target
+    is the last item of a sequence that ended at ``time`` or later; its history is all that stood
+    before it in the sequence, which may reach across ``time``.
+
+    Args:
+      interactions: sequences whose times never fall.
+      time: seconds since 1970.
+      length: most items of a history, the latest ones, at least 1.
+      per_user: a sequence is all that a user did; otherwise a session.
+      targets: most training targets of a sequence, the latest ones before ``time``; None is all.
+      seed: of `shuffle_ties`; None keeps the stored order.
+
+    Returns:
+      The examples.
+
+    Raises:
+      ValueError: an argument or an item id out of range, no times, times that fall, or no sequence
+        of two items.
+    """
+    _check(interactions, length, targets)
+    times = _times(interactions)
+    starts = _starts(interactions, per_user)
+    owner = _owners(starts)
+    falls = (times[1:] < times[:-1]) & (owner[1:] == owner[:-1])
+    if falls.any():
+        row = int(np.argmax(falls)) + 1
+        raise ValueError(
+            f"times must not fall inside a sequence; got {times[row]} after {times[row - 1]} at "
+            f"interaction {row}; sort_by_time puts them in order"
+        )
+    if seed is not None:
+        interactions = shuffle_ties(interactions, seed=seed)
+    last = starts[1:] - 1
+    test = last[last > starts[:-1]]
+    test = test[times[test] >= time]
+    position = np.arange(len(owner))
+    earliest = starts[:-1] + 1
+    if targets is not None:
+        before = np.concatenate([[0], np.cumsum(times < time)])
+        earliest = np.maximum(earliest, starts[:-1] + np.diff(before[starts]) - targets)
+    train = position[(position >= earliest[owner]) & (times < time)]
+    return _split(interactions, starts, owner, train, test, length)
+
+
+def widths(lengths: np.ndarray, *, count: int = 4) -> tuple[int, ...]:
+    """The ``count`` widths that leave the least padding when each row takes the next one up.
+
+    Args:
+      lengths: items of each row, integers ``[n]``, at least 1 each.
+      count: most widths, at least 1.
+
+    Returns:
+      Widths, rising, the last one the greatest length; fewer than ``count`` where fewer do.
+
+    Raises:
+      ValueError: an argument out of range.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1; got {count}")
+    if len(lengths) == 0:
+        return ()
+    if np.min(lengths) < 1:
+        raise ValueError(f"lengths must be at least 1; got {np.min(lengths)}")
+    sizes, rows = np.unique(lengths, return_counts=True)
+    upto = np.concatenate([[0], np.cumsum(rows)])
+    # cells[i, j]: cells of the rows whose sizes are i..j, all as wide as the last of them.
+    cells = (upto[None, 1:] - upto[:-1, None]) * sizes.astype(float)
+    cells = np.where(np.arange(len(sizes))[:, None] <= np.arange(len(sizes)), cells, np.inf)
+    best, cuts = cells[0], []
+    for _ in range(min(count, len(sizes)) - 1):
+        total = np.concatenate([[np.inf], best[:-1]])[:, None] + cells
+        cuts.append(np.argmin(total, axis=0))
+        best = np.min(total, axis=0)
+    end = len(sizes) - 1
+    chosen = [int(sizes[end])]
+    for cut in reversed(cuts):
+        end = int(cut[end]) - 1
+        chosen.append(int(sizes[end]))
+    return tuple(reversed(chosen))
+
+
+def by_width(lengths: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
+    """Rows that fit each width and no narrower one.
+
+    Args:
+      lengths: items of each row, integers ``[n]``.
+      widths: rising, the last at least the greatest length.
+
+    Returns:
+      For each width the indices of its rows, rising; cut ``items[rows, -width:]`` loses nothing.
+
+    Raises:
+      ValueError: widths that do not rise, or a row longer than the last.
+    """
+    edges = np.asarray(widths)
+    if len(edges) == 0 or np.any(np.diff(edges, prepend=0) <= 0):
+        raise ValueError(f"widths must rise from at least 1; got {tuple(widths)}")
+    if np.max(lengths, initial=0) > edges[-1]:
+        raise ValueError(
+            f"the last width must hold the longest history, {np.max(lengths)}; got {edges[-1]}"
+        )
+    place = np.searchsorted(edges, lengths)
+    return [np.flatnonzero(place == i) for i in range(len(edges))]
+
+
+def _check(interactions: Interactions, length: int, targets: int | None) -> None:
+    if length < 1:
+        raise ValueError(f"length must be at least 1; got {length}")
+    if targets is not None and targets < 1:
+        raise ValueError(f"targets must be None or at least 1; got {targets}")
+    items = interactions.items
+    outside = (items < 0) | (items >= interactions.num_items)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise ValueError(
+            f"item ids must be in 0..{interactions.num_items - 1}; got {items[row]} at "
+            f"interaction {row}"
+        )
+
+
+def _times(interactions: Interactions) -> np.ndarray:
+    if interactions.times is None:
+        raise ValueError("interactions must have times; got None")
+    return interactions.times
+
+
+def _owners(starts: np.ndarray) -> np.ndarray:
+    """Place of the sequence that each interaction belongs to."""
+    return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+
+
+def _starts(interactions: Interactions, per_user: bool) -> np.ndarray:
+    """Where each sequence starts, and where the last ends."""
+    if not per_user:
+        return interactions.offsets
+    first = np.flatnonzero(np.diff(interactions.users, prepend=-1))
+    return np.append(interactions.offsets[first], interactions.offsets[-1])
+
+
+def _split(
+    interactions: Interactions,
+    starts: np.ndarray,
+    owner: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    length: int,
+) -> Split:
+    sizes = np.diff(starts)
+    if not np.any(sizes > 1):
+        raise ValueError(
+            f"no sequence has two items, a history and a target: {len(sizes)} sequences, "
+            f"{len(owner)} interactions"
+        )
+    session = _owners(interactions.offsets)
+    items, users = interactions.items, interactions.users
+
+    def examples(targets: np.ndarray) -> Histories:
+        start = starts[:-1][owner[targets]]
+        source = targets[:, None] + np.arange(-length, 0)
+        found = np.where(source >= start[:, None], items[np.maximum(source, 0)], -1)
+        return Histories(
+            items=found.astype(np.int32),
+            lengths=np.minimum(targets - start, length).astype(np.int32),
+            target=items[targets].astype(np.int32),
+            user=users[session[targets]].astype(np.int32),
+        )
+
+    trained, tested = examples(train), examples(test)
+    seen = np.zeros(interactions.num_items + 1, bool)
+    seen[trained.target] = True
+    seen[trained.items] = True  # padding marks the spare last place
+    notes = {
+        "empty_sequences": np.sum(sizes == 0),
+        "sequences_of_one_item": np.sum(sizes == 1),
+        "test_targets_unseen_in_training": np.sum(~seen[tested.target]),
+        "test_targets_in_history": np.sum(np.any(tested.items == tested.target[:, None], axis=1)),
+    }
+    return Split(trained, tested, {name: int(value) for name, value in notes.items()})
