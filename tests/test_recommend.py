@@ -238,5 +238,8 @@ def test_bad_examples_are_named():
         fit(train=train._replace(items=items))
     with pytest.raises(ValueError, match=r"target ids must be in 0\.\.11.*got -1 in row 0"):
         fit(train=train._replace(target=train.target * 0 - 1))
+    short = SPLIT.train._replace(lengths=np.maximum(SPLIT.train.lengths - 1, 1))
+    with pytest.raises(ValueError, match="lengths must count from the first item"):
+        recommend.fit(short, TABLE, GRU)
     with pytest.raises(ValueError, match=r"run must be in 0\.\.0; got 1"):
         recommend.queries(fit(epochs=0), SPLIT.test, 1)

@@ -37,7 +37,7 @@ def optional(module: str, *, extra: str = "data") -> Any:
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
         raise ImportError(
-            f"reading this data set needs the package {package}: pip install 'kernlens[{extra}]'"
+            f"this needs the package {package}: pip install 'kernlens[{extra}]'"
         ) from error
 
 

@@ -190,7 +190,9 @@ def fit(
             shared=shared,
             seeds_at_once=runs_at_once,
             checkpoint=checkpoint,
-            fingerprint=_fingerprint(loss, seeds, batch, stream.widths, train, tables, shared),
+            fingerprint=_fingerprint(
+                loss, seeds, batch, stream.widths, train, tables, shared, item_bias
+            ),
             on_round=on_round,
         )
     return Trained(
@@ -230,6 +232,15 @@ def _check_examples(train: Histories, num_items: int) -> None:
             "histories must hold an item, the latest in the last column; row "
             f"{int(np.argmax(empty))} does not"
         )
+    # Batches cut a history at its length, so a wrong one would lose items.
+    found = train.items.shape[1] - np.argmax(train.items >= 0, axis=1)
+    wrong = found != train.lengths
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"lengths must count from the first item of a row to its end; got {train.lengths[row]} "
+            f"in row {row}, whose items begin {found[row]} from the end"
+        )
     check_ids("history", train.items, -1, num_items)
     check_ids("target", train.target, 0, num_items)
 
@@ -242,6 +253,7 @@ def _fingerprint(
     train: Histories,
     tables: Array,
     shared: Shared,
+    item_bias: bool,
 ) -> str:
     """Names the run; the optimiser, a pair of closures, is left to the caller's honesty."""
     contrast = tuple(fn.__qualname__ for fn in loss.contrast)
@@ -250,7 +262,7 @@ def _fingerprint(
     return (
         f"towers={_describe(loss.towers)} contrast={contrast} negatives={loss.negatives} "
         f"share_negatives={loss.share_negatives} trained={loss.trained} seeds={seeds} "
-        f"batch={batch} widths={widths} tables={tables.shape} data={sums}"
+        f"batch={batch} widths={widths} tables={tables.shape} item_bias={item_bias} data={sums}"
     )
 
 

@@ -1,0 +1,80 @@
+"""What the experiments on next items share."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from experiments.next_items import mixture
+from experiments.next_items.data import last_items, without_last
+from experiments.prop2_sequence_average import ESTIMATED, TRAINED, verdict
+from kernlens import datasets
+from kernlens.agreement import Interval
+
+
+def data():
+    return datasets.load(
+        "synthetic", num_items=40, num_users=15, num_interactions=600, num_classes=3
+    )
+
+
+def test_what_is_held_out_is_not_known():
+    everything = data()
+    known = without_last(everything)
+    lengths = np.diff(everything.offsets)
+    assert_array_equal(np.diff(known.offsets), lengths - 1)
+    for start, stop, own in zip(
+        everything.offsets[:-1], everything.offsets[1:], known.offsets[:-1], strict=True
+    ):
+        kept = known.items[own : own + stop - start - 1]
+        assert_array_equal(kept, everything.items[start : stop - 1])
+
+
+def test_histories_and_targets_together_are_the_basket():
+    everything = data()
+    task = last_items(everything, length=1000, targets=1, most=10**6, seed=3)
+    total = np.bincount(task.known.items, minlength=40)
+    long = np.diff(everything.offsets) > 1
+    lost = np.diff(everything.offsets)[~long].sum()
+    held = np.bincount(task.split.test.target, minlength=40)
+    assert len(task.split.test.target) == long.sum()
+    assert (total + held).sum() + lost == len(everything.items)
+    fewer = last_items(everything, length=1000, targets=1, most=10, seed=3).split.test
+    assert len(fewer.target) == 10
+
+
+@pytest.mark.parametrize("lam", [0.2, 0.7])
+def test_the_mixture_finds_the_share_that_made_the_data(lam):
+    rng = np.random.default_rng(0)
+    n, m, dim, scale = 6_000, 30, 4, 4.0
+    items = rng.standard_normal((m, dim)).astype(np.float32)
+    queries = (0.5 * rng.standard_normal((n, dim))).astype(np.float32)
+    share = rng.dirichlet(np.full(m, 0.5)) * 0.9 + 0.1 / m
+    own = np.exp(scale * queries @ items.T)
+    z = own.sum(axis=1)
+    chances = lam * share + (1 - lam) * own / z[:, None]
+    target = (rng.random(n)[:, None] > np.cumsum(chances, axis=1)).sum(axis=1).clip(0, m - 1)
+    found = mixture.fit(queries, items, share, target)
+    assert found.scale == scale
+    # Five standard errors of a share estimated from n examples are 0.03.
+    assert_allclose(found.lam, lam, atol=0.03)
+    assert_allclose(found.z, z.mean(), rtol=1e-3)
+    assert_allclose(found.alpha, (1 - found.lam) / (found.lam * found.z), rtol=1e-6)
+    assert found.gain > 0
+
+
+@pytest.mark.parametrize(
+    ("lows", "error", "said"),
+    [
+        ((0.1, 0.2, 0.3), 0.05, "holds"),
+        ((0.1, 0.2, 0.3), 0.5, "holds in part"),
+        ((-0.1, 0.2, -0.3), 0.05, "holds in part"),
+        ((-0.1, -0.2, -0.3), 0.05, "fails"),
+    ],
+)
+def test_the_verdict_follows_its_rule(lows, error, said):
+    line = {"predictor": ESTIMATED}
+    for tower, low in zip(TRAINED, lows, strict=True):
+        line[f"{tower} recall"] = {
+            "spearman": Interval(0.5, low, 0.9), "relative_error": error,
+        }  # fmt: skip
+    assert verdict([line]) == said
