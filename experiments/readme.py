@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.prop2_sequence_average import levels
 from experiments.runner import RESULTS
 from experiments.score_limits.shown import number
 from kernlens.io import write_atomically
@@ -224,7 +225,43 @@ def bench_scores(results: Mapping[str, Any]) -> str:
     )
 
 
+def prop2_sequence_average(results: Mapping[str, Any]) -> str:
+    """Rank correlation and error of every training-free ranking, and the level of each ranker."""
+    rows = []
+    for line in results["summary"]["predictors"]:
+        own = [line[f"{tower} recall"] for tower in ("dense", "gru", "attention")]
+        valued = line["predictor"] != "pretraining loss"
+        rows.append(
+            [
+                line["predictor"],
+                *(interval(tower["spearman"]) for tower in own),
+                *(f"{tower['error']['value']:.4f}" if valued else "–" for tower in own),
+            ]
+        )
+    head = ["", "ρ with dense", "ρ with GRU", "ρ with attention"]
+    head += ["error, dense", "error, GRU", "error, attention"]
+    reached = [
+        [
+            line["ranker"],
+            *(f"{line[key]:.4f}" for key in ("mean", "least", "most", "ndcg", "mrr")),
+            "–" if line["uniform"] is None else f"{line['uniform']:.3f}",
+        ]
+        for line in levels(results["rows"])
+    ]
+    return "\n\n".join(
+        [
+            markdown(head, rows),
+            markdown(
+                ["", "recall@10", "least", "most", "NDCG@10", "MRR", "recall@10 of 100 uniform"],
+                reached,
+            ),
+            f"`{results['command']}`, {len(results['rows'])} embeddings: {results['summary']['verdict']}.",
+        ]
+    )
+
+
 BLOCKS = {
+    "prop2_sequence_average": prop2_sequence_average,
     "bench_scores": bench_scores,
     "prop1_entity_score": prop1_entity_score,
     "bench_pretrain": bench_pretrain,

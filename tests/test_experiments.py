@@ -15,12 +15,14 @@ from experiments import (
     interval_coverage,
     ntk_predicts_training,
     prop1_entity_score,
+    prop2_sequence_average,
     runner,
     score_tournament,
 )
 
 EXPERIMENTS = (
     prop1_entity_score,
+    prop2_sequence_average,
     bench_pretrain,
     bench_ntk,
     ntk_predicts_training,
@@ -35,7 +37,7 @@ each_experiment = pytest.mark.parametrize(
     "experiment", EXPERIMENTS, ids=lambda module: module.__name__.split(".")[-1]
 )
 # Half a minute and more of compiling each.
-LONG = (ntk_predicts_training, bench_pretrain)
+LONG = (ntk_predicts_training, bench_pretrain, prop2_sequence_average)
 
 
 def test_all_experiments_are_here():

@@ -1,0 +1,405 @@
+r"""Claim 3: does a training-free average of a history predict how trained recommenders do?
+
+Pretrains a grid of item2vec settings on baskets without their last items, ranks all items for each
+held-out basket by inner products with a discounted average of its history, and sets that beside two
+towers (dense, GRU, self-attention) trained on the frozen embeddings. Further predictions in closed
+form: kernel ridge on next items over the averages and over the dense tower's tangent kernel. The
+discount :math:`\alpha` is estimated from the mixture of proposition 2 by maximum likelihood on
+training examples, and set beside the best of a grid.
+
+Order: Spearman's correlation over embeddings, bootstrapped over settings. Value: mean absolute
+difference of the metric. The claim holds where the estimated discount's correlation with every
+tower has an interval above 0 and its value is within a tenth of the trained one on average; in part
+where at least one tower's interval is above 0; else it fails.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import runner
+from experiments.next_items import mixture
+from experiments.next_items.data import Task, baskets, last_items
+from experiments.next_items.outcomes import METRICS, outcome, ranked
+from kernlens import (
+    agreement,
+    features,
+    ntk,
+    pretrain,
+    ranking,
+    recommend,
+    report,
+    ridge_ranking,
+    sampling,
+    sequence_kernels,
+)
+from kernlens.study import Setting
+from kernlens.towers import TOWERS, Mlp, TwoTowers
+
+HIDDEN = (32, 16)
+TRAINED = ("dense", "gru", "attention")
+ESTIMATED, PLAIN = "discounted, estimated α", "plain average"
+WITHIN = 0.1
+
+
+@dataclass(frozen=True)
+class Config:
+    """The grid, the recommenders and the test."""
+
+    windows: tuple[int, ...] = (2, 8)
+    """Tokens to either side that are positives."""
+    negatives: tuple[int, ...] = (1, 8)
+    """Negatives per anchor."""
+    epochs: tuple[int, ...] = (1, 5)
+    """Passes of pretraining over the data; one leaves collapsed embeddings in the grid."""
+    dim: int = 32
+    """Embedding dimension."""
+    learning_rate: float = 3e-3
+    """Adam's learning rate in pretraining."""
+    seeds: int = 2
+    """Pretraining runs of each setting."""
+    tower_seeds: int = 1
+    """Trained runs of each tower on each embedding."""
+    tower_epochs: int = 5
+    """Passes over the training examples."""
+    tower_rate: float = 3e-3
+    """Adam's learning rate for the towers."""
+    batch: int = 1024
+    """Training examples a step."""
+    length: int = 20
+    """Most items of a history, the latest."""
+    targets: int = 1
+    """Training targets of a basket, the latest ones before the one held out."""
+    test: int = 10_000
+    """Held-out baskets that are ranked."""
+    alphas: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+    """Discounts of the grid, in the unit of an item's share."""
+    landmarks: int = 200
+    """Histories that span the dense tower's tangent kernel."""
+    fitted: int = 2_000
+    """Training examples on which the mixture is fitted."""
+    draws: int = 2000
+    """Bootstrap draws over settings."""
+    synthetic: int = 0
+    """Interactions of a synthetic data set to use instead of Complete Journey; 0 for the real."""
+
+
+TINY = Config(
+    windows=(2,), negatives=(1, 3), epochs=(1, 3), dim=8, seeds=2, tower_seeds=2, tower_epochs=1,
+    batch=256, length=6, test=200, alphas=(1e-3,), landmarks=20, fitted=100, draws=200,
+    synthetic=6_000,
+)  # fmt: skip
+
+
+@functools.cache
+def adam(rate: float) -> optax.GradientTransformation:
+    """One value for a rate: two optimisers are never equal, and would compile each run anew."""
+    return optax.adam(rate)
+
+
+def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
+    """One row for each setting and seed; the first has the baselines without an embedding."""
+    data = baskets(config.synthetic)
+    task = last_items(data, length=config.length, targets=config.targets, most=config.test, seed=0)
+    grid = [
+        Setting(w, k, e)
+        for e in config.epochs
+        for w in config.windows
+        for k in config.negatives
+    ]  # fmt: skip
+    rows = []
+    for setting in grid:
+        rows += cells(setting.name, functools.partial(cell, task, setting, config, cells))
+    return rows
+
+
+def cell(task: Task, setting: Setting, config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
+    """All runs of one setting."""
+    fitted = pretrain.contrastive(
+        task.known,
+        window=setting.window,
+        negatives=setting.negatives,
+        epochs=setting.epochs,
+        dim=config.dim,
+        seeds=config.seeds,
+        noise=sampling.log_uniform(task.known.num_items),
+        optimizer=adam(config.learning_rate),
+    )
+    trained = {}
+    for name in TRAINED:
+        trained[name] = train(name, task, fitted.embeddings, config)
+        recall = np.mean([r["recall"]["value"] for run in trained[name] for r in run])
+        cells.tell(f"{setting.name}: {name} recall@10 {recall:.4f}")
+    return [
+        {
+            "setting": setting._asdict(),
+            "name": setting.name,
+            "seed": seed,
+            "loss": float(fitted.final_loss[seed]),
+            **predict(task, fitted.embeddings[seed], config),
+            "trained": {name: runs[seed] for name, runs in trained.items()},
+        }
+        for seed in range(config.seeds)
+    ]
+
+
+def train(name: str, task: Task, tables: np.ndarray, config: Config) -> list[list[dict[str, Any]]]:
+    """Outcomes of a tower by table and seed."""
+    made = recommend.fit(
+        task.split.train,
+        tables,
+        TwoTowers(TOWERS[name](HIDDEN), Mlp(HIDDEN)),
+        item_bias=True,
+        epochs=config.tower_epochs,
+        batch=config.batch,
+        seeds=config.tower_seeds,
+        optimizer=adam(config.tower_rate),
+    )
+    test, found = task.split.test, []
+    for run in range(len(tables) * config.tower_seeds):
+        found.append(
+            ranked(
+                recommend.queries(made, test, run),
+                recommend.item_vectors(made, run),
+                test,
+                bias=recommend.item_bias(made, run),
+                counts=task.known.counts,
+            )
+        )
+    count = config.tower_seeds
+    return [found[i * count : (i + 1) * count] for i in range(len(tables))]
+
+
+def predict(task: Task, table: np.ndarray, config: Config) -> dict[str, Any]:
+    """What is said of one embedding without training a recommender."""
+    (train, test), counts = task.split[:2], task.known.counts
+
+    def averaged(weights: np.ndarray | None) -> dict[str, Any]:
+        queries = np.asarray(sequence_kernels.average(table, test.items, weights))
+        return ranked(queries, table, test, counts=counts)
+
+    some = np.sort(np.random.default_rng(0).permutation(len(train.target))[: config.fitted])
+    found = mixture.fit(
+        np.asarray(sequence_kernels.average(table, train.items[some])),
+        table,
+        counts / counts.sum(),
+        train.target[some],
+    )
+    weights = {f"α = {a:g}": sequence_kernels.discount(counts, alpha=a) for a in config.alphas}
+    return {
+        "mixture": found._asdict(),
+        "predicted": {
+            ESTIMATED: averaged(sequence_kernels.discount(counts, alpha=found.alpha)),
+            PLAIN: averaged(None),
+            **{name: averaged(w) for name, w in weights.items()},
+            **{name: ridge(task, map_fn) for name, map_fn in maps(task, table, config).items()},
+        },
+        "baselines": {
+            "last item": ranked(ranking.last_item(table, test), table, test, counts=counts),
+            "popularity": popular(task),
+        },
+    }
+
+
+def maps(task: Task, table: np.ndarray, config: Config) -> dict[str, Callable[[Any], Any]]:
+    """Feature maps of sequences: of the plain average, and of the dense tower's tangent kernel."""
+    layers: list[Any] = []
+    for width in HIDDEN:
+        layers += [ntk.infinite.dense(width), ntk.infinite.relu()]
+    net = ntk.infinite.serial(*layers, ntk.infinite.dense(1))
+    kernel = sequence_kernels.of_average(functools.partial(net.kernel_fn, get="ntk"), table)
+    drawn = np.random.default_rng(1).permutation(len(task.split.train.items))
+    landmarks = jnp.asarray(task.split.train.items[np.sort(drawn[: config.landmarks])])
+    return {
+        "ridge on averages": sequence_kernels.averages(table),
+        "ridge on the dense tower's kernel": features.nystrom(kernel, landmarks),
+    }
+
+
+def ridge(task: Task, map_fn: Callable[[Any], Any]) -> dict[str, Any]:
+    """Outcome of the ridge ranker over features of sequences."""
+    (train, test), num_items = task.split[:2], task.known.num_items
+    place, ranker = ridge_ranking.predict(
+        map_fn, train, test, num_items=num_items, excluded=test.items
+    )
+    return {**outcome(place, test.user), "strength": ranker.strength}
+
+
+def popular(task: Task) -> dict[str, Any]:
+    """Outcome of ranking by popularity."""
+    test, bias = task.split.test, ranking.popularity(task.known.counts)
+    nothing = np.zeros((len(test.target), 0), np.float32)
+    items = np.zeros((len(bias), 0), np.float32)
+    return ranked(nothing, items, test, bias=bias, counts=task.known.counts)
+
+
+def measured(row: Mapping[str, Any], tower: str, metric: str) -> float:
+    """Mean of a metric over the runs of a tower."""
+    return float(np.mean([run[metric]["value"] for run in row["trained"][tower]]))
+
+
+def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Agreement of every prediction with every tower and metric; the discounts; the verdict."""
+    groups = np.array([row["name"] for row in rows])
+    predictors: dict[str, Callable[[Mapping[str, Any], str], float]] = {
+        name: lambda row, metric, name=name: row["predicted"][name][metric]["value"]
+        for name in rows[0]["predicted"]
+    }
+    predictors["last item"] = lambda row, metric: row["baselines"]["last item"][metric]["value"]
+    predictors["pretraining loss"] = lambda row, metric: -row["loss"]
+    lines = []
+    for name, read in predictors.items():
+        line: dict[str, Any] = {"predictor": name}
+        for tower in TRAINED:
+            for metric in METRICS:
+                outcomes = np.array([measured(row, tower, metric) for row in rows])
+                given = np.array([read(row, metric) for row in rows])
+                agreed = agreement.agreement(given, outcomes, groups=groups, draws=config.draws)
+                line[f"{tower} {metric}"] = {
+                    "spearman": agreed.spearman,
+                    "kendall": agreed.kendall,
+                    "error": agreed.mean_absolute_error,
+                    "relative_error": float(np.mean(np.abs(given - outcomes) / outcomes)),
+                }
+        lines.append(line)
+    return {"predictors": lines, **discounts(rows), "verdict": verdict(lines)}
+
+
+def discounts(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The estimated discount against the best of the grid, by recall."""
+    lost, best, estimated = [], [], []
+    for row in rows:
+        grid = {k: v["recall"]["value"] for k, v in row["predicted"].items() if "α =" in k}
+        grid[PLAIN] = row["predicted"][PLAIN]["recall"]["value"]
+        name = max(grid, key=lambda k: grid[k])
+        best.append(name)
+        estimated.append(row["mixture"]["alpha"])
+        lost.append(grid[name] - row["predicted"][ESTIMATED]["recall"]["value"])
+    return {
+        "best": {name: best.count(name) for name in dict.fromkeys(best)},
+        "estimated": {
+            "median": float(np.median(estimated)),
+            "low": float(np.min(estimated)),
+            "high": float(np.max(estimated)),
+        },
+        "recall_lost": {"mean": float(np.mean(lost)), "most": float(np.max(lost))},
+    }
+
+
+def verdict(lines: list[dict[str, Any]]) -> str:
+    """As the module's docstring says, of recall."""
+    own = next(line for line in lines if line["predictor"] == ESTIMATED)
+    lows = [own[f"{tower} recall"]["spearman"].low for tower in TRAINED]
+    near = [own[f"{tower} recall"]["relative_error"] <= WITHIN for tower in TRAINED]
+    ordered = [bool(low > 0) for low in lows]
+    if all(ordered) and all(near):
+        return "holds"
+    return "holds in part" if any(ordered) else "fails"
+
+
+def show(results: Mapping[str, Any]) -> list[Any]:
+    """Order and value by predictor, and what each ranker reaches."""
+    columns = [report.Column("predictor", lambda line: line["predictor"], right=False)]
+    for tower in TRAINED:
+        columns += [
+            report.Column(f"ρ {tower}", functools.partial(_rank, key=f"{tower} recall")),
+            report.Column("|Δ|", functools.partial(_error, key=f"{tower} recall")),
+        ]
+    summary = results["summary"]
+    title = f"Recall@10, {len(results['rows'])} embeddings: {summary['verdict']}"
+    reached = [
+        report.Column("ranker", lambda line: line["ranker"], right=False),
+        *(
+            report.Column(head, functools.partial(lambda line, key: f"{line[key]:.4f}", key=key))
+            for key, head in (
+                ("least", "least"), ("mean", "mean recall@10"), ("most", "most"), ("ndcg", "NDCG"),
+                ("mrr", "MRR"),
+            )
+        ),
+        report.Column("of 100 uniform", lambda line: _maybe(line["uniform"])),
+        report.Column("of 100 popular", lambda line: _maybe(line["popular"])),
+    ]  # fmt: skip
+    return [
+        report.table(summary["predictors"], columns, title),
+        report.table(levels(results["rows"]), reached, "What each ranker reaches"),
+        f"best discount: {summary['best']}; estimated: median {summary['estimated']['median']:.2g}"
+        f" ({summary['estimated']['low']:.2g} to {summary['estimated']['high']:.2g}), recall lost "
+        f"{summary['recall_lost']['mean']:.4f} on average\n",
+    ]
+
+
+def levels(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over embeddings of every ranker, trained or not."""
+    every: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        for tower, runs in row["trained"].items():
+            every.setdefault(f"trained {tower}", []).extend(runs)
+        for name, found in {**row["baselines"], **row["predicted"]}.items():
+            every.setdefault(name, []).append(found)
+    lines = []
+    for name, found in every.items():
+        recall = [one["recall"]["value"] for one in found]
+        line = {"ranker": name, "least": min(recall), "most": max(recall)}
+        line["mean"] = float(np.mean(recall))
+        for key in ("ndcg", "mrr"):
+            line[key] = float(np.mean([one[key]["value"] for one in found]))
+        for key in ("uniform", "popular"):
+            has = key in found[0]
+            line[key] = float(np.mean([one[key]["recall"] for one in found])) if has else None
+        lines.append(line)
+    return lines
+
+
+def _maybe(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _rank(line: Mapping[str, Any], *, key: str) -> str:
+    value, low, high = (line[key]["spearman"][k] for k in ("value", "low", "high"))
+    return "–" if value is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _error(line: Mapping[str, Any], *, key: str) -> str:
+    if line["predictor"] == "pretraining loss":
+        return "–"
+    return f"{line[key]['error']['value']:.4f}"
+
+
+def draw(results: Mapping[str, Any]) -> Any:
+    """Predicted against trained recall@10, a panel for each predictor and tower."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("figures need matplotlib: pip install 'kernlens[report]'") from error
+    rows = results["rows"]
+    chosen = [ESTIMATED, "ridge on averages", "ridge on the dense tower's kernel"]
+    made = Figure(figsize=(4.2 * len(TRAINED), 3.6 * len(chosen)), layout="constrained", dpi=130)
+    axes = made.subplots(len(chosen), len(TRAINED), squeeze=False)
+    epochs = sorted({row["setting"]["epochs"] for row in rows})
+    for line, name in zip(axes, chosen, strict=True):
+        for ax, tower in zip(line, TRAINED, strict=True):
+            both = [
+                [row["predicted"][name]["recall"]["value"], measured(row, tower, "recall")]
+                for row in rows
+            ]
+            for epoch, colour in zip(epochs, ("#c8553d", "#1f5fa8", "#4a7c59"), strict=False):
+                own = [
+                    b for b, r in zip(both, rows, strict=True) if r["setting"]["epochs"] == epoch
+                ]
+                ax.scatter(*zip(*own, strict=True), s=22, color=colour, label=f"{epoch} epochs")
+            ends = [0.0, 1.05 * max(max(b) for b in both)]
+            ax.plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
+            ax.set(xlim=ends, ylim=ends, xlabel=f"{name}, recall@10", ylabel=f"trained {tower}")
+            ax.spines[["top", "right"]].set_visible(False)
+    axes[0][0].legend(fontsize=8, frameon=False)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(runner.main(sys.modules[__name__]))
