@@ -255,7 +255,8 @@ def prop2_sequence_average(results: Mapping[str, Any]) -> str:
                 ["", "recall@10", "least", "most", "NDCG@10", "MRR", "recall@10 of 100 uniform"],
                 reached,
             ),
-            f"`{results['command']}`, {len(results['rows'])} embeddings: {results['summary']['verdict']}.",
+            f"`{results['command']}`, {len(results['rows'])} embeddings: "
+            f"{results['summary']['verdict']}.",
         ]
     )
 
