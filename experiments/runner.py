@@ -148,7 +148,7 @@ def main(experiment: ModuleType, args: Sequence[str] | None = None) -> int:
         tyro.cli(
             run, args=args, description=experiment.__doc__, config=(tyro.conf.OmitArgPrefixes,)
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -86,7 +86,7 @@ def leave_one_out_error(
     return jnp.mean(jnp.sum(jnp.square(residual), axis=1))
 
 
-def weighted(log_weights: Array, parts: Sequence[Array]) -> Array:
+def weighted(log_weights: Array | np.ndarray, parts: Sequence[Array | np.ndarray]) -> Array:
     r"""Features of the weighted sum of kernels, :math:`\sum_b e^{w_b} \langle z_b, z'_b\rangle`.
 
     Args:

@@ -36,13 +36,18 @@ def uniformity(x: Array, *, t: float | Array = 2.0) -> Array:
     if n < 2:
         return jnp.zeros((), x.dtype)
 
-    def others(i: Array) -> Array:
-        squared = jnp.sum((x - x[i]) ** 2, axis=1)
-        return jax.nn.logsumexp(jnp.where(jnp.arange(n) == i, -jnp.inf, -t * squared))
+    def others(i: Array) -> tuple[Array, Array]:
+        powers = -t * jnp.sum((x - x[i]) ** 2, axis=1)
+        own = jnp.arange(n) == i
+        return jax.nn.logsumexp(jnp.where(own, -jnp.inf, powers)), jnp.expm1(powers).sum()
 
-    return jax.nn.logsumexp(jax.lax.map(others, jnp.arange(n))) - jnp.log(n * (n - 1.0)).astype(
-        x.dtype
-    )
+    logs, lacks = jax.lax.map(others, jnp.arange(n))
+    pairs = n * (n - 1.0)
+    far = jax.nn.logsumexp(logs) - jnp.log(pairs).astype(x.dtype)
+    # Of rows that are nearly one, the mean of the exponentials is 1 less what they lack.
+    lack = lacks.sum() / pairs
+    near = lack > -0.5
+    return jnp.where(near, jnp.log1p(jnp.where(near, lack, 0.0)), far)
 
 
 @jax.jit

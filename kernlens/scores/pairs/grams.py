@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.moments import fourth as fourth_moment
-from kernlens.scores.estimator import Estimator, ratio, root
-from kernlens.scores.pairs.pair import Pair, seconds, size_of, unit_scatters
+from kernlens.scores.estimator import Estimator, dot, ratio, root
+from kernlens.scores.pairs.pair import Pair, mean_of, scatters, size_of, unit_scatters
 from kernlens.types import Array
 
 
@@ -79,11 +79,18 @@ def pip_loss(pair: Pair) -> Array:
     References:
       Yin and Shen (2018), definition 1.
     """
-    a, b, cross = seconds(pair)
-    size = jnp.maximum(jnp.trace(a), jnp.trace(b))
+    n = pair.both.count
+    of_a, of_b = mean_of(pair.first), mean_of(pair.second)
+    a, b, cross = scatters(pair)
+    size = jnp.maximum(jnp.trace(a) + n * jnp.sum(of_a**2), jnp.trace(b) + n * jnp.sum(of_b**2))
+    scale = root(ratio(n, size))
+    of_a, of_b = of_a * scale, of_b * scale
     a, b, cross = (ratio(m, size) for m in (a, b, cross))
-    squared = jnp.sum(a**2) + jnp.sum(b**2) - 2.0 * jnp.sum(cross**2)
-    return root(squared) * size
+    # The centred part, what it shares with the ones, and the ones, each orthogonal to the others.
+    centred = jnp.sum(a**2) + jnp.sum(b**2) - 2.0 * jnp.sum(cross**2)
+    mixed = dot(of_a, dot(a, of_a)) + dot(of_b, dot(b, of_b)) - 2.0 * dot(of_a, dot(cross, of_b))
+    ones = jnp.sum(of_a**2) - jnp.sum(of_b**2)
+    return root(jnp.maximum(centred, 0.0) + 2.0 * jnp.maximum(mixed, 0.0) + ones**2) * size
 
 
 GRAMS: dict[str, Estimator] = {

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from kernlens.moments import Moments
 from kernlens.scores.basis import stretch, whitening
 from kernlens.scores.estimator import Estimator, dot, ratio, root
-from kernlens.scores.pairs.pair import Pair, conditioned, scaled_eigh, scatters, seconds, uncentred
+from kernlens.scores.pairs.pair import (
+    Pair,
+    conditioned,
+    mean_of,
+    scaled_eigh,
+    scatters,
+    seconds,
+    uncentred,
+)
 from kernlens.types import Array
 
 
@@ -63,6 +71,11 @@ def weighted_eigenspace_overlap(pair: Pair, *, exponent: int = 1) -> Array:
     References:
       Leszczynski et al. (2020), released code, ``eigen_overlap(weighted=True)``.
     """
+    if exponent == 1:
+        size = jnp.trace(pair.second.scatter)
+        size = size + pair.both.count * jnp.sum(mean_of(pair.second) ** 2)
+        left = _residual(pair.second, pair.first, scatters(pair)[2].T)
+        return jnp.where(size > 0, jnp.clip(1.0 - ratio(left, size), 0.0, 1.0), 0.0)
     _, b, cross = seconds(pair)
     own = _power(b, exponent)
     seen, _, _ = conditioned(pair)
@@ -95,6 +108,11 @@ def eigenspace_instability(
     References:
       Leszczynski et al. (2020), definition 2.
     """
+    if anchors is None and exponent == 1:
+        left = _residual(pair.first, pair.second, scatters(pair)[2])
+        left = left + _residual(pair.second, pair.first, scatters(pair)[2].T)
+        means = jnp.sum(mean_of(pair.first) ** 2) + jnp.sum(mean_of(pair.second) ** 2)
+        return ratio(left, jnp.trace(pair.both.scatter) + pair.both.count * means)
     width_a, width_b = pair.first.mean.shape[0], pair.second.mean.shape[0]
     width = width_a + width_b
     a, b, cross = conditioned(pair)
@@ -247,6 +265,36 @@ SUBSPACES: dict[str, Estimator] = {
     ),
 }
 """Comparisons of column spans by name."""
+
+
+def _residual(of: Moments, on: Moments, cross: Array) -> Array:
+    r"""What is left of ``A`` outside the columns of ``B``, :math:`\|(I - P_b) A\|_F^2`, uncentred.
+
+    .. math:: \mathrm{tr}(S_a - S_{ab} S_b^{+} S_{ba})
+              + \frac{n \|\mu_a - S_{ab} S_b^{+} \mu_b\|^2}{1 + n \mu_b^\top S_b^{+} \mu_b}
+
+    The ones less what the columns of ``B`` hold of them are one direction, so a common mean joins
+    by a term of its own and takes no digits from the spread. Where it lies outside the span of
+    :math:`S_b`, the columns hold the ones, and the term is 0.
+
+    Args:
+      of: moments of ``A``.
+      on: moments of ``B``.
+      cross: scatter between the two, ``[p, q]``.
+
+    Returns:
+      Sum of squares, ``[]``.
+    """
+    n, mean = on.count, mean_of(on)
+    white = whitening(on.scatter)
+    seen = dot(cross, white)
+    centred = jnp.maximum(jnp.trace(of.scatter) - jnp.sum(seen**2), 0.0)
+    along = dot(white, mean)
+    outside = mean - dot(on.scatter, dot(white, along))
+    rounding = 32.0 * len(mean) * float(jnp.finfo(mean.dtype).eps)
+    held = jnp.sum(outside**2) > rounding * jnp.sum(mean**2)
+    gap = mean_of(of) - dot(seen, along)
+    return centred + jnp.where(held, 0.0, n * jnp.sum(gap**2) / (1.0 + n * jnp.sum(along**2)))
 
 
 def _power(matrix: Array, exponent: int) -> Array:
