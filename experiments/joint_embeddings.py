@@ -54,7 +54,7 @@ class Config:
     most: int = 3000
     """Items of either half, drawn among those with a label."""
     splits: int = 2
-    """Splits of the second half of the items into items to train a reader on and items to judge it on."""
+    """Splits of the second half into items to train a reader on and items to judge it on."""
     min_class_count: int = 50
     """Classes with fewer items are left out."""
     draws: int = 2000

@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import numpy as np
 import tyro
 from rich.console import Console
 
@@ -73,6 +74,20 @@ class Cells:
         self.console.print(f"{self._clock()}  {name}: {time.perf_counter() - start:.1f} s")
         return value
 
+    def arrays(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The arrays of ``make()``, computed once; for what is too large for JSON."""
+        path = self.folder / (hashlib.sha256(name.encode()).hexdigest()[:16] + ".npz")
+        if not path.exists():
+            start = time.perf_counter()
+            value = make()
+            aside = path.with_suffix(".part")
+            with aside.open("wb") as file:
+                np.savez(file, allow_pickle=False, **value)
+            aside.replace(path)
+            self.console.print(f"{self._clock()}  {name}: {time.perf_counter() - start:.1f} s")
+        with np.load(path, allow_pickle=False) as kept:
+            return {key: kept[key] for key in kept.files}
+
     def tell(self, text: str) -> None:
         """Says how far a long cell is."""
         self.console.print(f"[dim]{self._clock()}  {text}[/dim]")
@@ -112,7 +127,7 @@ def results(experiment: ModuleType, config: Any, options: Options, console: Cons
     text = json.dumps(report.to_json(config), sort_keys=True)
     folder = options.cells / name / hashlib.sha256(text.encode()).hexdigest()[:12]
     if options.fresh and folder.exists():
-        for path in folder.glob("*.json"):
+        for path in [*folder.glob("*.json"), *folder.glob("*.npz")]:
             path.unlink()
     start = time.perf_counter()
     rows = experiment.run(config, Cells(folder, console))

@@ -50,6 +50,44 @@ class Split(NamedTuple):
     notes: dict[str, int]
 
 
+def sessions(interactions: Interactions, kept: np.ndarray) -> Interactions:
+    """The interactions of some sessions; items, users and labels keep their ids.
+
+    Args:
+      interactions: any.
+      kept: which sessions, a mask ``[num_sessions]`` or their places, each at most once; they come
+        in the order in which they are stored.
+
+    Returns:
+      Interactions of these sessions alone.
+
+    Raises:
+      ValueError: a mask of another length, or places out of range or repeated.
+    """
+    kept, total = np.asarray(kept), interactions.num_sessions
+    if kept.dtype == bool:
+        if kept.shape != (total,):
+            raise ValueError(f"kept must have one entry a session, {total}; got {kept.shape}")
+        mask = kept
+    else:
+        kept = kept.astype(np.int64)
+        if kept.ndim != 1 or np.any((kept < 0) | (kept >= total)):
+            raise ValueError(f"kept must name sessions in 0..{total - 1}; got {kept}")
+        if len(np.unique(kept)) < len(kept):
+            raise ValueError("kept must name each session at most once")
+        mask = np.zeros(total, bool)
+        mask[kept] = True
+    lengths = np.diff(interactions.offsets)
+    rows = np.repeat(mask, lengths)
+    return interactions._replace(
+        items=interactions.items[rows],
+        offsets=np.concatenate([[0], np.cumsum(lengths[mask])]).astype(interactions.offsets.dtype),
+        users=interactions.users[mask],
+        times=None if interactions.times is None else interactions.times[rows],
+        session_attributes={k: v[mask] for k, v in interactions.session_attributes.items()},
+    )
+
+
 def shuffle_ties(interactions: Interactions, *, seed: int) -> Interactions:
     """Puts interactions of one session that stand together at one time in random order.
 

@@ -1,0 +1,1 @@
+"""What the experiments on shift share: parts of the data, and proposition 1's inequality."""
