@@ -40,12 +40,13 @@ def last_items(
     return Task(without_last(shuffled), split._replace(test=test))
 
 
-def without_last(interactions: Interactions) -> Interactions:
-    """All but the last item of each session."""
+def without_last(interactions: Interactions, sessions: np.ndarray | None = None) -> Interactions:
+    """All but the last item of each session, or of those that a mask names."""
     kept = np.ones(len(interactions.items), bool)
     lengths = np.diff(interactions.offsets)
-    kept[(interactions.offsets[1:] - 1)[lengths > 0]] = False
-    offsets = np.concatenate([[0], np.cumsum(np.maximum(lengths - 1, 0))])
+    cut = (lengths > 0) & (True if sessions is None else sessions)
+    kept[(interactions.offsets[1:] - 1)[cut]] = False
+    offsets = np.concatenate([[0], np.cumsum(lengths - cut)])
     times = None if interactions.times is None else interactions.times[kept]
     return interactions._replace(items=interactions.items[kept], times=times, offsets=offsets)
 

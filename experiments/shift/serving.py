@@ -1,0 +1,293 @@
+"""Recommenders as they would be served: made from what is known at a week, judged afterwards.
+
+Known are the baskets up to the cut, without the last items of its last weeks. On those, held out,
+predictions are made without training a recommender; then two towers are trained on each embedding,
+and serve the weeks after the cut.
+"""
+
+import functools
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import runner
+from experiments.next_items.data import without_last
+from experiments.next_items.outcomes import values
+from experiments.shift import data as shift
+from kernlens import (
+    labels,
+    moments,
+    pretrain,
+    probe,
+    ranking,
+    recommend,
+    ridge_ranking,
+    sampling,
+    sequence_kernels,
+    sequences,
+)
+from kernlens.scores import SCORES
+from kernlens.sequences import Histories
+from kernlens.study import Setting
+from kernlens.towers import DenseTower, Mlp, TwoTowers
+from kernlens.types import Interactions
+
+TOP = 10
+SCORED = ("published_class_cosine", "proposition1", "centred_alignment")
+BLOCK = 1000
+
+
+@dataclass(frozen=True)
+class Config:
+    """The grid of embeddings, the recommender and the cut."""
+
+    windows: tuple[int, ...] = (2, 8)
+    """Tokens to either side that are positives."""
+    negatives: tuple[int, ...] = (1, 8)
+    """Negatives per anchor."""
+    epochs: tuple[int, ...] = (1, 5)
+    """Passes of pretraining over the data; one leaves collapsed embeddings in the grid."""
+    dim: int = 32
+    """Embedding dimension."""
+    seeds: int = 2
+    """Pretraining runs of each setting."""
+    cut: int = 40
+    """The last week that is known."""
+    held: int = 4
+    """Last known weeks, whose baskets' last items are held out to predict on."""
+    tower_epochs: int = 5
+    """Passes over the training examples, one a basket."""
+    length: int = 20
+    """Most items of a history, the latest."""
+    test: int = 10_000
+    """Baskets that are ranked, before the cut and after it."""
+    min_class_count: int = 50
+    """Classes with fewer items are left out."""
+    draws: int = 2000
+    """Bootstrap draws."""
+    synthetic: int = 0
+    """Interactions of a synthetic data set to use instead of Complete Journey; 0 for the real."""
+
+
+TINY = {
+    "windows": (2,), "negatives": (1, 3), "epochs": (1, 3), "dim": 8, "tower_epochs": 1,
+    "length": 6, "test": 200, "min_class_count": 5, "draws": 100, "synthetic": 8000,
+}  # fmt: skip
+
+
+class Known(NamedTuple):
+    """What may be known, and what comes.
+
+    Attributes:
+      everything: all baskets, shuffled inside; only its labels, and what is after, are to be used.
+      known: baskets up to the cut without held-out items: all that is trained on.
+      train: training examples of recommenders.
+      before: held-out last items of the last known weeks.
+      after: last items of baskets after the cut.
+      week: of each basket of ``after``.
+    """
+
+    everything: Interactions
+    known: Interactions
+    train: Histories
+    before: Histories
+    after: Histories
+    week: np.ndarray
+
+
+class Served(NamedTuple):
+    """One embedding behind its recommender.
+
+    Attributes:
+      name: the setting's.
+      seed: of pretraining.
+      loss: of pretraining.
+      embeddings: of all items.
+      predicted: what was said of it before the cut, by name.
+      queries: of the trained recommender's histories after the cut, ``[n, h]``.
+      items: its item vectors, ``[m, h]``.
+      bias: its item biases, ``[m]``.
+      before: recall, NDCG and reciprocal rank of it before the cut, each ``[n]``.
+      after: the same after it.
+      top: its lists after the cut, ``[n, TOP]``.
+      sequence: parameters to read other histories, by `recommend`.
+    """
+
+    name: str
+    seed: int
+    loss: float
+    embeddings: np.ndarray
+    predicted: dict[str, float]
+    queries: np.ndarray
+    items: np.ndarray
+    bias: np.ndarray
+    before: dict[str, np.ndarray]
+    after: dict[str, np.ndarray]
+    top: np.ndarray
+    households: np.ndarray
+
+
+@functools.cache
+def adam() -> optax.GradientTransformation:
+    """One value for all fits: another would compile each anew."""
+    return optax.adam(3e-3)
+
+
+def known(config: Config) -> Known:
+    """Cuts the data."""
+    everything = sequences.shuffle_ties(shift.load(config.synthetic), seed=0)
+    week = everything.session_attributes["week"]
+    held = (week <= config.cut) & (week > config.cut - config.held)
+
+    def last(mask: np.ndarray) -> tuple[Histories, np.ndarray]:
+        some = sequences.sessions(everything, mask)
+        found = sequences.leave_last_out(some, length=config.length, targets=1, seed=None).test
+        weeks = some.session_attributes["week"][np.diff(some.offsets) > 1]
+        kept = np.random.default_rng(0).permutation(len(found.target))[: config.test]
+        kept = np.sort(kept)
+        return Histories(*(np.asarray(part)[kept] for part in found)), weeks[kept]
+
+    before, _ = last(held)
+    after, weeks = last(week > config.cut)
+    past = sequences.sessions(without_last(everything, held), week <= config.cut)
+    train = sequences.leave_last_out(past, length=config.length, targets=1, seed=None).train
+    return Known(everything, past, train, before, after, weeks)
+
+
+def served(config: Config, given: Known, cells: runner.Cells) -> list[Served]:
+    """Every embedding of the grid, computed once whichever experiment asks.
+
+    Args:
+      config: of the grid.
+      given: of :func:`known`.
+      cells: of the experiment; what is served is kept beside its folder.
+    """
+    own = {f: getattr(config, f) for f in asdict(Config())}
+    text = json.dumps(own, sort_keys=True, default=str)
+    folder = cells.folder.parents[1] / "serving" / hashlib.sha256(text.encode()).hexdigest()[:12]
+    shared, found = runner.Cells(folder, cells.console), []
+    for epochs in config.epochs:
+        for window in config.windows:
+            for negatives in config.negatives:
+                setting = Setting(window, negatives, epochs)
+                fit = functools.cache(functools.partial(_pretrained, config, given, setting))
+                for seed in range(config.seeds):
+                    make = functools.partial(_serve, config, given, fit, seed)
+                    kept = shared.arrays(f"{setting.name} seed {seed}", make)
+                    found.append(_unpacked(setting.name, seed, kept))
+    return found
+
+
+def _pretrained(config: Config, given: Known, setting: Setting) -> pretrain.Fitted:
+    return pretrain.contrastive(
+        given.known, dim=config.dim, seeds=config.seeds, optimizer=adam(),
+        noise=sampling.log_uniform(given.known.num_items), **setting._asdict(),
+    )  # fmt: skip
+
+
+def _serve(config: Config, given: Known, fit: Any, seed: int) -> dict[str, np.ndarray]:
+    fitted = fit()
+    z = fitted.embeddings[seed]
+    predicted = predict(config, given, z) | {"pretraining loss": -float(fitted.final_loss[seed])}
+    made = recommend.fit(
+        given.train, z, TwoTowers(DenseTower((32, 16)), Mlp((32, 16))), item_bias=True,
+        epochs=config.tower_epochs, seeds=(seed,), optimizer=adam(),
+    )  # fmt: skip
+    items, bias = recommend.item_vectors(made, 0), recommend.item_bias(made, 0)
+    assert bias is not None
+    found = {"z": z, "loss": np.asarray(fitted.final_loss[seed]), "items": items, "bias": bias}
+    for name, test in (("before", given.before), ("after", given.after)):
+        queries = recommend.queries(made, test, 0)
+        found[f"{name} queries"] = queries
+        place = ranking.place_by_inner_product(
+            queries, items, test.target, bias=bias, excluded=test.items
+        )
+        found |= {f"{name} {key}": value for key, value in values(place).items()}
+    found["top"] = top(found["after queries"], items, bias, given.after.items)
+    found["households"] = recommend.queries(made, households(given, config.length), 0)
+    return found | {f"predicted {key}": np.asarray(value) for key, value in predicted.items()}
+
+
+def _unpacked(name: str, seed: int, kept: dict[str, np.ndarray]) -> Served:
+    def under(prefix: str, keys: Any = None) -> dict[str, np.ndarray]:
+        cut = {k.removeprefix(prefix): v for k, v in kept.items() if k.startswith(prefix)}
+        return {k: v for k, v in cut.items() if keys is None or k in keys}
+
+    metrics = ("recall", "ndcg", "mrr")
+    return Served(
+        name=name, seed=seed, loss=float(kept["loss"]), embeddings=kept["z"],
+        predicted={k: float(v) for k, v in under("predicted ").items()},
+        queries=kept["after queries"], items=kept["items"], bias=kept["bias"],
+        before=under("before ", metrics), after=under("after ", metrics), top=kept["top"],
+        households=kept["households"],
+    )  # fmt: skip
+
+
+def households(given: Known, length: int) -> Histories:
+    """The latest known items of each household, one row a household, empty where it has none."""
+    past = given.known
+    owner = np.repeat(past.users, np.diff(past.offsets))
+    ends = np.cumsum(np.bincount(owner, minlength=past.num_users))
+    starts = np.concatenate([[0], ends[:-1]])
+    items = np.full((past.num_users, length), -1, np.int32)
+    for user, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        some = past.items[max(start, end - length) : end]
+        items[user, length - len(some) :] = some
+    lengths = np.sum(items >= 0, axis=1).astype(np.int32)
+    users = np.arange(past.num_users, dtype=np.int32)
+    return Histories(items, lengths, np.full(len(items), -1, np.int32), users)
+
+
+def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
+    """All that is said of an embedding before the cut, higher for better."""
+    test, counts = given.before, given.known.counts
+    num_items = given.known.num_items
+
+    def recall(place: ranking.Place) -> float:
+        return float(values(place)["recall"].mean())
+
+    def by_product(queries: np.ndarray) -> float:
+        place = ranking.place_by_inner_product(queries, z, test.target, excluded=test.items)
+        return recall(place)
+
+    weights = sequence_kernels.discount(np.maximum(counts, 1), alpha=1e-3)
+    place, _ = ridge_ranking.predict(
+        sequence_kernels.averages(z), given.train, test, num_items=num_items, excluded=test.items
+    )
+    task = labels.drop_rare(given.everything.labels["department"], config.min_class_count)
+    rows = labels.labelled_rows(task)
+    kept = task._replace(codes=task.codes[rows])
+    found = {
+        "ridge ranking": recall(place),
+        "discounted average": by_product(
+            np.asarray(sequence_kernels.average(z, test.items, weights))
+        ),
+        "last item": by_product(ranking.last_item(z, test)),
+        "discriminant probe": float(probe.discriminant(z[rows], kept, draws=20).metrics.macro_f1),
+    }
+    for name in SCORED:
+        estimator = SCORES[name]
+        summary = moments.from_arrays(
+            estimator.features(jnp.asarray(z[rows])), jnp.asarray(kept.codes), len(kept.names)
+        )
+        found[name] = float(estimator.fn(summary).value)
+    return found
+
+
+def top(queries: np.ndarray, items: np.ndarray, bias: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The ``TOP`` items of each query, best first, those of its history left out, ``[n, TOP]``."""
+    found = np.empty((len(queries), min(TOP, len(items))), np.int32)
+    for start in range(0, len(queries), BLOCK):
+        scores = queries[start : start + BLOCK] @ items.T + bias
+        own = seen[start : start + BLOCK]
+        rows = np.repeat(np.arange(len(own)), own.shape[1]).reshape(own.shape)
+        scores[rows[own >= 0], own[own >= 0]] = -np.inf
+        best = np.argpartition(-scores, found.shape[1] - 1, axis=1)[:, : found.shape[1]]
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+        found[start : start + BLOCK] = np.take_along_axis(best, order, axis=1)
+    return found
