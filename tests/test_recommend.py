@@ -180,6 +180,7 @@ def test_empty_histories_are_zero_and_none_gives_none():
     assert recommend.queries(done, none, 0).shape == (0, 8)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     script = textwrap.dedent(
         f"""

@@ -58,7 +58,7 @@ def test_untrained_it_gives_what_the_encoder_gives(model, encoder, params):
     assert_allclose(grid[:2], whole[np.array([[0, 3, 7], [0, 1, 2]])], rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("items", [ITEMS, ITEMS[1:3]])
+@pytest.mark.parametrize("items", [ITEMS, pytest.param(ITEMS[1:3], marks=pytest.mark.slow)])
 def test_gradients_are_those_of_the_whole_encoder(model, encoder, params, items):
     weights = jnp.asarray(np.random.default_rng(0).standard_normal((len(items), 12)), jnp.float32)
     batch = text.tokens([TEXTS[i] for i in items], model)

@@ -50,7 +50,8 @@ def trees(z, codes, z_test, seeds) -> np.ndarray:
     """Gradient-boosted trees, which split on one coordinate at a time."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    found = HistGradientBoostingClassifier(max_iter=15, early_stopping=False, random_state=0)
+    made: Any = HistGradientBoostingClassifier
+    found = made(max_iter=15, early_stopping=False, random_state=0)
     return found.fit(z, codes).predict(z_test)[None]
 
 

@@ -1,0 +1,1 @@
+"""An online test replayed from logs: interleaving, propensities, coupons."""

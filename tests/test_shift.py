@@ -1,0 +1,136 @@
+"""Shift: the cuts leave nothing in that comes later; the inequality against sums over pairs."""
+
+import io
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from rich.console import Console
+
+from experiments import prop1_bound, robust_to_shift, runner
+from experiments.shift import data as shift
+from experiments.shift import serving
+from experiments.shift.inequality import bounds, sides
+from kernlens import sequences
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_both_sides_are_their_sums_over_pairs(classes):
+    rng = np.random.default_rng(0)
+    n = 12
+    codes = rng.permutation(np.arange(n) % classes)
+    z = rng.standard_normal((n, 3)) + np.eye(3)[codes]
+    train, test = rng.dirichlet(np.ones(n)), rng.dirichlet(np.ones(n))
+    found = sides(z, codes, train, test)
+    kernel = z @ z.T
+    same = codes[:, None] == codes[None]
+    agree = np.where(same, 1.0, -1.0) if classes == 2 else same.astype(float)
+    size = np.sqrt(np.sum(test[:, None] * train * kernel**2))
+    assert_allclose(found.alignment, np.sum(test[:, None] * train * agree * kernel) / size)
+    own = np.sqrt(np.sum(train[:, None] * train * kernel**2))
+    assert_allclose(found.known, np.sum(train[:, None] * train * agree * kernel) / own)
+    scores = np.array([(kernel * train)[:, codes == c].sum(axis=1) for c in range(classes)])
+    assert_allclose(found.measured, test[np.argmax(scores, axis=0) == codes].sum())
+    assert found.spread <= 1 + 1e-12 if classes == 2 else True
+
+
+def test_the_proved_bounds_hold_on_random_problems():
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        n = 30
+        codes = rng.integers(0, 2, n)
+        codes[:2] = 0, 1
+        z = rng.standard_normal((n, 2)) + rng.normal() * codes[:, None]
+        share = rng.dirichlet(np.full(n, 0.3), 2)
+        found = sides(z, codes, *share)
+        for delta in (0.05, 0.5):
+            limits = bounds(found.alignment, delta)
+            assert limits["Chebyshev"] <= found.measured + 1e-9
+            assert limits["Cauchy-Schwarz"] <= found.measured + 1e-9
+
+
+def test_parts_share_nothing_and_make_the_whole():
+    data = shift.load(8000)
+    cut = shift.parts(data, cut=40, seed=0)
+    assert cut.before.num_sessions + cut.after.num_sessions == data.num_sessions
+    assert cut.before.session_attributes["week"].max() <= 40
+    assert cut.after.session_attributes["week"].min() > 40
+    here = set(cut.known.session_attributes["store"].tolist())
+    there = set(cut.elsewhere.session_attributes["store"].tolist())
+    assert here
+    assert there
+    assert not here & there
+    assert cut.known.num_sessions + cut.elsewhere.num_sessions == cut.before.num_sessions
+
+
+def test_sessions_of_a_mask_are_those_of_their_places():
+    data = shift.load(2000)
+    mask = np.random.default_rng(0).random(data.num_sessions) < 0.3
+    by_mask, by_place = (
+        sequences.sessions(data, kept) for kept in (mask, np.flatnonzero(mask)[::-1])
+    )
+    assert_array_equal(by_mask.items, by_place.items)
+    expected = [data.items[data.offsets[s] : data.offsets[s + 1]] for s in np.flatnonzero(mask)]
+    assert_array_equal(by_mask.items, np.concatenate(expected))
+    assert_array_equal(by_mask.users, data.users[mask])
+    assert_array_equal(np.diff(by_mask.offsets), [len(one) for one in expected])
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (np.ones(3, bool), "one entry a session"),
+        (np.array([-1]), "must name sessions"),
+        (np.array([0, 0]), "at most once"),
+    ],
+)
+def test_sessions_that_are_not_there_are_refused(kept, message):
+    with pytest.raises(ValueError, match=message):
+        sequences.sessions(shift.load(2000), kept)
+
+
+def test_what_is_held_out_is_not_known():
+    config = robust_to_shift.TINY
+    given = serving.known(config)
+    week = given.everything.session_attributes["week"]
+    lengths = np.diff(given.everything.offsets)
+    held = (week > config.cut - config.held) & (week <= config.cut) & (lengths > 0)
+    assert len(given.known.items) == lengths[week <= config.cut].sum() - held.sum()
+    assert given.known.session_attributes["week"].max() <= config.cut
+    assert given.week.min() > config.cut
+    assert len(given.week) == len(given.after.target)
+
+
+def test_lists_hold_the_best_items_that_were_not_seen():
+    rng = np.random.default_rng(0)
+    queries, items = rng.standard_normal((5, 3)), rng.standard_normal((30, 3))
+    bias, seen = rng.standard_normal(30), np.array([[0, 1, -1]] * 5)
+    found = serving.top(queries, items, bias, seen)
+    scores = queries @ items.T + bias
+    scores[:, :2] = -np.inf
+    assert_array_equal(found, np.argsort(-scores, axis=1)[:, :10])
+
+
+def test_households_end_with_what_they_bought_last():
+    given = serving.known(robust_to_shift.TINY)
+    found = serving.households(given, 4)
+    past = given.known
+    owner = np.repeat(past.users, np.diff(past.offsets))
+    for user in (0, 7, past.num_users - 1):
+        expected = past.items[owner == user][-4:]
+        assert_array_equal(found.items[user][found.items[user] >= 0], expected)
+
+
+@pytest.mark.parametrize(
+    "experiment", [prop1_bound, pytest.param(robust_to_shift, marks=pytest.mark.slow)]
+)
+def test_tiny_version_runs_and_goes_on_where_it_stopped(experiment, tmp_path):
+    console = Console(file=io.StringIO())
+    folder = tmp_path / "of" / "a"
+    first = experiment.run(experiment.TINY, runner.Cells(folder, console))
+    again = experiment.run(experiment.TINY, runner.Cells(folder, console))
+    found = experiment.summarise(experiment.TINY, first)
+    assert runner.report.to_json(found) == runner.report.to_json(
+        experiment.summarise(experiment.TINY, again)
+    )
+    assert found["verdict"] in ("holds", "holds in part", "fails")
