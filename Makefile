@@ -9,8 +9,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/kernlens demo
 
+# Compiling is most of the time: fewer passes over machine code; test-all runs with all of them.
 test: $(STAMP)
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+	XLA_FLAGS="$(XLA_FLAGS) --xla_backend_optimization_level=1" $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-all: $(STAMP)
 	$(BIN)/pytest -q -n 2 --dist loadfile
