@@ -98,4 +98,5 @@ def claims(read: Callable[[str], Mapping[str, Any]]) -> str:
         f"macro-F1 above the better of two plain joins: {interval(joint['less both'], 4)}",
         joint["verdict"],
     )  # fmt: skip
-    return markdown(["claim", "experiment", "measured, 90% intervals", "verdict"], rows)
+    table = markdown(["claim", "experiment", "measured, 90% intervals", "verdict"], rows)
+    return table.replace("--:", "---")

@@ -225,7 +225,23 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
             "error": float(np.mean([abs(one["value"] - true) for one, true in given])),
             "covered": float(np.mean([one["low"] <= true <= one["high"] for one, true in given])),
         }
+    popular = next(row for row in policies if row["name"] == POPULARITY)["recall"]["value"]
+    by = {(row["name"], row["seed"]): row for row in policies}
+    for line in lines:
+        taken = [by[name, seed] for seed, name in enumerate(line["chosen"])]
+        line["lift"] = [
+            {"replayed": row["recall"]["value"] / popular - 1, **row["lift"]["self-normalised"]}
+            for row in taken
+        ]
     return {"lines": lines, "estimated": estimated, "verdict": verdict(lines)}
+
+
+def lifts(line: Mapping[str, Any]) -> str:
+    """Lift of each run's choice over popularity as estimated, and as replayed."""
+    return ", ".join(
+        f"{one['value']:+.0%} [{one['low']:+.0%}, {one['high']:+.0%}] ({one['replayed']:+.0%})"
+        for one in line["lift"]
+    )
 
 
 def verdict(lines: list[dict[str, Any]]) -> str:
@@ -253,6 +269,7 @@ def show(results: Mapping[str, Any]) -> list[Any]:
         column("NDCG", lambda line: f"{line['ndcg']['value']:.4f}"),
         column("MRR", lambda line: f"{line['mrr']['value']:.4f}"),
         column("kernlens interleaved", lambda line: interval(line["interleaved"], 3)),
+        column("lift by propensities (replayed)", lambda line: lifts(line) or "–"),
     ]
     if "coupons" in found["lines"][0]:
         columns += [

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.markdown import interval, markdown
+from experiments.online_replay import lifts
 from experiments.score_limits.shown import number
 
 
@@ -99,6 +100,7 @@ def online_replay(results: Mapping[str, Any]) -> str:
             interval(line["kernlens less it"], 4),
             interval(line["interleaved"]),
             interval(line["coupons"], 3),
+            lifts(line) or "–",
         ]
         for line in results["summary"]["lines"]
     ]
@@ -116,8 +118,8 @@ def online_replay(results: Mapping[str, Any]) -> str:
     )
     return "\n\n".join(
         [
-            markdown([*head, "coupons, AUC"], rows),
-            f"From the simulated log, {told}.",
+            markdown([*head, "coupons, AUC", "lift over popularity (replayed)"], rows),
+            f"Lift is by self-normalised propensities from the simulated log. From it, {told}.",
             f"`{results['command']}`: {results['summary']['verdict']}.",
         ]
     )
