@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,33 @@ def test_an_interrupted_run_goes_on(tmp_path):
     found = [cells(f"cell {i}", lambda i=i: make(i)) for i in (1, 2, 3)]
     assert found == [{"value": 1}, {"value": 2}, {"value": 3}]
     assert calls == [1, 2, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_killed_grid_goes_on_to_the_same_bits(tmp_path):
+    def command(folder):
+        words = [sys.executable, "-m", "experiments.prop1_bound", "--tiny"]
+        return [*words, "--cells", str(tmp_path / folder), "--out", str(tmp_path / folder / "out")]
+
+    environment = {**os.environ, "KERNLENS_CACHE": "off"}
+    root = Path(runner.__file__).parents[1]
+    killed = subprocess.Popen(command("killed"), cwd=root, env=environment)
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "killed").rglob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").rglob("*.json")}
+    assert 0 < len(done) < 4
+    for folder in ("killed", "whole"):
+        subprocess.run(command(folder), cwd=root, env=environment, check=True)
+    assert all(path.stat().st_mtime_ns == written for path, written in done.items())
+    found, expected = (
+        json.loads((tmp_path / folder / "out" / "results.json").read_text())
+        for folder in ("killed", "whole")
+    )
+    assert found["rows"] == expected["rows"]
+    assert found["summary"] == expected["summary"]
 
 
 @pytest.mark.slow
