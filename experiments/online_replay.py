@@ -5,17 +5,23 @@ recommender (two dense towers), trained on Complete Journey's baskets up to week
 see those weeks alone and train no recommender, pick one embedding in each pretraining run: by
 kernlens' closed-form ridge ranking, by the discounted average (proposition 2), by pretraining loss,
 by the published class-cosine score, at random (the expectation), and the oracle, who knows the
-outcome. Baskets of weeks 41 to 53 are replayed in order: given a basket's items in shuffled order,
-the recommender ranks all others, and the one held out was bought.
+outcome. A sample of the baskets of weeks 41 to 53 is replayed in order: given a basket's items in
+shuffled order, the recommender ranks all others, and the one held out was bought. (The catalogue
+itself, items in 20 baskets or more and their numbers, is that of the whole year.) Beside the
+choices stand popularity, and kernlens' own ridge ranker served as it is, without training.
 
 Beside the outcome itself: team-draft interleaving of kernlens' choice with each other choice; lift
-over popularity by inverse propensities, from a log that is simulated over the real baskets, since
-the real one has no propensities; and, as a second outcome, whose coupons were redeemed in the
-campaigns that began after week 40.
+over popularity by inverse propensities, from logs that are simulated over the real baskets, since
+the real one has no propensities, set beside the replayed lift; and, as a second outcome, whose
+coupons were redeemed in the campaigns that began after week 40.
+
+Intervals are over households, given the pretraining runs and the trained recommenders; the
+difference in each run stands beside. Two choices whose interval of the paired difference holds 0
+cannot be told apart.
 
 Verdict: holds if kernlens' choice has a higher recall@10 than the random choice and than the
-published score's (90% intervals of the paired differences, over households, above 0) and at least
-0.95 of the oracle's; in part if it is above the random choice; else it fails.
+published score's (90% intervals of the paired differences above 0) and at least 0.95 of the
+oracle's; in part if it is above the random choice; else it fails.
 """
 
 import functools
@@ -27,50 +33,46 @@ from typing import Any
 import numpy as np
 
 from experiments import runner
-from experiments.replay import coupons, interleaving, propensity
+from experiments.replay import coupons, policies, propensity
+from experiments.replay.policies import METRICS, ORACLE, POPULARITY, RANDOM
 from experiments.robust_to_shift import interval
 from experiments.shift import serving
 from kernlens import ranking, report
 
-CHOOSERS = {
-    "kernlens": "ridge ranking",
-    "discounted average": "discounted average",
-    "pretraining loss": "pretraining loss",
-    "published score": "published_class_cosine",
-}
-"""What each chooser goes by."""
-
-RANDOM, ORACLE, POPULARITY = "random", "oracle", "popularity"
-METRICS = ("recall", "ndcg", "mrr")
 NEAR = 0.95
+DRAWN = 200
 
 
 @dataclass(frozen=True)
 class Config(serving.Config):
-    """The grid, the recommender, the cut and the simulated log."""
+    """The grid, the recommender, the cut and the simulated logs."""
 
     shown: int = 200
-    """Items that the simulated log shows to each basket."""
+    """Items that a simulated log shows to each basket, one by one."""
     uniform: float = 0.2
     """Share of them drawn uniformly, the rest by popularity."""
+    logs: int = 10
+    """Simulated logs, over which errors and coverage are counted."""
     since: str = "2017-10-02"
     """Campaigns that begin on this day or later count; week 41 begins then."""
 
 
-TINY = Config(**serving.TINY, shown=20)
+TINY = Config(**serving.TINY, shown=20, logs=2)
 
 
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
-    """A row for each embedding, for popularity, and for each pretraining run's choices."""
+    """A row for each embedding, for popularity, for each chooser, and for coupons' baselines."""
     given = serving.known(config)
     every = serving.served(config, given, cells)
-    after = given.after
-    log = propensity.simulate(
-        after.target, after.items, given.known.counts, shown=config.shown,
-        uniform=config.uniform, seed=0,
-    )  # fmt: skip
+    popular, after = policies.popularity(given), given.after
+    drawn = propensity.households(after.user, draws=DRAWN)
     campaigns, notes = ([], {}) if config.synthetic else coupons.read(given.known, config.since)
-    popular = popularity(given)
+
+    @functools.lru_cache(1)
+    def log(seed: int) -> propensity.Log:
+        return propensity.simulate(
+            after.target, given.known.counts, shown=config.shown, uniform=config.uniform, seed=seed
+        )
 
     def outcomes(one: serving.Served) -> dict[str, Any]:
         found: dict[str, Any] = {
@@ -80,11 +82,24 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
             str(week): float(one.after["recall"][given.week == week].mean())
             for week in np.unique(given.week)
         }
-        found["estimates"] = propensity.estimates(log, one.top, after.user, draws=200)
-        found["lift"] = lift(log, one.top, popular.top, after.user)
+        found["hits"] = float(policies.hits(one, given).mean())
         if campaigns:
-            found["coupons"] = ranking.mean_with_interval(
-                *coupons.places(campaigns, one.households, one.items, one.bias)
+            found["coupons"] = ranking.mean_with_interval(*policies.coupon_places(one, campaigns))
+        return found
+
+    def estimates(seed: int) -> list[dict[str, Any]]:
+        base = propensity.recalls(log(seed), popular.top, drawn)
+        found = []
+        for one in [*every, popular]:
+            own = propensity.recalls(log(seed), one.top, drawn)
+            found.append(
+                {
+                    name: {
+                        "recall": propensity.ends(own[name]),
+                        "lift": propensity.ends(propensity.lift(own[name], base[name])),
+                    }
+                    for name in own
+                }
             )
         return found
 
@@ -92,156 +107,78 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
         {
             "kind": "policy", "name": one.name, "seed": one.seed, "predicted": one.predicted,
             **cells(f"{one.name} seed {one.seed}: outcomes", functools.partial(outcomes, one)),
+            "estimates": [],
         }
         for one in [*every, popular]
     ]  # fmt: skip
-    rows.append(
-        {
-            "kind": "choices",
-            "coupons": notes,
-            "share_hit": float(log.reward.mean()),
-            **cells("choices", functools.partial(choices, every, popular, campaigns, given)),
-        }
-    )
+    for seed in range(config.logs):
+        made = cells(f"log {seed}: estimates", functools.partial(estimates, seed))
+        for row, found in zip(rows, made, strict=True):
+            row["estimates"].append(found)
+    replay = policies.Replay(given, log(0), drawn, campaigns)
+    chosen = cells("choices", functools.partial(policies.lines, every, replay))
+    rows += [{"kind": "choice", **line} for line in chosen]
+    if campaigns:
+        rows.append({"kind": "coupons", "notes": notes, **baselines(campaigns, given)})
     return rows
 
 
-def popularity(given: serving.Known) -> serving.Served:
-    """The policy that recommends what was bought most before the cut."""
-    bias = ranking.popularity(given.known.counts).astype(np.float32)
-    test = given.after
-    nothing, items = (np.zeros((n, 1), np.float32) for n in (len(test.target), len(bias)))
-    place = ranking.place_by_inner_product(
-        nothing, items, test.target, bias=bias, excluded=test.items
-    )
-    return serving.Served(
-        name=POPULARITY, seed=0, loss=0.0, embeddings=items, predicted={}, queries=nothing,
-        items=items, bias=bias, before={}, after=serving.values(place),
-        top=serving.top(nothing, items, bias, test.items),
-        households=np.zeros((given.known.num_users, 1), np.float32),
-    )  # fmt: skip
-
-
-def lift(
-    log: propensity.Log, top: np.ndarray, base: np.ndarray, users: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """Estimated recall over that of popularity, less 1, with 90% intervals over users."""
-    own, other = (propensity.resampled(log, one, users, draws=200) for one in (top, base))
-    found = {}
-    for name in own:
-        share = own[name] / np.where(other[name] > 0, other[name], np.nan) - 1
-        low, high = np.nanquantile(share[1:], (0.05, 0.95))
-        found[name] = {"value": float(share[0]), "low": float(low), "high": float(high)}
-    return found
-
-
-def choose(own: list[serving.Served], chooser: str) -> serving.Served:
-    """The embedding that a chooser takes among those of one pretraining run."""
-    if chooser == ORACLE:
-        return max(own, key=lambda one: one.after["recall"].mean())
-    return max(own, key=lambda one: one.predicted[CHOOSERS[chooser]])
-
-
-def choices(
-    every: list[serving.Served],
-    popular: serving.Served,
-    campaigns: list[coupons.Campaign],
-    given: serving.Known,
-) -> dict[str, Any]:
-    """What each chooser takes, and kernlens' choice against it, pretraining runs laid together."""
-    seeds = sorted({one.seed for one in every})
-    after, lines = given.after, []
-    users = np.tile(after.user, len(seeds))
-
-    def of(chooser: str, seed: int) -> list[serving.Served]:
-        own = [one for one in every if one.seed == seed]
-        if chooser == POPULARITY:
-            return [popular]
-        return own if chooser == RANDOM else [choose(own, chooser)]
-
-    def laid(chooser: str, metric: str) -> np.ndarray:
-        return np.concatenate(
-            [np.mean([one.after[metric] for one in of(chooser, s)], axis=0) for s in seeds]
-        )
-
-    def redeemed(chooser: str) -> tuple[np.ndarray, np.ndarray]:
-        found = [
-            [
-                coupons.places(campaigns, one.households, one.items, one.bias)
-                for one in of(chooser, s)
-            ]
-            for s in seeds
-        ]
-        values = np.concatenate([np.mean([one[0] for one in own], axis=0) for own in found])
-        return values, np.concatenate([own[0][1] for own in found])
-
-    for chooser in (*CHOOSERS, RANDOM, ORACLE, POPULARITY):
-        taken = [] if chooser in (RANDOM, POPULARITY) else [of(chooser, s)[0] for s in seeds]
-        line: dict[str, Any] = {"chooser": chooser, "chosen": [one.name for one in taken]}
-        for metric in METRICS:
-            line[metric] = ranking.mean_with_interval(laid(chooser, metric), users)
-        line["kernlens less it"] = ranking.mean_difference(
-            laid("kernlens", "recall"), laid(chooser, "recall"), users
-        )
-        line["interleaved"] = interleaved(
-            [(of("kernlens", s)[0], one, i) for i, s in enumerate(seeds) for one in of(chooser, s)],
-            given,
-        )
-        if campaigns:
-            line["coupons"] = ranking.mean_with_interval(*redeemed(chooser))
-            own = redeemed("kernlens")
-            line["coupons, kernlens less it"] = ranking.mean_difference(
-                own[0], redeemed(chooser)[0], own[1]
-            )
-        lines.append(line)
-    return {"lines": lines}
-
-
-def interleaved(
-    pairs: list[tuple[serving.Served, serving.Served, int]], given: serving.Known
-) -> dict[str, Any] | None:
-    """Share of credits that the first of each pair earns, with its interval over households."""
-    won, users = [], []
-    for first, second, seed in pairs:
-        found = interleaving.credits(first.top, second.top, given.after.target, seed=seed)
-        won.append(found[found != 0] > 0)
-        users.append(given.after.user[found != 0])
-    credited = np.concatenate(won).astype(float)
-    owners = np.concatenate(users)
-    if len(np.unique(owners)) < 2:
-        return None
-    return {**ranking.mean_with_interval(credited, owners)._asdict(), "credits": len(credited)}
+def baselines(campaigns: list[coupons.Campaign], given: serving.Known) -> dict[str, Any]:
+    """Places of redeemed coupons by what is known without households."""
+    scores = {
+        "number of products": coupons.sizes,
+        "purchases of its products": functools.partial(coupons.bought, counts=given.known.counts),
+    }
+    return {
+        name: ranking.mean_with_interval(*coupons.places(campaigns, score))
+        for name, score in scores.items()
+    }
 
 
 def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The choices, how good the propensity estimates are, and the verdict."""
+    """The choices, how good the propensity estimates are, the coupons' baselines, the verdict."""
     rows = report.to_json(rows)
-    policies = [row for row in rows if row["kind"] == "policy"]
-    lines = next(row for row in rows if row["kind"] == "choices")["lines"]
-    estimated = {}
-    for name in policies[0]["estimates"]:
-        given = [(row["estimates"][name], row["recall"]["value"]) for row in policies]
-        estimated[name] = {
-            "error": float(np.mean([abs(one["value"] - true) for one, true in given])),
-            "covered": float(np.mean([one["low"] <= true <= one["high"] for one, true in given])),
-        }
-    popular = next(row for row in policies if row["name"] == POPULARITY)["recall"]["value"]
-    by = {(row["name"], row["seed"]): row for row in policies}
-    for line in lines:
-        taken = [by[name, seed] for seed, name in enumerate(line["chosen"])]
-        line["lift"] = [
-            {"replayed": row["recall"]["value"] / popular - 1, **row["lift"]["self-normalised"]}
-            for row in taken
-        ]
-    return {"lines": lines, "estimated": estimated, "verdict": verdict(lines)}
+    lines = [row for row in rows if row["kind"] == "choice"]
+    every = [row for row in rows if row["kind"] == "policy"]
+    others = [row for row in every if row["name"] != POPULARITY]
+    base = next(row for row in every if row["name"] == POPULARITY)
+    found = {
+        "lines": lines,
+        "estimated": estimated(others, base["hits"]),
+        "above popularity": float(
+            np.mean([row["recall"]["value"] > base["recall"]["value"] for row in others])
+        ),
+        "verdict": verdict(lines),
+    }
+    told = [row for row in rows if row["kind"] == "coupons"]
+    return {**found, "coupons": told[0]} if told else found
 
 
-def lifts(line: Mapping[str, Any]) -> str:
-    """Lift of each run's choice over popularity as estimated, and as replayed."""
-    return ", ".join(
-        f"{one['value']:+.0%} [{one['low']:+.0%}, {one['high']:+.0%}] ({one['replayed']:+.0%})"
-        for one in line["lift"]
-    )
+def estimated(every: list[dict[str, Any]], base: float) -> list[dict[str, Any]]:
+    """Error, bias and coverage of estimates, over policies and logs.
+
+    Args:
+      every: rows of policies.
+      base: share of hits that lifts are over.
+    """
+    found = []
+    for name in propensity.ESTIMATORS:
+        for quantity in ("recall", "lift"):
+            pairs = []
+            for row in every:
+                true = row["hits"]
+                if quantity == "lift":
+                    true = true / base - 1 if base else np.nan
+                pairs += [(one[name][quantity], true) for one in row["estimates"]]
+            error = np.array([one["value"] - true for one, true in pairs], float)
+            found.append(
+                {
+                    "estimator": name, "of": quantity,
+                    "error": float(np.mean(np.abs(error))), "bias": float(np.mean(error)),
+                    "covered": float(np.mean([o["low"] <= true <= o["high"] for o, true in pairs])),
+                }
+            )  # fmt: skip
+    return found
 
 
 def verdict(lines: list[dict[str, Any]]) -> str:
@@ -258,30 +195,77 @@ def verdict(lines: list[dict[str, Any]]) -> str:
 
 
 def show(results: Mapping[str, Any]) -> list[Any]:
-    """Choosers, and the estimates."""
+    """Choosers and their recall; lift and coupons; how good the estimates are."""
     found, column = results["summary"], report.Column
-    columns = [
-        column("chosen by", lambda line: line["chooser"], right=False),
+    who = column("chosen by", lambda line: line["chooser"], right=False)
+    first = [
+        who,
         column("embeddings", lambda line: ", ".join(line["chosen"]) or "–", right=False),
         column("recall@10", lambda line: interval(line["recall"], 4)),
-        column("kernlens less it", lambda line: interval(line["kernlens less it"], 4)),
-        column("told apart", lambda line: _apart(line)),
         column("NDCG", lambda line: f"{line['ndcg']['value']:.4f}"),
         column("MRR", lambda line: f"{line['mrr']['value']:.4f}"),
-        column("kernlens interleaved", lambda line: interval(line["interleaved"], 3)),
-        column("lift by propensities (replayed)", lambda line: lifts(line) or "–"),
+        column("kernlens less it", lambda line: interval(line["kernlens less it"], 4)),
+        column("in each run", lambda line: _runs(line)),
+        column("weeks", lambda line: _weeks(line)),
+        column("told apart", lambda line: _apart(line)),
     ]
-    if "coupons" in found["lines"][0]:
-        columns += [
+    second = [
+        who,
+        *(
+            column(
+                f"lift, {name}", functools.partial(lambda line, n: _lift(line["lift"][n]), n=name)
+            )
+            for name in ("replayed", *propensity.ESTIMATORS)
+        ),
+        column("kernlens interleaved", lambda line: interval(line["interleaved"], 3)),
+    ]
+    if "coupons" in found:
+        second += [
             column("coupons, AUC", lambda line: interval(line["coupons"], 3)),
             column("kernlens less it", lambda line: interval(line["coupons, kernlens less it"], 3)),
         ]
-    told = "; ".join(
-        f"{name}: mean error {one['error']:.4f}, 90% intervals hold the replayed value in "
-        f"{one['covered']:.0%}"
-        for name, one in found["estimated"].items()
-    )
-    return [report.table(found["lines"], columns, f"Weeks after the cut: {found['verdict']}"), told]
+    third = [
+        column("estimator", lambda line: line["estimator"], right=False),
+        column("of", lambda line: line["of"], right=False),
+        column("mean |error|", lambda line: f"{line['error']:.4f}"),
+        column("bias", lambda line: f"{line['bias']:+.4f}"),
+        column("90% intervals that hold it", lambda line: f"{line['covered']:.0%}"),
+    ]
+    shown = [
+        report.table(found["lines"], first, f"Weeks after the cut: {found['verdict']}"),
+        report.table(found["lines"], second, f"Lift over {POPULARITY}, interleaving, coupons"),
+        report.table(found["estimated"], third, "Estimates from simulated logs against the replay"),
+        f"{found['above popularity']:.0%} of the trained policies are above popularity",
+    ]
+    if "coupons" in found:
+        told = found["coupons"]
+        shown.append(
+            f"coupons: {told['notes']}; AUC by number of products "
+            f"{interval(told['number of products'], 3)}, by purchases of its products "
+            f"{interval(told['purchases of its products'], 3)}"
+        )
+    return [*shown, ""]
+
+
+def lifts(line: Mapping[str, Any]) -> str:
+    """Lift over popularity as estimated, self-normalised, and as replayed."""
+    return f"{_lift(line['lift']['self-normalised'])} ({_lift(line['lift']['replayed'])})"
+
+
+def _runs(line: Mapping[str, Any]) -> str:
+    return ", ".join(f"{one['value']:+.4f}" for one in line["by run"])
+
+
+def _weeks(line: Mapping[str, Any]) -> str:
+    """Weeks in which kernlens' choice is above."""
+    weeks = line["by week"].values()
+    return f"{sum(one['value'] > 0 for one in weeks)} of {len(weeks)}"
+
+
+def _lift(found: Mapping[str, Any]) -> str:
+    if found["value"] is None:
+        return "–"
+    return f"{found['value']:+.0%} [{found['low']:+.0%}, {found['high']:+.0%}]"
 
 
 def _apart(line: Mapping[str, Any]) -> str:
@@ -291,59 +275,56 @@ def _apart(line: Mapping[str, Any]) -> str:
 
 
 def draw(results: Mapping[str, Any]) -> Any:
-    """Recall by week of the choices, and of every policy against its estimate."""
+    """Recall by week of the choices, and every policy's lift against its estimate."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError("figures need matplotlib: pip install 'kernlens[report]'") from error
-    policies = [row for row in results["rows"] if row["kind"] == "policy"]
+    every = [row for row in results["rows"] if row["kind"] == "policy"]
     lines = {line["chooser"]: line for line in results["summary"]["lines"]}
     made = Figure(figsize=(10, 4), layout="constrained", dpi=130)
     left, right = made.subplots(1, 2)
-    own = [row for row in policies if row["name"] != POPULARITY]
-    for row in own:
-        weeks = sorted(row["by week"], key=int)
-        left.plot(
-            [int(w) for w in weeks], [row["by week"][w] for w in weeks], color="0.85", linewidth=0.8
-        )
-    shown = {"kernlens": "#1f5fa8", "published score": "#c8553d", ORACLE: "#4a7c59"}
-    for chooser, colour in shown.items():
-        taken = [
-            row for row in own for seed, name in enumerate(lines[chooser]["chosen"])
-            if (row["name"], row["seed"]) == (name, seed)
-        ]  # fmt: skip
-        weeks = sorted(taken[0]["by week"], key=int)
-        means = [np.mean([row["by week"][w] for row in taken]) for w in weeks]
-        left.plot(
-            [int(w) for w in weeks], means, color=colour, marker="o", markersize=3, label=chooser,
-            linestyle="--" if chooser == ORACLE else "-",
-        )  # fmt: skip
-    popular = next(row for row in policies if row["name"] == POPULARITY)
-    weeks = sorted(popular["by week"], key=int)
-    left.plot(
-        [int(w) for w in weeks], [popular["by week"][w] for w in weeks], color="black",
-        linewidth=1, label=POPULARITY,
-    )  # fmt: skip
-    left.set(xlabel="week", ylabel="recall@10", title="replayed; all embeddings in grey")
+    for row in every:
+        _weekly(left, [row], color="0.85", linewidth=0.8)
+    own = {(row["name"], row["seed"]): row for row in every}
+    seeds = sorted({row["seed"] for row in every})
+    for chooser, colour in (
+        ("kernlens", "#1f5fa8"), ("published score", "#c8553d"), (ORACLE, "#4a7c59"),
+    ):  # fmt: skip
+        taken = [own[pair] for pair in zip(lines[chooser]["chosen"], seeds, strict=True)]
+        dashed = "--" if chooser == ORACLE else "-"
+        _weekly(left, taken, color=colour, marker="o", markersize=3, label=chooser, ls=dashed)
+    _weekly(left, [own[POPULARITY, 0]], color="black", linewidth=1, label=POPULARITY)
+    left.set(xlabel="week", ylabel="recall@10", title="replayed; trained policies in grey")
+    left.set_ylim(bottom=0)
     left.legend(fontsize=8, frameon=False)
-    name = "self-normalised"
-    values = [row["estimates"][name] for row in policies]
-    truth = [row["recall"]["value"] for row in policies]
+    base = own[POPULARITY, 0]["hits"]
+    others = [row for row in every if row["name"] != POPULARITY]
+    found = [row["estimates"][0]["self-normalised"]["recall"] for row in others]
+    truth = [row["hits"] for row in others]
+    value, low, high = (np.array([one[key] for one in found]) for key in ("value", "low", "high"))
     right.errorbar(
-        truth, [one["value"] for one in values],
-        yerr=[
-            [one["value"] - one["low"] for one in values],
-            [one["high"] - one["value"] for one in values],
-        ],
-        fmt="o", markersize=4, linewidth=1, color="#1f5fa8",
+        truth, value, yerr=[np.maximum(value - low, 0), np.maximum(high - value, 0)], fmt="o",
+        markersize=4, linewidth=1, color="#1f5fa8", label="a trained policy, one log",
     )  # fmt: skip
-    ends = [0, 1.1 * max(one["high"] for one in values)]
+    ends = [0, 1.1 * max(high.max(), *truth)]
     right.plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
-    right.set(xlabel="replayed recall@10", ylabel="by inverse propensities", title="simulated log")
+    right.axvline(base, color="black", linewidth=0.8, linestyle=":", label=POPULARITY)
+    right.set(
+        xlabel="replayed recall@10", ylabel="by inverse propensities, self-normalised",
+        title="simulated log",
+    )  # fmt: skip
+    right.legend(fontsize=8, frameon=False)
     for ax in (left, right):
         ax.title.set_fontsize(10)
         ax.spines[["top", "right"]].set_visible(False)
     return made
+
+
+def _weekly(ax: Any, rows: list[Any], **style: Any) -> None:
+    weeks = sorted(rows[0]["by week"], key=int)
+    means = [np.mean([row["by week"][week] for row in rows]) for week in weeks]
+    ax.plot([int(week) for week in weeks], means, **style)
 
 
 if __name__ == "__main__":

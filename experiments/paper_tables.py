@@ -100,7 +100,7 @@ def online_replay(results: Mapping[str, Any]) -> str:
             interval(line["kernlens less it"], 4),
             interval(line["interleaved"]),
             interval(line["coupons"], 3),
-            lifts(line) or "–",
+            lifts(line),
         ]
         for line in results["summary"]["lines"]
     ]
@@ -111,15 +111,22 @@ def online_replay(results: Mapping[str, Any]) -> str:
         "kernlens less it",
         "kernlens' share of credits",
     ]
+    summary = results["summary"]
     told = "; ".join(
-        f"{name}: mean error {one['error']:.4f}, intervals hold the replayed value in "
-        f"{one['covered']:.0%}"
-        for name, one in results["summary"]["estimated"].items()
+        f"{one['of']}, {one['estimator']}: mean error {one['error']:.4f}, intervals hold the "
+        f"replayed value in {one['covered']:.0%}"
+        for one in summary["estimated"]
+    )
+    without = ", ".join(
+        f"{name} {interval(summary['coupons'][name], 3)}"
+        for name in ("number of products", "purchases of its products")
     )
     return "\n\n".join(
         [
             markdown([*head, "coupons, AUC", "lift over popularity (replayed)"], rows),
-            f"Lift is by self-normalised propensities from the simulated log. From it, {told}.",
+            "Lift is by self-normalised propensities from one simulated log. Over "
+            f"{results['config']['logs']} logs and all embeddings, {told}. AUC of coupons without "
+            f"households: {without}.",
             f"`{results['command']}`: {results['summary']['verdict']}.",
         ]
     )

@@ -1,6 +1,11 @@
-"""Complete Journey's coupons as a second outcome: which of a campaign's were redeemed."""
+"""Complete Journey's coupons as a second outcome: which of a campaign's were redeemed.
+
+The data do not say which coupons a household was handed (campaigns of type A send each a choice of
+its own), so all coupons of a campaign stand against the one that was redeemed.
+"""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +24,7 @@ class Campaign(NamedTuple):
       items: products of its coupons, coupon after coupon, ``[t]``.
       starts: where each coupon starts in ``items``, ``[c]``.
       users: who redeemed, ``[r]``.
-      redeemed: which coupon, ``[r]``.
+      redeemed: which coupon, ``[r]``; each pair once.
     """
 
     items: np.ndarray
@@ -28,11 +33,60 @@ class Campaign(NamedTuple):
     redeemed: np.ndarray
 
 
+def places(
+    campaigns: list[Campaign], score: Callable[[Campaign], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share of a campaign's other coupons that a redeemed one stands above, ties by half.
+
+    Args:
+      campaigns: of :func:`read`.
+      score: of every coupon for each who redeemed one, ``[r, c]``, or for all alike, ``[c]``.
+
+    Returns:
+      Shares, the chance that it stands above one drawn at random (the area under the curve), and
+      whose they are, ``[r]`` each.
+    """
+    found, users = [], []
+    for campaign in campaigns:
+        shape = len(campaign.users), len(campaign.starts)
+        scores = np.broadcast_to(score(campaign), shape)
+        own = scores[np.arange(shape[0]), campaign.redeemed][:, None]
+        below = (scores < own).sum(axis=1) + 0.5 * ((scores == own).sum(axis=1) - 1)
+        found.append(below / (shape[1] - 1))
+        users.append(campaign.users)
+    return np.concatenate(found), np.concatenate(users)
+
+
+def best(
+    campaign: Campaign, *, queries: np.ndarray, items: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    """Scores of coupons, each that of its best product, ``[r, c]``.
+
+    Args:
+      campaign: of :func:`read`.
+      queries: of all users, ``[num_users, h]``.
+      items: ``[m, h]``.
+      bias: ``[m]``.
+    """
+    scores = queries[campaign.users] @ items[campaign.items].T + bias[campaign.items]
+    return np.maximum.reduceat(scores, campaign.starts, axis=1)
+
+
+def sizes(campaign: Campaign) -> np.ndarray:
+    """Products of each coupon, ``[c]``: what any score of a best product gains by."""
+    return np.diff(np.append(campaign.starts, len(campaign.items)))
+
+
+def bought(campaign: Campaign, *, counts: np.ndarray) -> np.ndarray:
+    """How often the products of each coupon were bought, all together, ``[c]``."""
+    return np.add.reduceat(counts[campaign.items], campaign.starts)
+
+
 def read(interactions: Interactions, since: str) -> tuple[list[Campaign], dict[str, int]]:
     """Campaigns that start on a day or later, with their redemptions.
 
     Coupons none of whose products are items are left out, as are redemptions of them and by
-    households that have no basket.
+    households that have no basket, or who redeemed the same coupon before.
 
     Args:
       interactions: Complete Journey by product.
@@ -77,49 +131,24 @@ def read(interactions: Interactions, since: str) -> tuple[list[Campaign], dict[s
                 groups.setdefault(coupon, set()).add(item_of[product])
         names = sorted(groups)
         place = {coupon: i for i, coupon in enumerate(names)}
-        users, which = [], []
         mine = redeemed["campaign_id"] == campaign
+        pairs: set[tuple[int, int]] = set()
         for household, coupon in zip(
             redeemed["household_id"][mine].tolist(), redeemed["coupon_upc"][mine].tolist(),
             strict=True,
         ):  # fmt: skip
-            if household in user_of and coupon in place:
-                users.append(user_of[household])
-                which.append(place[coupon])
-            else:
+            pair = user_of.get(household, -1), place.get(coupon, -1)
+            if min(pair) < 0 or pair in pairs:
                 notes["redemptions_left_out"] += 1
-        if not users or len(names) < 2:
+            else:
+                pairs.add(pair)
+        if not pairs or len(names) < 2:
             continue
+        users, which = np.array(sorted(pairs)).T
         notes["campaigns"] += 1
         notes["redemptions"] += len(users)
-        sizes = [len(groups[coupon]) for coupon in names]
+        lengths = [len(groups[coupon]) for coupon in names]
         items = np.concatenate([sorted(groups[coupon]) for coupon in names])
-        starts = np.cumsum([0, *sizes[:-1]])
-        found.append(Campaign(items, starts, np.array(users), np.array(which)))
+        starts = np.cumsum([0, *lengths[:-1]])
+        found.append(Campaign(items, starts, users, which))
     return found, notes
-
-
-def places(
-    campaigns: list[Campaign], queries: np.ndarray, items: np.ndarray, bias: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Share of a campaign's other coupons that a redeemed one stands above, ties by half.
-
-    Args:
-      campaigns: of :func:`read`.
-      queries: of all users, ``[num_users, h]``; a coupon scores as the best of its products.
-      items: ``[m, h]``.
-      bias: ``[m]``.
-
-    Returns:
-      Shares, the chance that it stands above one drawn at random (the area under the curve), and
-      whose they are, ``[r]`` each.
-    """
-    found, users = [], []
-    for campaign in campaigns:
-        scores = queries[campaign.users] @ items[campaign.items].T + bias[campaign.items]
-        best = np.maximum.reduceat(scores, campaign.starts, axis=1)
-        own = best[np.arange(len(best)), campaign.redeemed][:, None]
-        below = (best < own).sum(axis=1) + 0.5 * ((best == own).sum(axis=1) - 1)
-        found.append(below / (best.shape[1] - 1))
-        users.append(campaign.users)
-    return np.concatenate(found), np.concatenate(users)
