@@ -193,7 +193,7 @@ def draw(key: Array, noise: Noise, excluded: Array, k: int) -> Array:
     )
     first = noise.starts[excluded]
     width = jnp.where(repeat, 0, noise.starts[excluded + 1] - first)
-    free = noise.owners.shape[0] - jnp.sum(width, -1, keepdims=True)
+    free = noise.owners.shape[0] - jnp.sum(width, -1, keepdims=True, dtype=jnp.int32)
     uniform = jax.random.uniform(key, (*excluded.shape[:-1], k))
     slot = jnp.minimum((uniform * free.astype(uniform.dtype)).astype(jnp.int32), free - 1)
     for j in range(excluded.shape[-1]):
