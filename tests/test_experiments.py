@@ -58,6 +58,7 @@ LONG = (
     prop2_sequence_average,
     bench_scores,
     interval_coverage,
+    prop1_entity_score,
     *EXPERIMENTS[-5:],
 )
 

