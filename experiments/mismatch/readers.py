@@ -130,8 +130,6 @@ CONTROLS = {
 }
 """What reads an embedding and its rotation."""
 
-SEEDED = ("LR SGD", "LR Adam", "MLP")
-
 
 def scaled(x: np.ndarray) -> np.ndarray:
     """Centred, with mean squared coordinate 1: one scale for all columns."""

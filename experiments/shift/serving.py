@@ -115,7 +115,8 @@ class Served(NamedTuple):
       before: recall, NDCG and reciprocal rank of it before the cut, each ``[n]``.
       after: the same after it.
       top: its lists after the cut, ``[n, TOP]``.
-      sequence: parameters to read other histories, by `recommend`.
+      households: the recommender's queries of what each household bought last before the cut,
+        ``[num_users, h]``.
     """
 
     name: str
