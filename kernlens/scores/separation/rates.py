@@ -1,5 +1,6 @@
 """Coding rates of all rows and of those of each class."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -52,28 +53,78 @@ def coding_rates(
     References:
       Ma et al. (2007), equation 7; Huang et al. (2022), equation 3.
     """
+    whole, gain = _whole_and_gain(
+        moments, epsilon, weighted=weighted, centred=centred, relative=relative, per_rank=per_rank
+    )
+    return whole, whole - gain
+
+
+def _whole_and_gain(
+    moments: Moments,
+    epsilon: float,
+    *,
+    weighted: bool,
+    centred: bool = True,
+    relative: bool = False,
+    per_rank: bool = False,
+) -> tuple[Array, Array]:
+    r"""The rate of all rows, and what it is above the classes', not by subtraction.
+
+    With :math:`q_i` and :math:`q_{ci}` the pivots less 1 of the whole and of class c, and
+    :math:`u_{ci} = (q_{ci} - q_i) / (1 + q_i)`, the gain is :math:`-\tfrac12 \sum_i \sum_c w_c
+    \log(1 + u_{ci})`. Its part of first order in u is nearly nothing, since the classes' second
+    moments add up to the whole's, and is taken from what does not cancel in it.
+    """
     check_class_scatters(moments)
-    counts = moments.class_counts
+    counts, n = moments.class_counts, moments.count
     mean = moments.mean + moments.mean_low
-    offset = jnp.zeros_like(mean) if centred else mean
-    total = ratio(jnp.trace(moments.scatter), moments.count) + jnp.sum(offset**2)
+    mean = jnp.zeros_like(mean) if centred else mean
+    total = ratio(jnp.trace(moments.scatter), n) + jnp.sum(mean**2)
     distortion = epsilon * total if relative else jnp.asarray(epsilon, mean.dtype)
     distortion = jnp.where(distortion > 0, distortion, 1.0)
+    # A mean far above the spread goes to the first coordinate: its pivot alone is large then.
+    turn = _reflection(mean)
 
-    def rate(group: tuple[Array, Array, Array]) -> Array:
-        scatter, gap, count = group
-        return 0.5 * _log_determinant_above_one(ratio(scatter, count) / distortion, gap, distortion)
+    def turned(scatter: Array, offset: Array, count: Array) -> Array:
+        spread = turn(turn(ratio(scatter, count)).T)
+        offset = turn(offset)
+        return (spread + jnp.outer(offset, offset)) / distortion
 
-    offsets = ratio(moments.class_deviations, counts[:, None]) + offset
-    whole = rate((moments.scatter, offset, moments.count))
-    parts = jax.lax.map(rate, (moments.class_scatters, offsets, counts))
+    def pivots(group: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        matrix = turned(*group)
+        taken = _taken(matrix)
+        return jnp.diagonal(matrix), taken, jnp.diagonal(matrix) - taken
+
+    offsets = ratio(moments.class_deviations, counts[:, None]) + mean
+    diagonal, taken, above = pivots((moments.scatter, mean, n))
+    diagonals, takens, aboves = jax.lax.map(pivots, (moments.class_scatters, offsets, counts))
     present = counts > 0
     weights = counts if weighted else present.astype(mean.dtype)
-    mean_part = ratio(jnp.sum(jnp.where(present, parts, 0.0) * weights), weights.sum())
+    weights, shares = ratio(weights, weights.sum()), ratio(counts, n)
+
+    def by_pivots() -> tuple[Array, Array]:
+        unlabelled = jnp.where(n > counts.sum(), dot(shares, diagonals) - diagonal, 0.0)
+        first = dot(weights - shares, diagonals) + unlabelled - (dot(weights, takens) - taken)
+        least = jnp.maximum(above, 0.0)
+        second = dot(weights, _gap_less_log(jnp.maximum(aboves, 0.0), least))
+        gain = 0.5 * (jnp.sum(second) - jnp.sum(first / (1.0 + least)))
+        return 0.5 * jnp.sum(jnp.log1p(least)), gain
+
+    def by_eigenvalues() -> tuple[Array, Array]:
+        def rate(group: tuple[Array, Array, Array]) -> Array:
+            return _rate_by_eigenvalues(*group, distortion)
+
+        whole = rate((moments.scatter, mean, n))
+        parts = jax.lax.map(rate, (moments.class_scatters, offsets, counts))
+        return whole, whole - jnp.sum(jnp.where(present, parts, 0.0) * weights)
+
+    # Rounding of a singular matrix whose entries are far above 1 can leave it indefinite.
+    finite = jnp.isfinite(taken).all() & jnp.isfinite(takens).all()
+    whole, gain = jax.lax.cond(finite, by_pivots, by_eigenvalues)
     if per_rank:
-        rank = jnp.maximum(_rank(moments, offset), 1.0)
-        whole, mean_part = whole / rank, mean_part / rank
-    return whole, mean_part
+        rank = jnp.maximum(_rank(moments, mean), 1.0)
+        whole, gain = whole / rank, gain / rank
+    return whole, gain
 
 
 @jax.jit
@@ -139,7 +190,7 @@ def transrate(moments: Moments, *, epsilon: float = 1e-4) -> Score:
     References:
       Huang et al. (2022), listing 1.
     """
-    return _transrate(moments, *coding_rates(moments, epsilon=epsilon, weighted=False))
+    return _transrate(moments, *_whole_and_gain(moments, epsilon, weighted=False))
 
 
 def transrate_weighted(moments: Moments, *, epsilon: float = 1e-4) -> Score:
@@ -162,8 +213,8 @@ def transrate_weighted(moments: Moments, *, epsilon: float = 1e-4) -> Score:
     References:
       Huang et al. (2022), definition 1, and their repository's ``process_transrate_logs``.
     """
-    rates = coding_rates(
-        moments, epsilon=epsilon, weighted=True, centred=False, relative=True, per_rank=True
+    rates = _whole_and_gain(
+        moments, epsilon, weighted=True, centred=False, relative=True, per_rank=True
     )
     return _transrate(moments, *rates)
 
@@ -197,9 +248,9 @@ RATES: dict[str, Estimator] = {
 """Scores from coding rates by name."""
 
 
-def _transrate(moments: Moments, whole: Array, parts: Array) -> Score:
+def _transrate(moments: Moments, whole: Array, gain: Array) -> Score:
     defined = (moments.class_counts > 0).any()
-    return where_defined(defined, whole - parts, jnp.zeros_like(whole))
+    return where_defined(defined, gain, jnp.zeros_like(whole))
 
 
 def _rank(moments: Moments, offset: Array) -> Array:
@@ -211,25 +262,35 @@ def _rank(moments: Moments, offset: Array) -> Array:
     return jnp.sum(found).astype(offset.dtype)
 
 
-def _log_determinant_above_one(matrix: Array, offset: Array, distortion: Array) -> Array:
-    r"""Log determinant of :math:`I + M + m m^\top / \epsilon`, exact for small and large terms.
+def _reflection(vector: Array) -> Callable[[Array], Array]:
+    """The reflection that takes a vector to the first axis, over the columns of a matrix."""
+    axis = jnp.zeros_like(vector).at[0].set(1.0)
+    size = jnp.linalg.norm(vector)
+    normal = vector + jnp.where(vector[0] < 0, -size, size) * axis
+    normal = ratio(normal, jnp.linalg.norm(normal))
+    return lambda x: x - 2.0 * jnp.tensordot(normal, jnp.tensordot(normal, x, 1), 0)
 
-    The pivots less 1 are summed up from the entries left of them, so that 1 does not swallow a
-    small matrix, and the offset joins by the determinant lemma, so that it does not either.
-    """
+
+def _taken(matrix: Array) -> Array:
+    """What elimination takes from each pivot of one plus a matrix, summed up, never subtracted."""
     factor = jnp.linalg.cholesky(jnp.eye(len(matrix), dtype=matrix.dtype) + matrix)
+    return jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
 
-    def by_pivots() -> Array:
-        pivots = jnp.diagonal(matrix) - jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
-        along = jax.scipy.linalg.solve_triangular(factor, offset, lower=True)
-        within = jnp.log1p(jnp.maximum(pivots, 0.0)).sum()
-        return within + jnp.log1p(jnp.sum(along**2) / distortion)
 
-    def by_eigenvalues() -> Array:
-        values, vectors = jnp.linalg.eigh(matrix)
-        values = jnp.maximum(values, 0.0)
-        along = dot(offset, vectors) ** 2 / (1.0 + values)
-        return jnp.log1p(values).sum() + jnp.log1p(jnp.sum(along) / distortion)
+def _gap_less_log(x: Array, base: Array) -> Array:
+    """``u - log(1 + u)`` of ``u = (x - base) / (1 + base)``, which begins with ``u**2 / 2``."""
+    u = (x - base) / (1.0 + base)
+    small = jnp.abs(u) < 0.2
+    inside = jnp.where(small, u, 0.0)
+    series = jnp.zeros_like(u)
+    for power in range(12, 1, -1):
+        series = 1.0 / power - inside * series
+    return jnp.where(small, inside**2 * series, u - (jnp.log1p(x) - jnp.log1p(base)))
 
-    # Rounding of a singular matrix whose entries are far above 1 can leave it indefinite.
-    return jax.lax.cond(jnp.isfinite(factor).all(), by_pivots, by_eigenvalues)
+
+def _rate_by_eigenvalues(scatter: Array, offset: Array, count: Array, distortion: Array) -> Array:
+    """Coding rate in nats; the offset joins by the determinant lemma."""
+    values, vectors = jnp.linalg.eigh(ratio(scatter, count) / distortion)
+    values = jnp.maximum(values, 0.0)
+    along = dot(offset, vectors) ** 2 / (1.0 + values)
+    return 0.5 * (jnp.log1p(values).sum() + jnp.log1p(jnp.sum(along) / distortion))
