@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from kernlens import moments as moments_
 from kernlens import ranking
@@ -228,9 +229,15 @@ def predict(
 
 def _features(map_fn: FeatureMap, items: np.ndarray, rows: int) -> Iterator[np.ndarray]:
     """Features of ``rows`` sequences at a time, the last filled up with empty ones."""
-    made = jax.jit(map_fn)
+    # As an argument a map that is a pytree compiles once for all its arrays.
+    given = map_fn if isinstance(map_fn, Partial) else Partial(map_fn)
     for start in range(0, len(items), rows):
         some = items[start : start + rows]
         filled = np.full((rows, items.shape[1]), -1, np.int32)
         filled[: len(some)] = some
-        yield np.asarray(made(jnp.asarray(filled)))[: len(some)]
+        yield np.asarray(_mapped(given, jnp.asarray(filled)))[: len(some)]
+
+
+@jax.jit
+def _mapped(map_fn: FeatureMap, items: Array) -> Array:
+    return map_fn(items)
