@@ -8,7 +8,8 @@ by the published class-cosine score, at random (the expectation), and the oracle
 outcome. A sample of the baskets of weeks 41 to 53 is replayed in order: given a basket's items in
 shuffled order, the recommender ranks all others, and the one held out was bought. (The catalogue
 itself, items in 20 baskets or more and their numbers, is that of the whole year.) Beside the
-choices stand popularity, and kernlens' own ridge ranker served as it is, without training.
+choices stand popularity, what is nearest to the last item in the embedding that kernlens chose, and
+kernlens' own ridge ranker served as it is, without training.
 
 Beside the outcome itself: team-draft interleaving of kernlens' choice with each other choice; lift
 over popularity by inverse propensities, from logs that are simulated over the real baskets, since

@@ -19,6 +19,7 @@ CHOOSERS = {
 """What each chooser goes by."""
 
 RANDOM, ORACLE, POPULARITY, UNTRAINED = "random", "oracle", "popularity", "kernlens' own ranker"
+LAST = "last item"
 METRICS = ("recall", "ndcg", "mrr")
 
 
@@ -61,6 +62,14 @@ def untrained(given: serving.Known, one: serving.Served) -> serving.Served:
     return _policy(given, one.name, queries, items, bias, households)._replace(seed=one.seed)
 
 
+def last_item(given: serving.Known, one: serving.Served) -> serving.Served:
+    """The policy that recommends what is nearest, by inner product, to the last item."""
+    z, past = one.embeddings, serving.households(given, given.after.items.shape[1])
+    after, known = (ranking.last_item(z, h) for h in (given.after, past))
+    bias = np.zeros(len(z), np.float32)
+    return _policy(given, one.name, after, z, bias, known)._replace(seed=one.seed)
+
+
 def _policy(
     given: serving.Known,
     name: str,
@@ -96,6 +105,7 @@ def taken(every: list[serving.Served], replay: Replay) -> dict[str, list[list[se
         **found,
         RANDOM: runs,
         POPULARITY: [[popular]] * len(runs),
+        LAST: [[last_item(replay.given, own[0])] for own in found["kernlens"]],
         UNTRAINED: [[untrained(replay.given, own[0])] for own in found["kernlens"]],
     }
 
