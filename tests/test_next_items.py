@@ -1,14 +1,18 @@
 """What the experiments on next items share."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments.next_items import mixture
-from experiments.next_items.data import last_items, without_last
+from experiments.next_items.data import Source, interactions, last_items, without_last
 from experiments.prop2_sequence_average import ESTIMATED, TRAINED, verdict
 from kernlens import datasets
 from kernlens.agreement import Interval
+
+SAMPLES = Path(__file__).parent / "samples"
 
 
 def data():
@@ -78,3 +82,19 @@ def test_the_verdict_follows_its_rule(lows, error, said):
             "spearman": Interval(0.5, low, 0.9), "relative_error": error,
         }  # fmt: skip
     assert verdict([line]) == said
+
+
+@pytest.mark.parametrize("name", ["instacart", "amazon_2018", "movielens_1m"])
+def test_the_papers_data_sets_are_read_by_path(name):
+    found = interactions(Source(data=name.partition("_")[0], root=SAMPLES / name, min_count=1))
+    same = datasets.load(name.partition("_")[0], SAMPLES / name, min_count=1)
+    assert len(found.items) > 0
+    assert_array_equal(found.items, same.items)
+
+
+def test_the_order_is_a_choice_where_the_data_set_offers_it():
+    source = Source(data="movielens", root=SAMPLES / "movielens_1m", order="random", min_count=1)
+    same = datasets.load("movielens", source.root, order="random", min_count=1)
+    assert_array_equal(interactions(source).items, same.items)
+    with pytest.raises(ValueError, match=r"instacart has no order to choose.*got --order random"):
+        interactions(Source(data="instacart", root=SAMPLES / "instacart", order="random"))

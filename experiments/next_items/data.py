@@ -23,6 +23,8 @@ class Source:
     """The folder with the data set's files; Complete Journey is found where it is installed."""
     order: str = "time"
     """Inside a history: by time, or random where the data set offers it, to tell the two apart."""
+    min_count: int | None = None
+    """Items with fewer interactions are left out; by default as the data set's loader has it."""
     synthetic: int = 0
     """Interactions of a synthetic data set to use instead; 0 for the real."""
 
@@ -83,4 +85,6 @@ def interactions(source: Source) -> Interactions:
             f"{source.data} has no order to choose: its ties are shuffled; those that have are "
             f"{', '.join(ORDERED)}; got --order {source.order}"
         )
+    if source.min_count is not None:
+        options["min_count"] = source.min_count
     return datasets.load(source.data, source.root, **options)
