@@ -258,6 +258,8 @@ BLOCKS = {
     "online_replay": paper_tables.online_replay,
     "joint_embeddings": paper_tables.joint_embeddings,
     "prop2_sequence_average": prop2_sequence_average,
+    "prop2_sequence_average_movielens_time": prop2_sequence_average,
+    "prop2_sequence_average_movielens_random": prop2_sequence_average,
     "bench_scores": bench_scores,
     "prop1_entity_score": prop1_entity_score,
     "bench_pretrain": bench_pretrain,
