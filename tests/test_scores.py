@@ -214,6 +214,22 @@ def test_against_the_definition_in_float64(name, settings):
     assert_allclose(got, expected, rtol=1e-5, atol=(1e-5 if "logme" in name else 1e-6) * unit)
 
 
+@pytest.mark.parametrize("epsilon", [1e-4, 1.0, 1e4])
+def test_a_gain_far_below_the_rates_keeps_its_digits(epsilon):
+    x, codes, _ = cases.gaussian_classes(1)
+    x = x.astype(np.float32)
+    m = moments.from_arrays(x, codes, codes.max() + 1, class_scatters=True)
+    x = x.astype(np.float64) - x.astype(np.float64).mean(axis=0)
+
+    def rate(rows):
+        values = np.linalg.eigvalsh(rows.T @ rows / len(rows))
+        return 0.5 * np.log1p(values / epsilon).sum()
+
+    means = [rate(x[codes == c]) for c in np.unique(codes)]
+    got = SCORES["transrate"].fn(m, epsilon=epsilon).value
+    assert_allclose(got, rate(x) - np.mean(means), rtol=1e-5)
+
+
 def test_coding_rates_of_an_indefinite_rounding_are_finite():
     """Fewer rows than dimensions and columns of unlike scale: rounding exceeds the unit added."""
     rng = np.random.default_rng(0)

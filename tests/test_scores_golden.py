@@ -70,7 +70,7 @@ def test_inputs_are_those_of_the_golden_values():
 
 
 def coding(rates):
-    return [rates[0], rates[1], rates[0] - rates[1]]
+    return [rates.whole, rates.whole - rates.gain, rates.gain]
 
 
 # Each stage is one compilation, which shares what its scores have in common.

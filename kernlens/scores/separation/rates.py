@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,18 @@ from kernlens.scores.estimator import (
 from kernlens.types import Array
 
 
+class Rates(NamedTuple):
+    """Coding rates in nats, each ``[]``.
+
+    Attributes:
+      whole: of all rows.
+      gain: what it is above the mean over classes of that of their rows, to its own digits.
+    """
+
+    whole: Array
+    gain: Array
+
+
 @partial(jax.jit, static_argnames=("weighted", "centred", "relative", "per_rank"))
 def coding_rates(
     moments: Moments,
@@ -29,11 +42,16 @@ def coding_rates(
     centred: bool = True,
     relative: bool = False,
     per_rank: bool = False,
-) -> tuple[Array, Array]:
+) -> Rates:
     r"""Coding rate of all rows, and the mean over classes of that of their rows.
 
     .. math:: R(M) = \tfrac12 \log|I + M / \epsilon|, \qquad
               M = \tfrac1n X^\top X, \quad M_c = \tfrac1{n_c} X_c^\top X_c
+
+    With :math:`q_i` and :math:`q_{ci}` the pivots less 1 of the whole and of class c, and
+    :math:`u_{ci} = (q_{ci} - q_i) / (1 + q_i)`, the gain is :math:`-\tfrac12 \sum_i \sum_c w_c
+    \log(1 + u_{ci})`, not a subtraction of rates. Its part of first order in u is nearly nothing,
+    since the classes' second moments add up to the whole's, and is taken from what does not cancel.
 
     Args:
       moments: of ``p`` features, with the scatter of each class.
@@ -45,35 +63,13 @@ def coding_rates(
       per_rank: whether both are divided by the rank of ``M``.
 
     Returns:
-      :math:`R(M)` and the mean of :math:`R(M_c)`, in nats, each ``[]``.
+      :math:`R(M)` and what it is above the mean of :math:`R(M_c)`, in nats, each ``[]``.
 
     Raises:
       ValueError: moments without the scatter of each class.
 
     References:
       Ma et al. (2007), equation 7; Huang et al. (2022), equation 3.
-    """
-    whole, gain = _whole_and_gain(
-        moments, epsilon, weighted=weighted, centred=centred, relative=relative, per_rank=per_rank
-    )
-    return whole, whole - gain
-
-
-def _whole_and_gain(
-    moments: Moments,
-    epsilon: float,
-    *,
-    weighted: bool,
-    centred: bool = True,
-    relative: bool = False,
-    per_rank: bool = False,
-) -> tuple[Array, Array]:
-    r"""The rate of all rows, and what it is above the classes', not by subtraction.
-
-    With :math:`q_i` and :math:`q_{ci}` the pivots less 1 of the whole and of class c, and
-    :math:`u_{ci} = (q_{ci} - q_i) / (1 + q_i)`, the gain is :math:`-\tfrac12 \sum_i \sum_c w_c
-    \log(1 + u_{ci})`. Its part of first order in u is nearly nothing, since the classes' second
-    moments add up to the whole's, and is taken from what does not cancel in it.
     """
     check_class_scatters(moments)
     counts, n = moments.class_counts, moments.count
@@ -124,11 +120,11 @@ def _whole_and_gain(
     if per_rank:
         rank = jnp.maximum(_rank(moments, mean), 1.0)
         whole, gain = whole / rank, gain / rank
-    return whole, gain
+    return Rates(whole, gain)
 
 
 @jax.jit
-def projected_coding_rates(moments: Moments, *, epsilon: float) -> tuple[Array, Array]:
+def projected_coding_rates(moments: Moments, *, epsilon: float) -> Rates:
     r"""Coding rates of the authors' projected TransRate.
 
     As :func:`coding_rates` weighted, relative and per rank, but of the singular values of
@@ -140,7 +136,7 @@ def projected_coding_rates(moments: Moments, *, epsilon: float) -> tuple[Array, 
       epsilon: distortion, relative to the sum of the singular values of the whole.
 
     Returns:
-      Rate of the whole and the mean over classes, in nats, each ``[]``.
+      Rate of the whole and what it is above the mean over classes, in nats, each ``[]``.
 
     Raises:
       ValueError: moments without the scatter of each class.
@@ -171,7 +167,8 @@ def projected_coding_rates(moments: Moments, *, epsilon: float) -> tuple[Array, 
     rank = jnp.maximum(jnp.sum(whole > floor), 1).astype(whole.dtype)
     rates = 0.5 * jnp.log1p(parts / distortion).sum(axis=1)
     mean_rate = ratio(jnp.sum(rates * counts), counts.sum())
-    return 0.5 * jnp.log1p(whole / distortion).sum() / rank, mean_rate / rank
+    rate = 0.5 * jnp.log1p(whole / distortion).sum()
+    return Rates(rate / rank, (rate - mean_rate) / rank)
 
 
 def transrate(moments: Moments, *, epsilon: float = 1e-4) -> Score:
@@ -190,7 +187,7 @@ def transrate(moments: Moments, *, epsilon: float = 1e-4) -> Score:
     References:
       Huang et al. (2022), listing 1.
     """
-    return _transrate(moments, *_whole_and_gain(moments, epsilon, weighted=False))
+    return _transrate(moments, coding_rates(moments, epsilon=epsilon, weighted=False))
 
 
 def transrate_weighted(moments: Moments, *, epsilon: float = 1e-4) -> Score:
@@ -213,10 +210,10 @@ def transrate_weighted(moments: Moments, *, epsilon: float = 1e-4) -> Score:
     References:
       Huang et al. (2022), definition 1, and their repository's ``process_transrate_logs``.
     """
-    rates = _whole_and_gain(
-        moments, epsilon, weighted=True, centred=False, relative=True, per_rank=True
+    rates = coding_rates(
+        moments, epsilon=epsilon, weighted=True, centred=False, relative=True, per_rank=True
     )
-    return _transrate(moments, *rates)
+    return _transrate(moments, rates)
 
 
 RATES: dict[str, Estimator] = {
@@ -248,9 +245,9 @@ RATES: dict[str, Estimator] = {
 """Scores from coding rates by name."""
 
 
-def _transrate(moments: Moments, whole: Array, gain: Array) -> Score:
+def _transrate(moments: Moments, rates: Rates) -> Score:
     defined = (moments.class_counts > 0).any()
-    return where_defined(defined, gain, jnp.zeros_like(whole))
+    return where_defined(defined, rates.gain, jnp.zeros_like(rates.gain))
 
 
 def _rank(moments: Moments, offset: Array) -> Array:
