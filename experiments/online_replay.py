@@ -34,9 +34,9 @@ from typing import Any
 import numpy as np
 
 from experiments import runner
+from experiments.markdown import interval
 from experiments.replay import coupons, policies, propensity
 from experiments.replay.policies import METRICS, ORACLE, POPULARITY, RANDOM
-from experiments.robust_to_shift import interval
 from experiments.shift import serving
 from kernlens import ranking, report
 

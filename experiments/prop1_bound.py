@@ -27,6 +27,7 @@ import numpy as np
 import optax
 
 from experiments import runner
+from experiments.grid import Grid
 from experiments.shift import data as shift
 from experiments.shift.inequality import bounds, sides
 from kernlens import agreement, labels, pretrain, report, sampling
@@ -39,19 +40,9 @@ FORMS = ("raw", "unit rows", "centred")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Grid):
     """The grid and the distributions."""
 
-    windows: tuple[int, ...] = (2, 8)
-    """Tokens to either side that are positives."""
-    negatives: tuple[int, ...] = (1, 8)
-    """Negatives per anchor."""
-    epochs: tuple[int, ...] = (1, 5)
-    """Passes over the data; one leaves collapsed embeddings in the grid."""
-    dim: int = 32
-    """Embedding dimension."""
-    seeds: int = 2
-    """Pretraining runs of each setting."""
     cut: int = 40
     """The last week that pretraining sees."""
     splits: int = 5
@@ -77,12 +68,9 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     everything = shift.load(config.synthetic)
     cut = shift.parts(everything, cut=config.cut, seed=0)
     optimizer, rows = optax.adam(3e-3), []
-    for epochs in config.epochs:
-        for window in config.windows:
-            for negatives in config.negatives:
-                setting = Setting(window, negatives, epochs)
-                make = functools.partial(cell, everything, cut, setting, config, optimizer)
-                rows += cells(setting.name, make)
+    for setting in config.settings():
+        make = functools.partial(cell, everything, cut, setting, config, optimizer)
+        rows += cells(setting.name, make)
     return rows
 
 

@@ -20,54 +20,38 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from experiments import runner
-from experiments.next_items import mixture
+from experiments.grid import Grid
+from experiments.next_items import predictions
 from experiments.next_items.data import Source, Task, interactions, last_items
-from experiments.next_items.outcomes import METRICS, outcome, ranked
-from kernlens import (
-    agreement,
-    features,
-    ntk,
-    pretrain,
-    ranking,
-    recommend,
-    report,
-    ridge_ranking,
-    sampling,
-    sequence_kernels,
-)
-from kernlens.sequences import Histories
+from experiments.next_items.outcomes import METRICS, ranked
+from experiments.next_items.predictions import ESTIMATED, PLAIN
+from kernlens import agreement, pretrain, recommend, report, sampling
 from kernlens.study import Setting
 from kernlens.towers import TOWERS, Mlp, TwoTowers
 
 HIDDEN = (32, 16)
 TRAINED = ("dense", "gru", "attention")
-ESTIMATED, PLAIN = "discounted, estimated α", "plain average"
-SKETCHED = {"gru": "GRU tower", "attention": "self-attention tower"}
 WITHIN = 0.1
+PROTOCOLS: dict[bool, dict[str, Any]] = {
+    False: {"item_bias": True},
+    True: {"negatives": 2, "share_negatives": False, "contrast": pretrain.SIGMOID},
+}
+"""How towers learn: `recommend.fit`'s arguments by whether it is as published."""
 
 
 @dataclass(frozen=True)
-class Config(Source):
+class Config(Source, Grid):
     """The data, the grid, the recommenders and the test."""
 
-    windows: tuple[int, ...] = (2, 8)
-    """Tokens to either side that are positives."""
-    negatives: tuple[int, ...] = (1, 8)
-    """Negatives per anchor."""
-    epochs: tuple[int, ...] = (1, 5)
-    """Passes of pretraining over the data; one leaves collapsed embeddings in the grid."""
-    dim: int = 32
-    """Embedding dimension."""
     learning_rate: float = 3e-3
     """Adam's learning rate in pretraining."""
-    seeds: int = 2
-    """Pretraining runs of each setting."""
+    published: bool = False
+    """Towers learn as in the published code: a sigmoid loss over 2 negatives that each example
+    draws for itself, and no bias of items; else a softmax over 128 shared ones, with a bias."""
     tower_seeds: int = 1
     """Trained runs of each tower on each embedding."""
     tower_epochs: int = 5
@@ -114,21 +98,19 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     """One row for each setting and seed; the first has the baselines without an embedding."""
     data = interactions(config)
     task = last_items(data, length=config.length, targets=config.targets, most=config.test, seed=0)
-    grid = [
-        Setting(w, k, e)
-        for e in config.epochs
-        for w in config.windows
-        for k in config.negatives
-    ]  # fmt: skip
     rows = []
-    for setting in grid:
+    for setting in config.settings():
         made = functools.partial(pretrained, task, setting, config)
         fitted = cells.arrays(f"{setting.name}: embeddings", made)
         own = cells(setting.name, functools.partial(cell, task, setting, fitted, config, cells))
         if config.sketched:
             for row, table in zip(own, fitted["embeddings"], strict=True):
                 name = f"{setting.name} seed {row['seed']}: tangent kernels"
-                row["predicted"] |= cells(name, functools.partial(tangent, task, table, config))
+                make = functools.partial(
+                    predictions.tangent, task, table, HIDDEN,
+                    examples=config.sketched, size=config.sketch,
+                )  # fmt: skip
+                row["predicted"] |= cells(name, make)
         rows += own
     return rows
 
@@ -167,7 +149,14 @@ def cell(
             "name": setting.name,
             "seed": seed,
             "loss": float(fitted["loss"][seed]),
-            **predict(task, fitted["embeddings"][seed], config),
+            **predictions.averages(
+                task,
+                fitted["embeddings"][seed],
+                HIDDEN,
+                alphas=config.alphas,
+                fitted=config.fitted,
+                landmarks=config.landmarks,
+            ),
             "trained": {name: runs[seed] for name, runs in trained.items()},
         }
         for seed in range(config.seeds)
@@ -180,7 +169,7 @@ def train(name: str, task: Task, tables: np.ndarray, config: Config) -> list[lis
         task.split.train,
         tables,
         TwoTowers(TOWERS[name](HIDDEN), Mlp(HIDDEN)),
-        item_bias=True,
+        **PROTOCOLS[config.published],
         epochs=config.tower_epochs,
         batch=config.batch,
         seeds=config.tower_seeds,
@@ -199,108 +188,6 @@ def train(name: str, task: Task, tables: np.ndarray, config: Config) -> list[lis
         )
     count = config.tower_seeds
     return [found[i * count : (i + 1) * count] for i in range(len(tables))]
-
-
-def predict(task: Task, table: np.ndarray, config: Config) -> dict[str, Any]:
-    """What is said of one embedding without training a recommender."""
-    (train, test), counts = task.split[:2], task.known.counts
-
-    def averaged(weights: np.ndarray | None) -> dict[str, Any]:
-        queries = np.asarray(sequence_kernels.average(table, test.items, weights))
-        return ranked(queries, table, test, counts=counts)
-
-    some = np.sort(np.random.default_rng(0).permutation(len(train.target))[: config.fitted])
-    found = mixture.fit(
-        np.asarray(sequence_kernels.average(table, train.items[some])),
-        table,
-        counts / counts.sum(),
-        train.target[some],
-    )
-    weights = {f"α = {a:g}": sequence_kernels.discount(counts, alpha=a) for a in config.alphas}
-    return {
-        "mixture": found._asdict(),
-        "predicted": {
-            ESTIMATED: averaged(sequence_kernels.discount(counts, alpha=found.alpha)),
-            PLAIN: averaged(None),
-            **{name: averaged(w) for name, w in weights.items()},
-            **{name: ridge(task, map_fn) for name, map_fn in maps(task, table, config).items()},
-        },
-        "baselines": {
-            "last item": ranked(ranking.last_item(table, test), table, test, counts=counts),
-            "popularity": popular(task),
-        },
-    }
-
-
-def maps(task: Task, table: np.ndarray, config: Config) -> dict[str, Callable[[Any], Any]]:
-    """Feature maps of sequences: of the plain average, and of the dense tower's tangent kernel."""
-    layers: list[Any] = []
-    for width in HIDDEN:
-        layers += [ntk.infinite.dense(width), ntk.infinite.relu()]
-    net = ntk.infinite.serial(*layers, ntk.infinite.dense(1))
-    kernel = sequence_kernels.of_average(functools.partial(net.kernel_fn, get="ntk"), table)
-    drawn = np.random.default_rng(1).permutation(len(task.split.train.items))
-    landmarks = jnp.asarray(task.split.train.items[np.sort(drawn[: config.landmarks])])
-    return {
-        "ridge on averages": sequence_kernels.averages(table),
-        "ridge on the dense tower's kernel": features.nystrom(kernel, landmarks),
-    }
-
-
-def tangent(task: Task, table: np.ndarray, config: Config) -> dict[str, Any]:
-    """Ridge rankers over features of the towers' tangent kernels, and over averages beside."""
-    most = min(config.sketched, len(task.split.train.target))
-    beside = ridge(task, sequence_kernels.averages(table), most)
-    found = {f"ridge on averages, {most:,} examples": beside}
-    example = jnp.zeros((1, config.length, config.dim)), jnp.ones((1, config.length), bool)
-    for at, (name, title) in enumerate(SKETCHED.items()):
-        tower = TOWERS[name](HIDDEN)
-        first, second = jax.random.split(jax.random.key(at))
-        both = {"tower": tower.init(first, *example), "table": jnp.asarray(table)}
-        map_fn = ntk.features(
-            second, _over_table(name), both, config.sketch, params_filter=_of_tower,
-            method="structured",
-        )  # fmt: skip
-        found[f"ridge on the {title}'s kernel"] = ridge(task, map_fn, most)
-    return found
-
-
-@functools.cache
-def _over_table(name: str) -> Callable[[Any, Any], Any]:
-    """A tower as a function of its parameters beside a table, so that it compiles once for all."""
-    tower = TOWERS[name](HIDDEN)
-
-    def f(both: Mapping[str, Any], items: Any) -> Any:
-        over = sequence_kernels.over_embeddings(
-            lambda params, histories: tower.apply(params, *histories), both["table"]
-        )
-        return over(both["tower"], items)
-
-    return f
-
-
-def _of_tower(path: tuple[Any, ...]) -> bool:
-    return path[0] == "tower"
-
-
-def ridge(task: Task, map_fn: Callable[[Any], Any], most: int | None = None) -> dict[str, Any]:
-    """Outcome of the ridge ranker over features of sequences, on a sample of the examples."""
-    (train, test), num_items = task.split[:2], task.known.num_items
-    if most is not None:
-        some = np.sort(np.random.default_rng(2).permutation(len(train.target))[:most])
-        train = Histories(*(np.asarray(part)[some] for part in train))
-    place, ranker = ridge_ranking.predict(
-        map_fn, train, test, num_items=num_items, excluded=test.items
-    )
-    return {**outcome(place, test.user), "strength": ranker.strength}
-
-
-def popular(task: Task) -> dict[str, Any]:
-    """Outcome of ranking by popularity."""
-    test, bias = task.split.test, ranking.popularity(task.known.counts)
-    nothing = np.zeros((len(test.target), 0), np.float32)
-    items = np.zeros((len(bias), 0), np.float32)
-    return ranked(nothing, items, test, bias=bias, counts=task.known.counts)
 
 
 def measured(row: Mapping[str, Any], tower: str, metric: str) -> float:

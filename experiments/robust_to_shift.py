@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from experiments import runner
+from experiments.markdown import interval
 from experiments.shift import serving
 from experiments.shift.data import shares
 from kernlens import agreement, labels, ranking, report, sequences
@@ -179,13 +180,6 @@ def verdict(lines: list[dict[str, Any]]) -> str:
     if all(ordered) and all(one < MOST_LOST for one in lost):
         return "holds"
     return "holds in part" if any(ordered) else "fails"
-
-
-def interval(found: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """A value with its interval; a dash where it is undefined."""
-    if found is None or found["value"] is None or found["low"] is None:
-        return "–"
-    return f"{found['value']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
 
 
 def show(results: Mapping[str, Any]) -> list[Any]:

@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments.next_items import mixture
 from experiments.next_items.data import Source, interactions, last_items, without_last
-from experiments.prop2_sequence_average import ESTIMATED, TRAINED, verdict
+from experiments.next_items.predictions import ESTIMATED
+from experiments.prop2_sequence_average import TRAINED, verdict
 from kernlens import datasets
 from kernlens.agreement import Interval
 

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from experiments import runner
+from experiments.grid import Grid
 from experiments.next_items.data import without_last
 from experiments.next_items.outcomes import values
 from experiments.shift import data as shift
@@ -43,19 +44,9 @@ BLOCK = 1000
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Grid):
     """The grid of embeddings, the recommender and the cut."""
 
-    windows: tuple[int, ...] = (2, 8)
-    """Tokens to either side that are positives."""
-    negatives: tuple[int, ...] = (1, 8)
-    """Negatives per anchor."""
-    epochs: tuple[int, ...] = (1, 5)
-    """Passes of pretraining over the data; one leaves collapsed embeddings in the grid."""
-    dim: int = 32
-    """Embedding dimension."""
-    seeds: int = 2
-    """Pretraining runs of each setting."""
     cut: int = 40
     """The last week that is known."""
     held: int = 4
@@ -172,15 +163,12 @@ def served(config: Config, given: Known, cells: runner.Cells) -> list[Served]:
     text = json.dumps(own, sort_keys=True, default=str)
     folder = cells.folder.parents[1] / "serving" / hashlib.sha256(text.encode()).hexdigest()[:12]
     shared, found = runner.Cells(folder, cells.console), []
-    for epochs in config.epochs:
-        for window in config.windows:
-            for negatives in config.negatives:
-                setting = Setting(window, negatives, epochs)
-                fit = functools.cache(functools.partial(_pretrained, config, given, setting))
-                for seed in range(config.seeds):
-                    make = functools.partial(_serve, config, given, fit, seed)
-                    kept = shared.arrays(f"{setting.name} seed {seed}", make)
-                    found.append(_unpacked(setting.name, seed, kept))
+    for setting in config.settings():
+        fit = functools.cache(functools.partial(_pretrained, config, given, setting))
+        for seed in range(config.seeds):
+            make = functools.partial(_serve, config, given, fit, seed)
+            kept = shared.arrays(f"{setting.name} seed {seed}", make)
+            found.append(_unpacked(setting.name, seed, kept))
     return found
 
 

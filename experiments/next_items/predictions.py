@@ -1,0 +1,156 @@
+"""What is said of an embedding's rankings of next items without training a recommender."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.next_items import mixture
+from experiments.next_items.data import Task
+from experiments.next_items.outcomes import outcome, ranked
+from kernlens import features, ntk, ranking, ridge_ranking, sequence_kernels
+from kernlens.sequences import Histories
+from kernlens.towers import TOWERS
+
+ESTIMATED, PLAIN = "discounted, estimated α", "plain average"
+SKETCHED = {"gru": "GRU tower", "attention": "self-attention tower"}
+
+
+def averages(
+    task: Task,
+    table: np.ndarray,
+    hidden: tuple[int, ...],
+    *,
+    alphas: tuple[float, ...],
+    fitted: int,
+    landmarks: int,
+) -> dict[str, Any]:
+    """What averages of histories say of one embedding, and ridge rankers over their kernels.
+
+    Args:
+      task: what is known, and the held-out examples.
+      table: the embedding, ``[num_items, d]``.
+      hidden: widths of the dense tower whose tangent kernel is taken.
+      alphas: discounts to try beside the estimated one.
+      fitted: training examples on which the mixture is fitted.
+      landmarks: histories that span the dense tower's tangent kernel.
+
+    Returns:
+      The mixture, the outcome of each ranker by name, and of the baselines.
+    """
+    (train, test), counts = task.split[:2], task.known.counts
+
+    def averaged(weights: np.ndarray | None) -> dict[str, Any]:
+        queries = np.asarray(sequence_kernels.average(table, test.items, weights))
+        return ranked(queries, table, test, counts=counts)
+
+    some = np.sort(np.random.default_rng(0).permutation(len(train.target))[:fitted])
+    found = mixture.fit(
+        np.asarray(sequence_kernels.average(table, train.items[some])),
+        table,
+        counts / counts.sum(),
+        train.target[some],
+    )
+    weights = {f"α = {a:g}": sequence_kernels.discount(counts, alpha=a) for a in alphas}
+    return {
+        "mixture": found._asdict(),
+        "predicted": {
+            ESTIMATED: averaged(sequence_kernels.discount(counts, alpha=found.alpha)),
+            PLAIN: averaged(None),
+            **{name: averaged(w) for name, w in weights.items()},
+            "ridge on averages": ridge(task, sequence_kernels.averages(table)),
+            "ridge on the dense tower's kernel": ridge(
+                task, dense_kernel(task, table, hidden, landmarks)
+            ),
+        },
+        "baselines": {
+            "last item": ranked(ranking.last_item(table, test), table, test, counts=counts),
+            "popularity": popular(task),
+        },
+    }
+
+
+def dense_kernel(
+    task: Task, table: np.ndarray, hidden: tuple[int, ...], landmarks: int
+) -> Callable[[Any], Any]:
+    """Feature map of the dense tower's tangent kernel, spanned by some training histories."""
+    layers: list[Any] = []
+    for width in hidden:
+        layers += [ntk.infinite.dense(width), ntk.infinite.relu()]
+    net = ntk.infinite.serial(*layers, ntk.infinite.dense(1))
+    kernel = sequence_kernels.of_average(functools.partial(net.kernel_fn, get="ntk"), table)
+    drawn = np.random.default_rng(1).permutation(len(task.split.train.items))[:landmarks]
+    return features.nystrom(kernel, jnp.asarray(task.split.train.items[np.sort(drawn)]))
+
+
+def tangent(
+    task: Task, table: np.ndarray, hidden: tuple[int, ...], *, examples: int, size: int
+) -> dict[str, Any]:
+    """Ridge rankers over features of the towers' tangent kernels, and over averages beside.
+
+    Args:
+      task: what is known, and the held-out examples.
+      table: the embedding, ``[num_items, d]``.
+      hidden: widths of the towers, whose parameters are initial ones.
+      examples: training examples that are read.
+      size: features of each kernel.
+
+    Returns:
+      The outcome of each ranker by name.
+    """
+    most = min(examples, len(task.split.train.target))
+    length, dim = task.split.train.items.shape[1], table.shape[1]
+    beside = ridge(task, sequence_kernels.averages(table), most)
+    found = {f"ridge on averages, {most:,} examples": beside}
+    example = jnp.zeros((1, length, dim)), jnp.ones((1, length), bool)
+    for at, (name, title) in enumerate(SKETCHED.items()):
+        tower = TOWERS[name](hidden)
+        first, second = jax.random.split(jax.random.key(at))
+        both = {"tower": tower.init(first, *example), "table": jnp.asarray(table)}
+        map_fn = ntk.features(
+            second, _over_table(name, hidden), both, size, params_filter=_of_tower,
+            method="structured",
+        )  # fmt: skip
+        found[f"ridge on the {title}'s kernel"] = ridge(task, map_fn, most)
+    return found
+
+
+@functools.cache
+def _over_table(name: str, hidden: tuple[int, ...]) -> Callable[[Any, Any], Any]:
+    """A tower as a function of its parameters beside a table, so that it compiles once for all."""
+    tower = TOWERS[name](hidden)
+
+    def f(both: Mapping[str, Any], items: Any) -> Any:
+        over = sequence_kernels.over_embeddings(
+            lambda params, histories: tower.apply(params, *histories), both["table"]
+        )
+        return over(both["tower"], items)
+
+    return f
+
+
+def _of_tower(path: tuple[Any, ...]) -> bool:
+    return path[0] == "tower"
+
+
+def ridge(task: Task, map_fn: Callable[[Any], Any], most: int | None = None) -> dict[str, Any]:
+    """Outcome of the ridge ranker over features of sequences, on a sample of the examples."""
+    (train, test), num_items = task.split[:2], task.known.num_items
+    if most is not None:
+        some = np.sort(np.random.default_rng(2).permutation(len(train.target))[:most])
+        train = Histories(*(np.asarray(part)[some] for part in train))
+    place, ranker = ridge_ranking.predict(
+        map_fn, train, test, num_items=num_items, excluded=test.items
+    )
+    return {**outcome(place, test.user), "strength": ranker.strength}
+
+
+def popular(task: Task) -> dict[str, Any]:
+    """Outcome of ranking by popularity."""
+    test, bias = task.split.test, ranking.popularity(task.known.counts)
+    nothing = np.zeros((len(test.target), 0), np.float32)
+    items = np.zeros((len(bias), 0), np.float32)
+    return ranked(nothing, items, test, bias=bias, counts=task.known.counts)
