@@ -67,7 +67,9 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     every = serving.served(config, given, cells)
     popular, after = policies.popularity(given), given.after
     drawn = propensity.households(after.user, draws=DRAWN)
-    campaigns, notes = ([], {}) if config.synthetic else coupons.read(given.known, config.since)
+    campaigns, notes = [], {}
+    if config.data == coupons.DATA and not config.synthetic:
+        campaigns, notes = coupons.read(given.known, config.since)
 
     @functools.lru_cache(1)
     def log(seed: int) -> propensity.Log:

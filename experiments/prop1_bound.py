@@ -30,17 +30,19 @@ from experiments import runner
 from experiments.grid import Grid
 from experiments.shift import data as shift
 from experiments.shift.inequality import bounds, sides
+from experiments.sources import Source, classes
 from kernlens import agreement, labels, pretrain, report, sampling
 from kernlens.study import Setting
 from kernlens.types import Interactions, Labels
 
 IN = "in distribution"
 DEPARTMENTS = "held-out departments"
+BRAND = "brand"
 FORMS = ("raw", "unit rows", "centred")
 
 
 @dataclass(frozen=True)
-class Config(Grid):
+class Config(Source, Grid):
     """The grid and the distributions."""
 
     cut: int = 40
@@ -53,8 +55,6 @@ class Config(Grid):
     """Classes with fewer items are left out."""
     draws: int = 2000
     """Bootstrap draws over settings."""
-    synthetic: int = 0
-    """Interactions of a synthetic data set to use instead of Complete Journey; 0 for the real."""
 
 
 TINY = Config(
@@ -65,7 +65,7 @@ TINY = Config(
 
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     """A row for each setting, run, form, task and distribution: means over splits."""
-    everything = shift.load(config.synthetic)
+    everything = shift.load(config)
     cut = shift.parts(everything, cut=config.cut, seed=0)
     optimizer, rows = optax.adam(3e-3), []
     for setting in config.settings():
@@ -82,15 +82,17 @@ def cell(
         cut.known, dim=config.dim, seeds=config.seeds, optimizer=optimizer,
         noise=sampling.log_uniform(everything.num_items), **setting._asdict(),
     )  # fmt: skip
+    main, _ = classes(everything, config)
     tasks = {
         name: labels.drop_rare(everything.labels[name], config.min_class_count)
-        for name in ("department", "brand")
+        for name in (main, BRAND)
+        if name in everything.labels
     }
     rows = []
     for seed, z in enumerate(fitted.embeddings):
         for task, given in tasks.items():
-            for place, pairs in distributions(cut, given, tasks["department"], config).items():
-                if place == DEPARTMENTS and task == "department":
+            for place, pairs in distributions(cut, given, tasks[main], config).items():
+                if place == DEPARTMENTS and task == main:
                     continue
                 for form in FORMS:
                     found = [
@@ -122,8 +124,9 @@ def distributions(
     # An item that pretraining never met has a vector of no meaning; it is left to the test side
     # where it is bought.
     known = labelled & (cut.known.counts > 0)
+    away = "other stores" if "store" in cut.known.session_attributes else "other users"
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {
-        name: [] for name in (IN, DEPARTMENTS, "later weeks", "other stores")
+        name: [] for name in (IN, DEPARTMENTS, "later weeks", away)
     }
     for split in range(config.splits):
         rng = np.random.default_rng(split)
@@ -132,10 +135,10 @@ def distributions(
         found[IN].append((train / train.sum(), test / test.sum()))
         p = shift.shares(cut.known, train)
         found["later weeks"].append((p, shift.shares(cut.later, labelled & held)))
-        found["other stores"].append((p, shift.shares(cut.elsewhere, labelled & held)))
+        found[away].append((p, shift.shares(cut.elsewhere, labelled & held)))
         names = rng.permutation(len(departments.names))
-        away = np.isin(departments.codes, names[: len(names) // 2])
-        train, test = (known & (departments.codes >= 0) & side for side in (~away, away))
+        left = np.isin(departments.codes, names[: len(names) // 2])
+        train, test = (known & (departments.codes >= 0) & side for side in (~left, left))
         found[DEPARTMENTS].append((train / train.sum(), test / test.sum()))
     return found
 

@@ -26,9 +26,10 @@ import optax
 from experiments import runner
 from experiments.grid import Grid
 from experiments.next_items import predictions
-from experiments.next_items.data import Source, Task, interactions, last_items
+from experiments.next_items.data import Task, last_items
 from experiments.next_items.outcomes import METRICS, ranked
 from experiments.next_items.predictions import ESTIMATED, PLAIN
+from experiments.sources import Source, interactions
 from kernlens import agreement, pretrain, recommend, report, sampling
 from kernlens.study import Setting
 from kernlens.towers import TOWERS, Mlp, TwoTowers

@@ -24,6 +24,7 @@ from experiments import runner
 from experiments.markdown import interval
 from experiments.shift import serving
 from experiments.shift.data import shares
+from experiments.sources import classes
 from kernlens import agreement, labels, ranking, report, sequences
 from kernlens.datasets import files
 from kernlens.types import Labels
@@ -33,7 +34,7 @@ TASKS = {
         ("before", "after"),
         ("ridge ranking", "discounted average", "last item", "pretraining loss"),
     ),
-    "departments": (
+    "classes": (
         ("items alike", "purchases before", "after"),
         ("discriminant probe", *serving.SCORED, "pretraining loss"),
     ),
@@ -60,11 +61,11 @@ TINY = Config(**serving.TINY, splits=1)
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     """A row for each embedding; the first has the baselines."""
     given = serving.known(config)
-    task = labels.drop_rare(given.everything.labels["department"], config.min_class_count)
+    task = labels.drop_rare(classes(given.everything, config)[1], config.min_class_count)
     rows = []
     for one in serving.served(config, given, cells):
         classified = cells(
-            f"{one.name} seed {one.seed}: departments",
+            f"{one.name} seed {one.seed}: classes",
             functools.partial(classify, one.embeddings, task, given, config),
         )
         rows.append(
@@ -74,7 +75,7 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
                     name: {key: float(value.mean()) for key, value in found.items()}
                     for name, found in (("before", one.before), ("after", one.after))
                 },
-                "departments": classified,
+                "classes": classified,
             }
         )  # fmt: skip
     held_out = {"before": given.before, "after": given.after}
@@ -227,7 +228,7 @@ def draw(results: Mapping[str, Any]) -> Any:
     rows = results["rows"]
     made = Figure(figsize=(9, 4), layout="constrained", dpi=130)
     axes = made.subplots(1, 2)
-    titles = {"next items": "recall@10 of next items", "departments": "macro-F1 of departments"}
+    titles = {"next items": "recall@10 of next items", "classes": "macro-F1 of classes"}
     for ax, (task, (outcomes, predictors)) in zip(axes, TASKS.items(), strict=True):
         given = [row["predicted"][predictors[0]] for row in rows]
         for place, colour in zip(outcomes, ("#1f5fa8", "#4a7c59", "#c8553d"), strict=False):

@@ -36,8 +36,8 @@ import optax
 
 from experiments import runner
 from experiments.mismatch import bounds, readers, summary
+from experiments.sources import Source, classes, interactions
 from kernlens import (
-    datasets,
     decoders,
     downstream,
     labels,
@@ -48,14 +48,14 @@ from kernlens import (
     text,
 )
 from kernlens.scores import pairs
-from kernlens.types import Labels
+from kernlens.types import Interactions, Labels
 
 IP_TUNED, LR_TUNED = "BERT, by inner products", "BERT, by logistic regression"
 
 
 @dataclass(frozen=True)
-class Config:
-    """The runs, the readers and the bounds."""
+class Config(Source):
+    """The data, the runs, the readers and the bounds."""
 
     runs: int = 10
     """Independent pretraining runs."""
@@ -92,8 +92,6 @@ class Config:
     """Classes with fewer items are left out."""
     draws: int = 1000
     """Bootstrap draws over runs."""
-    synthetic: int = 0
-    """Interactions of a synthetic data set to use instead of Complete Journey; 0 for the real."""
 
 
 TINY = Config(
@@ -103,16 +101,10 @@ TINY = Config(
 )  # fmt: skip
 
 
-def load(config: Config) -> tuple[Any, Labels]:
+def load(config: Config) -> tuple[Interactions, Labels]:
     """The data and the classes of its items."""
-    if config.synthetic:
-        data = datasets.load(
-            "synthetic", num_items=300, num_users=100, num_interactions=config.synthetic,
-            num_classes=3,
-        )  # fmt: skip
-        return data, labels.drop_rare(data.labels["class"], config.min_class_count)
-    data = datasets.load("complete_journey")
-    return data, labels.drop_rare(data.labels["department"], config.min_class_count)
+    data = interactions(config)
+    return data, labels.drop_rare(classes(data, config)[1], config.min_class_count)
 
 
 @functools.cache

@@ -7,9 +7,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments.next_items import mixture
-from experiments.next_items.data import Source, interactions, last_items, without_last
+from experiments.next_items.data import last_items, without_last
 from experiments.next_items.predictions import ESTIMATED
 from experiments.prop2_sequence_average import TRAINED, verdict
+from experiments.sources import Source, classes, interactions
 from kernlens import datasets
 from kernlens.agreement import Interval
 
@@ -99,3 +100,12 @@ def test_the_order_is_a_choice_where_the_data_set_offers_it():
     assert_array_equal(interactions(source).items, same.items)
     with pytest.raises(ValueError, match=r"instacart has no order to choose.*got --order random"):
         interactions(Source(data="instacart", root=SAMPLES / "instacart", order="random"))
+
+
+def test_the_classes_are_the_label_that_is_named_or_the_first_there_is():
+    everything = data()
+    assert classes(everything, Source())[0] == "class"
+    named = everything._replace(labels={**everything.labels, "genre": everything.labels["class"]})
+    assert classes(named, Source(label="genre"))[0] == "genre"
+    with pytest.raises(ValueError, match=r"items need a label brand; complete_journey has class"):
+        classes(everything, Source(label="brand"))

