@@ -99,7 +99,7 @@ def online_replay(results: Mapping[str, Any]) -> str:
             interval(line["recall"], 4),
             interval(line["kernlens less it"], 4),
             interval(line["interleaved"]),
-            interval(line["coupons"], 3),
+            *([interval(line["coupons"], 3)] if "coupons" in line else []),
             lifts(line),
         ]
         for line in results["summary"]["lines"]
@@ -117,16 +117,19 @@ def online_replay(results: Mapping[str, Any]) -> str:
         f"replayed value in {one['covered']:.0%}"
         for one in summary["estimated"]
     )
-    without = ", ".join(
-        f"{name} {interval(summary['coupons'][name], 3)}"
-        for name in ("number of products", "purchases of its products")
-    )
+    coupons = ""
+    if "coupons" in summary:
+        head.append("coupons, AUC")
+        without = ", ".join(
+            f"{name} {interval(summary['coupons'][name], 3)}"
+            for name in ("number of products", "purchases of its products")
+        )
+        coupons = f" AUC of coupons without households: {without}."
     return "\n\n".join(
         [
-            markdown([*head, "coupons, AUC", "lift over popularity (replayed)"], rows),
+            markdown([*head, "lift over popularity (replayed)"], rows),
             "Lift is by self-normalised propensities from one simulated log. Over "
-            f"{results['config']['logs']} logs and all embeddings, {told}. AUC of coupons without "
-            f"households: {without}.",
+            f"{results['config']['logs']} logs and all embeddings, {told}.{coupons}",
             f"`{results['command']}`: {results['summary']['verdict']}.",
         ]
     )

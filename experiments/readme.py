@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import paper_tables
-from experiments.claims import claims
+from experiments import claims, paper_tables
 from experiments.markdown import interval, markdown
 from experiments.prop2_sequence_average import levels
 from experiments.runner import RESULTS
@@ -252,14 +251,12 @@ def prop2_sequence_average(results: Mapping[str, Any]) -> str:
 
 
 BLOCKS = {
-    "thm1_decoder_mismatch": paper_tables.thm1_decoder_mismatch,
-    "prop1_bound": paper_tables.prop1_bound,
-    "robust_to_shift": paper_tables.robust_to_shift,
-    "online_replay": paper_tables.online_replay,
     "joint_embeddings": paper_tables.joint_embeddings,
-    "prop2_sequence_average": prop2_sequence_average,
-    "prop2_sequence_average_movielens_time": prop2_sequence_average,
-    "prop2_sequence_average_movielens_random": prop2_sequence_average,
+    **dict.fromkeys(claims.PROP2.values(), prop2_sequence_average),
+    **dict.fromkeys(claims.THM1.values(), paper_tables.thm1_decoder_mismatch),
+    **dict.fromkeys(claims.BOUND.values(), paper_tables.prop1_bound),
+    **dict.fromkeys(claims.SHIFT.values(), paper_tables.robust_to_shift),
+    **dict.fromkeys(claims.REPLAY.values(), paper_tables.online_replay),
     "bench_scores": bench_scores,
     "prop1_entity_score": prop1_entity_score,
     "bench_pretrain": bench_pretrain,
@@ -278,7 +275,7 @@ def render(text: str) -> str:
 
     def block(match: re.Match) -> str:
         name = match["name"]
-        written = claims(_read) if name == "claims" else BLOCKS[name](_read(name))
+        written = claims.table(_read) if name == "claims" else BLOCKS[name](_read(name))
         return f"<!-- results: {name} -->\n\n{written}\n\n<!-- end -->"
 
     return re.sub(r"<!-- results: (?P<name>\w+) -->.*?<!-- end -->", block, text, flags=re.DOTALL)

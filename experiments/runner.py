@@ -114,9 +114,13 @@ def command(experiment: ModuleType, name: str, config: Any) -> str:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value != getattr(experiment.Config(), field.name):
+            flag = field.name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+                continue
             text = report.to_json(value)
             parts = text if isinstance(text, list) else [text]
-            words.append(" ".join([f"--{field.name.replace('_', '-')}", *map(str, parts)]))
+            words.append(" ".join([f"--{flag}", *map(str, parts)]))
     return " ".join(words)
 
 

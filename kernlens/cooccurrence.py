@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens import sequences
 from kernlens.types import Interactions
 
 
@@ -50,7 +51,8 @@ def ppmi_svd(
       meet.
 
     Raises:
-      ValueError: an argument out of range, or no two items that meet more often than by chance.
+      ValueError: an argument out of range, interactions that `sequences.check` refuses, or no two
+        items that meet more often than by chance.
 
     References:
       Levy, Goldberg and Dagan (2015), sections 3.1 to 3.3.
@@ -58,6 +60,7 @@ def ppmi_svd(
     import scipy.sparse as sparse
     from scipy.sparse.linalg import svds
 
+    sequences.check(interactions)
     n = interactions.num_items
     if not 1 <= dim <= n - 2:
         raise ValueError(f"dim must be in 1..{n - 2}, two below the number of items; got {dim}")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernlens import sampling, training
+from kernlens import sampling, sequences, training
 from kernlens.types import ApplyFn, Array, Interactions, Params
 
 _STEPS_A_ROUND = 256
@@ -240,7 +240,8 @@ def contrastive(
       The encoder, its parameters and the embeddings of all items, by seed.
 
     Raises:
-      ValueError: an argument out of range, data without a pair, or a checkpoint of another run.
+      ValueError: an argument out of range, interactions that `sequences.check` refuses or that have
+        no pair, or a checkpoint of another run.
 
     References:
       Xu and Yang (2023), section 3; Barkan and Koenigstein (2016), item2vec.
@@ -257,6 +258,7 @@ def contrastive(
     seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not seeds:
         raise ValueError("seeds must name at least one run; got none")
+    sequences.check(interactions)
     pairs = count_pairs(interactions, window)
     if pairs == 0:
         raise ValueError(

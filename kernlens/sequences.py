@@ -50,6 +50,40 @@ class Split(NamedTuple):
     notes: dict[str, int]
 
 
+def check(interactions: Interactions) -> None:
+    """Refuses interactions whose parts do not fit each other, as they may when made by hand.
+
+    Args:
+      interactions: any.
+
+    Raises:
+      ValueError: item ids out of range; sessions that do not part the items, or are not one for
+        each user given; or times that are not one an interaction.
+    """
+    items, offsets, total = interactions.items, interactions.offsets, len(interactions.items)
+    outside = (items < 0) | (items >= interactions.num_items)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise ValueError(
+            f"item ids must be in 0..{interactions.num_items - 1}; got {items[row]} at "
+            f"interaction {row}"
+        )
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != total or np.any(np.diff(offsets) < 0):
+        raise ValueError(
+            f"offsets must rise from 0 to {total}, the number of interactions; got "
+            f"{len(offsets)} from {offsets[:1]} to {offsets[-1:]}"
+        )
+    if len(interactions.users) != len(offsets) - 1:
+        raise ValueError(
+            f"users must have one entry a session, {len(offsets) - 1}; got "
+            f"{len(interactions.users)}"
+        )
+    if interactions.times is not None and len(interactions.times) != total:
+        raise ValueError(
+            f"times must have one entry an interaction, {total}; got {len(interactions.times)}"
+        )
+
+
 def sessions(interactions: Interactions, kept: np.ndarray) -> Interactions:
     """The interactions of some sessions; items, users and labels keep their ids.
 
@@ -177,7 +211,8 @@ def leave_last_out(
     References:
       Xu and Yang (2023), the protocol of the sequential tasks.
     """
-    _check(interactions, length, targets)
+    _check_choices(length, targets)
+    check(interactions)
     if seed is not None:
         interactions = shuffle_ties(interactions, seed=seed)
     starts = _starts(interactions, per_user)
@@ -222,7 +257,8 @@ def split_by_time(
       ValueError: an argument or an item id out of range, no times, times that fall, or no sequence
         of two items.
     """
-    _check(interactions, length, targets)
+    _check_choices(length, targets)
+    check(interactions)
     times = _times(interactions)
     starts = _starts(interactions, per_user)
     owner = _owners(starts)
@@ -308,19 +344,11 @@ def by_width(lengths: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
     return [np.flatnonzero(place == i) for i in range(len(edges))]
 
 
-def _check(interactions: Interactions, length: int, targets: int | None) -> None:
+def _check_choices(length: int, targets: int | None) -> None:
     if length < 1:
         raise ValueError(f"length must be at least 1; got {length}")
     if targets is not None and targets < 1:
         raise ValueError(f"targets must be None or at least 1; got {targets}")
-    items = interactions.items
-    outside = (items < 0) | (items >= interactions.num_items)
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise ValueError(
-            f"item ids must be in 0..{interactions.num_items - 1}; got {items[row]} at "
-            f"interaction {row}"
-        )
 
 
 def _times(interactions: Interactions) -> np.ndarray:

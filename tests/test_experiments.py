@@ -63,6 +63,13 @@ LONG = (
 )
 
 
+def test_the_command_of_a_configuration_is_one_that_can_be_typed():
+    config = prop2_sequence_average.Config(published=True, windows=(2, 3), root=Path("a/b/ml-1m"))
+    found = runner.command(prop2_sequence_average, "prop2_sequence_average", config)
+    assert found.startswith("python -m experiments.prop2_sequence_average ")
+    assert set(found.split(" --")[1:]) == {"windows 2 3", "root ml-1m", "published"}
+
+
 def test_all_experiments_are_here():
     folder = Path(runner.__file__).parent
     found = {path.stem for path in folder.glob("*.py")} - OTHERS

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kernlens import sequences
+from kernlens import cooccurrence, pretrain, sequences
 from tests.cases import toy_interactions
 
 
@@ -196,3 +196,28 @@ def test_by_width_parts_the_rows():
 def test_bad_input_is_named(call, match):
     with pytest.raises(ValueError, match=match):
         call(random_interactions())
+
+
+READERS = {
+    "leave_last_out": sequences.leave_last_out,
+    "split_by_time": lambda d: sequences.split_by_time(d, 3),
+    "contrastive": lambda d: pretrain.contrastive(d, window=1, negatives=1, dim=2, epochs=1),
+    "ppmi_svd": lambda d: cooccurrence.ppmi_svd(d, dim=1),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda d: {"items": d.items + 9}, r"item ids must be in 0\.\..* at interaction"),
+        (lambda d: {"offsets": d.offsets[:-1]}, "offsets must rise from 0 to"),
+        (lambda d: {"offsets": d.offsets[::-1]}, "offsets must rise from 0 to"),
+        (lambda d: {"users": d.users[:-1]}, "users must have one entry a session"),
+        (lambda d: {"times": d.times[:-1]}, "times must have one entry an interaction"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named_by_all_who_read(read, change, match):
+    data = random_interactions()
+    with pytest.raises(ValueError, match=match):
+        read(data._replace(**change(data)))

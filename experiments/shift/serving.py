@@ -48,9 +48,6 @@ BLOCK = 1000
 class Config(Source, Grid):
     """The data, the grid of embeddings, the recommender and the cut."""
 
-    seeds: int = 5
-    """Pretraining runs of each setting."""
-
     cut: int = 40
     """The last week that is known."""
     held: int = 4
@@ -70,7 +67,7 @@ class Config(Source, Grid):
 
 
 TINY = {
-    "windows": (2,), "negatives": (1, 3), "epochs": (1, 3), "dim": 8, "seeds": 2, "tower_epochs": 1,
+    "windows": (2,), "negatives": (1, 3), "epochs": (1, 3), "dim": 8, "tower_epochs": 1,
     "length": 6, "test": 200, "min_class_count": 5, "draws": 100, "synthetic": 8000,
 }  # fmt: skip
 
