@@ -110,7 +110,9 @@ def score(embeddings: np.ndarray, labels: Labels) -> dict[str, dict[str, float]]
     for name in ALIGNMENTS:
         estimator = SCORES[name]
         start = time.perf_counter()
-        summary = moments.from_arrays(estimator.features(x), codes, len(labels.names))
+        summary = moments.from_arrays(
+            estimator.features(x), codes, len(labels.names), scatter=estimator.scatter
+        )
         value, null = jax.block_until_ready(estimator.fn(summary))
         seconds = time.perf_counter() - start
         found[name] = {"value": float(value), "null": float(null), "seconds": seconds}

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kernlens import moments
+from kernlens.moments import batch, class_products, symmetric
 from tests import cases
 
 from_arrays = partial(moments.from_arrays, class_scatters=True, fourths=True)
@@ -67,10 +68,8 @@ def assert_close(a, b, tolerance=2e-5):
             del a[name], b[name]
     for name, value in a.items():
         scale = max(float(np.abs(b[name]).max(initial=0.0)), 1e-30)
-        if name in (
-            "third",
-            "thirds",
-        ):  # odd: a sum of both signs, so its size is no scale for its error
+        # Odd: a sum of both signs, so its size is no scale for its error.
+        if name in ("third", "thirds") and np.size(value):
             scale = float(b["fourth"]) ** 0.75 * float(b["count"]) ** 0.25
         assert_allclose(value, b[name], rtol=0, atol=tolerance * scale, err_msg=name)
 
@@ -286,3 +285,66 @@ def test_class_scatters_of_classes_of_every_size(n):
         got = from_arrays(x, codes.astype(np.int32), 300)
         expected = reference(x, codes, 300, np.zeros((n, 0)))
         assert_allclose(got.class_scatters, expected["class_scatters"], atol=2e-4)
+
+
+@pytest.mark.parametrize("dim", [1, 5, 192, 400, 770])
+def test_strips_hold_a_symmetric_product(dim):
+    rng = np.random.default_rng(dim)
+    a = rng.standard_normal((7, dim)).astype(np.float32)
+    weighted = rng.random((7, 1)).astype(np.float32) * a
+    got = np.asarray(symmetric.whole(symmetric.strips_of(jnp.asarray(a), jnp.asarray(weighted))))
+    assert_array_equal(got, got.T)
+    assert_allclose(got, a.T.astype(np.float64) @ weighted, atol=1e-5)
+    zero = symmetric.whole(symmetric.no_strips(dim, jnp.dtype("float32")))
+    assert_array_equal(zero, np.zeros((dim, dim)))
+
+
+def test_tiles_that_lap_over_count_each_row_once(monkeypatch):
+    x, codes, num_classes, t = problem(18, n=95)
+    weights = np.random.default_rng(19).integers(0, 3, len(x)).astype(np.float32)
+    weights[:30] = 0  # the first tile has nothing to measure from
+    x[:30] = np.nan
+    expected = reference(x[30:], codes[30:], num_classes, t[30:], weights[30:])
+    monkeypatch.setattr(batch, "TILE_BYTES", 10 * x[0].nbytes)
+    like = init(x.shape[1], num_classes, 2, dtype=jnp.float32)
+    rows = batch.batch_of(like, *(jnp.asarray(a) for a in (x, codes, t, weights)))
+    assert_close(batch.of_rows(like, rows), expected)
+
+
+def test_class_products_and_their_derivative_are_of_one_function():
+    x, codes, num_classes, _ = problem(20, n=70)
+    rng = np.random.default_rng(21)
+    weights = rng.integers(0, 3, len(x)).astype(np.float32)
+    means = rng.standard_normal((2, num_classes + 1, x.shape[1]))
+    gaps = rng.random(num_classes), rng.standard_normal((num_classes, x.shape[1]))
+    scatters = rng.standard_normal((num_classes, x.shape[1], x.shape[1]))
+    given = (scatters, x, weights, np.where(codes < 0, num_classes, codes), means, *gaps)
+    given = [jnp.asarray(a, jnp.float32 if a.dtype.kind == "f" else jnp.int32) for a in given]
+    fast = class_products.add_class_products(*given)
+    for a, b in zip(fast, class_products.in_equal_blocks(*given), strict=True):
+        assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+
+
+def test_a_diagonal_is_the_diagonal_of_the_scatter():
+    x, codes, num_classes, t = problem(22)
+    full = moments.from_arrays(x, codes, num_classes, t)
+    got = moments.from_arrays(x, codes, num_classes, t, scatter=False, chunk=30)
+    unknown = {"within": full.within[:0, :0], "third": full.third[:0], "fourth": full.third[:0]}
+    expected = full._replace(scatter=jnp.diagonal(full.scatter), **unknown)
+    assert got.within.shape == (0, 0)
+    assert_close(got, expected)
+    streamed = moments.from_stream([x], codes, num_classes, t, scatter=False, rows=40)
+    assert_close(streamed, expected)
+    assert_allclose(moments.total_scatter(got), jnp.trace(full.scatter), rtol=1e-6)
+    some = np.array([4, 1])
+    cut = moments.from_arrays(x[:, some], codes, num_classes, t, scatter=False)
+    assert_close(moments.select(got, some), cut)
+    groups = np.arange(num_classes) // 2
+    merged = moments.from_arrays(x, np.where(codes < 0, -1, codes // 2), 2, t, scatter=False)
+    assert_close(moments.merge_classes(got, groups), merged)
+    with pytest.raises(ValueError, match="build them with scatter=True"):
+        moments.covariance(got)
+    with pytest.raises(ValueError, match="do not hold their fourth moment"):
+        moments.fourth(got)
+    with pytest.raises(ValueError, match="fourths=True needs the scatter"):
+        moments.init(3, 2, scatter=False, fourths=True)

@@ -416,6 +416,31 @@ def test_a_score_that_needs_class_scatters_says_so():
             SCORES[name].fn(bare)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_score_reads_no_more_of_the_scatter_than_it_says(name):
+    x, codes, _ = cases.gaussian_classes(15, n=60, unlabelled=5)
+    row = SCORES[name]
+    if row.class_scatters:
+        return
+    phi = row.features(jnp.asarray(x, jnp.float32))
+    bare = moments.from_arrays(phi, codes, 4, scatter=False)
+    if row.scatter:
+        with pytest.raises(ValueError, match="build them with scatter=True"):
+            row.fn(bare)
+        return
+    for got, expected in zip(row.fn(bare), row.fn(moments.from_arrays(phi, codes, 4)), strict=True):
+        assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_h_score_of_a_singular_scatter_counts_the_directions_that_vary():
+    x, codes, _ = cases.gaussian_classes(16, n=60)
+    x32 = x.astype(np.float32)
+    doubled = np.concatenate([x32, x32], axis=1)  # every direction twice: half of them vary
+    got, expected = (scores.h_score(moments.from_arrays(a, codes, 4)) for a in (doubled, x32))
+    assert_allclose(got.value, expected.value, rtol=1e-4)
+    assert_allclose(got.null, expected.null, rtol=1e-5)
+
+
 def test_scores_of_a_kernel_are_scores_of_its_features():
     x, codes, _ = cases.gaussian_classes(14, n=60, dim=3)
     x32 = jnp.asarray(x, jnp.float32)

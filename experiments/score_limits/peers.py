@@ -119,7 +119,7 @@ def beside(name: str, x: np.ndarray, codes: np.ndarray, config: Config) -> dict[
     def ours() -> Score:
         made = moments.from_arrays(
             estimator.features(jnp.asarray(x)), codes, config.classes,
-            class_scatters=estimator.class_scatters,
+            scatter=estimator.scatter, class_scatters=estimator.class_scatters,
         )  # fmt: skip
         return estimator.fn(made)
 

@@ -18,6 +18,7 @@ from kernlens.io.stored import (
     choose_arrays,
     mapped_blocks,
     matrix_shape,
+    read_blocks,
     real_dtype,
 )
 
@@ -34,8 +35,10 @@ def open_npy(path: Path, id_column: str | None, key: str | None) -> Stored:
             f"{path}: found {found} bytes after the header, expected {values.nbytes} for shape "
             f"{shape} of {dtype}"
         )
-    fortran = not values.flags.c_contiguous
-    blocks = mapped_blocks(path, dtype, shape, values.offset, fortran)
+    if values.flags.c_contiguous:
+        blocks = read_blocks(path, dtype, shape, values.offset)
+    else:
+        blocks = mapped_blocks(path, dtype, shape, values.offset)
     return Stored(shape, dtype, blocks, whole=partial(_load_npy, path))
 
 

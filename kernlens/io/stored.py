@@ -8,6 +8,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from kernlens.memory import aligned_empty
+
 BFLOAT16 = np.dtype(jnp.bfloat16)
 _HELD_BYTES = 2**26
 
@@ -106,15 +108,15 @@ def choose_arrays(
 
 
 def mapped_blocks(
-    path: Path, dtype: np.dtype, shape: tuple[int, int], offset: int, fortran: bool
+    path: Path, dtype: np.dtype, shape: tuple[int, int], offset: int
 ) -> Callable[[int, int, int], Iterator[np.ndarray]]:
-    """``Stored.blocks`` of values that lie in a file as in memory; the blocks are not copied."""
+    """``Stored.blocks`` of values in Fortran order, mapped."""
 
     def blocks(start: int, stop: int, rows: int) -> Iterator[np.ndarray]:
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         values = np.frombuffer(mapped, dtype, shape[0] * shape[1], offset)
-        values = values.reshape(shape, order="F" if fortran else "C")
+        values = values.reshape(shape, order="F")
         held = 0
         for first in range(start, stop, rows):
             block = values[first : min(first + rows, stop)]
@@ -123,6 +125,33 @@ def mapped_blocks(
             if held >= _HELD_BYTES:
                 forget(mapped)
                 held = 0
+
+    return blocks
+
+
+def read_blocks(
+    path: Path, dtype: np.dtype, shape: tuple[int, int], offset: int
+) -> Callable[[int, int, int], Iterator[np.ndarray]]:
+    """``Stored.blocks`` of rows that follow each other in a file, read into memory of their own.
+
+    Reading is faster than mapping where each page is touched once, and a device can take what was
+    read without another copy.
+    """
+
+    def blocks(start: int, stop: int, rows: int) -> Iterator[np.ndarray]:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset + start * shape[1] * dtype.itemsize)
+            for first in range(start, stop, rows):
+                block = aligned_empty((min(rows, stop - first), shape[1]), dtype)
+                left = memoryview(block.view(np.uint8).reshape(-1))
+                while len(left):
+                    got = file.readinto(left)
+                    if not got:
+                        raise ValueError(
+                            f"{path}: ends before row {stop}; expected {shape[0]} rows"
+                        )
+                    left = left[got:]
+                yield block
 
     return blocks
 

@@ -76,6 +76,7 @@ class EmbeddingStream(NamedTuple):
       source: what to call the files in an error.
       parts: the files, whose rows follow each other.
       drop_nonfinite: whether rows that are not finite are left out, or refused.
+      checked: whether they are looked for; see :meth:`unchecked`.
     """
 
     shape: tuple[int, int]
@@ -84,6 +85,15 @@ class EmbeddingStream(NamedTuple):
     source: str
     parts: tuple[Part, ...]
     drop_nonfinite: bool = False
+    checked: bool = True
+
+    def unchecked(self) -> "EmbeddingStream":
+        """The same for a reader that would notice a row that is not finite.
+
+        Such a reader then reads :meth:`chunks` of the checked stream, which names the rows. Where
+        rows are to be left out, they are looked for all the same.
+        """
+        return self._replace(checked=self.drop_nonfinite)
 
     def chunks(
         self, *, rows: int = 4096, start: int = 0, stop: int | None = None
@@ -155,7 +165,7 @@ class EmbeddingStream(NamedTuple):
         """Finite values and their row numbers, in blocks as the files give them."""
         blocks = self._blocks(rows, start, stop)
         for first, values in blocks:
-            good = _finite_rows(values)
+            good = _finite_rows(values) if self.checked else None
             if good is None:
                 yield values, np.arange(first, first + len(values))
                 continue

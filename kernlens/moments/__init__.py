@@ -22,7 +22,9 @@ from kernlens.moments.derived import (
     class_sums,
     covariance,
     fourth,
+    full_scatter,
     second_moment,
+    total_scatter,
 )
 from kernlens.moments.edits import (
     concatenate,
@@ -49,6 +51,7 @@ __all__ = [
     "fourth",
     "from_arrays",
     "from_stream",
+    "full_scatter",
     "init",
     "merge",
     "merge_classes",
@@ -56,6 +59,7 @@ __all__ = [
     "remove",
     "second_moment",
     "select",
+    "total_scatter",
     "update",
     "with_labels",
 ]

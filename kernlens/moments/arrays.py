@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from kernlens.moments.batch import of_rows
+from kernlens.moments.batch import batch_of, of_rows
 from kernlens.moments.monoid import update
 from kernlens.moments.state import Moments, init
 from kernlens.types import Array
 
-CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**22, 3 * 2**26
-"""Size of a chunk, and the most to which many class scatters raise it."""
+CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**24, 3 * 2**26
+"""Size of a chunk, and the most to which wide rows and many class scatters raise it."""
 
-ROWS_PER_CLASS = 640
-"""Rows of a class in a chunk with which the blocks of its scatter are nearly full."""
+ROWS, ROWS_PER_CLASS = 2**14, 640
+"""Rows of a chunk with which joining its moments costs little beside them, and rows of a class with
+which the blocks of its scatter are nearly full."""
 
 
 def from_arrays(
@@ -27,6 +28,7 @@ def from_arrays(
     targets: Array | np.ndarray | None = None,
     weights: Array | np.ndarray | None = None,
     *,
+    scatter: bool = True,
     class_scatters: bool = False,
     fourths: bool = False,
     chunk: int | None = None,
@@ -41,6 +43,7 @@ def from_arrays(
       num_classes: number of classes ``C``.
       targets: regression targets, ``[n, T]``.
       weights: multiplicity of each row, ``[n]``; 1 by default.
+      scatter: whether to keep the scatter, or its diagonal alone, as in :func:`init`.
       class_scatters: whether to keep a scatter for each class, as in :func:`init`.
       fourths: whether to keep fourth moments of pairs of dimensions, as in :func:`init`.
       chunk: rows taken at a time; the working memory is ``[chunk, p]`` and ``[C, p]``. By default
@@ -68,6 +71,7 @@ def from_arrays(
         x.shape[1],
         num_classes,
         targets.shape[1],
+        scatter=scatter,
         class_scatters=class_scatters,
         fourths=fourths,
         dtype=dtype,
@@ -90,7 +94,7 @@ def from_arrays(
 def rows_of_chunk(width: int, itemsize: int, kept: int) -> int:
     """Rows of a chunk by its size, for as many class scatters."""
     row = max(width * itemsize, 1)
-    wanted = max(CHUNK_BYTES // row, ROWS_PER_CLASS * kept)
+    wanted = max(CHUNK_BYTES // row, ROWS, ROWS_PER_CLASS * kept)
     return max(min(wanted, LARGEST_CHUNK_BYTES // row), 1)
 
 
@@ -118,7 +122,7 @@ def check_codes(codes: np.ndarray, num_classes: int) -> None:
 def _accumulate(start: Moments, rows: tuple[Array, ...], *, chunk: int) -> Moments:
     n = rows[0].shape[0]
     if 0 < n <= chunk:  # Nothing to merge, which would be most of what there is to compile.
-        return of_rows(start, *rows)
+        return of_rows(start, batch_of(start, *rows))
     whole = n - n % chunk
     if whole:
         chunks = tuple(a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]) for a in rows)

@@ -1,177 +1,257 @@
-"""Moments of one batch of rows: one multiplication for the scatters, whatever is kept."""
+"""Moments of one batch of rows, walked twice in tiles that stay in the cache."""
 
-import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from kernlens.moments.class_products import ClassProducts, add_class_products
 from kernlens.moments.state import Moments, divide, dot
+from kernlens.moments.symmetric import Strips, no_strips, strips_of, whole
 from kernlens.types import Array
 
-SMALLEST_BLOCK, LARGEST_BLOCK = 16, 512
-"""Rows of one class that are multiplied together for the scatter of each class."""
+State = TypeVar("State")
+
+TILE_BYTES = 2**21
+"""Rows that are worked on together: what is made of them stays in the cache."""
 
 GROUPS = 64
 """Parts in which the rows of a class are summed, so that rounding does not add up."""
 
 
-class Rows(NamedTuple):
-    r"""A batch with its means taken out.
+class Batch(NamedTuple):
+    """Rows as they come, or a tile of them.
 
     Attributes:
-      weights: multiplicity of each row, ``[B]``.
+      x: features, ``[B, p]``.
       codes: class of each row, ``C`` for none, ``[B]``.
-      mean, mean_low: of the features, in two words, ``[p]``.
-      z: features less their mean, ``[B, p]``.
-      residuals: features less the mean of their class, or of the rows without one, ``[B, p]``.
-      target_mean, target_mean_low: of the targets, ``[T]``.
-      t: targets less their mean, ``[B, T]``.
-      counts: weight of each class, the rows without one last, ``[C + 1]``.
-      offsets: mean of each class less that of all rows, ``[C + 1, p]``.
+      targets: ``[B, T]``.
+      weights: multiplicity of each row, in the dtype of the sums; rows of weight 0 are not looked
+        at, ``[B]``.
     """
 
-    weights: Array
+    x: Array
     codes: Array
-    mean: Array
-    mean_low: Array
-    z: Array
-    residuals: Array
-    target_mean: Array
-    target_mean_low: Array
-    t: Array
+    targets: Array
+    weights: Array
+
+
+class Means(NamedTuple):
+    r"""What the first walk finds.
+
+    Attributes:
+      near: mean of a few of the rows, from which all are measured: where a common mean is far above
+        the spread, what is left has the digits of the spread, ``[p]``.
+      target_near: the same of the targets, ``[T]``.
+      counts: weight of each class, the rows without one last, ``[C + 1]``.
+      offsets: mean of each class less ``near``, ``[C + 1, p]``.
+      low: mean of all rows less ``near``, ``[p]``.
+      target_low: mean of the targets less ``target_near``, ``[T]``.
+    """
+
+    near: Array
+    target_near: Array
     counts: Array
     offsets: Array
+    low: Array
+    target_low: Array
 
 
-def of_rows(like: Moments, x: Array, codes: Array, targets: Array, weights: Array) -> Moments:
+def of_rows(like: Moments, batch: Batch) -> Moments:
     """Moments of one batch, in the dtype of ``like`` and with what it keeps."""
-    rows = centred_rows(like, x, codes, targets, weights)
+    bare = like._replace(class_scatters=like.class_scatters[:0])
+    means = means_of(bare, batch)
     if not like.class_scatters.shape[0]:
-        return moments_of(like, rows)
-    scatters = add_class_scatters(jnp.zeros_like(like.class_scatters), rows)
-    return moments_of(like, rows, first_axis_sum(scatters))._replace(class_scatters=scatters)
+        return moments_of(bare, batch, means)
+    nothing = jnp.zeros_like(like.class_counts), jnp.zeros_like(like.class_deviations)
+    products = class_products(jnp.zeros_like(like.class_scatters), batch, means, *nothing)
+    return moments_of(bare, batch, means, products)._replace(class_scatters=products.scatters)
 
 
-def centred_rows(like: Moments, x: Array, codes: Array, targets: Array, weights: Array) -> Rows:
-    """A batch in the dtype of ``like``, its means taken out; rows of weight 0 are not looked at."""
+def batch_of(like: Moments, x: Array, codes: Array, targets: Array, weights: Array) -> Batch:
+    """Rows as the walks take them: classes that there are not are none."""
     num_classes = like.class_counts.shape[0]
-    x, targets, weights = (jnp.asarray(a).astype(like.count.dtype) for a in (x, targets, weights))
-    present = (weights > 0)[:, None]
-    x, targets = jnp.where(present, x, 0.0), jnp.where(present, targets, 0.0)
-    count = weights.sum()
-    mean, mean_low, z = _centred(x, weights, count)
-    target_mean, target_mean_low, t = _centred(targets, weights, count)
     codes = jnp.where((codes >= 0) & (codes < num_classes), codes, num_classes)
-    counts = _class_sums(weights[:, None], codes, num_classes)[:, 0]
-    offsets = divide(_class_sums(weights[:, None] * z, codes, num_classes), counts[:, None])
-    residuals = z - offsets[codes] if num_classes else z
-    return Rows(
-        weights, codes, mean, mean_low, z, residuals,
-        target_mean, target_mean_low, t, counts, offsets,
-    )  # fmt: skip
+    return Batch(x, codes, targets, jnp.asarray(weights).astype(like.count.dtype))
 
 
-def moments_of(like: Moments, rows: Rows, pooled: Array | None = None) -> Moments:
-    """Moments of a batch, without the scatter of each class.
+def means_of(like: Moments, batch: Batch) -> Means:
+    """Means of a batch and of its classes: the first walk."""
+    num_classes, dtype = like.class_counts.shape[0], like.count.dtype
+    near, target_near = _near(batch)
+    zeros = jnp.zeros((num_classes + 1, near.shape[0]), dtype)
 
-    Args:
-      like: what is kept, and how many classes there are.
-      rows: the batch.
-      pooled: within-class scatter of the labelled rows where it is known, ``[p, p]``.
+    def add(sums: tuple[Array, ...], tile: Batch) -> tuple[Array, ...]:
+        z, t = _measured(tile, near, target_near)
+        found = (
+            _class_sums(tile.weights[:, None], tile.codes, num_classes)[:, 0],
+            _class_sums(tile.weights[:, None] * z, tile.codes, num_classes),
+            dot(tile.weights, t),
+        )
+        return jax.tree.map(jnp.add, sums, found)
 
-    Returns:
-      Moments; ``class_scatters`` is ``[0, p, p]``.
-    """
-    dim, num_classes = like.mean.shape[0], like.class_counts.shape[0]
-    z, t, weights, residuals, counts = rows.z, rows.t, rows.weights, rows.residuals, rows.counts
-    scatter, within = like.scatter, like.within
-    if scatter.size:
-        named = (rows.codes < num_classes)[:, None]
+    counts, sums, target_sum = _over_tiles(batch, add, (zeros[:, 0], zeros, target_near * 0))
+    count = counts.sum()
+    low, target_low = divide(sums.sum(axis=0), count), divide(target_sum, count)
+    # A class that is all rows has their mean, to the bit.
+    offsets = jnp.where((counts == count)[:, None], low, divide(sums, counts[:, None]))
+    return Means(near, target_near, counts, offsets, low, target_low)
 
-        def product(chosen: Array) -> Array:
-            return dot(residuals.T, jnp.where(chosen, weights[:, None] * residuals, 0.0))
 
-        within = jnp.zeros_like(within)
-        if num_classes:
-            within = product(named) if pooled is None else pooled
-            rest = jax.lax.cond(counts[-1] > 0, lambda: product(~named), lambda: like.within * 0.0)
-        else:
-            rest = product(~named)
-        # A sum of squares: no digits are lost, as they would be in ``scatter - between``.
-        scatter = within + rest + dot(rows.offsets.T, counts[:, None] * rows.offsets)
-    third, fourth, thirds, fourths = like.third, like.fourth, like.thirds, like.fourths
-    squares = z**2
-    norms = squares.sum(axis=1)
-    if third.size:
-        third = dot(weights * norms, z)
-    if not fourth.ndim:
-        fourth = jnp.sum(weights * norms**2)
-    if thirds.size:
-        thirds = dot(squares.T, weights[:, None] * z)
-        fourths = dot(squares.T, weights[:, None] * squares)
-    return Moments(
-        count=weights.sum(),
-        mean=rows.mean,
-        mean_low=rows.mean_low,
-        scatter=scatter,
-        third=third,
-        fourth=fourth,
-        thirds=thirds,
-        fourths=fourths,
-        class_counts=counts[:-1],
-        class_deviations=(counts[:, None] * rows.offsets)[:-1],
-        class_squares=_class_sums(weights[:, None] * residuals**2, rows.codes, num_classes)[:-1],
-        within=within,
-        class_scatters=jnp.zeros((0, dim, dim), z.dtype),
-        target_mean=rows.target_mean,
-        target_mean_low=rows.target_mean_low,
-        target_scatter=dot(t.T, weights[:, None] * t),
-        cross=dot(z.T, weights[:, None] * t),
+def head_of(like: Moments, means: Means) -> Moments:
+    """Moments of a batch of which the means are known; the other sums are 0."""
+    mean, mean_low = _two_words(means.near, means.low)
+    target_mean, target_mean_low = _two_words(means.target_near, means.target_low)
+    deviations = means.counts[:, None] * (means.offsets - means.low)
+    return jax.tree.map(jnp.zeros_like, like)._replace(
+        count=means.counts.sum(),
+        mean=mean,
+        mean_low=mean_low,
+        class_counts=means.counts[:-1],
+        class_deviations=deviations[:-1],
+        target_mean=target_mean,
+        target_mean_low=target_mean_low,
     )
 
 
-def add_class_scatters(
-    scatters: Array, rows: Rows, gaps: tuple[Array, Array] | None = None
-) -> Array:
-    """Adds the scatter of each class of a batch where it stands: nothing else of its size is made.
+def class_products(
+    scatters: Array, batch: Batch, means: Means, gap_weights: Array, gaps: Array
+) -> ClassProducts:
+    """Adds the scatter of each class of a batch, as :func:`add_class_products`."""
+    both = jnp.stack([jnp.broadcast_to(means.near, means.offsets.shape), means.offsets])
+    return add_class_products(
+        scatters, batch.x, batch.weights, batch.codes, both, gap_weights, gaps
+    )
 
-    The rows are sorted by class and cut into blocks of one class each, so the cost is that of the
-    scatter of all rows (and half a block a class), not ``C`` times it.
+
+def moments_of(
+    like: Moments, batch: Batch, means: Means, products: ClassProducts | None = None
+) -> Moments:
+    """Moments of a batch: the second walk.
 
     Args:
-      scatters: of each class, ``[C, p, p]``.
-      rows: the batch.
-      gaps: weight ``[C]`` and direction ``[C, p]`` of one more row for each class of the batch, by
-        which the mean of the class moves.
+      like: what is kept, and how many classes there are; ``class_scatters`` is ``[0, p, p]``.
+      batch: the rows.
+      means: of the first walk.
+      products: what is known where the scatter of each class was multiplied out.
 
     Returns:
-      Scatters with those of the batch and the gaps.
+      Moments of the batch, without the scatter of each class.
     """
-    num_classes, batch = scatters.shape[0], rows.codes.shape[0]
-    if not (batch and num_classes):
-        return scatters
-    size = min(max(batch // (4 * num_classes), SMALLEST_BLOCK), LARGEST_BLOCK)
-    order = jnp.argsort(rows.codes)
-    counts = jnp.bincount(rows.codes, length=num_classes + 1)[:num_classes]
-    blocks = (counts + size - 1) // size
-    last = jnp.cumsum(blocks)
-    firsts, offsets = last - blocks, jnp.cumsum(counts) - counts
+    num_classes, (dim,) = like.class_counts.shape[0], means.near.shape
+    dtype = like.count.dtype
+    pairs = like.scatter.ndim == 2
 
-    def step(block: Array, scatters: Array) -> Array:
-        owner = jnp.minimum(jnp.searchsorted(last, block, side="right"), num_classes - 1)
-        place = (block - firsts[owner]) * size + jnp.arange(size)
-        taken = order[jnp.minimum(offsets[owner] + place, batch - 1)]
-        weights = jnp.where(place < counts[owner], rows.weights[taken], 0.0)
-        chosen = rows.residuals[taken]
-        product = dot(chosen.T, weights[:, None] * chosen)
-        if gaps is not None:
-            moved = jnp.where(block == firsts[owner], gaps[0][owner], 0.0)
-            product = product + moved * jnp.outer(gaps[1][owner], gaps[1][owner])
-        return scatters.at[owner].add(product)
+    def residuals(z: Array, tile: Batch) -> Array:
+        return z - means.offsets[tile.codes]
 
-    most = batch // size + min(num_classes, batch)
-    return jax.lax.fori_loop(0, most, step, scatters)
+    def add(sums: tuple[Strips, Array, Moments], tile: Batch) -> tuple[Strips, Array, Moments]:
+        strips, squares, higher = sums
+        z, t = _measured(tile, means.near, means.target_near)
+        if products is None:
+            rows = residuals(z, tile)
+            # The scatter of rows without a label is multiplied out apart from the others.
+            named = jnp.where(tile.codes < max(num_classes, 1), tile.weights, 0.0)
+            weighted = (named if pairs else tile.weights)[:, None] * rows
+            squares = squares + _class_sums(weighted * rows, tile.codes, num_classes)
+            if pairs:
+                strips = _add(strips, strips_of(rows, weighted))
+        return strips, squares, _add_higher(higher, z - means.low, t - means.target_low, tile)
+
+    def add_rest(strips: Strips, tile: Batch) -> Strips:
+        rows = residuals(_measured(tile, means.near, means.target_near)[0], tile)
+        chosen = jnp.where(tile.codes == num_classes, tile.weights, 0.0)
+        return _add(strips, strips_of(rows, chosen[:, None] * rows))
+
+    none = no_strips(dim, dtype) if pairs else ()
+    start = none, jnp.zeros_like(means.offsets), head_of(like, means)
+    strips, squares, found = _over_tiles(batch, add, start)
+    offsets = means.offsets - means.low
+    between = means.counts[:, None] * offsets
+    if products is not None:
+        squares = jnp.zeros_like(squares).at[:-1].set(products.squares)
+    found = found._replace(class_squares=squares[:-1])
+    if not pairs:
+        return found._replace(scatter=jnp.sum(squares + between * offsets, axis=0))
+    within = whole(strips) if products is None else products.pooled
+    rest = like.within * 0.0
+    if num_classes:
+        # Nothing wide goes through the branch but the sum.
+        walked = jax.lax.cond(
+            means.counts[-1] > 0, lambda: _over_tiles(batch, add_rest, none), lambda: none
+        )
+        rest = whole(walked)
+    else:
+        within, rest = rest, within
+    # A sum of squares: no digits are lost, as they would be in ``scatter - between``.
+    scatter = within + rest + dot(offsets.T, between)
+    return found._replace(scatter=scatter, within=within)
+
+
+def _add(a: Strips, b: Strips) -> Strips:
+    return jax.tree.map(jnp.add, a, b)
+
+
+def _add_higher(sums: Moments, z: Array, t: Array, tile: Batch) -> Moments:
+    """Adds what is about the mean and no second moment of the features."""
+    weights = tile.weights
+    column = weights[:, None]
+    squares = z**2
+    norms = squares.sum(axis=1)
+    found = {"third": dot(weights * norms, z)} if sums.third.size else {}
+    if not sums.fourth.ndim:
+        found["fourth"] = jnp.sum(weights * norms**2)
+    if sums.thirds.size:
+        found["thirds"] = dot(squares.T, column * z)
+        found["fourths"] = dot(squares.T, column * squares)
+    if t.shape[1]:
+        found["target_scatter"] = dot(t.T, column * t)
+        found["cross"] = dot(z.T, column * t)
+    return sums._replace(**{name: getattr(sums, name) + a for name, a in found.items()})
+
+
+def _over_tiles(batch: Batch, add: Callable[[State, Batch], State], state: State) -> State:
+    """Takes in the rows tile by tile."""
+    n, dim = batch.x.shape
+    size = min(n, max(TILE_BYTES // (max(dim, 1) * batch.weights.dtype.itemsize), 1))
+    if size == n:
+        return add(state, batch)
+
+    def step(at: Array, state: State) -> State:
+        first = jnp.minimum(at * size, n - size)
+        tile = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size), batch)
+        # The last tile laps over the one before it.
+        new = first + jnp.arange(size) >= at * size
+        return add(state, tile._replace(weights=jnp.where(new, tile.weights, 0.0)))
+
+    return jax.lax.fori_loop(0, -(-n // size), step, state)
+
+
+def _near(batch: Batch) -> tuple[Array, Array]:
+    """Means of a few of the rows that count, from the first of them on; 0 where there is none."""
+    n, dim = batch.x.shape
+    size = min(n, max(TILE_BYTES // (max(dim, 1) * batch.weights.dtype.itemsize), 1))
+    first = jnp.argmax(batch.weights > 0) if n else 0
+    tile = jax.tree.map(
+        lambda a: jax.lax.dynamic_slice_in_dim(a, jnp.minimum(first, n - size), size), batch
+    )
+    z, t = _measured(tile, jnp.zeros((), batch.weights.dtype), jnp.zeros((), batch.weights.dtype))
+    count = tile.weights.sum()
+    return tuple(rounded(divide(dot(tile.weights, a), count)) for a in (z, t))
+
+
+def _measured(tile: Batch, near: Array, target_near: Array) -> tuple[Array, Array]:
+    """Features and targets from what they are near to; 0 in rows of weight 0."""
+    present = (tile.weights > 0)[:, None]
+    x, targets = (a.astype(tile.weights.dtype) for a in (tile.x, tile.targets))
+    return jnp.where(present, x - near, 0.0), jnp.where(present, targets - target_near, 0.0)
+
+
+def _two_words(near: Array, low: Array) -> tuple[Array, Array]:
+    """Their sum, rounded, and what rounding took off."""
+    mean = rounded(near + low)
+    return mean, (near - mean) + low
 
 
 def _class_sums(values: Array, codes: Array, num_classes: int) -> Array:
@@ -180,31 +260,22 @@ def _class_sums(values: Array, codes: Array, num_classes: int) -> Array:
     if not num_classes:
         return dot(jnp.ones((1, batch), values.dtype), values)
     groups = min(max(batch // (4 * segments), 1), GROUPS)
-    part = jnp.arange(batch) * groups // max(batch, 1)
+    if groups == 1:
+        return jax.ops.segment_sum(values, codes, segments)
+    part = jnp.arange(batch) * groups // batch
     sums = jax.ops.segment_sum(
         values, part.astype(codes.dtype) * segments + codes, groups * segments
     )
-    return first_axis_sum(sums.reshape(groups, segments, -1))
-
-
-def first_axis_sum(values: Array) -> Array:
-    """Sum over the first axis, as a product: XLA's own walks the others one by one on a CPU."""
-    count, *rest = values.shape
-    return dot(jnp.ones(count, values.dtype), values.reshape(count, math.prod(rest))).reshape(rest)
-
-
-def _centred(x: Array, weights: Array, count: Array) -> tuple[Array, Array, Array]:
-    # The first mean is off by rounding of numbers as large as the mean; the mean of what is left
-    # is off by rounding of numbers as large as the spread.
-    # Rounding it to one bit less than the dtype has keeps a compiler from fusing the division into
-    # the subtraction, where it would stay unrounded and differ from the mean that is stored.
-    mean = rounded(divide(dot(weights, x), count))
-    z = x - mean
-    low = divide(dot(weights, z), count)
-    return mean, low, z - low
+    # As a product: XLA's own sum over the first axis walks the others one by one on a CPU.
+    total = dot(jnp.ones(groups, values.dtype), sums.reshape(groups, -1))
+    return total.reshape(segments, -1)
 
 
 def rounded(mean: Array) -> Array:
-    """The first word of a mean."""
+    """The first word of a mean.
+
+    One bit less than the dtype has keeps a compiler from fusing the division that made it into a
+    subtraction, where it would stay unrounded and differ from the mean that is stored.
+    """
     info = jnp.finfo(mean.dtype)
     return jax.lax.reduce_precision(mean, info.nexp, info.nmant - 1)

@@ -6,9 +6,28 @@ from kernlens.moments.state import Moments, class_offsets, divide, dot
 from kernlens.types import Array
 
 
+def full_scatter(moments: Moments) -> Array:
+    """The scatter of all rows, ``[p, p]``.
+
+    Raises:
+      ValueError: moments that hold its diagonal alone.
+    """
+    if moments.scatter.ndim != 2:
+        raise ValueError(
+            "these moments hold the diagonal of their scatter alone: build them with scatter=True"
+        )
+    return moments.scatter
+
+
+def total_scatter(moments: Moments) -> Array:
+    r"""Trace of the scatter, :math:`\sum_i w_i \|z_i\|^2`, ``[]``."""
+    scatter = moments.scatter
+    return jnp.sum(scatter if scatter.ndim == 1 else jnp.diagonal(scatter))
+
+
 def covariance(moments: Moments) -> Array:
     r"""Covariance of all rows with divisor :math:`n`, ``[p, p]``; zero for no rows."""
-    return divide(moments.scatter, moments.count)
+    return divide(full_scatter(moments), moments.count)
 
 
 def second_moment(moments: Moments) -> Array:

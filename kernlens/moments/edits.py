@@ -42,14 +42,14 @@ def select(moments: Moments, dims: np.ndarray) -> Moments:
     return moments._replace(
         mean=moments.mean[dims],
         mean_low=moments.mean_low[dims],
-        scatter=moments.scatter[square],
+        scatter=moments.scatter[square if moments.scatter.ndim == 2 else dims],
         third=thirds.sum(axis=0) if known else nothing,
         fourth=fourths.sum() if known else nothing,
         thirds=thirds,
         fourths=fourths,
         class_deviations=moments.class_deviations[:, dims],
         class_squares=moments.class_squares[:, dims],
-        within=moments.within[square],
+        within=moments.within[square] if moments.within.size else moments.within,
         class_scatters=moments.class_scatters[:, dims[:, None], dims],
         cross=moments.cross[dims],
     )
@@ -123,11 +123,10 @@ def with_labels(
     codes = np.asarray(codes)
     check_codes(codes, num_classes)
     dim, dtype = moments.mean.shape[0], moments.count.dtype
-    state = _without_targets(init(dim, num_classes, dtype=dtype))
+    full = moments.scatter.ndim == 2
     labelled = bool((codes >= 0).all())
-    if labelled:
-        nothing = jnp.zeros((0, 0), dtype)
-        state = state._replace(scatter=nothing, within=nothing)
+    multiplied = full and not labelled
+    state = _without_targets(init(dim, num_classes, scatter=multiplied, dtype=dtype))
     for batch in in_chunks(x, codes, num_classes, weights, rows):
         values, own_codes, _, own_weights = batch
         state = update(state, values, own_codes, None, own_weights)
@@ -136,7 +135,7 @@ def with_labels(
             f"got rows of weight {float(state.count):g} and moments of weight "
             f"{float(moments.count):g}; expected the rows that the moments are of"
         )
-    if labelled:
+    if full and labelled:
         between = dot(state.class_deviations.T, class_offsets(state))
         state = state._replace(within=moments.scatter - between)
     return _with_classes_of(moments, state)
@@ -178,7 +177,7 @@ def merge_classes(moments: Moments, groups: np.ndarray) -> Moments:
         class_counts=counts,
         class_deviations=deviations,
         class_squares=together(moments.class_squares + weighted * gaps),
-        within=moments.within + dot(weighted.T, gaps),
+        within=moments.within + dot(weighted.T, gaps) if moments.within.size else moments.within,
         class_scatters=scatters,
     )
 

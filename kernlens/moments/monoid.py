@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.moments.batch import (
-    add_class_scatters,
-    centred_rows,
-    first_axis_sum,
+    batch_of,
+    class_products,
+    head_of,
+    means_of,
     moments_of,
     rounded,
 )
@@ -44,21 +45,15 @@ def update(
     chex.assert_shape(x, (batch, moments.mean.shape[0]))
     chex.assert_shape([codes, weights], (batch,))
     chex.assert_shape(targets, (batch, moments.target_mean.shape[0]))
-    rows = centred_rows(moments, x, jnp.asarray(codes), targets, weights)
-    scatters, bare = (
-        moments.class_scatters,
-        moments._replace(class_scatters=moments.class_scatters[:0]),
-    )
-    if not scatters.shape[0]:
-        return _joined(bare, moments_of(bare, rows))
-    weights, gaps = _class_gaps(bare, moments_of(bare, rows, bare.within))
-    scatters = add_class_scatters(scatters, rows, (weights, gaps))
-    within = first_axis_sum(scatters)
-    # What the batch adds to the sum, the gaps apart: no further product.
-    pooled = within - bare.within - dot(gaps.T, weights[:, None] * gaps)
-    return _joined(bare, moments_of(bare, rows, pooled))._replace(
-        within=within, class_scatters=scatters
-    )
+    bare = moments._replace(class_scatters=moments.class_scatters[:0])
+    rows = batch_of(bare, x, jnp.asarray(codes), targets, weights)
+    means = means_of(bare, rows)
+    if not moments.class_scatters.shape[0]:
+        return _joined(bare, moments_of(bare, rows, means))
+    gaps = _class_gaps(bare, head_of(bare, means))
+    products = class_products(moments.class_scatters, rows, means, *gaps)
+    joined = _joined(bare, moments_of(bare, rows, means, products))
+    return joined._replace(class_scatters=products.scatters)
 
 
 @jax.jit
@@ -188,7 +183,11 @@ def _higher(m: Moments, shift: Array) -> dict[str, Array]:
     """Third and fourth moments about ``mean - shift`` instead of the mean."""
     found = {}
     if m.third.size:
-        trace, along, squared = jnp.trace(m.scatter), dot(m.scatter, shift), jnp.sum(shift**2)
+        trace, along, squared = (
+            jnp.diagonal(m.scatter).sum(),
+            dot(m.scatter, shift),
+            jnp.sum(shift**2),
+        )
         found["third"] = m.third + trace * shift + 2.0 * along + m.count * squared * shift
         found["fourth"] = (
             m.fourth
@@ -236,7 +235,7 @@ def _with_gaps(m: Moments, weights: Array, gaps: Array) -> Moments:
 
 
 def _outer(like: Array, shift: Array) -> Array:
-    return jnp.outer(shift, shift) if like.size else jnp.zeros_like(like)
+    return jnp.outer(shift, shift) if like.ndim == 2 else shift**2
 
 
 def _mean_gap(a: Moments, b: Moments, name: str) -> Array:

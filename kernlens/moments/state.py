@@ -18,7 +18,8 @@ class Moments(NamedTuple):
       count: :math:`n = \sum_i w_i`, ``[]``.
       mean: :math:`\mu`, rounded, ``[p]``.
       mean_low: what rounding took off; ``mean + mean_low`` is :math:`\mu` in two words, ``[p]``.
-      scatter: :math:`\sum_i w_i z_i z_i^\top`, ``[p, p]``.
+      scatter: :math:`\sum_i w_i z_i z_i^\top`, ``[p, p]``; its diagonal alone, ``[p]``, where no
+        more was asked for.
       third: :math:`\sum_i w_i \|z_i\|^2 z_i`, ``[p]``; ``[0]`` where not known.
       fourth: :math:`\sum_i w_i \|z_i\|^4`, ``[]``; ``[0]`` where not known.
       thirds: :math:`\sum_i w_i z_{ij}^2 z_{ik}`, what ``third`` sums over :math:`j`, ``[p, p]``;
@@ -29,7 +30,8 @@ class Moments(NamedTuple):
       class_deviations: :math:`\sum_{i \in c} w_i z_i = n_c (\mu_c - \mu)`, ``[C, p]``.
       class_squares: :math:`\sum_{i \in c} w_i (x_i - \mu_c)^2`, elementwise, ``[C, p]``.
       within: :math:`\sum_c \sum_{i \in c} w_i (x_i - \mu_c)(x_i - \mu_c)^\top`, the pooled
-        within-class scatter of the labelled rows, ``[p, p]``.
+        within-class scatter of the labelled rows, ``[p, p]``; ``[0, 0]`` where the scatter is a
+        diagonal.
       class_scatters: the terms of that sum, ``[C, p, p]``; ``[0, p, p]`` where not asked for.
       target_mean: mean :math:`\bar t` of the regression targets, rounded, ``[T]``.
       target_mean_low: what rounding took off, ``[T]``.
@@ -61,6 +63,7 @@ def init(
     num_classes: int,
     num_targets: int = 0,
     *,
+    scatter: bool = True,
     class_scatters: bool = False,
     fourths: bool = False,
     dtype: DTypeLike | None = None,
@@ -71,6 +74,8 @@ def init(
       dim: number of features ``p``.
       num_classes: number of classes ``C``, 0 for none.
       num_targets: number of regression targets ``T``.
+      scatter: whether to keep the scatter, or its diagonal alone: then nothing is multiplied out,
+        and third and fourth moments are not known.
       class_scatters: whether to keep a scatter for each class, which costs ``C * p * p`` numbers.
       fourths: whether to keep third and fourth moments of pairs of dimensions, without which those
         of a subset of the dimensions are not known; costs the operations of two more scatters.
@@ -78,23 +83,28 @@ def init(
 
     Returns:
       Moments with every entry zero.
+
+    Raises:
+      ValueError: fourth moments without the scatter.
     """
     dtype = jnp.result_type(float) if dtype is None else dtype
     zeros = partial(jnp.zeros, dtype=dtype)
-    pairs = dim if fourths else 0
+    if fourths and not scatter:
+        raise ValueError("fourths=True needs the scatter; got scatter=False")
+    pairs, square = dim if fourths else 0, (dim, dim) if scatter else (dim,)
     return Moments(
         count=zeros(()),
         mean=zeros((dim,)),
         mean_low=zeros((dim,)),
-        scatter=zeros((dim, dim)),
-        third=zeros((dim,)),
-        fourth=zeros(()),
+        scatter=zeros(square),
+        third=zeros((dim if scatter else 0,)),
+        fourth=zeros(() if scatter else (0,)),
         thirds=zeros((pairs, pairs)),
         fourths=zeros((pairs, pairs)),
         class_counts=zeros((num_classes,)),
         class_deviations=zeros((num_classes, dim)),
         class_squares=zeros((num_classes, dim)),
-        within=zeros((dim, dim)),
+        within=zeros((dim, dim) if scatter else (0, 0)),
         class_scatters=zeros((num_classes if class_scatters else 0, dim, dim)),
         target_mean=zeros((num_targets,)),
         target_mean_low=zeros((num_targets,)),

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 
 from kernlens.features import FeatureMap, identity
+from kernlens.memory import aligned_empty, is_aligned
 from kernlens.moments.arrays import check_codes, is_finite, rows_of_chunk
 from kernlens.moments.mesh import over_devices, reduced, start_on, step
 from kernlens.moments.state import Moments, init
@@ -31,6 +32,7 @@ def from_stream(
     weights: np.ndarray | None = None,
     *,
     features: FeatureMap = identity,
+    scatter: bool = True,
     class_scatters: bool = False,
     fourths: bool = False,
     rows: int | None = None,
@@ -45,8 +47,9 @@ def from_stream(
 
     Args:
       chunks: what has ``chunks(rows=, start=, stop=)`` and ``shape``, as a
-        :class:`kernlens.io.EmbeddingStream`; or an iterable of arrays ``[b, d]`` whose rows follow
-        each other; or of chunks with ``values`` and ``rows``, the numbers of the rows.
+        :class:`kernlens.io.EmbeddingStream`, and does not write again to what it gave; or an
+        iterable of arrays ``[b, d]`` whose rows follow each other; or of chunks with ``values`` and
+        ``rows``, the numbers of the rows.
       codes: class of each row by its number in the stream, integers ``[n]`` in
         ``0..num_classes-1``; ``-1`` for none; None for no labels at all.
       num_classes: number of classes ``C``.
@@ -54,6 +57,7 @@ def from_stream(
         rows of another embedding, to get ``cross`` for :func:`kernlens.moments.concatenate`.
       weights: multiplicity of each row by row number, ``[n]``; 1 by default.
       features: map of the rows of a chunk; :func:`kernlens.features.identity` by default.
+      scatter: whether to keep the scatter, or its diagonal alone, as in :func:`init`.
       class_scatters: whether to keep a scatter for each class, as in :func:`init`.
       fourths: whether to keep fourth moments of pairs of dimensions, as in :func:`init`.
       rows: in a chunk; by default what a few megabytes hold, more for many class scatters.
@@ -75,10 +79,14 @@ def from_stream(
     source = getattr(chunks, "source", "the stream")
     devices = over_devices(mesh)
     kept = num_classes if class_scatters else 0
-    if hasattr(chunks, "chunks"):
+    whole, lasting = chunks, hasattr(chunks, "chunks")
+    if lasting:
         count = chunks.shape[0]
         bounds = [count * (devices.process + i) // devices.processes for i in (0, 1)]
         size = rows or rows_of_chunk(chunks.shape[1], np.dtype(chunks.dtype).itemsize, kept)
+        # A row that is not finite shows in the moments, unless a map of the rows hides it.
+        plain = features is identity and hasattr(chunks, "unchecked")
+        chunks = chunks.unchecked() if plain else chunks
         chunks = chunks.chunks(rows=devices.whole(size), start=bounds[0], stop=bounds[1])
     pieces = _pieces(chunks, n)
     first = next(pieces, None)
@@ -96,13 +104,19 @@ def from_stream(
         example.shape[1],
         num_classes,
         0 if targets is None else targets.shape[1],
+        scatter=scatter,
         class_scatters=class_scatters,
         fourths=fourths,
         dtype=(example.dtype if wide else jnp.float32) if dtype is None else dtype,
     )
     state, done, waiting = start_on(start, devices), 0, []
-    for values, numbers in _regrouped(itertools.chain([first], pieces), size):
-        batch = _batch(values, numbers, codes, targets, weights, size)
+    # New memory is slow to touch: what a chunk was copied to is used again once it is computed.
+    width = values.shape[1]
+    held = [aligned_empty((size, width), values.dtype) for _ in range(AHEAD + 1)]
+    for at, (values, numbers) in enumerate(_regrouped(itertools.chain([first], pieces), size)):
+        as_it_lies = lasting and len(values) == size and is_aligned(values)
+        x = values if as_it_lies else _filled(held[at % len(held)], values)
+        batch = x, *_beside(numbers, codes, targets, weights, size)
         # The computation runs on while the next chunk is read; a few at most wait for it.
         state, token = step(state, batch, map_fn, local=devices.local)
         waiting.append(token)
@@ -113,6 +127,9 @@ def from_stream(
             progress(done, n)
     found = reduced(state, devices)
     if not is_finite(found):
+        if lasting:  # names the rows
+            for _ in whole.chunks(rows=size):
+                pass
         raise ValueError(
             f"{source} holds NaN, infinity or values too large to sum; open it with "
             "drop_nonfinite=True, or drop these rows from the chunks"
@@ -128,7 +145,8 @@ def in_chunks(
     n = _check(chunks, codes, num_classes, None, weights, rows)
     pieces = _pieces(chunks.chunks(rows=rows) if hasattr(chunks, "chunks") else chunks, n)
     for values, numbers in _regrouped(pieces, rows):
-        yield _batch(values, numbers, codes, None, weights, rows)
+        x = _filled(np.empty((rows, values.shape[1]), values.dtype), values)
+        yield x, *_beside(numbers, codes, None, weights, rows)
 
 
 def _check(
@@ -226,19 +244,21 @@ def _together(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np
     return np.concatenate(values), np.concatenate(numbers)
 
 
-def _batch(
-    values: np.ndarray,
+def _filled(x: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The rows in memory of their own, and zeros: pages of a mapped file do not stay there."""
+    x[: len(values)], x[len(values) :] = values, 0
+    return x
+
+
+def _beside(
     numbers: np.ndarray,
     codes: np.ndarray | None,
     targets: np.ndarray | None,
     weights: np.ndarray | None,
     size: int,
 ) -> tuple[np.ndarray, ...]:
-    """Rows, codes, targets and weights of a chunk, filled up to ``size`` rows of weight 0."""
+    """Codes, targets and weights of a chunk, filled up to ``size`` rows of weight 0."""
     count = len(numbers)
-    # Copies of what the file maps, so that its pages do not stay in memory.
-    x = np.empty((size, values.shape[1]), values.dtype)
-    x[:count], x[count:] = values, 0
     own_codes = np.full(size, -1, np.int32)
     own_weights = np.zeros(size, np.float32 if weights is None else np.asarray(weights).dtype)
     width = 0 if targets is None else targets.shape[1]
@@ -248,4 +268,4 @@ def _batch(
         own_codes[:count] = codes[numbers]
     if targets is not None:
         own_targets[:count] = targets[numbers]
-    return x, own_codes, own_targets, own_weights
+    return own_codes, own_targets, own_weights

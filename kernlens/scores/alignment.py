@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.features import unit
-from kernlens.moments import Moments, class_spreads
+from kernlens.moments import Moments, class_spreads, full_scatter, total_scatter
 from kernlens.moments import fourth as fourth_moment
 from kernlens.scores.estimator import (
     Estimator,
@@ -86,7 +86,7 @@ def proposition1(moments: Moments) -> Score:
     size = jnp.where(defined, size, 1.0)
     # Divided by the trace before squaring: the squares then stay inside float32 at any scale.
     mean = moments.mean + moments.mean_low
-    second = per_row(moments, moments.scatter) / size + jnp.outer(mean / size, mean)
+    second = per_row(moments, full_scatter(moments)) / size + jnp.outer(mean / size, mean)
     size = jnp.where(defined, norm(jnp.where(defined, second, 1.0)), 1.0) * size
     null = own * f.sum() + _shared(moments) * peers
     return where_defined(defined, same / size, null / size)
@@ -204,6 +204,7 @@ ALIGNMENTS: dict[str, Estimator] = {
         predicts="meant to rank trained classifiers; kept to compare with the published code",
         pitfalls="a common direction drives it to 1, whatever the classes; includes the diagonal",
         features=unit,
+        scatter=False,
         smooth=True,
     ),
     "proposition1": Estimator(
@@ -284,7 +285,7 @@ class _Centred(NamedTuple):
 def _centred_terms(moments: Moments) -> _Centred:
     defined, trace = spread(moments)
     safe_count = jnp.where(defined, moments.count, 1.0)
-    scatter = jnp.where(defined, moments.scatter, 1.0) / trace
+    scatter = jnp.where(defined, full_scatter(moments), 1.0) / trace
     deviations = moments.class_deviations / safe_count
     shares = per_row(moments, moments.class_counts)
     # n - n_c is exact where 1 - n_c / n would have cancelled.
@@ -326,7 +327,7 @@ def _pairs(moments: Moments) -> tuple[Array, Array, Array, Array]:
     f = per_row(moments, moments.class_counts)
     mean = moments.mean + moments.mean_low
     sums = per_row(moments, moments.class_deviations) + jnp.outer(f, mean)
-    own = per_row(moments, per_row(moments, jnp.trace(moments.scatter)))
+    own = per_row(moments, per_row(moments, total_scatter(moments)))
     own = own + per_row(moments, jnp.sum(mean**2))
     return f, jnp.sum(sums**2), own, jnp.sum(mean**2) - own
 

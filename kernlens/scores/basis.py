@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernlens.moments import Moments
+from kernlens.moments import Moments, full_scatter
 from kernlens.scores.estimator import dot, ratio, root, spread
 from kernlens.types import Array
 
@@ -45,7 +45,7 @@ def eigenbasis(moments: Moments) -> Basis:
     defined, trace = spread(moments)
     dim = moments.mean.shape[0]
     unit = trace / dim
-    values, vectors = eigh(jnp.where(defined, moments.scatter / unit, 0.0))
+    values, vectors = eigh(jnp.where(defined, full_scatter(moments) / unit, 0.0))
     scale = jnp.sqrt(unit)
     deviations = jnp.where(defined, dot(moments.class_deviations / scale, vectors), 0.0)
     mean = (moments.mean + moments.mean_low) / scale
@@ -65,13 +65,19 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     """Eigenvalues of a positive semi-definite matrix, falling, rounding set to 0; eigenvectors."""
     values, vectors = jnp.linalg.eigh(0.5 * (matrix + matrix.T))
     values, vectors = values[::-1], vectors[:, ::-1]
-    floor = 4.0 * matrix.shape[0] * float(jnp.finfo(matrix.dtype).eps) * jnp.max(values)
-    return jnp.where(values > jnp.maximum(floor, 0.0), values, 0.0), vectors
+    return jnp.where(values > rounding(matrix, jnp.max(values)), values, 0.0), vectors
 
 
-def label_scatters(basis: Basis) -> Array:
+def rounding(matrix: Array, largest: Array) -> Array:
+    """What an eigenvalue has to exceed not to be taken for rounding, given the largest."""
+    floor = 4.0 * matrix.shape[0] * float(jnp.finfo(matrix.dtype).eps) * largest
+    return jnp.maximum(floor, 0.0)
+
+
+def label_scatters(counted: Basis | Moments) -> Array:
     r"""Scatter of each class's indicator, :math:`n_c (1 - n_c / n)`, ``[C]``."""
-    return basis.class_counts * ratio(basis.count - basis.class_counts, basis.count)
+    counts, n = counted.class_counts, counted.count
+    return counts * ratio(n - counts, n)
 
 
 def fitted(basis: Basis) -> Array:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from kernlens.features import FeatureMap, identity
-from kernlens.moments import Moments
+from kernlens.moments import Moments, total_scatter
 from kernlens.types import Array
 
 
@@ -36,6 +36,7 @@ class Estimator(NamedTuple):
       features: the feature map whose moments it is defined on; those of a kernel's features turn
         it into that kernel's score.
       sign: 1 where more is better, -1 where less is.
+      scatter: whether it reads more of the scatter of all rows than its diagonal.
       class_scatters: whether it reads the scatter of each class.
       scale_free: whether it is blind to the scale of the features.
       shift_free: whether it is blind to a common mean.
@@ -53,6 +54,7 @@ class Estimator(NamedTuple):
     pitfalls: str
     features: FeatureMap = identity
     sign: int = 1
+    scatter: bool = True
     class_scatters: bool = False
     scale_free: bool = True
     shift_free: bool = False
@@ -62,7 +64,7 @@ class Estimator(NamedTuple):
 
 def spread(moments: Moments) -> tuple[Array, Array]:
     """Whether the features vary beyond rounding, and the trace of their scatter (1 if not)."""
-    trace = jnp.trace(moments.scatter)
+    trace = total_scatter(moments)
     # Rows equal up to rounding are constant features: what scatter they have is rounding.
     rounding = 4.0 * float(jnp.finfo(moments.count.dtype).eps) * jnp.sqrt(moments.count)
     defined = trace > jnp.sum((rounding * moments.mean) ** 2)

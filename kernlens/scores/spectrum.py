@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.features import unit
-from kernlens.moments import Moments
+from kernlens.moments import Moments, full_scatter
 from kernlens.scores.basis import eigenbasis, uncentred_values
 from kernlens.scores.estimator import Estimator, ratio, root
 from kernlens.types import Array
@@ -176,7 +176,7 @@ def participation_ratio(moments: Moments) -> Array:
     References:
       Gao et al. (2017), equation 5.
     """
-    scatter = moments.scatter / jnp.where(
+    scatter = full_scatter(moments) / jnp.where(
         jnp.trace(moments.scatter) > 0, jnp.trace(moments.scatter), 1.0
     )
     return jnp.where(
@@ -236,7 +236,7 @@ def self_clustering(moments: Moments) -> Array:
     """
     n, dim = moments.count, moments.mean.shape[0]
     mean = moments.mean + moments.mean_low
-    second = ratio(moments.scatter, n) + jnp.outer(mean, mean)
+    second = ratio(full_scatter(moments), n) + jnp.outer(mean, mean)
     expected = ratio(1.0 + (n - 1.0) / dim, n)
     return ratio(jnp.sum(second**2) - expected, 1.0 - expected)
 

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from kernlens.moments import Moments
+from kernlens.moments import Moments, full_scatter
 from kernlens.moments import fourth as fourth_moment
-from kernlens.scores.basis import eigenbasis, fitted, label_scatters
-from kernlens.scores.estimator import Estimator, Score, ratio, where_defined
+from kernlens.scores.basis import eigenbasis, fitted, label_scatters, rounding
+from kernlens.scores.estimator import Estimator, Score, norm, ratio, spread, where_defined
 from kernlens.types import Array
 
 
@@ -27,11 +27,29 @@ def h_score(moments: Moments) -> Score:
     References:
       Bao et al. (2019), definition 2.
     """
-    basis = eigenbasis(moments)
-    value = jnp.sum(ratio(fitted(basis).sum(axis=1), basis.class_counts))
-    shares = ratio(label_scatters(basis), basis.class_counts).sum()
-    rank = jnp.sum(basis.values > 0).astype(value.dtype)
-    return where_defined(basis.defined, value, rank * shares / _rest(basis.count))
+    defined, trace = spread(moments)
+    counts, dim = moments.class_counts, moments.mean.shape[0]
+    unit = trace / dim
+    scatter = jnp.where(defined, full_scatter(moments), jnp.eye(dim, dtype=unit.dtype)) / unit
+    # With no eigenvalue under the floor of an eigendecomposition there is no need of one.
+    floor = rounding(scatter, norm(scatter))
+    eye = jnp.eye(dim, dtype=unit.dtype)
+    regular = jnp.isfinite(jnp.linalg.cholesky(scatter - floor * eye)).all()
+
+    def by_factor() -> tuple[Array, Array]:
+        factor = jnp.linalg.cholesky(scatter)
+        rows = moments.class_deviations / jnp.sqrt(unit)
+        solved = jax.scipy.linalg.solve_triangular(factor, rows.T, lower=True)
+        return jnp.sum(solved**2, axis=0), jnp.asarray(dim, unit.dtype)
+
+    def by_eigenvalues() -> tuple[Array, Array]:
+        basis = eigenbasis(moments)
+        return fitted(basis).sum(axis=1), jnp.sum(basis.values > 0).astype(unit.dtype)
+
+    explained, rank = jax.lax.cond(regular, by_factor, by_eigenvalues)
+    value = jnp.sum(ratio(explained, counts))
+    shares = ratio(label_scatters(moments), counts).sum()
+    return where_defined(defined, value, rank * shares / _rest(moments.count))
 
 
 @jax.jit

@@ -114,6 +114,7 @@ OVERLAPS: dict[str, Estimator] = {
         range="[-C (C - 1), 0]",
         null="-C (C - 1), the limit of noise",
         predicts="ranks class-mean and linear readers",
+        scatter=False,
         pitfalls="takes features for independent, so it depends on the axes; "
         "grows with the number of classes",
         shift_free=True,
@@ -126,6 +127,7 @@ OVERLAPS: dict[str, Estimator] = {
         range="[-C (C - 1), 0]",
         null="-C (C - 1), the limit of noise",
         predicts="ranks class-mean readers",
+        scatter=False,
         pitfalls="blind to the shape of classes; published without the p of the volume term; "
         "grows with the number of classes",
         shift_free=True,
