@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.score_limits.settings import Config, Gate, class_rows, line, median, timed
 from kernlens import moments
-from kernlens.scores import SCORES, Score
+from kernlens.scores import SCORES, Score, transrate_of_rows
 
 TIMES_AS_FAST, PUBLISHED = Gate("≥", 10.0), Gate("≥", 50.0)
 
@@ -79,32 +79,46 @@ def published_loop(x: np.ndarray, codes: np.ndarray, num_classes: int) -> float:
     return float(total / count)
 
 
+def of_moments(name: str) -> Callable[[np.ndarray, np.ndarray, int], Score]:
+    """A score of the table: moments of the rows, and the score of them."""
+    row = SCORES[name]
+
+    def ours(x: np.ndarray, codes: np.ndarray, num_classes: int) -> Score:
+        made = moments.from_arrays(
+            row.features(jnp.asarray(x)), codes, num_classes,
+            scatter=row.scatter, class_scatters=row.class_scatters,
+        )  # fmt: skip
+        return row.fn(made)
+
+    return ours
+
+
 class Peer(NamedTuple):
     """A peer's score and ours.
 
     Attributes:
       fn: ``fn(x, codes, num_classes)``, in NumPy.
-      ours: name of the same score in SCORES.
+      ours: the same score, of the same arguments.
       gate: limit on how many times as fast ours is.
     """
 
     fn: Callable[[np.ndarray, np.ndarray, int], float]
-    ours: str
+    ours: Callable[[np.ndarray, np.ndarray, int], Score]
     gate: Gate
 
 
 COSINE = "class cosine"
 PEERS = {
-    "LogME": Peer(authors_logme, "logme", TIMES_AS_FAST),
-    "H-score": Peer(tllib_h_score, "h_score", TIMES_AS_FAST),
-    "TransRate": Peer(tllib_transrate, "transrate", TIMES_AS_FAST),
-    COSINE: Peer(published_loop, "published_class_cosine", PUBLISHED),
+    "LogME": Peer(authors_logme, of_moments("logme"), TIMES_AS_FAST),
+    "H-score": Peer(tllib_h_score, of_moments("h_score"), TIMES_AS_FAST),
+    "TransRate": Peer(tllib_transrate, transrate_of_rows, TIMES_AS_FAST),
+    COSINE: Peer(published_loop, of_moments("published_class_cosine"), PUBLISHED),
 }
 """The authors' LogME, tllib's H-score and TransRate, the published class cosine."""
 
 
 def against_peers(config: Config) -> list[dict[str, Any]]:
-    """Each peer's score of rows in memory beside ours: moments of the rows, and the score."""
+    """Each peer's score of rows in memory beside ours, from the same NumPy array."""
     x, codes = class_rows(config.peer_rows, config.dim, config.classes)
     narrow = np.ascontiguousarray(x[:, : config.narrow])
     rows = [beside(name, x, codes, config) for name in config.peers]
@@ -113,22 +127,13 @@ def against_peers(config: Config) -> list[dict[str, Any]]:
 
 def beside(name: str, x: np.ndarray, codes: np.ndarray, config: Config) -> dict[str, Any]:
     """A peer and ours in turn."""
-    peer = PEERS[name]
-    estimator = SCORES[peer.ours]
-
-    def ours() -> Score:
-        made = moments.from_arrays(
-            estimator.features(jnp.asarray(x)), codes, config.classes,
-            scatter=estimator.scatter, class_scatters=estimator.class_scatters,
-        )  # fmt: skip
-        return estimator.fn(made)
-
-    value = float(timed(ours)[0].value)
+    peer, given = PEERS[name], (x, codes, config.classes)
+    value = float(timed(peer.ours, *given)[0].value)
     seconds, theirs, published = [], [], 0.0
     for _ in range(config.repeats):
-        published, spent = timed(peer.fn, x, codes, config.classes)
+        published, spent = timed(peer.fn, *given)
         theirs.append(spent)
-        seconds += [timed(ours)[1] for _ in range(3)]
+        seconds += [timed(peer.ours, *given)[1] for _ in range(3)]
     return line(
         "peers", f"{name}, {len(x):,} x {x.shape[1]}, C = {config.classes}",
         median(theirs) / median(seconds), "times as fast", peer.gate,

@@ -143,7 +143,7 @@ def read_blocks(
             file.seek(offset + start * shape[1] * dtype.itemsize)
             for first in range(start, stop, rows):
                 block = aligned_empty((min(rows, stop - first), shape[1]), dtype)
-                left = memoryview(block.view(np.uint8).reshape(-1))
+                left = block.view(np.uint8).reshape(-1).data
                 while len(left):
                     got = file.readinto(left)
                     if not got:

@@ -213,8 +213,7 @@ def _add_higher(sums: Moments, z: Array, t: Array, tile: Batch) -> Moments:
 
 def _over_tiles(batch: Batch, add: Callable[[State, Batch], State], state: State) -> State:
     """Takes in the rows tile by tile."""
-    n, dim = batch.x.shape
-    size = min(n, max(TILE_BYTES // (max(dim, 1) * batch.weights.dtype.itemsize), 1))
+    n, size = batch.x.shape[0], _rows_of_tile(batch)
     if size == n:
         return add(state, batch)
 
@@ -228,17 +227,20 @@ def _over_tiles(batch: Batch, add: Callable[[State, Batch], State], state: State
     return jax.lax.fori_loop(0, -(-n // size), step, state)
 
 
+def _rows_of_tile(batch: Batch) -> int:
+    n, dim = batch.x.shape
+    return min(n, max(TILE_BYTES // max(dim * batch.weights.dtype.itemsize, 1), 1))
+
+
 def _near(batch: Batch) -> tuple[Array, Array]:
     """Means of a few of the rows that count, from the first of them on; 0 where there is none."""
-    n, dim = batch.x.shape
-    size = min(n, max(TILE_BYTES // (max(dim, 1) * batch.weights.dtype.itemsize), 1))
-    first = jnp.argmax(batch.weights > 0) if n else 0
-    tile = jax.tree.map(
-        lambda a: jax.lax.dynamic_slice_in_dim(a, jnp.minimum(first, n - size), size), batch
-    )
-    z, t = _measured(tile, jnp.zeros((), batch.weights.dtype), jnp.zeros((), batch.weights.dtype))
-    count = tile.weights.sum()
-    return tuple(rounded(divide(dot(tile.weights, a), count)) for a in (z, t))
+    n, size = batch.x.shape[0], _rows_of_tile(batch)
+    first = jnp.minimum(jnp.argmax(batch.weights > 0), n - size) if n else 0
+    tile = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size), batch)
+    zero = jnp.zeros((), batch.weights.dtype)
+    z, t = _measured(tile, zero, zero)
+    near, target_near = (rounded(divide(dot(tile.weights, a), tile.weights.sum())) for a in (z, t))
+    return near, target_near
 
 
 def _measured(tile: Batch, near: Array, target_near: Array) -> tuple[Array, Array]:

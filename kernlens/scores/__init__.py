@@ -53,6 +53,7 @@ from kernlens.scores.separation import (
     projected_coding_rates,
     shrunk_h_score,
     transrate,
+    transrate_of_rows,
     transrate_weighted,
 )
 from kernlens.scores.spectrum import SPECTRA
@@ -92,5 +93,6 @@ __all__ = [
     "published_class_cosine",
     "shrunk_h_score",
     "transrate",
+    "transrate_of_rows",
     "transrate_weighted",
 ]

@@ -8,6 +8,7 @@ from kernlens.scores.separation.rates import (
     coding_rates,
     projected_coding_rates,
     transrate,
+    transrate_of_rows,
     transrate_weighted,
 )
 
@@ -24,5 +25,6 @@ __all__ = [
     "projected_coding_rates",
     "shrunk_h_score",
     "transrate",
+    "transrate_of_rows",
     "transrate_weighted",
 ]

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kernlens.features import unit
-from kernlens.moments import Moments
+from kernlens.moments import Moments, from_arrays, full_scatter
 from kernlens.scores.basis import eigenbasis
 from kernlens.scores.estimator import (
     Estimator,
@@ -92,7 +93,7 @@ def coding_rates(
         return jnp.diagonal(matrix), taken, jnp.diagonal(matrix) - taken
 
     offsets = ratio(moments.class_deviations, counts[:, None]) + mean
-    diagonal, taken, above = pivots((moments.scatter, mean, n))
+    diagonal, taken, above = pivots((full_scatter(moments), mean, n))
     diagonals, takens, aboves = jax.lax.map(pivots, (moments.class_scatters, offsets, counts))
     present = counts > 0
     weights = counts if weighted else present.astype(mean.dtype)
@@ -121,6 +122,66 @@ def coding_rates(
         rank = jnp.maximum(_rank(moments, mean), 1.0)
         whole, gain = whole / rank, gain / rank
     return Rates(whole, gain)
+
+
+def transrate_of_rows(
+    x: Array | np.ndarray, codes: np.ndarray, num_classes: int, *, epsilon: float = 1e-4
+) -> Score:
+    r"""The same as :func:`transrate` from rows in memory, where classes are small.
+
+    A class of fewer rows than features has as few eigenvalues as rows, and
+    :math:`|I + X_c^\top X_c / (n_c \epsilon)| = |I + X_c X_c^\top / (n_c \epsilon)|` needs no
+    matrix of the features: the cost is that of the scatter of all rows. A gain far below the rate
+    of the whole has the rounding of that rate, which :func:`transrate` has not.
+
+    Args:
+      x: features, ``[n, p]``.
+      codes: class of each row, integers ``[n]`` in ``0..C-1``; ``-1`` for none.
+      num_classes: number of classes ``C``.
+      epsilon: distortion, in the squared unit of the features.
+
+    Returns:
+      Value in nats, and its null.
+
+    Raises:
+      ValueError: codes out of range or rows that are not finite.
+
+    References:
+      Huang et al. (2022), listing 1.
+    """
+    codes = np.asarray(codes)
+    largest = int(np.bincount(codes[codes >= 0], minlength=1).max())
+    wide = largest < x.shape[1]
+    moments = from_arrays(x, codes, num_classes, class_scatters=not wide)
+    if not wide:
+        return transrate(moments, epsilon=epsilon)
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(num_classes + 1))
+    place = starts[:-1, None] + np.arange(largest)
+    member = place < starts[1:, None]
+    taken = order[np.minimum(place, len(order) - 1)]
+    return _transrate(moments, _rates_of_rows(moments, jnp.asarray(x), taken, member, epsilon))
+
+
+@jax.jit
+def _rates_of_rows(
+    moments: Moments, x: Array, taken: Array, member: Array, epsilon: float
+) -> Rates:
+    """Rates from the rows of each class ``[C, m]``, of which some are no members."""
+
+    def rate(matrix: Array) -> Array:
+        taken = _taken(matrix)
+        return 0.5 * jnp.sum(jnp.log1p(jnp.maximum(jnp.diagonal(matrix) - taken, 0.0)))
+
+    def of_class(group: tuple[Array, Array, Array]) -> Array:
+        rows, own, count = group
+        z = jnp.where(own[:, None], (x[rows] - moments.mean) - moments.mean_low, 0.0)
+        return rate(ratio(dot(z, z.T), count * epsilon))
+
+    whole = rate(ratio(moments.scatter, moments.count * epsilon))
+    parts = jax.lax.map(of_class, (taken, member, moments.class_counts))
+    present = (moments.class_counts > 0).astype(parts.dtype)
+    return Rates(whole, whole - ratio(jnp.sum(present * parts), present.sum()))
 
 
 @jax.jit
