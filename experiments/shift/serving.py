@@ -6,9 +6,7 @@ and serve the weeks after the cut.
 """
 
 import functools
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -162,10 +160,8 @@ def served(config: Config, given: Known, cells: runner.Cells) -> list[Served]:
       given: of :func:`known`.
       cells: of the experiment; what is served is kept beside its folder.
     """
-    own = {f: getattr(config, f) for f in asdict(Config())}
-    text = json.dumps(own, sort_keys=True, default=str)
-    folder = cells.folder.parents[1] / "serving" / hashlib.sha256(text.encode()).hexdigest()[:12]
-    shared, found = runner.Cells(folder, cells.console), []
+    own = runner.fingerprint(config, [field.name for field in fields(Config)])
+    shared, found = cells.beside(cells.folder.parents[1] / "serving" / own), []
     for setting in config.settings():
         fit = functools.cache(functools.partial(_pretrained, config, given, setting))
         for seed in range(config.seeds):
