@@ -118,6 +118,11 @@ def test_ties_take_every_order_equally_often():
     np.testing.assert_allclose(counts, 200, atol=65)
 
 
+def test_an_order_that_was_observed_is_kept():
+    data = random_interactions(1)._replace(ordered=True)
+    np.testing.assert_array_equal(sequences.shuffle_ties(data, seed=4).items, data.items)
+
+
 def test_without_times_no_tie_is_known():
     data = random_interactions()._replace(times=None)
     np.testing.assert_array_equal(sequences.shuffle_ties(data, seed=0).items, data.items)
@@ -215,6 +220,12 @@ READERS = {
         (lambda d: {"offsets": d.offsets[::-1]}, "offsets must rise from 0 to"),
         (lambda d: {"users": d.users[:-1]}, "users must have one entry a session"),
         (lambda d: {"times": d.times[:-1]}, "times must have one entry an interaction"),
+        (lambda d: {"items": d.items.astype(float)}, "item ids must be integers; got dtype float"),
+        (lambda d: {"items": d.items * np.nan}, "item ids must be integers; got dtype float"),
+        (lambda d: {"users": d.users - 1}, r"users must be in 0\.\..*; got -1 at session 0"),
+        (lambda d: {"users": d.users[::-1]}, "users must not fall, .* at session"),
+        (lambda d: {"user_keys": d.user_keys[:1]}, r"users must be in 0\.\.0; got 1 at session"),
+        (lambda d: {"times": d.times + np.nan}, "times must be finite; got nan at interaction 0"),
     ],
 )
 def test_parts_that_do_not_fit_are_named_by_all_who_read(read, change, match):

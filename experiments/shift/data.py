@@ -10,6 +10,8 @@ from kernlens import sequences
 from kernlens.types import Interactions, Labels
 
 WEEK = 7 * 24 * 3600
+RELATIVE = ("instacart",)
+"""Data sets whose times are not comparable between users."""
 
 
 class Parts(NamedTuple):
@@ -36,14 +38,31 @@ def load(source: Source) -> Interactions:
     Synthetic ones have stores and brands too. Histories in random order are so inside each week.
 
     Raises:
-      ValueError: as :func:`experiments.sources.interactions`, or neither weeks nor times.
+      ValueError: as :func:`experiments.sources.interactions`, neither weeks nor times, or times
+        that are not of one calendar.
     """
     if source.synthetic:
         return _synthetic(source)
+    if source.data in RELATIVE:
+        raise ValueError(
+            f"{source.data} counts times from each user's own first session, so it has no calendar "
+            "weeks to cut at; predictions ahead of time need another data set"
+        )
     data = interactions(source)
     if "week" in data.session_attributes:
         return data
     return by_week(interactions(dataclasses.replace(source, order="time")), source.order)
+
+
+def check_cut(cut: int, week: np.ndarray, held: int = 0) -> None:
+    """Refuses a cut with no weeks on one side, or none beside those held out; names the weeks."""
+    first, last = int(week.min()), int(week.max())
+    if not first + held <= cut < last:
+        beside = f", of which --held {held} are held out," if held else ""
+        raise ValueError(
+            f"--cut must leave weeks before{beside} and after it, so be in "
+            f"{first + held}..{last - 1}: sessions are of weeks {first} to {last}; got {cut}"
+        )
 
 
 def by_week(data: Interactions, order: str) -> Interactions:
@@ -66,6 +85,7 @@ def by_week(data: Interactions, order: str) -> Interactions:
         offsets=np.append(starts, len(data.items)),
         users=data.users[owner[starts]],
         times=data.times if order == "time" else week * WEEK,
+        ordered=data.ordered and order == "time",
         session_attributes={**attributes, "week": week[starts]},
     )
 
