@@ -72,6 +72,25 @@ def _bounds(found: Mapping[str, Any]) -> list[str]:
     return parts
 
 
+def head_mismatch(results: Mapping[str, Any]) -> str:
+    """How far recommenders differ between pretraining runs, by head."""
+    rows = [
+        [
+            f"{line['embeddings']}, {line['head']}",
+            f"{line['recall']:.4f}",
+            interval(line["sd between runs"], 4),
+            f"{line['sd between seeds']:.4f}",
+            f"{line['replaced by a run']:.3f}",
+            f"{line['replaced by a seed']:.3f}",
+            interval(line["by the run alone"], 3),
+        ]
+        for line in results["summary"]["lines"]
+    ]
+    head = ["embeddings, head", "recall@10", "its sd between runs", "between seeds"]
+    head += ["items of a list that a run replaces", "a seed", "the run alone"]
+    return f"{markdown(head, rows)}\n\n`{results['command']}`: {results['summary']['verdict']}."
+
+
 def prop1_bound(results: Mapping[str, Any]) -> str:
     """Both sides of the inequality for embeddings as they come, by task and distribution."""
     rows = [
@@ -180,4 +199,11 @@ def joint_embeddings(results: Mapping[str, Any]) -> str:
         for line in results["summary"]["lines"]
     ]
     head = ["", "", "LR", "k-NN", "SVM", "discriminant probe", "text over behaviour"]
-    return f"{markdown(head, rows)}\n\n`{results['command']}`: {results['summary']['verdict']}."
+    took = results["summary"].get("text_seconds", {})
+    encoded = ", ".join(f"{name} {seconds:.0f}" for name, seconds in took.items())
+    parts = [
+        markdown(head, rows),
+        *([f"Seconds of encoding all items: {encoded}."] if encoded else []),
+        f"`{results['command']}`: {results['summary']['verdict']}.",
+    ]
+    return "\n\n".join(parts)

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kernlens import datasets, labels
 from kernlens.types import Interactions, Labels
 
@@ -83,17 +81,21 @@ def classes(data: Interactions, source: Source) -> tuple[str, Labels]:
 
 
 def common_classes(data: Interactions, source: Source, least: int) -> tuple[str, Labels]:
-    """`classes` without those of fewer items than ``least``.
+    """`classes` without those of fewer items than ``least``; ValueError as either."""
+    name, given = classes(data, source)
+    return name, common(given, least, name)
+
+
+def common(given: Labels, least: int, name: str) -> Labels:
+    """Classes of ``least`` items or more.
 
     Raises:
-      ValueError: as `classes`, or fewer than two classes are left.
+      ValueError: fewer than two of them.
     """
-    name, given = classes(data, source)
     kept = labels.drop_rare(given, least)
-    left = len(np.unique(kept.codes[kept.codes >= 0]))
-    if left < 2:
+    if len(kept.names) < 2:
         raise ValueError(
-            f"--min-class-count {least} leaves {left} of {len(given.names)} classes of {name}; "
-            "two are needed"
+            f"--min-class-count {least} leaves {len(kept.names)} of {len(given.names)} classes of "
+            f"{name}; two are needed"
         )
-    return name, kept
+    return kept

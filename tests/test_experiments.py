@@ -1,19 +1,26 @@
 """Every experiment: its tiny version runs, resumes, writes what it says; committed results load."""
 
+import dataclasses
 import importlib
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+from rich.console import Console
 
 from experiments import (
     bench_ntk,
     bench_pretrain,
     bench_scores,
+    head_mismatch,
     interval_coverage,
     joint_embeddings,
     ntk_predicts_training,
@@ -41,6 +48,7 @@ EXPERIMENTS = (
     robust_to_shift,
     online_replay,
     joint_embeddings,
+    head_mismatch,
 )
 RECORDED = EXPERIMENTS
 # An example, which tests/test_moments_map_reduce.py runs, and what serves the experiments.
@@ -59,7 +67,7 @@ LONG = (
     bench_scores,
     interval_coverage,
     prop1_entity_score,
-    *EXPERIMENTS[-5:],
+    *EXPERIMENTS[-6:],
 )
 
 
@@ -126,15 +134,233 @@ def test_prop1_rows_hold_every_predictor_and_reader(tmp_path):
         assert all(len(v["macro_f1"]) == config["reader_seeds"] for v in row["trained"].values())
 
 
-def test_a_users_mistake_is_one_line(tmp_path, capsys, monkeypatch):
+MISTAKES = [
+    (prop1_entity_score, "--movielens NOWHERE --synthetic 2000", "nowhere"),
+    (prop1_entity_score, "--tiny --windows 2 --negatives 1 --epochs 1", "two settings at least"),
+    (prop1_entity_score, "--tiny --min-class-count 1000", "leaves 0 of 4 classes"),
+    (prop1_entity_score, "--tiny --movielens-orders shuffled", "among time, random"),
+    (prop1_bound, "--tiny --splits 0", "--splits must be at least 1; got 0"),
+    (prop1_bound, "--tiny --cut 60", "--cut must leave weeks .* in 1..52"),
+    (prop1_bound, "--tiny --data instacart", "--synthetic 0"),
+    (prop1_bound, "--data instacart --root NOWHERE", "no calendar weeks"),
+    (prop1_bound, "--tiny --data nope", "--synthetic 0"),
+    (prop1_bound, "--data nope", "no data set 'nope'"),
+    (prop1_bound, "--tiny --label nope", "need a label nope; synthetic has department"),
+    (prop1_bound, "--tiny --negatives 1 --epochs 1", "two settings at least"),
+    (prop2_sequence_average, "--tiny --label nope", "--label is of no use"),
+    (prop2_sequence_average, "--tiny --alphas 0", "--alphas must be positive"),
+    (robust_to_shift, "--tiny --cut 99", "--cut must leave weeks .* in 5..52"),
+    (robust_to_shift, "--tiny --held 0", "--held must be at least 1"),
+    (online_replay, "--tiny --logs 0", "--logs must be at least 1"),
+    (online_replay, "--tiny --uniform 2", r"--uniform must be in \(0, 1\]; got 2"),
+    (online_replay, "--tiny --uniform 0", r"--uniform must be in \(0, 1\]; got 0"),
+    (online_replay, "--tiny --since 2017-13-01", "--since must be a day"),
+    (online_replay, "--tiny --since 2017-11-01", "--since is of complete_journey"),
+    (thm1_decoder_mismatch, "--tiny --runs 2", "--runs must be at least 3"),
+    (thm1_decoder_mismatch, "--tiny --sizes 400", "--sizes must be at most 240"),
+    (head_mismatch, "--tiny --tower-seeds 1", "--tower-seeds must be at least 2"),
+    (joint_embeddings, "--tiny --texts bert", "--texts must be among minilm, use"),
+    (joint_embeddings, "--tiny --tasks nope", "tasks must be labels"),
+    (prop1_bound, "--tiny --out FILE", "--out must be a folder; .* is a file"),
+    (prop1_bound, "--tiny --cells FILE", "--cells must be a folder; .* is a file"),
+    (prop1_bound, "--tiny --cells FILE/inside", "--cells must be a folder; .* is a file"),
+]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words", "said"),
+    MISTAKES,
+    ids=[f"{m.__name__.split('.')[-1]} {words}" for m, words, _ in MISTAKES],
+)
+def test_a_users_mistake_is_one_line_before_anything_runs(
+    experiment, words, said, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setenv("KERNLENS_CACHE", "off")
-    arguments = ["--movielens", str(tmp_path / "nowhere"), "--synthetic", "2000"]
-    arguments += ["--cells", str(tmp_path / "cells"), "--out", str(tmp_path / "out")]
-    assert runner.main(prop1_entity_score, arguments) == 1
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    words = words.replace("NOWHERE", str(tmp_path / "nowhere"))
+    words = words.replace("FILE", str(tmp_path / "file"))
+    assert runner.main(experiment, words.split()) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert "nowhere" in error
+    assert re.search(said, error), error
     assert "Traceback" not in error
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_folder_without_genres_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERNLENS_CACHE", "off")
+    lines = [f"{u}\t{i}\t{u + i}" for u in range(9) for i in range(9)]
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (tmp_path / "ratings.inter").write_text("\n".join([header, *lines]))
+    words = f"--tiny --movielens {tmp_path} --cells {tmp_path / 'cells'}"
+    assert runner.main(prop1_entity_score, words.split()) == 1
+    assert "has no genres; its labels: none" in capsys.readouterr().err
+
+
+class Toy:
+    """An experiment of a few sums."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        root: Path | None = None
+        count: int = 4
+
+    TINY = Config(count=2)
+    __file__ = "toy.py"
+    __doc__ = "A toy."
+
+    @staticmethod
+    def run(config, cells):
+        return [cells(f"cell {i}", lambda i=i: i**2) for i in range(config.count)]
+
+    summarise = staticmethod(lambda config, rows: sum(rows))
+    show = staticmethod(lambda results: [])
+
+    @staticmethod
+    def draw(results):
+        panel = runner.report.Panel("", *(np.arange(2.0), "") * 2, np.zeros(2))
+        return runner.report.figure([panel], "")
+
+
+def test_the_tiny_version_takes_fields_that_are_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERNLENS_CACHE", "off")
+    found = []
+    monkeypatch.setattr(runner, "results", lambda toy, config, *rest: found.append(config))
+    assert runner.main(Toy, ["--tiny"]) == runner.main(Toy, ["--tiny", "--root", "a"]) == 0
+    assert runner.main(Toy, ["--root", "a"]) == 0
+    assert found == [Toy.Config(count=2), Toy.Config(Path("a"), 2), Toy.Config(Path("a"), 4)]
+
+
+def test_cells_belong_to_the_data_not_to_the_name_of_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "ml").mkdir(parents=True)
+    (tmp_path / "b" / "ml").mkdir(parents=True)
+    first, second, again = (
+        runner.fingerprint(Toy.Config(root=Path(where)))
+        for where in ("a/ml", "b/ml", tmp_path / "b" / ".." / "a" / "ml")
+    )
+    assert first == again != second
+    monkeypatch.chdir(tmp_path / "a" / "ml")
+    here = Toy.Config(root=Path())
+    assert runner.fingerprint(here) == first
+    assert runner.report.to_json(here)["root"] == "ml"
+    assert runner.command(Toy, "toy", here) == "python -m experiments.toy --root ml"
+
+
+def test_what_a_run_cost_counts_all_that_made_it(tmp_path, monkeypatch):
+    """Four cells of 10 s by a clock that moves in them alone, stopped after the second."""
+    now = [0.0]
+    monkeypatch.setattr(runner.time, "perf_counter", lambda: now[0])
+    stops = [2]
+
+    def run(config, cells):
+        def make(i):
+            if i in stops:
+                raise KeyboardInterrupt(stops.clear())
+            now[0] += 10.0
+            # A piece that another experiment made, then one of arrays inside.
+            inside = cells.beside(tmp_path / "shared")
+            return float(inside.arrays(f"{i}", lambda: {"x": np.asarray(i)})["x"])
+
+        return [cells(f"cell {i}", lambda i=i: make(i)) for i in range(4)]
+
+    toy = types.SimpleNamespace(**{**vars(Toy), "run": run})
+    options = runner.Options(out=tmp_path / "out", cells=tmp_path / "cells")
+    console = Console(file=io.StringIO())
+    with pytest.raises(KeyboardInterrupt):
+        runner.results(toy, Toy.Config(), options, console)
+    assert now[0] == 20.0
+    assert runner.results(toy, Toy.Config(), options, console)["seconds"] == 40.0
+    assert runner.results(toy, Toy.Config(), options, console)["seconds"] == 40.0
+    assert now[0] == 40.0
+    fresh = dataclasses.replace(options, fresh=True)
+    assert runner.results(toy, Toy.Config(), fresh, console)["rows"] == [0.0, 1.0, 2.0, 3.0]
+    assert now[0] == 80.0
+
+
+def test_damaged_cells_are_made_anew(tmp_path):
+    console = Console(file=io.StringIO())
+
+    def both(cells):
+        return cells("a", lambda: [1]), cells.arrays("b", lambda: {"x": np.arange(3)})["x"].tolist()
+
+    expected = both(runner.Cells(tmp_path, console))
+    for content in (b"", b"{", b"PK\x03\x04 cut"):
+        for path in tmp_path.glob("*.*"):
+            path.write_bytes(content)
+        assert both(runner.Cells(tmp_path, console)) == expected
+    assert "damaged; made anew" in console.file.getvalue()
+
+
+TOY_MODULE = """
+import dataclasses, os, pathlib, sys, time
+import numpy as np
+from experiments import runner
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    count: int = 6
+
+TINY = Config()
+
+def run(config, cells):
+    def make(i):
+        with open(os.environ["LOG"], "a") as log:
+            log.write(f"{i}\\n")
+        if i == int(os.environ["STOP_AT"]):
+            time.sleep(600)
+        return np.random.default_rng(i).standard_normal(5).tolist()
+    return [cells(f"cell {i}", lambda i=i: make(i)) for i in range(config.count)]
+
+def summarise(config, rows):
+    return float(np.sum(rows))
+
+def show(results):
+    return []
+
+def draw(results):
+    x = np.arange(2.0)
+    return runner.report.figure([runner.report.Panel("", x, "", x, "", x)], "")
+
+if __name__ == "__main__":
+    sys.exit(runner.main(sys.modules[__name__]))
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_bits_and_nothing_is_done_twice(tmp_path):
+    script = tmp_path / "toy.py"
+    script.write_text(TOY_MODULE)
+
+    def start(folder, stop_at):
+        words = [sys.executable, str(script), "--cells", str(tmp_path / folder)]
+        environment = {
+            **os.environ, "KERNLENS_CACHE": "off", "STOP_AT": str(stop_at),
+            "LOG": str(tmp_path / f"{folder}.log"),
+            "PYTHONPATH": str(Path(runner.__file__).parents[1]),
+        }  # fmt: skip
+        out = tmp_path / folder / "out"
+        return subprocess.Popen([*words, "--out", str(out)], env=environment)
+
+    def log(folder):
+        path = tmp_path / f"{folder}.log"
+        return path.read_text().split() if path.exists() else []
+
+    killed = start("killed", 3)
+    deadline = time.monotonic() + 120
+    while log("killed") != ["0", "1", "2", "3"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    for folder in ("killed", "whole"):
+        assert start(folder, -1).wait() == 0
+    assert log("killed") == ["0", "1", "2", "3", "3", "4", "5"]
+    found, expected = (
+        json.loads((tmp_path / folder / "out" / "results.json").read_text())
+        for folder in ("killed", "whole")
+    )
+    assert found["rows"] == expected["rows"]
+    assert found["summary"] == expected["summary"]
 
 
 def test_an_interrupted_run_goes_on(tmp_path):
