@@ -138,8 +138,14 @@ def robust_to_shift(results: Mapping[str, Any]) -> str:
             rows.append(cells)
         head = [task, *(part for place in places for part in (f"ρ, {place}", "error"))]
         parts.append(markdown(head, rows))
-    verdict = results["summary"]["verdict"]
-    return "\n\n".join([*parts, f"`{results['command']}`: {verdict}."])
+    summary = results["summary"]
+    mean = next(line for line in summary["levels"] if line["task"] == "next items")
+    popular = (
+        f"Recall@10 of popularity {summary['popularity']['before']:.4f} before the cut and "
+        f"{summary['popularity']['after']:.4f} after it, of the towers on average "
+        f"{mean['before']:.4f} and {mean['after']:.4f}."
+    )
+    return "\n\n".join([*parts, popular, f"`{results['command']}`: {summary['verdict']}."])
 
 
 def online_replay(results: Mapping[str, Any]) -> str:

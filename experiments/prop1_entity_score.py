@@ -104,13 +104,10 @@ def tasks(config: Config) -> dict[str, tuple[Interactions, Labels]]:
     else:
         data = datasets.load("complete_journey")
         found["Complete Journey departments"] = data, data.labels["department"]
-    for order in config.movielens_orders if config.movielens is not None else ():
+    for order in config.movielens_orders:
+        if config.movielens is None:
+            break
         data = movielens(config.movielens, order)
-        if "single_genre" not in data.labels:
-            raise ValueError(
-                f"--movielens {config.movielens} has no genres; its labels: "
-                f"{', '.join(data.labels) or 'none'}"
-            )
         found[f"MovieLens-1M genres {ORDERS[order]}"] = data, data.labels["single_genre"]
     return {
         name: (data, common(label, config.min_class_count, name))
@@ -121,7 +118,11 @@ def tasks(config: Config) -> dict[str, tuple[Interactions, Labels]]:
 def movielens(folder: Path, order: str) -> Interactions:
     """MovieLens from its own files or from RecBole's atomic ones, whichever the folder holds."""
     source = "recbole" if list(folder.glob("*.inter")) else "movielens"
-    return datasets.load(source, folder, order=order)
+    data = datasets.load(source, folder, order=order)
+    if "single_genre" not in data.labels:
+        has = ", ".join(data.labels) or "none"
+        raise ValueError(f"--movielens {folder} has no genres; its labels: {has}")
+    return data
 
 
 def readers(config: Config) -> dict[str, study.Reader]:

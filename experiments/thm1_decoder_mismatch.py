@@ -146,7 +146,7 @@ def adam() -> optax.GradientTransformation:
 def decayed(steps: int) -> optax.GradientTransformation:
     """Of BERT-LR: Adam whose rates fall to 0, so that runs end where they converge."""
     rates = {"encoder": 1e-4, "head": 1e-2}
-    fitting = {k: optax.adam(optax.cosine_decay_schedule(r, steps)) for k, r in rates.items()}
+    fitting: Any = {k: optax.adam(optax.cosine_decay_schedule(r, steps)) for k, r in rates.items()}
     return optax.multi_transform(fitting, {name: name for name in rates})
 
 

@@ -86,6 +86,20 @@ def test_the_verdict_follows_its_rule(lows, error, said):
     assert verdict([line]) == said
 
 
+def test_an_observed_order_is_kept_and_another_shuffled():
+    everything = interactions(Source(data="instacart", root=SAMPLES / "instacart", min_count=1))
+    assert everything.ordered
+    assert not interactions(
+        Source(data="movielens", root=SAMPLES / "movielens_1m", min_count=1)
+    ).ordered
+    test = last_items(everything, length=100, targets=1, most=10**6, seed=3).split.test
+    long = np.flatnonzero(np.diff(everything.offsets) > 1)
+    assert len(test.target) == len(long) > 0
+    for session, items, target in zip(long, test.items, test.target, strict=True):
+        cart = everything.items[everything.offsets[session] : everything.offsets[session + 1]]
+        assert_array_equal([*items[items >= 0], target], cart)
+
+
 @pytest.mark.parametrize("name", ["instacart", "amazon_2018", "movielens_1m"])
 def test_the_papers_data_sets_are_read_by_path(name):
     found = interactions(Source(data=name.partition("_")[0], root=SAMPLES / name, min_count=1))

@@ -174,6 +174,17 @@ def test_in_random_order_a_week_is_shuffled_and_no_more():
     assert orders == {"time": {(0, 1)}, "random": {(0, 1), (1, 0)}}
 
 
+def test_weeks_in_random_order_come_shuffled():
+    """Whoever takes the stored order, as pretraining does, must not meet that of time."""
+    data = shift.load(Source(synthetic=4000))
+    whole = data._replace(offsets=np.array([0, len(data.items)]), users=data.users[:1])
+    whole = whole._replace(times=np.arange(len(data.items)) * 3600, session_attributes={})
+    by_time, shuffled = (shift.by_week(whole, order) for order in ("time", "random"))
+    assert_array_equal(by_time.items, data.items)
+    assert_array_equal(shuffled.offsets, by_time.offsets)
+    assert np.mean(shuffled.items == by_time.items) < 0.2
+
+
 def test_predictions_ahead_need_times():
     data = shift.load(Source(synthetic=2000))._replace(times=None)
     with pytest.raises(ValueError, match="need interactions with times"):

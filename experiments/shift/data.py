@@ -70,7 +70,7 @@ def by_week(data: Interactions, order: str) -> Interactions:
 
     Args:
       data: interactions by time.
-      order: "time", or "random" for times that no longer tell the order inside a week.
+      order: "time", or "random" for weeks that are shuffled inside and told by no finer time.
 
     Raises:
       ValueError: there are no times.
@@ -81,13 +81,15 @@ def by_week(data: Interactions, order: str) -> Interactions:
     owner = np.repeat(np.arange(data.num_sessions), np.diff(data.offsets))
     starts = np.flatnonzero((np.diff(owner, prepend=-1) != 0) | (np.diff(week, prepend=-1) != 0))
     attributes = {name: values[owner[starts]] for name, values in data.session_attributes.items()}
-    return data._replace(
+    by_time = data._replace(
         offsets=np.append(starts, len(data.items)),
         users=data.users[owner[starts]],
-        times=data.times if order == "time" else week * WEEK,
-        ordered=data.ordered and order == "time",
         session_attributes={**attributes, "week": week[starts]},
     )
+    if order == "time":
+        return by_time
+    # One time a week, so that whoever shuffles ties again shuffles weeks and no more.
+    return sequences.shuffle_ties(by_time._replace(times=week * WEEK, ordered=False), seed=0)
 
 
 def _synthetic(source: Source) -> Interactions:
