@@ -80,17 +80,18 @@ class Cells:
         self.start = time.perf_counter()
         self._read: dict[Path, float] = {}
         self._made: set[Path] = set()
-        self._beside: list[Cells] = []
+        self._beside: dict[Path, Cells] = {}
 
     @property
     def earlier(self) -> float:
         """Seconds that earlier runs spent on the pieces that this one read back."""
-        return sum(self._read.values()) + sum(cells.earlier for cells in self._beside)
+        return sum(self._read.values()) + sum(cells.earlier for cells in self._beside.values())
 
     def beside(self, folder: Path) -> "Cells":
         """Pieces that other experiments share, kept elsewhere; what they cost is this run's too."""
-        self._beside.append(Cells(folder, self.console, fresh=self.fresh))
-        return self._beside[-1]
+        if folder not in self._beside:
+            self._beside[folder] = Cells(folder, self.console, fresh=self.fresh)
+        return self._beside[folder]
 
     def __call__(self, name: str, make: Callable[[], Any]) -> Any:
         """The value of ``make()`` in JSON's types, computed once."""

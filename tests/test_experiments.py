@@ -260,7 +260,7 @@ def test_what_a_run_cost_counts_all_that_made_it(tmp_path, monkeypatch):
     """Four cells of 10 s by a clock that moves in them alone, stopped after the second."""
     now = [0.0]
     monkeypatch.setattr(runner.time, "perf_counter", lambda: now[0])
-    stops = [2]
+    stops, shared = [2], []
 
     def run(config, cells):
         def make(i):
@@ -269,7 +269,8 @@ def test_what_a_run_cost_counts_all_that_made_it(tmp_path, monkeypatch):
             now[0] += 10.0
             # A piece that another experiment made, then one of arrays inside.
             inside = cells.beside(tmp_path / "shared")
-            return float(inside.arrays(f"{i}", lambda: {"x": np.asarray(i)})["x"])
+            inside.arrays(f"{i}", lambda: {"x": np.asarray(shared.append(i) or i)})
+            return float(inside.arrays(f"{i}", dict)["x"])
 
         return [cells(f"cell {i}", lambda i=i: make(i)) for i in range(4)]
 
@@ -285,6 +286,7 @@ def test_what_a_run_cost_counts_all_that_made_it(tmp_path, monkeypatch):
     fresh = dataclasses.replace(options, fresh=True)
     assert runner.results(toy, Toy.Config(), fresh, console)["rows"] == [0.0, 1.0, 2.0, 3.0]
     assert now[0] == 80.0
+    assert shared == [0, 1, 2, 3] * 2
 
 
 def test_damaged_cells_are_made_anew(tmp_path):

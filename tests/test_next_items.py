@@ -1,11 +1,14 @@
 """What the experiments on next items share."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
+from experiments import prop2_sequence_average
 from experiments.next_items import mixture
 from experiments.next_items.data import last_items, without_last
 from experiments.next_items.predictions import ESTIMATED
@@ -15,6 +18,31 @@ from kernlens import datasets
 from kernlens.agreement import Interval
 
 SAMPLES = Path(__file__).parent / "samples"
+
+
+def test_two_seeds_of_a_tower_bound_what_a_prediction_can_reach():
+    rng = np.random.default_rng(0)
+    values = rng.random((6, 3, 2))  # embeddings, towers, seeds
+    rows = [
+        {
+            "trained": {
+                tower: [{"recall": {"value": value}} for value in own]
+                for tower, own in zip(TRAINED, one, strict=True)
+            }
+        }
+        for one in values
+    ]
+    groups = np.arange(6) // 2
+    config = dataclasses.replace(prop2_sequence_average.TINY, tower_seeds=2)
+    found = prop2_sequence_average.ceiling(rows, groups, config)
+    for at, tower in enumerate(TRAINED):
+        a, b = values[:, at].T
+        assert_allclose(found[tower]["spearman"].value, scipy.stats.spearmanr(a, b).statistic)
+        # Two values have the variance (a - b)^2 / 2.
+        assert_allclose(found[tower]["sd"], np.sqrt(np.mean((a - b) ** 2 / 2)))
+        assert_allclose(found[tower]["error"].value, np.mean(np.abs(a - b)))
+    one = dataclasses.replace(config, tower_seeds=1)
+    assert prop2_sequence_average.ceiling(rows, groups, one) is None
 
 
 def data():

@@ -138,6 +138,29 @@ def test_tiny_version_runs_and_goes_on_where_it_stopped(experiment, tmp_path):
     assert found["verdict"] in ("holds", "holds in part", "fails")
 
 
+@pytest.mark.parametrize(
+    ("after", "said"), [(0.8, "holds"), (0.5, "holds in part"), (None, "holds in part")]
+)
+def test_the_verdict_of_a_shift_follows_its_rule(after, said):
+    """Two settings alone leave orders without an interval: no verdict rests on them."""
+
+    def line(task, predictor, value):
+        low = None if value is None else value - 0.1
+        ends = {"value": value, "low": low, "high": value}
+        inside = {"value": 0.85, "low": 0.5, "high": 1.0}
+        first = robust_to_shift.TASKS[task][0][0]
+        own = {first: {"spearman": inside}, "after": {"spearman": ends}}
+        return {"task": task, "predictor": predictor, **own}
+
+    lines = [
+        line("next items", "ridge ranking", 0.8),
+        line("classes", "discriminant probe", after),
+    ]
+    assert robust_to_shift.verdict(lines) == said
+    none = [line("next items", "ridge ranking", None), line("classes", "discriminant probe", None)]
+    assert robust_to_shift.verdict(none) == "fails"
+
+
 def histories(order="time"):
     """Three users by time: two weeks, one week, and the third alone."""
     day = 86_400
