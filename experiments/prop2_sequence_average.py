@@ -30,14 +30,14 @@ from experiments.markdown import interval
 from experiments.next_items import predictions
 from experiments.next_items.data import Task, last_items
 from experiments.next_items.outcomes import METRICS, ranked
-from experiments.next_items.predictions import ESTIMATED, PLAIN
+from experiments.next_items.predictions import ESTIMATED
+from experiments.next_items.summary import TRAINED, ceiling, discounts, levels
 from experiments.sources import Source, interactions
 from kernlens import agreement, pretrain, recommend, report, sampling
 from kernlens.study import Setting
 from kernlens.towers import TOWERS, Mlp, TwoTowers
 
 HIDDEN = (32, 16)
-TRAINED = ("dense", "gru", "attention")
 WITHIN = 0.1
 PROTOCOLS: dict[bool, dict[str, Any]] = {
     False: {"item_bias": True},
@@ -236,51 +236,9 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
         lines.append(line)
     return {
         "predictors": lines,
-        "ceiling": ceiling(rows, groups, config),
+        "ceiling": ceiling(rows, groups, config.draws),
         **discounts(rows),
         "verdict": verdict(lines),
-    }
-
-
-def ceiling(
-    rows: list[dict[str, Any]], groups: np.ndarray, config: Config
-) -> dict[str, dict[str, Any]] | None:
-    """How well the first seed of a tower agrees with the second, by tower; None of one seed."""
-    if config.tower_seeds < 2:
-        return None
-    found = {}
-    for tower in TRAINED:
-        seeds = [
-            np.array([row["trained"][tower][seed]["recall"]["value"] for row in rows])
-            for seed in range(config.tower_seeds)
-        ]
-        agreed = agreement.agreement(*seeds[:2], groups=groups, draws=config.draws)
-        found[tower] = {
-            "spearman": agreed.spearman,
-            "error": agreed.mean_absolute_error,
-            "sd": float(np.sqrt(np.mean(np.var(seeds, axis=0, ddof=1)))),
-        }
-    return found
-
-
-def discounts(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The estimated discount against the best of the grid, by recall."""
-    lost, best, estimated = [], [], []
-    for row in rows:
-        grid = {k: v["recall"]["value"] for k, v in row["predicted"].items() if "α =" in k}
-        grid[PLAIN] = row["predicted"][PLAIN]["recall"]["value"]
-        name = max(grid, key=lambda k: grid[k])
-        best.append(name)
-        estimated.append(row["mixture"]["alpha"])
-        lost.append(grid[name] - row["predicted"][ESTIMATED]["recall"]["value"])
-    return {
-        "best": {name: best.count(name) for name in dict.fromkeys(best)},
-        "estimated": {
-            "median": float(np.median(estimated)),
-            "low": float(np.min(estimated)),
-            "high": float(np.max(estimated)),
-        },
-        "recall_lost": {"mean": float(np.mean(lost)), "most": float(np.max(lost))},
     }
 
 
@@ -329,32 +287,6 @@ def show(results: Mapping[str, Any]) -> list[Any]:
         f" ({summary['estimated']['low']:.2g} to {summary['estimated']['high']:.2g}), recall lost "
         f"{summary['recall_lost']['mean']:.4f} on average\n",
     ]
-
-
-def levels(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over embeddings of every ranker, trained or not, intervals' ends over users too."""
-    every: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        for tower, runs in row["trained"].items():
-            every.setdefault(f"trained {tower}", []).extend(runs)
-        for name, found in {**row["baselines"], **row["predicted"]}.items():
-            every.setdefault(name, []).append(found)
-    lines = []
-    for name, found in every.items():
-        recall = [one["recall"]["value"] for one in found]
-        line = {"ranker": name, "least": min(recall), "most": max(recall)}
-        line["mean"] = float(np.mean(recall))
-        line["over users"] = {
-            end: float(np.mean([one["recall"][end] for one in found]))
-            for end in ("value", "low", "high")
-        }
-        for key in ("ndcg", "mrr"):
-            line[key] = float(np.mean([one[key]["value"] for one in found]))
-        for key in ("uniform", "popular"):
-            has = key in found[0]
-            line[key] = float(np.mean([one[key]["recall"] for one in found])) if has else None
-        lines.append(line)
-    return lines
 
 
 def _maybe(value: float | None) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from experiments import claims, paper_tables
 from experiments.markdown import interval, markdown
 from experiments.next_items.outcomes import SAMPLED
-from experiments.prop2_sequence_average import levels
+from experiments.next_items.summary import levels
 from experiments.runner import RESULTS
 from experiments.score_limits.shown import number
 from kernlens.io import write_atomically

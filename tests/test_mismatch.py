@@ -13,7 +13,7 @@ import scipy.stats
 from rich.console import Console
 
 from experiments import runner, thm1_decoder_mismatch
-from experiments.mismatch import bounds, readers, spread, summary
+from experiments.mismatch import bounds, encoders, readers, spread, summary
 from kernlens import report, text
 from kernlens.types import Labels
 
@@ -183,9 +183,7 @@ def test_the_loss_of_a_head_is_that_of_all_its_items():
     )
     logits = z[0, rows].astype(float) @ kernel + bias
     expected = scipy.special.logsumexp(logits, axis=1) - logits[np.arange(3), task.codes[rows]]
-    np.testing.assert_allclose(
-        thm1_decoder_mismatch.head_loss(fitted, task, rows), expected.mean(), rtol=1e-5
-    )
+    np.testing.assert_allclose(encoders.head_loss(fitted, task, rows), expected.mean(), rtol=1e-5)
 
 
 def test_tiny_version_runs(tmp_path):

@@ -1,6 +1,5 @@
 """What the experiments on next items share."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +7,11 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
-from experiments import prop2_sequence_average
 from experiments.next_items import mixture
 from experiments.next_items.data import last_items, without_last
 from experiments.next_items.predictions import ESTIMATED
-from experiments.prop2_sequence_average import TRAINED, verdict
+from experiments.next_items.summary import TRAINED, ceiling
+from experiments.prop2_sequence_average import verdict
 from experiments.sources import Source, classes, interactions
 from kernlens import datasets
 from kernlens.agreement import Interval
@@ -33,16 +32,15 @@ def test_two_seeds_of_a_tower_bound_what_a_prediction_can_reach():
         for one in values
     ]
     groups = np.arange(6) // 2
-    config = dataclasses.replace(prop2_sequence_average.TINY, tower_seeds=2)
-    found = prop2_sequence_average.ceiling(rows, groups, config)
+    found = ceiling(rows, groups, 50)
     for at, tower in enumerate(TRAINED):
         a, b = values[:, at].T
         assert_allclose(found[tower]["spearman"].value, scipy.stats.spearmanr(a, b).statistic)
         # Two values have the variance (a - b)^2 / 2.
         assert_allclose(found[tower]["sd"], np.sqrt(np.mean((a - b) ** 2 / 2)))
         assert_allclose(found[tower]["error"].value, np.mean(np.abs(a - b)))
-    one = dataclasses.replace(config, tower_seeds=1)
-    assert prop2_sequence_average.ceiling(rows, groups, one) is None
+    alone = [{"trained": {k: runs[:1] for k, runs in row["trained"].items()}} for row in rows]
+    assert ceiling(alone, groups, 50) is None
 
 
 def data():
