@@ -229,7 +229,9 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     }
     if config.text_runs:
         for name in (IP_TUNED, LR_TUNED):
-            families[name] = functools.partial(tuned, name, data, task, rows[~test], config)
+            families[name] = functools.partial(
+                tuned, name, data, task, rows[~test], config, cells.tell
+            )
     found = []
     for name, make in families.items():
         count = config.runs if name == "CL" else config.text_runs

@@ -46,11 +46,14 @@ def pretrained(data: Any, config: Any, seed: int) -> tuple[np.ndarray, float]:
 
 
 def tuned(
-    name: str, data: Any, task: Labels, train: np.ndarray, config: Any
+    name: str, data: Any, task: Labels, train: np.ndarray, config: Any, tell: Callable[[str], None]
 ) -> Callable[[int], tuple[np.ndarray, float]]:
     """A maker of the text encoder's embeddings of all items and the final loss, by seed."""
     assert data.text is not None
-    encoder = text.last_layer(map(str, data.text), text.load(text.minilm_folder()), normalise=False)
+    encoder = text.last_layer(
+        map(str, data.text), text.load(text.minilm_folder()), normalise=False,
+        progress=lambda done, total: tell(f"layers below: {done:,} of {total:,} texts"),
+    )  # fmt: skip
     if name == LR_TUNED:
 
         def by_classes(seed: int) -> tuple[np.ndarray, float]:
