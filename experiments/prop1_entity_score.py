@@ -80,7 +80,7 @@ def check(config: Config) -> None:
     """
     runner.at_least(
         config, windows=1, negatives=1, epochs=1, dim=1, seeds=1, reader_seeds=1, svm_rows=2,
-        min_class_count=5, draws=1,
+        learning_rate=0, min_class_count=5, draws=1,
     )  # fmt: skip
     settings = len(config.windows) * len(config.negatives) * len(config.epochs)
     if settings < 2:

@@ -106,7 +106,7 @@ def check(config: Config) -> None:
     check_grid(config)
     runner.at_least(
         config, tower_seeds=1, tower_epochs=1, batch=1, length=1, targets=1, test=1, landmarks=1,
-        fitted=1, sketched=0, sketch=1, draws=1,
+        fitted=1, sketched=0, sketch=1, draws=1, learning_rate=0, tower_rate=0,
     )  # fmt: skip
     if config.label is not None:
         raise ValueError("--label is of no use here: next items have no classes")

@@ -55,13 +55,24 @@ def load(source: Source) -> Interactions:
 
 
 def check_cut(cut: int, week: np.ndarray, held: int = 0) -> None:
-    """Refuses a cut with no weeks on one side, or none beside those held out; names the weeks."""
+    """Refuses a cut with no weeks on one side, or none before those held out.
+
+    Args:
+      cut: the last week that is known.
+      week: of each session.
+      held: weeks up to the cut that are held out.
+
+    Raises:
+      ValueError: names the weeks that there are.
+    """
     first, last = int(week.min()), int(week.max())
-    if not first + held <= cut < last:
+    least, most = first + held, last - 1
+    if not least <= cut <= most:
+        choices = f"be in {least}..{most}" if least <= most else "cannot be"
         beside = f", of which --held {held} are held out," if held else ""
         raise ValueError(
-            f"--cut must leave weeks before{beside} and after it, so be in "
-            f"{first + held}..{last - 1}: sessions are of weeks {first} to {last}; got {cut}"
+            f"--cut must leave weeks before{beside} and after it, so {choices}: sessions are of "
+            f"weeks {first} to {last}; got {cut}"
         )
 
 
