@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from experiments import runner
 from kernlens.study import Setting
 
 
@@ -28,3 +29,17 @@ class Grid:
             for window in self.windows
             for negatives in self.negatives
         ]
+
+
+def check_grid(grid: Grid) -> None:
+    """Refuses a grid that gives no order.
+
+    Raises:
+      ValueError: an option out of range, or a single setting.
+    """
+    runner.at_least(grid, windows=1, negatives=1, epochs=1, dim=1, seeds=1)
+    if len(set(grid.settings())) < 2:
+        raise ValueError(
+            "an order of embeddings needs two settings at least; --windows, --negatives and "
+            "--epochs give one"
+        )

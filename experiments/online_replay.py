@@ -25,6 +25,7 @@ published score's (90% intervals of the paired differences above 0) and at least
 oracle's; in part if it is above the random choice; else it fails.
 """
 
+import datetime
 import functools
 import sys
 from collections.abc import Mapping
@@ -61,6 +62,26 @@ class Config(serving.Config):
 TINY = Config(**serving.TINY, shown=20, logs=2)
 
 
+def check(config: Config) -> None:
+    """Refuses what would fail later, or do nothing.
+
+    Raises:
+      ValueError: names the option.
+    """
+    serving.check(config)
+    runner.at_least(config, shown=1, logs=1)
+    if not 0 < config.uniform <= 1:
+        raise ValueError(f"--uniform must be in (0, 1]; got {config.uniform}")
+    try:
+        datetime.date.fromisoformat(config.since)
+    except ValueError as error:
+        raise ValueError(
+            f"--since must be a day such as 2017-10-02; got {config.since!r}"
+        ) from error
+    if config.since != Config.since and (config.data != coupons.DATA or config.synthetic):
+        raise ValueError(f"--since is of {coupons.DATA}'s coupons, which other data lack")
+
+
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     """A row for each embedding, for popularity, for each chooser, and for coupons' baselines."""
     given = serving.known(config)
@@ -69,7 +90,7 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     drawn = propensity.households(after.user, draws=DRAWN)
     campaigns, notes = [], {}
     if config.data == coupons.DATA and not config.synthetic:
-        campaigns, notes = coupons.read(given.known, config.since)
+        campaigns, notes = coupons.read(given.known, config.since, config.root)
 
     @functools.lru_cache(1)
     def log(seed: int) -> propensity.Log:

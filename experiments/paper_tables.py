@@ -11,7 +11,7 @@ from experiments.score_limits.shown import number
 
 
 def thm1_decoder_mismatch(results: Mapping[str, Any]) -> str:
-    """Spread between runs by reader, and the bound's terms."""
+    """Spread between runs by reader, what a rotation changes, and the bounds' terms."""
     parts = []
     for name, found in results["summary"]["families"].items():
         count = sum(row["family"] == name and row["kind"] == "run" for row in results["rows"])
@@ -22,21 +22,73 @@ def thm1_decoder_mismatch(results: Mapping[str, Any]) -> str:
                 interval(line["macro_f1 sd"], 4),
                 f"{line['changed']:.3f}",
                 f"{line['changed by the head']:.3f}",
-                f"{line['changed by rotation']:.3f}",
                 interval(line["spearman"]["1 - CKA"]),
+                interval(line["spearman"]["coordinates"]),
             ]
             for line in found["readers"]
         ]
         head = ["", "macro-F1", "its sd between runs", "items that change class", "by the head"]
-        head += ["by a rotation", "ρ of 1 - CKA"]
-        parts.append(f"{name}, {count} runs:\n\n{markdown(head, rows)}")
+        head += ["ρ of 1 - CKA", "ρ of coordinates"]
+        parts += [f"{name}, {count} runs, {_converged(found)}:", markdown(head, rows)]
+        parts += ["Items that change class by a rotation:", _rotations(found)]
         if "bounds" in found:
-            terms = ("excess", "bound", "representation", "head", "confidence")
-            rows = [
-                [str(one["n"]), *(f"{one[key]:.3g}" for key in terms)] for one in found["bounds"]
-            ]
-            parts.append(markdown(["labels", "excess log loss", *terms[1:]], rows))
+            parts += _bounds(found)
     return "\n\n".join([*parts, f"`{results['command']}`."])
+
+
+def _converged(found: Mapping[str, Any]) -> str:
+    """The spread of final losses in words."""
+    loss = found["final_loss"]
+    said = "final loss {mean:.4f}, sd {sd:.4f}".format(**loss)
+    if "converged_alike" not in loss:
+        return said
+    return f"{said} ({'' if loss['converged_alike'] else 'not '}alike)"
+
+
+def _rotations(found: Mapping[str, Any]) -> str:
+    """Share of items that change class, by reader, in one line."""
+    turned = found["rotation"]
+    return markdown([*turned], [[f"{share:.3f}" for share in turned.values()]])
+
+
+def _bounds(found: Mapping[str, Any]) -> list[str]:
+    """Both bounds, term by term."""
+    terms = ("excess", "bound", "representation", "head", "confidence")
+    rows = [[str(one["n"]), *(f"{one[key]:.3g}" for key in terms)] for one in found["bounds"]]
+    own = found["contrastive"]
+    parts = [
+        markdown(["labels", "excess log loss", *terms[1:]], rows),
+        f"Contrastive bound: R_CL {own['R_CL']:.3f}, q {own['q']:.3f}, so (R_CL - q) / (1 - q) = "
+        f"{own['bound']:.3f}, against {own['measured']:.3f} measured; R {own['radius']:.2f}, "
+        f"‖cov‖ inside classes {own['within']:.3f}, their product {own['extra']:.3f}; ‖cov‖ ranks "
+        f"runs by what is measured with ρ {interval(own['within-class covariance orders runs'])}.",
+    ]
+    if "triplets" in found:
+        rows = [
+            [str(one["n"]), f"{one['complexity']:.3g}", f"{one['generalisation']:.3g}"]
+            for one in found["triplets"]
+        ]
+        parts.append(markdown(["triplets", "R_n(Φ)", "3√2 L R / B · R_n(Φ)"], rows))
+    return parts
+
+
+def head_mismatch(results: Mapping[str, Any]) -> str:
+    """How far recommenders differ between pretraining runs, by head."""
+    rows = [
+        [
+            f"{line['embeddings']}, {line['head']}",
+            f"{line['recall']:.4f}",
+            interval(line["sd between runs"], 4),
+            f"{line['sd between seeds']:.4f}",
+            f"{line['replaced by a run']:.3f}",
+            f"{line['replaced by a seed']:.3f}",
+            interval(line["by the run alone"], 3),
+        ]
+        for line in results["summary"]["lines"]
+    ]
+    head = ["embeddings, head", "recall@10", "its sd between runs", "between seeds"]
+    head += ["items of a list that a run replaces", "a seed", "the run alone"]
+    return f"{markdown(head, rows)}\n\n`{results['command']}`: {results['summary']['verdict']}."
 
 
 def prop1_bound(results: Mapping[str, Any]) -> str:
@@ -86,8 +138,14 @@ def robust_to_shift(results: Mapping[str, Any]) -> str:
             rows.append(cells)
         head = [task, *(part for place in places for part in (f"ρ, {place}", "error"))]
         parts.append(markdown(head, rows))
-    verdict = results["summary"]["verdict"]
-    return "\n\n".join([*parts, f"`{results['command']}`: {verdict}."])
+    summary = results["summary"]
+    mean = next(line for line in summary["levels"] if line["task"] == "next items")
+    popular = (
+        f"Recall@10 of popularity {summary['popularity']['before']:.4f} before the cut and "
+        f"{summary['popularity']['after']:.4f} after it, of the towers on average "
+        f"{mean['before']:.4f} and {mean['after']:.4f}."
+    )
+    return "\n\n".join([*parts, popular, f"`{results['command']}`: {summary['verdict']}."])
 
 
 def online_replay(results: Mapping[str, Any]) -> str:
@@ -147,4 +205,11 @@ def joint_embeddings(results: Mapping[str, Any]) -> str:
         for line in results["summary"]["lines"]
     ]
     head = ["", "", "LR", "k-NN", "SVM", "discriminant probe", "text over behaviour"]
-    return f"{markdown(head, rows)}\n\n`{results['command']}`: {results['summary']['verdict']}."
+    took = results["summary"].get("text_seconds", {})
+    encoded = ", ".join(f"{name} {seconds:.0f}" for name, seconds in took.items())
+    parts = [
+        markdown(head, rows),
+        *([f"Seconds of encoding all items: {encoded}."] if encoded else []),
+        f"`{results['command']}`: {results['summary']['verdict']}.",
+    ]
+    return "\n\n".join(parts)

@@ -27,10 +27,10 @@ import numpy as np
 import optax
 
 from experiments import runner
-from experiments.grid import Grid
+from experiments.grid import Grid, check_grid
 from experiments.shift import data as shift
 from experiments.shift.inequality import bounds, sides
-from experiments.sources import Source, classes
+from experiments.sources import Source, classes, common_classes
 from kernlens import agreement, labels, pretrain, report, sampling
 from kernlens.study import Setting
 from kernlens.types import Interactions, Labels
@@ -63,9 +63,23 @@ TINY = Config(
 )  # fmt: skip
 
 
+def check(config: Config) -> None:
+    """Refuses what would fail later.
+
+    Raises:
+      ValueError: names the option.
+    """
+    check_grid(config)
+    runner.at_least(config, cut=1, splits=1, min_class_count=2, draws=1)
+    if not config.deltas or not all(0 < delta <= 1 for delta in config.deltas):
+        raise ValueError(f"--deltas must be in (0, 1], one at least; got {config.deltas}")
+
+
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     """A row for each setting, run, form, task and distribution: means over splits."""
     everything = shift.load(config)
+    common_classes(everything, config, config.min_class_count)
+    shift.check_cut(config.cut, everything.session_attributes["week"])
     cut = shift.parts(everything, cut=config.cut, seed=0)
     optimizer, rows = optax.adam(3e-3), []
     for setting in config.settings():

@@ -17,10 +17,12 @@ import numpy as np
 import optax
 
 from experiments import runner
-from kernlens import datasets, decoders, downstream, kernels, labels, probe, report, sampling, study
+from experiments.sources import common
+from kernlens import datasets, decoders, downstream, kernels, probe, report, sampling, study
 from kernlens.types import Interactions, Labels
 
 METRICS = ("macro_f1", "accuracy")
+ORDERS = {"time": "by time", "random": "in random order"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Config:
     """Bootstrap draws over settings."""
     movielens: Path | None = None
     """Folder with MovieLens-1M (its own files, or RecBole's atomic files); None leaves it out."""
+    movielens_orders: tuple[str, ...] = ("time", "random")
+    """Orders of its histories: by time, in random order, or both beside each other."""
     synthetic: int = 0
     """Interactions of a synthetic data set to use instead of Complete Journey; 0 for the real."""
 
@@ -68,6 +72,26 @@ TINY = Config(
 )
 
 
+def check(config: Config) -> None:
+    """Refuses what would fail later.
+
+    Raises:
+      ValueError: names the option.
+    """
+    runner.at_least(
+        config, windows=1, negatives=1, epochs=1, dim=1, seeds=1, reader_seeds=1, svm_rows=2,
+        learning_rate=0, min_class_count=5, draws=1,
+    )  # fmt: skip
+    settings = len(config.windows) * len(config.negatives) * len(config.epochs)
+    if settings < 2:
+        raise ValueError("an order needs two settings at least; --windows and the like give one")
+    unknown = [order for order in config.movielens_orders if order not in ORDERS]
+    if unknown or not config.movielens_orders:
+        raise ValueError(
+            f"--movielens-orders must be among {', '.join(ORDERS)}; got {unknown or 'none'}"
+        )
+
+
 def tasks(config: Config) -> dict[str, tuple[Interactions, Labels]]:
     """The data sets and their labels, by name."""
     found = {}
@@ -80,19 +104,25 @@ def tasks(config: Config) -> dict[str, tuple[Interactions, Labels]]:
     else:
         data = datasets.load("complete_journey")
         found["Complete Journey departments"] = data, data.labels["department"]
-    if config.movielens is not None:
-        data = movielens(config.movielens)
-        found["MovieLens-1M genres"] = data, data.labels["single_genre"]
+    for order in config.movielens_orders:
+        if config.movielens is None:
+            break
+        data = movielens(config.movielens, order)
+        found[f"MovieLens-1M genres {ORDERS[order]}"] = data, data.labels["single_genre"]
     return {
-        name: (data, labels.drop_rare(label, config.min_class_count))
+        name: (data, common(label, config.min_class_count, name))
         for name, (data, label) in found.items()
     }
 
 
-def movielens(folder: Path) -> Interactions:
+def movielens(folder: Path, order: str) -> Interactions:
     """MovieLens from its own files or from RecBole's atomic ones, whichever the folder holds."""
     source = "recbole" if list(folder.glob("*.inter")) else "movielens"
-    return datasets.load(source, folder)
+    data = datasets.load(source, folder, order=order)
+    if "single_genre" not in data.labels:
+        has = ", ".join(data.labels) or "none"
+        raise ValueError(f"--movielens {folder} has no genres; its labels: {has}")
+    return data
 
 
 def readers(config: Config) -> dict[str, study.Reader]:

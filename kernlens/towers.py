@@ -67,7 +67,8 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """``[..., d]`` to ``[..., hidden[-1]]``."""
+        """``[..., d]`` to ``[..., hidden[-1]]``; ValueError for a width below 1."""
+        _check_widths(self.hidden)
         for i, width in enumerate(self.hidden):
             z = nn.Dense(width)(z if i == 0 else nn.relu(z))
         return z
@@ -297,7 +298,13 @@ def _stacked_orthogonal(key: Array, shape: tuple[int, int], dtype: Any = jnp.flo
 def _first(hidden: tuple[int, ...]) -> int:
     if not hidden:
         raise ValueError("hidden must name at least one width; got ()")
+    _check_widths(hidden)
     return hidden[0]
+
+
+def _check_widths(hidden: tuple[int, ...]) -> None:
+    if any(width < 1 for width in hidden):
+        raise ValueError(f"hidden must be widths of at least 1; got {hidden}")
 
 
 def _readout(hidden: tuple[int, ...], state: Array) -> Array:

@@ -51,6 +51,8 @@ class Interactions(NamedTuple):
       text: a text for each item, str ``[num_items]``, or None.
       session_attributes: columns with a value for each session (week, store), by name.
       notes: what the loader counted (rows read, rows dropped and why), by name.
+      ordered: whether the order of interactions of one session at one time was observed, as that of
+        a cart in which items were put one by one; otherwise it means nothing.
     """
 
     items: np.ndarray
@@ -64,6 +66,7 @@ class Interactions(NamedTuple):
     text: np.ndarray | None
     session_attributes: dict[str, np.ndarray]
     notes: dict[str, int]
+    ordered: bool = False
 
     @property
     def num_items(self) -> int:

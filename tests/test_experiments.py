@@ -1,8 +1,10 @@
 """Every experiment: its tiny version runs, resumes, writes what it says; committed results load."""
 
+import dataclasses
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from experiments import (
     bench_ntk,
     bench_pretrain,
     bench_scores,
+    head_mismatch,
     interval_coverage,
     joint_embeddings,
     ntk_predicts_training,
@@ -41,6 +44,7 @@ EXPERIMENTS = (
     robust_to_shift,
     online_replay,
     joint_embeddings,
+    head_mismatch,
 )
 RECORDED = EXPERIMENTS
 # An example, which tests/test_moments_map_reduce.py runs, and what serves the experiments.
@@ -59,15 +63,8 @@ LONG = (
     bench_scores,
     interval_coverage,
     prop1_entity_score,
-    *EXPERIMENTS[-5:],
+    *EXPERIMENTS[-6:],
 )
-
-
-def test_the_command_of_a_configuration_is_one_that_can_be_typed():
-    config = prop2_sequence_average.Config(published=True, windows=(2, 3), root=Path("a/b/ml-1m"))
-    found = runner.command(prop2_sequence_average, "prop2_sequence_average", config)
-    assert found.startswith("python -m experiments.prop2_sequence_average ")
-    assert set(found.split(" --")[1:]) == {"windows 2 3", "root ml-1m", "published"}
 
 
 def test_all_experiments_are_here():
@@ -111,6 +108,14 @@ def test_committed_results_are_a_full_run(experiment):
     assert shown
 
 
+@pytest.mark.parametrize("folder", sorted(p.name for p in runner.RESULTS.iterdir() if p.is_dir()))
+def test_committed_configurations_are_todays(folder):
+    results = json.loads((runner.RESULTS / folder / "results.json").read_text())
+    name = re.match(r"python -m experiments\.(\w+)", results["command"])[1]
+    experiment = importlib.import_module(f"experiments.{name}")
+    assert set(results["config"]) == {f.name for f in dataclasses.fields(experiment.Config)}
+
+
 def test_prop1_rows_hold_every_predictor_and_reader(tmp_path):
     name = "prop1_entity_score"
     results = json.loads((runner.RESULTS / name / "results.json").read_text())
@@ -126,33 +131,68 @@ def test_prop1_rows_hold_every_predictor_and_reader(tmp_path):
         assert all(len(v["macro_f1"]) == config["reader_seeds"] for v in row["trained"].values())
 
 
-def test_a_users_mistake_is_one_line(tmp_path, capsys, monkeypatch):
+MISTAKES = [
+    (prop1_entity_score, "--movielens NOWHERE --synthetic 2000", "nowhere"),
+    (prop1_entity_score, "--tiny --windows 2 --negatives 1 --epochs 1", "two settings at least"),
+    (prop1_entity_score, "--tiny --min-class-count 1000", "leaves 0 of 4 classes"),
+    (prop1_entity_score, "--tiny --movielens-orders shuffled", "among time, random"),
+    (prop1_bound, "--tiny --splits 0", "--splits must be at least 1; got 0"),
+    (prop1_bound, "--tiny --cut 60", "--cut must leave weeks .* in 1..52"),
+    (prop1_bound, "--tiny --data instacart", "--synthetic 0"),
+    (prop1_bound, "--data instacart --root NOWHERE", "no calendar weeks"),
+    (prop1_bound, "--tiny --data nope", "--synthetic 0"),
+    (prop1_bound, "--data nope", "no data set 'nope'"),
+    (prop1_bound, "--tiny --label nope", "need a label nope; synthetic has department"),
+    (prop1_bound, "--tiny --negatives 1 --epochs 1", "two settings at least"),
+    (prop2_sequence_average, "--tiny --label nope", "--label is of no use"),
+    (prop2_sequence_average, "--tiny --alphas 0", "--alphas must be positive"),
+    (robust_to_shift, "--tiny --cut 99", "--cut must leave weeks .* in 5..52"),
+    (robust_to_shift, "--tiny --held 0", "--held must be at least 1"),
+    (online_replay, "--tiny --logs 0", "--logs must be at least 1"),
+    (online_replay, "--tiny --uniform 2", r"--uniform must be in \(0, 1\]; got 2"),
+    (online_replay, "--tiny --uniform 0", r"--uniform must be in \(0, 1\]; got 0"),
+    (online_replay, "--tiny --since 2017-13-01", "--since must be a day"),
+    (online_replay, "--tiny --since 2017-11-01", "--since is of complete_journey"),
+    (thm1_decoder_mismatch, "--tiny --runs 2", "--runs must be at least 3"),
+    (thm1_decoder_mismatch, "--tiny --sizes 400", "--sizes must be at most 240"),
+    (head_mismatch, "--tiny --tower-seeds 1", "--tower-seeds must be at least 2"),
+    (joint_embeddings, "--tiny --texts bert", "--texts must be among minilm, use"),
+    (joint_embeddings, "--tiny --tasks nope", "tasks must be labels"),
+    (prop1_bound, "--tiny --out FILE", "--out must be a folder; .* is a file"),
+    (prop1_bound, "--tiny --cells FILE", "--cells must be a folder; .* is a file"),
+    (prop1_bound, "--tiny --cells FILE/inside", "--cells must be a folder; .* is a file"),
+]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words", "said"),
+    MISTAKES,
+    ids=[f"{m.__name__.split('.')[-1]} {words}" for m, words, _ in MISTAKES],
+)
+def test_a_users_mistake_is_one_line_before_anything_runs(
+    experiment, words, said, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setenv("KERNLENS_CACHE", "off")
-    arguments = ["--movielens", str(tmp_path / "nowhere"), "--synthetic", "2000"]
-    arguments += ["--cells", str(tmp_path / "cells"), "--out", str(tmp_path / "out")]
-    assert runner.main(prop1_entity_score, arguments) == 1
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    words = words.replace("NOWHERE", str(tmp_path / "nowhere"))
+    words = words.replace("FILE", str(tmp_path / "file"))
+    assert runner.main(experiment, words.split()) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert "nowhere" in error
+    assert re.search(said, error), error
     assert "Traceback" not in error
+    assert not list(tmp_path.rglob("*.json"))
 
 
-def test_an_interrupted_run_goes_on(tmp_path):
-    console = runner.report.console()
-    cells = runner.Cells(tmp_path / "cells", console)
-    calls = []
-
-    def make(value):
-        calls.append(value)
-        if value == 2 and len(calls) == 2:
-            raise KeyboardInterrupt
-        return {"value": value}
-
-    with pytest.raises(KeyboardInterrupt):
-        [cells(f"cell {i}", lambda i=i: make(i)) for i in (1, 2, 3)]
-    found = [cells(f"cell {i}", lambda i=i: make(i)) for i in (1, 2, 3)]
-    assert found == [{"value": 1}, {"value": 2}, {"value": 3}]
-    assert calls == [1, 2, 2, 3]
+def test_a_folder_without_genres_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("KERNLENS_CACHE", "off")
+    lines = [f"{u}\t{i}\t{u + i}" for u in range(9) for i in range(9)]
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    (tmp_path / "ratings.inter").write_text("\n".join([header, *lines]))
+    words = f"--tiny --movielens {tmp_path} --cells {tmp_path / 'cells'}"
+    assert runner.main(prop1_entity_score, words.split()) == 1
+    assert "has no genres; its labels: none" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,17 +1,21 @@
 """Theorem 1's experiment: its split of variances, readers and bounds, against references."""
 
+import dataclasses
+import functools
 import io
 import itertools
 import math
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from rich.console import Console
 
 from experiments import runner, thm1_decoder_mismatch
-from experiments.mismatch import bounds, readers, spread, summary
-from kernlens import report
+from experiments.mismatch import bounds, encoders, readers, spread, summary
+from kernlens import report, text
+from kernlens.types import Labels
 
 
 @pytest.fixture
@@ -95,6 +99,91 @@ def test_contrastive_sides_are_those_of_all_triplets():
     np.testing.assert_allclose(found["R_CL"], total / weight, atol=0.012)
     np.testing.assert_allclose(found["q"], (9 + 4 + 1) / 36)
     assert found["measured"] <= found["bound"] + 0.02
+
+
+def test_triplets_complexity_is_a_supremum_over_linear_maps():
+    rng = np.random.default_rng(0)
+    codes = np.arange(12) % 2
+    z = rng.standard_normal((12, 1))
+    (found,) = bounds.triplet_terms(z, codes, (400,), draws=4000, seed=0)
+    # In one dimension the supremum over |w| <= 1 is |sum of signs z|: sqrt(2 / π) of its sd, of
+    # z with mean square 1, over 1,200 rows. Drawn rows and draws err by about 3%.
+    np.testing.assert_allclose(
+        found["complexity"], math.sqrt(2 / math.pi) * math.sqrt(1200) / 400, rtol=0.08
+    )
+    radius = np.abs(z).max() / np.sqrt(np.mean(z**2))
+    largest = math.log2(1 + math.exp(2 * radius**2))
+    expected = 3 * math.sqrt(2) / math.log(2) * radius / largest * found["complexity"]
+    np.testing.assert_allclose(found["generalisation"], expected, rtol=1e-9)
+
+
+def test_classes_of_more_than_ten_are_compared_whole():
+    """Class 12 is not class 1 and class 2."""
+    first, second = [[12, 1, 11]], [[1, 1, 11]]
+    alone = [{"classes": {"LR": one}} for one in (first, second)]
+    z = np.random.default_rng(0).standard_normal((2, 5, 3))
+    (pair,) = thm1_decoder_mismatch.between(alone, list(z))
+    assert pair["changed"] == {"LR": pytest.approx(1 / 3)}
+
+
+def test_twelve_classes_are_read(tmp_path):
+    rng = np.random.default_rng(0)
+    codes = np.arange(240, dtype=np.int32) % 12
+    z = readers.scaled(rng.standard_normal((240, 6)) + 3.0 * rng.standard_normal((12, 6))[codes])
+    config = dataclasses.replace(thm1_decoder_mismatch.TINY, rotated_runs=0)
+    task, test = Labels(codes, tuple(map(str, range(12)))), np.arange(240) >= 180
+    cells = runner.Cells(tmp_path, Console(file=io.StringIO()))
+    read = functools.partial(
+        thm1_decoder_mismatch.read, z, task, np.arange(240), test, 0.0, config, bounded=False
+    )
+    rows = [cells(str(run), functools.partial(read, run=run)) for run in (0, 1)]
+    (pair,) = thm1_decoder_mismatch.between(rows, [z, z])
+    found = np.array(rows[0]["classes"]["LR exact"])
+    assert found.shape == (1, 60)
+    assert np.mean(found[0] == codes[180:]) > 0.8
+    assert pair["changed"]["LR exact"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"runs": 2}, "--runs must be at least 3; got 2"),
+        ({"text_runs": 1}, "--text-runs must be 0 or at least 3; got 1"),
+        ({"rotated_runs": 0}, "--rotated-runs must be at least 1"),
+        ({"sizes": (100, 0)}, "--sizes must be at least 2; got 0"),
+        ({"sizes": ()}, "--sizes must name one value"),
+        ({"delta": 0.0}, r"--delta must be in \(0, 1\)"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_first(options, message):
+    config = dataclasses.replace(thm1_decoder_mismatch.TINY, **options)
+    with pytest.raises(ValueError, match=message):
+        thm1_decoder_mismatch.check(config)
+
+
+def test_a_spread_of_two_runs_is_refused():
+    with pytest.raises(ValueError, match="three at least; got 2"):
+        spread.bootstrap(2, lambda drawn: 0.0, 10)
+
+
+def test_no_class_left_is_refused():
+    config = dataclasses.replace(thm1_decoder_mismatch.TINY, min_class_count=1000)
+    with pytest.raises(ValueError, match="--min-class-count 1000 leaves 0 of 4 classes"):
+        thm1_decoder_mismatch.load(config)
+
+
+def test_the_loss_of_a_head_is_that_of_all_its_items():
+    rng = np.random.default_rng(0)
+    z, kernel, bias = (rng.standard_normal(s).astype(np.float32) for s in ((1, 9, 4), (4, 3), 3))
+    task = Labels(np.arange(9, dtype=np.int32) % 3, ("a", "b", "c"))
+    head = {"params": {"Dense_0": {"kernel": kernel[None], "bias": bias[None]}}}
+    rows = np.array([0, 4, 5])
+    fitted = text.FineTuned(
+        params={}, head=head, embeddings=z, losses=np.zeros((1, 1)), seconds=0.0
+    )
+    logits = z[0, rows].astype(float) @ kernel + bias
+    expected = scipy.special.logsumexp(logits, axis=1) - logits[np.arange(3), task.codes[rows]]
+    np.testing.assert_allclose(encoders.head_loss(fitted, task, rows), expected.mean(), rtol=1e-5)
 
 
 def test_tiny_version_runs(tmp_path):

@@ -4,17 +4,43 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments.next_items import mixture
 from experiments.next_items.data import last_items, without_last
 from experiments.next_items.predictions import ESTIMATED
-from experiments.prop2_sequence_average import TRAINED, verdict
+from experiments.next_items.summary import TRAINED, ceiling
+from experiments.prop2_sequence_average import verdict
 from experiments.sources import Source, classes, interactions
 from kernlens import datasets
 from kernlens.agreement import Interval
 
 SAMPLES = Path(__file__).parent / "samples"
+
+
+def test_two_seeds_of_a_tower_bound_what_a_prediction_can_reach():
+    rng = np.random.default_rng(0)
+    values = rng.random((6, 3, 2))  # embeddings, towers, seeds
+    rows = [
+        {
+            "trained": {
+                tower: [{"recall": {"value": value}} for value in own]
+                for tower, own in zip(TRAINED, one, strict=True)
+            }
+        }
+        for one in values
+    ]
+    groups = np.arange(6) // 2
+    found = ceiling(rows, groups, 50)
+    for at, tower in enumerate(TRAINED):
+        a, b = values[:, at].T
+        assert_allclose(found[tower]["spearman"].value, scipy.stats.spearmanr(a, b).statistic)
+        # Two values have the variance (a - b)^2 / 2.
+        assert_allclose(found[tower]["sd"], np.sqrt(np.mean((a - b) ** 2 / 2)))
+        assert_allclose(found[tower]["error"].value, np.mean(np.abs(a - b)))
+    alone = [{"trained": {k: runs[:1] for k, runs in row["trained"].items()}} for row in rows]
+    assert ceiling(alone, groups, 50) is None
 
 
 def data():
@@ -84,6 +110,20 @@ def test_the_verdict_follows_its_rule(lows, error, said):
             "spearman": Interval(0.5, low, 0.9), "relative_error": error,
         }  # fmt: skip
     assert verdict([line]) == said
+
+
+def test_an_observed_order_is_kept_and_another_shuffled():
+    everything = interactions(Source(data="instacart", root=SAMPLES / "instacart", min_count=1))
+    assert everything.ordered
+    assert not interactions(
+        Source(data="movielens", root=SAMPLES / "movielens_1m", min_count=1)
+    ).ordered
+    test = last_items(everything, length=100, targets=1, most=10**6, seed=3).split.test
+    long = np.flatnonzero(np.diff(everything.offsets) > 1)
+    assert len(test.target) == len(long) > 0
+    for session, items, target in zip(long, test.items, test.target, strict=True):
+        cart = everything.items[everything.offsets[session] : everything.offsets[session + 1]]
+        assert_array_equal([*items[items >= 0], target], cart)
 
 
 @pytest.mark.parametrize("name", ["instacart", "amazon_2018", "movielens_1m"])

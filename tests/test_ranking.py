@@ -291,8 +291,8 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="target ids must be integers; got dtype float64"):
         ranking.place(queries @ items.T, target.astype(float))
     place = ranking.place(queries @ items.T, target)
-    for k in (0, 54):
-        with pytest.raises(ValueError, match=rf"k must be in 1\.\.53, .* got {k}"):
+    for k in (0, 54, 2.5):
+        with pytest.raises(ValueError, match=rf"k must be an integer in 1\.\.53, .* got {k}"):
             ranking.recall(place, k)
     with pytest.raises(ValueError, match="item 0, has all the weight"):
         ranking.sampled_place(queries[:1], items[:1], np.array([0]), seed=0)

@@ -4,12 +4,14 @@ import functools
 import io
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from rich.console import Console
 
 from experiments import online_replay, runner
 from experiments.replay import coupons, interleaving, policies, propensity
+from tests.cases import toy_interactions
 
 
 def test_credit_goes_to_who_contributed_the_item():
@@ -132,6 +134,32 @@ def test_a_redeemed_coupon_is_placed_by_its_best_product():
     bought = functools.partial(coupons.bought, counts=np.array([7, 4, 3, 6]))
     assert_array_equal(bought(campaign), [10, 4, 6])
     assert_array_equal(coupons.places([campaign], bought)[0], [1.0, 0.0, 0.5])
+
+
+def test_coupons_are_read_where_the_data_lie(tmp_path):
+    """Two campaigns of three coupons; the first began before the day."""
+    tables = {
+        "campaign_descriptions": {
+            "campaign_id": [1, 2],
+            "start_date": np.array(["2017-01-01", "2017-11-01"], "datetime64[s]"),
+        },
+        "coupons": {
+            "coupon_upc": [7, 8, 8, 9], "product_id": [0, 1, 2, 99], "campaign_id": [2, 2, 2, 2],
+        },
+        "coupon_redemptions": {
+            "household_id": [0, 0, 1, 1], "coupon_upc": [8, 8, 7, 9], "campaign_id": [2, 2, 2, 2],
+        },
+    }  # fmt: skip
+    for name, columns in tables.items():
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / f"{name}.parquet")
+    (found,), notes = coupons.read(toy_interactions([[0, 1, 2], [0]]), "2017-10-02", tmp_path)
+    assert_array_equal(found.items, [0, 1, 2])
+    assert_array_equal(found.starts, [0, 1])
+    assert_array_equal(np.stack([found.users, found.redeemed]), [[0, 1], [1, 0]])
+    # A coupon redeemed twice, and one whose product is no item.
+    assert notes == {"campaigns": 1, "redemptions": 2, "redemptions_left_out": 2}
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        coupons.read(toy_interactions([[0]]), "2017-10-02", tmp_path / "nowhere")
 
 
 def test_campaigns_after_a_day_are_read_with_their_redemptions():

@@ -118,6 +118,11 @@ def test_ties_take_every_order_equally_often():
     np.testing.assert_allclose(counts, 200, atol=65)
 
 
+def test_an_order_that_was_observed_is_kept():
+    data = random_interactions(1)._replace(ordered=True)
+    np.testing.assert_array_equal(sequences.shuffle_ties(data, seed=4).items, data.items)
+
+
 def test_without_times_no_tie_is_known():
     data = random_interactions()._replace(times=None)
     np.testing.assert_array_equal(sequences.shuffle_ties(data, seed=0).items, data.items)
@@ -145,33 +150,6 @@ def test_sort_by_time_undoes_a_disorder():
     np.testing.assert_array_equal(sorted_.users, data.users[kept])
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
-def test_widths_are_the_best_there_are(seed, count):
-    lengths = np.random.default_rng(seed).integers(1, 9, 25)
-
-    def cells(widths):
-        return sum(min(w for w in widths if w >= length) for length in lengths)
-
-    found = sequences.widths(lengths, count=count)
-    sizes = sorted(set(lengths.tolist()))
-    others = [
-        (*some, sizes[-1])
-        for number in range(min(count, len(sizes)))
-        for some in itertools.combinations(sizes[:-1], number)
-    ]
-    assert len(found) <= count
-    assert list(found) == sorted(set(found))
-    assert cells(found) == min(map(cells, others))
-
-
-def test_by_width_parts_the_rows():
-    lengths = np.array([1, 5, 2, 3, 8, 5])
-    parts = sequences.by_width(lengths, (2, 5, 8))
-    assert [part.tolist() for part in parts] == [[0, 2], [1, 3, 5], [4]]
-    assert sequences.widths(np.array([], int)) == ()
-
-
 @pytest.mark.parametrize(
     ("call", "match"),
     [
@@ -186,11 +164,6 @@ def test_by_width_parts_the_rows():
             "times must not fall inside a sequence; got",
         ),
         (lambda d: sequences.leave_last_out(toy_interactions([[0], [1]])), "no sequence has two"),
-        (lambda d: sequences.widths(np.ones(3), count=0), "count must be at least 1"),
-        (lambda d: sequences.widths(np.zeros(3)), "lengths must be at least 1"),
-        (lambda d: sequences.by_width(np.ones(3), ()), "widths must rise"),
-        (lambda d: sequences.by_width(np.ones(3), (3, 2)), "widths must rise"),
-        (lambda d: sequences.by_width(np.full(3, 4), (2, 3)), "hold the longest history, 4"),
     ],
 )
 def test_bad_input_is_named(call, match):
@@ -215,6 +188,12 @@ READERS = {
         (lambda d: {"offsets": d.offsets[::-1]}, "offsets must rise from 0 to"),
         (lambda d: {"users": d.users[:-1]}, "users must have one entry a session"),
         (lambda d: {"times": d.times[:-1]}, "times must have one entry an interaction"),
+        (lambda d: {"items": d.items.astype(float)}, "item ids must be integers; got dtype float"),
+        (lambda d: {"items": d.items * np.nan}, "item ids must be integers; got dtype float"),
+        (lambda d: {"users": d.users - 1}, r"users must be in 0\.\..*; got -1 at session 0"),
+        (lambda d: {"users": d.users[::-1]}, "users must not fall, .* at session"),
+        (lambda d: {"user_keys": d.user_keys[:1]}, r"users must be in 0\.\.0; got 1 at session"),
+        (lambda d: {"times": d.times + np.nan}, "times must be finite; got nan at interaction 0"),
     ],
 )
 def test_parts_that_do_not_fit_are_named_by_all_who_read(read, change, match):

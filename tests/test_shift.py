@@ -138,6 +138,29 @@ def test_tiny_version_runs_and_goes_on_where_it_stopped(experiment, tmp_path):
     assert found["verdict"] in ("holds", "holds in part", "fails")
 
 
+@pytest.mark.parametrize(
+    ("after", "said"), [(0.8, "holds"), (0.5, "holds in part"), (None, "holds in part")]
+)
+def test_the_verdict_of_a_shift_follows_its_rule(after, said):
+    """Two settings alone leave orders without an interval: no verdict rests on them."""
+
+    def line(task, predictor, value):
+        low = None if value is None else value - 0.1
+        ends = {"value": value, "low": low, "high": value}
+        inside = {"value": 0.85, "low": 0.5, "high": 1.0}
+        first = robust_to_shift.TASKS[task][0][0]
+        own = {first: {"spearman": inside}, "after": {"spearman": ends}}
+        return {"task": task, "predictor": predictor, **own}
+
+    lines = [
+        line("next items", "ridge ranking", 0.8),
+        line("classes", "discriminant probe", after),
+    ]
+    assert robust_to_shift.verdict(lines) == said
+    none = [line("next items", "ridge ranking", None), line("classes", "discriminant probe", None)]
+    assert robust_to_shift.verdict(none) == "fails"
+
+
 def histories(order="time"):
     """Three users by time: two weeks, one week, and the third alone."""
     day = 86_400
@@ -172,6 +195,17 @@ def test_in_random_order_a_week_is_shuffled_and_no_more():
                 assert set(shuffled.items[start:stop]) == set(found.items[start:stop])
             met.add(tuple(shuffled.items[:2].tolist()))
     assert orders == {"time": {(0, 1)}, "random": {(0, 1), (1, 0)}}
+
+
+def test_weeks_in_random_order_come_shuffled():
+    """Whoever takes the stored order, as pretraining does, must not meet that of time."""
+    data = shift.load(Source(synthetic=4000))
+    whole = data._replace(offsets=np.array([0, len(data.items)]), users=data.users[:1])
+    whole = whole._replace(times=np.arange(len(data.items)) * 3600, session_attributes={})
+    by_time, shuffled = (shift.by_week(whole, order) for order in ("time", "random"))
+    assert_array_equal(by_time.items, data.items)
+    assert_array_equal(shuffled.offsets, by_time.offsets)
+    assert np.mean(shuffled.items == by_time.items) < 0.2
 
 
 def test_predictions_ahead_need_times():

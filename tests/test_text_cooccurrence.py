@@ -66,9 +66,17 @@ def test_order_repeats_and_users_do_not_matter():
         (SESSIONS, {"dim": 2, "shift": 1e9}, "no two items share a session more often"),
         (SESSIONS, {"dim": 2, "context_power": 1.5}, r"context_power must be in \[0, 1\]"),
         (SESSIONS, {"dim": 2, "spectrum_power": -1.0}, "spectrum_power must be at least 0"),
-        ([[0], [1], [2], [3]], {"dim": 2}, "no two items share a session more often"),
+        ([[0], [1], [2], [3]], {"dim": 2}, "no session holds two different items"),
     ],
 )
 def test_what_cannot_be_decomposed_is_refused(sessions, options, message):
     with pytest.raises(ValueError, match=message):
         cooccurrence.ppmi_svd(toy_interactions(sessions), **options)
+
+
+def test_the_interactions_are_left_as_they_were():
+    data = toy_interactions(SESSIONS)
+    items, offsets = data.items.copy(), data.offsets.copy()
+    cooccurrence.ppmi_svd(data, dim=2)
+    assert_array_equal(data.items, items)
+    assert_array_equal(data.offsets, offsets)

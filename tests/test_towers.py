@@ -239,3 +239,13 @@ def test_bad_input_is_named(call, match):
 
 def run(module: nn.Module, *inputs):
     return module.init(jax.random.key(0), *inputs)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [towers.DenseTower((-3, 4)), towers.GruTower((0,)), towers.SelfAttentionTower((4, 0))],
+    ids=lambda module: type(module).__name__,
+)
+def test_widths_below_one_are_refused(module):
+    with pytest.raises(ValueError, match="hidden must be widths of at least 1"):
+        module.init(jax.random.key(0), jnp.zeros((1, 2, 3)), jnp.ones((1, 2), bool))

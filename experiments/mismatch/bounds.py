@@ -3,7 +3,8 @@ r"""Theorem 1's terms, for one embedding, against measured risks.
 Constants hidden by the paper's :math:`\lesssim` are taken as 1. Both complexities are of classes
 whose supremum has a closed form under the Gaussian weights: linear maps of the embedding with
 Frobenius norm :math:`\sqrt d` (the representation), and heads with the trained head's norm. A free
-table of vectors, which item2vec is, has :math:`G_n / \sqrt n = R E\|\gamma\|` whatever n.
+table of vectors, which item2vec is, has :math:`G_n / \sqrt n = R E\|\gamma\|` whatever n. The same
+linear maps make the class whose Rademacher complexity over triplets the contrastive bound has.
 """
 
 import math
@@ -79,11 +80,7 @@ def contrastive(z: np.ndarray, codes: np.ndarray, *, triplets: int, seed: int) -
     classes = int(codes.max()) + 1
     groups = [np.flatnonzero(codes == c) for c in range(classes)]
     share = np.bincount(codes) / len(codes)
-    anchor, negative = rng.integers(len(codes), size=(2, triplets))
-    size = np.array([len(g) for g in groups])
-    order, starts = np.concatenate(groups), np.cumsum(size) - size
-    of = codes[anchor]
-    positive = order[starts[of] + (rng.random(triplets) * size[of]).astype(int)]
+    anchor, positive, negative = _triplets(codes, triplets, rng)
     margin = np.sum(z[anchor] * (z[positive] - z[negative]), axis=1)
     pretraining = float(np.mean(np.logaddexp(0, -margin)) / math.log(2))
     means = np.stack([z[g].mean(axis=0) for g in groups])
@@ -99,3 +96,42 @@ def contrastive(z: np.ndarray, codes: np.ndarray, *, triplets: int, seed: int) -
         "R_CL": pretraining, "q": q, "measured": risk, "bound": (pretraining - q) / (1 - q),
         "within": spread, "extra": radius * spread, "radius": radius,
     }  # fmt: skip
+
+
+def triplet_terms(
+    z: np.ndarray, codes: np.ndarray, sizes: tuple[int, ...], *, draws: int, seed: int
+) -> list[dict[str, float]]:
+    r"""A row for each number of triplets n: what the contrastive bound adds for their number.
+
+    The term is :math:`3\sqrt2 L R / B \cdot \mathcal R_n(\Phi)`, with R the largest norm, L and B
+    the Lipschitz constant and the largest value of the logistic loss to base 2 over margins of at
+    most :math:`2R^2`, and, by Monte Carlo, the mean over signs :math:`\sigma`
+
+    .. math:: \mathcal R_n(\Phi) = \frac1n E \sup_{\|W\|_F \le \sqrt d}
+       \sum_{j \le 3n} \langle \sigma_j, W z_j \rangle
+
+    over anchors, positives and negatives.
+    """
+    z = z / np.sqrt(np.mean(np.sum(z**2, axis=1)))
+    radius, dim = float(np.linalg.norm(z, axis=1).max()), z.shape[1]
+    lipschitz = 1 / math.log(2)
+    largest = float(np.logaddexp(0, 2 * radius**2)) / math.log(2)
+    rows = []
+    for n in sizes:
+        rng = np.random.default_rng((seed, n))
+        some = z[np.concatenate(_triplets(codes, n, rng))]
+        norms = [
+            np.linalg.norm(rng.choice([-1.0, 1.0], (dim, len(some))) @ some) for _ in range(draws)
+        ]
+        complexity = math.sqrt(dim) * float(np.mean(norms)) / n
+        term = 3 * math.sqrt(2) * lipschitz * radius / largest * complexity
+        rows.append({"n": n, "complexity": complexity, "generalisation": term})
+    return rows
+
+
+def _triplets(codes: np.ndarray, n: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Anchors, positives of their classes and negatives of any, rows of each, ``[n]``."""
+    anchor, negative = rng.integers(len(codes), size=(2, n))
+    order, size = np.argsort(codes, kind="stable"), np.bincount(codes)
+    starts, of = np.cumsum(size) - size, codes[anchor]
+    return anchor, order[starts[of] + (rng.random(n) * size[of]).astype(int)], negative

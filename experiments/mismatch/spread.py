@@ -27,7 +27,13 @@ def between_sd(values: np.ndarray) -> float:
 def bootstrap(
     runs: int, statistic: Callable[[np.ndarray], float], draws: int, level: float = 0.9
 ) -> dict[str, float]:
-    """Value and percentile interval of ``statistic(indices of runs)``, over runs redrawn."""
+    """Value and percentile interval of ``statistic(indices of runs)``, over runs redrawn.
+
+    Raises:
+      ValueError: fewer than three runs.
+    """
+    if runs < 3:
+        raise ValueError(f"a spread between runs needs three at least; got {runs}")
     rng = np.random.default_rng(0)
     found = []
     while len(found) < draws:

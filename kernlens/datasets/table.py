@@ -101,7 +101,8 @@ def assemble(
       positions: place of each row in its session, non-negative integers ``[n]``.
       order: inside a session by ``"time"`` or ``"position"``, or ``"random"`` where the order was
         never observed.
-      ties: rows of one session with one time (or position): ``"shuffle"`` or as ``"stored"``.
+      ties: rows of one session with one time (or position): ``"shuffle"`` or as ``"stored"``, for
+        an order that was observed.
       min_count: least number of rows of an item that is kept, at least 1.
       seed: of the shuffles, at least 0.
       notes: what the loader counted so far.
@@ -171,6 +172,7 @@ def assemble(
         text=None,
         session_attributes={},
         notes={name: int(value) for name, value in counted.items()},
+        ordered=ties == "stored" and order != "random",
     )
     return result, rows
 

@@ -14,13 +14,14 @@ def recall(place: Place, k: int) -> np.ndarray:
 
     Args:
       place: of each target.
-      k: in ``1..num_items``; beyond, every ranking would have recall 1.
+      k: an integer in ``1..num_items``; a greater one, at which every ranking would have recall 1,
+        is refused.
 
     Returns:
       In ``[0, 1]``, float64 ``[n]``; 0 for a miss.
 
     Raises:
-      ValueError: ``k`` out of range.
+      ValueError: ``k`` no integer or out of range.
     """
     return _expected(place, k, np.ones_like)
 
@@ -33,13 +34,13 @@ def ndcg(place: Place, k: int | None = None) -> np.ndarray:
 
     Args:
       place: of each target.
-      k: in ``1..num_items``; all ranks by default.
+      k: an integer in ``1..num_items``; all ranks by default.
 
     Returns:
       In ``[0, 1]``, float64 ``[n]``; 0 for a miss.
 
     Raises:
-      ValueError: ``k`` out of range.
+      ValueError: ``k`` no integer or out of range.
 
     References:
       Järvelin and Kekäläinen (2002), with base 2; McSherry and Najork (2008) for ties.
@@ -54,13 +55,13 @@ def reciprocal_rank(place: Place, k: int | None = None) -> np.ndarray:
 
     Args:
       place: of each target.
-      k: in ``1..num_items``; all ranks by default.
+      k: an integer in ``1..num_items``; all ranks by default.
 
     Returns:
       In ``[0, 1]``, float64 ``[n]``; 0 for a miss.
 
     Raises:
-      ValueError: ``k`` out of range.
+      ValueError: ``k`` no integer or out of range.
 
     References:
       Voorhees (1999); McSherry and Najork (2008) for ties.
@@ -78,9 +79,12 @@ METRICS: dict[str, Callable[[Place, int], np.ndarray]] = {
 
 def _expected(place: Place, k: int | None, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Mean over the ranks that the target shares of ``gain`` at ranks up to ``k``, 0 beyond."""
-    if k is not None and not 1 <= k <= place.num_items:
-        raise ValueError(f"k must be in 1..{place.num_items}, the number of items; got {k}")
-    k = place.num_items if k is None else k
+    if k is None:
+        k = place.num_items
+    elif not isinstance(k, int | np.integer) or not 1 <= k <= place.num_items:
+        raise ValueError(
+            f"k must be an integer in 1..{place.num_items}, the number of items; got {k}"
+        )
     # A miss stands at num_items + 1; the last 0 is for ends of runs.
     gains = np.zeros(place.num_items + 2)
     gains[:k] = gain(np.arange(1.0, k + 1.0))

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import sequences
+from kernlens.recommend.widths import by_width, widths
 from kernlens.sequences import Histories
 
 _STEPS_A_ROUND = 64
@@ -27,10 +27,10 @@ class Stream:
     """
 
     def __init__(
-        self, train: Histories, seeds: tuple[int, ...], num_tables: int, batch: int, widths: int
+        self, train: Histories, seeds: tuple[int, ...], num_tables: int, batch: int, most: int
     ):
-        self.widths = sequences.widths(train.lengths, count=widths)
-        self._rows = sequences.by_width(train.lengths, self.widths)
+        self.widths = widths(train.lengths, count=most)
+        self._rows = by_width(train.lengths, self.widths)
         self._train, self._seeds, self._batch = train, seeds, batch
         self._tables = np.repeat(np.arange(num_tables, dtype=np.int32), len(seeds))
         needed = [-(-len(rows) // batch) for rows in self._rows]

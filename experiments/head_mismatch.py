@@ -1,0 +1,298 @@
+"""Claim 1 among recommenders: does a head unlike the pretraining's make runs differ more?
+
+Item2vec, which decodes by inner products, in independent runs; on each, two dense towers that learn
+next items, joined by an inner product as in pretraining, or by an MLP on both vectors end to end (a
+heterogeneous head). Embeddings stay frozen or are trained on. Every recommender is trained with
+several seeds, so that its own noise can be taken out of what pretraining runs differ by.
+
+Measured are recall@10 and the lists of ten items themselves: the share of a list that another
+pretraining run replaces, less what another seed of the same recommender replaces.
+
+Verdict, for frozen and for trained embeddings, from the MLP less the inner product in the standard
+deviation of recall between runs and in that share of the lists, intervals at 90% by bootstrap over
+runs: holds if all four differences lie above 0, in part if one does, else it fails.
+"""
+
+import functools
+import itertools
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+import optax
+
+from experiments import runner
+from experiments.markdown import interval
+from experiments.mismatch import spread
+from experiments.mismatch.summary import verdict
+from experiments.next_items.data import Task, last_items
+from experiments.next_items.outcomes import METRICS, values
+from experiments.sources import Source, interactions
+from kernlens import pretrain, ranking, recommend, report
+from kernlens.towers import Concatenation, DenseTower, Mlp, TwoTowers
+
+HIDDEN = (32, 16)
+TOP = 10
+BLOCK = 64
+INNER, CONCATENATED = "inner product", "MLP on both"
+HEADS: dict[str, nn.Module | None] = {INNER: None, CONCATENATED: Concatenation(HIDDEN)}
+"""How the two towers are joined; None is the inner product."""
+
+EMBEDDINGS = {"frozen": False, "trained": True}
+"""Whether a recommender trains the embeddings on."""
+
+
+@dataclass(frozen=True)
+class Config(Source):
+    """The data, the runs and the recommenders."""
+
+    runs: int = 5
+    """Independent pretraining runs."""
+    epochs: int = 4
+    """Passes over the data of a run."""
+    dim: int = 32
+    """Embedding dimension."""
+    window: int = 8
+    """Tokens to either side that are positives."""
+    negatives: int = 8
+    """Negatives per anchor."""
+    tower_seeds: int = 2
+    """Trained runs of each recommender on each embedding."""
+    tower_epochs: int = 3
+    """Passes over the training examples."""
+    length: int = 20
+    """Most items of a history, the latest."""
+    targets: int = 1
+    """Training targets of a sequence, the latest ones before the one held out."""
+    test: int = 2_000
+    """Held-out sequences that are ranked."""
+    draws: int = 1000
+    """Bootstrap draws over runs."""
+
+
+TINY = Config(
+    runs=3, epochs=1, dim=6, window=2, negatives=2, tower_epochs=1, length=6, test=100, draws=50,
+    synthetic=6_000,
+)  # fmt: skip
+
+
+def check(config: Config) -> None:
+    """Refuses what would fail later.
+
+    Raises:
+      ValueError: names the option.
+    """
+    runner.at_least(
+        config, runs=3, epochs=1, dim=1, window=1, negatives=1, tower_seeds=2, tower_epochs=1,
+        length=1, targets=1, test=1, draws=1,
+    )  # fmt: skip
+
+
+@functools.cache
+def adam() -> optax.GradientTransformation:
+    """One value for all fits: another would compile each anew."""
+    return optax.adam(3e-3)
+
+
+def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
+    """A row for each run, head and kind of embeddings, and for each pair of runs."""
+    data = interactions(config)
+    task = last_items(data, length=config.length, targets=config.targets, most=config.test, seed=0)
+    tables = [
+        cells.arrays(f"run {seed}: embeddings", functools.partial(pretrained, task, config, seed))
+        for seed in range(config.runs)
+    ]
+    rows = []
+    for kind, head in itertools.product(EMBEDDINGS, HEADS):
+        own = {"embeddings": kind, "head": head}
+        found = [
+            cells.arrays(
+                f"run {seed}: {head}, {kind}",
+                functools.partial(recommended, task, table["z"], head, kind, config, seed),
+            )
+            for seed, table in enumerate(tables)
+        ]
+        for seed, one in enumerate(found):
+            rows.append(
+                {
+                    **own, "kind": "run", "run": seed, "loss": float(tables[seed]["loss"]),
+                    **{name: one[name].mean(axis=1) for name in METRICS},
+                    "by seed": within(one["top"]),
+                }
+            )  # fmt: skip
+        rows += [
+            {**own, "kind": "pair", "runs": [a, b], "by run": replaced(found[a], found[b])}
+            for a, b in itertools.combinations(range(config.runs), 2)
+        ]
+    return rows
+
+
+def pretrained(task: Task, config: Config, seed: int) -> dict[str, np.ndarray]:
+    """Embeddings of one run, and its final loss."""
+    fitted = pretrain.contrastive(
+        task.known, window=config.window, negatives=config.negatives, dim=config.dim,
+        epochs=config.epochs, seeds=(seed,), optimizer=adam(),
+    )  # fmt: skip
+    return {"z": fitted.embeddings[0], "loss": fitted.final_loss[0]}
+
+
+def recommended(
+    task: Task, z: np.ndarray, head: str, kind: str, config: Config, run: int
+) -> dict[str, np.ndarray]:
+    """Metrics of each held-out sequence ``[tower_seeds, n]``, and lists ``[tower_seeds, n, k]``."""
+    train, test = task.split[:2]
+    seeds = [1000 * run + seed for seed in range(config.tower_seeds)]
+    made = recommend.fit(
+        train, z, TwoTowers(DenseTower(HIDDEN), Mlp(HIDDEN), HEADS[head]),
+        trained=EMBEDDINGS[kind], item_bias=True, epochs=config.tower_epochs, seeds=seeds,
+        optimizer=adam(),
+    )  # fmt: skip
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*METRICS, "top")}
+    for at in range(len(seeds)):
+        parts, start = [], 0
+        for scores in recommend.scores(made, test, at, block=BLOCK):
+            stop = start + len(scores)
+            seen = test.items[start:stop]
+            place = ranking.place(scores, test.target[start:stop], seen)
+            parts.append({**values(place), "top": best(scores, seen)})
+            start = stop
+        for name in found:
+            found[name].append(np.concatenate([part[name] for part in parts]))
+    return {name: np.stack(one) for name, one in found.items()}
+
+
+def best(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The ten items of highest score that a history does not hold, in any order, ``[n, k]``."""
+    scores = np.pad(scores, ((0, 0), (0, 1)))  # a last column, which padding marks
+    scores[np.arange(len(seen))[:, None], seen] = -np.inf
+    scores[:, -1] = -np.inf
+    return np.argpartition(-scores, min(TOP, scores.shape[1] - 1) - 1, axis=1)[:, :TOP]
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of a list that is not in the other, of lists ``[n, k]`` each."""
+    return 1 - float(np.mean((a[:, :, None] == b[:, None]).any(axis=2)))
+
+
+def replaced(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
+    """Share of a list that the other run replaces, over all pairs of tower seeds."""
+    return float(np.mean([apart(x, y) for x, y in itertools.product(a["top"], b["top"])]))
+
+
+def within(tops: np.ndarray) -> float:
+    """Share of a list that another tower seed replaces, over pairs of them."""
+    return float(np.mean([apart(x, y) for x, y in itertools.combinations(tops, 2)]))
+
+
+def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A line for each head and kind of embeddings, what the heads differ by, and the verdict."""
+    rows, count = report.to_json(rows), config.runs
+    boot = functools.partial(spread.bootstrap, count, draws=config.draws)
+
+    def tables(kind: str, head: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Recall ``[runs, seeds]``, share replaced by a seed ``[runs]`` and by a run."""
+        mine = [row for row in rows if (row["embeddings"], row["head"]) == (kind, head)]
+        alone = [row for row in mine if row["kind"] == "run"]
+        moved = np.zeros((count, count))
+        for row in mine:
+            if row["kind"] == "pair":
+                a, b = row["runs"]
+                moved[a, b] = moved[b, a] = row["by run"]
+        return (
+            np.array([row["recall"] for row in alone]),
+            np.array([row["by seed"] for row in alone]),
+            moved,
+        )
+
+    def moves(kind: str, head: str, drawn: np.ndarray) -> float:
+        _, own, moved = tables(kind, head)
+        return float(np.mean(spread.off_diagonal(moved, drawn)) - own[drawn].mean())
+
+    def sd(kind: str, head: str, drawn: np.ndarray) -> float:
+        return spread.between_sd(tables(kind, head)[0][drawn])
+
+    lines, less = [], {}
+    for kind in EMBEDDINGS:
+        for head in HEADS:
+            recall, own, moved = tables(kind, head)
+            lines.append(
+                {
+                    "embeddings": kind, "head": head, "recall": float(recall.mean()),
+                    "sd between runs": boot(functools.partial(sd, kind, head)),
+                    "sd between seeds": float(np.sqrt(spread.parts(recall)[1])),
+                    "replaced by a run": float(np.mean(moved[~np.eye(count, dtype=bool)])),
+                    "replaced by a seed": float(own.mean()),
+                    "by the run alone": boot(functools.partial(moves, kind, head)),
+                }
+            )  # fmt: skip
+        less[kind] = {
+            name: boot(
+                lambda drawn, kind=kind, fn=fn: (
+                    fn(kind, CONCATENATED, drawn) - fn(kind, INNER, drawn)
+                )
+            )
+            for name, fn in (("sd", sd), ("lists", moves))
+        }
+    above = [found["low"] > 0 for one in less.values() for found in one.values()]
+    return {"lines": lines, "less": less, "verdict": verdict(any(above), all(above))}
+
+
+def show(results: Mapping[str, Any]) -> list[Any]:
+    """What each head reaches and how far its runs differ."""
+    column, found = report.Column, results["summary"]
+    columns = [
+        column("embeddings", lambda line: line["embeddings"], right=False),
+        column("head", lambda line: line["head"], right=False),
+        column("recall@10", lambda line: f"{line['recall']:.4f}"),
+        column("sd between runs", lambda line: interval(line["sd between runs"], 4)),
+        column("between seeds", lambda line: f"{line['sd between seeds']:.4f}"),
+        column("list replaced by a run", lambda line: f"{line['replaced by a run']:.3f}"),
+        column("by a seed", lambda line: f"{line['replaced by a seed']:.3f}"),
+        column("by the run alone", lambda line: interval(line["by the run alone"], 3)),
+    ]
+    return [
+        report.table(found["lines"], columns, f"Heads: {found['verdict']}"),
+        *(
+            f"{kind}, {CONCATENATED} less {INNER}: sd {interval(one['sd'], 4)}, lists "
+            f"{interval(one['lists'], 3)}\n"
+            for kind, one in found["less"].items()
+        ),
+    ]
+
+
+def draw(results: Mapping[str, Any]) -> Any:
+    """Recall of every run and seed, and what of a list a run and a seed replace."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("figures need matplotlib: pip install 'kernlens[report]'") from error
+    made = Figure(figsize=(9.5, 3.8), layout="constrained", dpi=130)
+    left, right = made.subplots(1, 2)
+    lines = results["summary"]["lines"]
+    names = [f"{line['embeddings']},\n{line['head']}" for line in lines]
+    for at, line in enumerate(lines):
+        for row in results["rows"]:
+            same = (row["embeddings"], row["head"]) == (line["embeddings"], line["head"])
+            if same and row["kind"] == "run":
+                x = at + 0.5 * (row["run"] / results["config"]["runs"] - 0.5)
+                left.plot([x] * len(row["recall"]), row["recall"], ".-", color="#1f5fa8")
+    for key, offset, colour in (
+        ("replaced by a run", -0.2, "#1f5fa8"),
+        ("replaced by a seed", 0.2, "#c8553d"),
+    ):
+        heights = [line[key] for line in lines]
+        right.bar(np.arange(len(lines)) + offset, heights, width=0.38, color=colour, label=key)
+    left.set_ylabel("recall@10, a line a pretraining run")
+    right.set_ylabel("share of the ten items")
+    right.legend(fontsize=8, frameon=False)
+    for ax in (left, right):
+        ax.set_xticks(range(len(lines)), names, fontsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(runner.main(sys.modules[__name__]))
