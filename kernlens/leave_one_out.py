@@ -263,10 +263,10 @@ def _discriminant_chunk(x, codes, *, mean, offsets, rotated, basis, counts, weig
     lonely = own_count == 1
     alpha = jnp.where(lonely, 1.0, own_count / jnp.where(lonely, 1.0, own_count - 1.0))
     is_own = _one_hot(codes, num_classes)
-    left = counts[:, None] - is_own.astype(counts.dtype)
-    total = jnp.sum(counts) - 1.0
-    log_prior = jnp.where(left > 0, jnp.log(jnp.where(left > 0, left, 1.0) / total), -jnp.inf)
-    freedom = total - num_classes + lonely.astype(counts.dtype)
+    total = jnp.sum(counts)
+    # Of all rows: one left out would lower the share of its own class, and of no other.
+    log_prior = jnp.where(is_own & lonely, -jnp.inf, jnp.log(counts / total)[:, None])
+    freedom = total - 1.0 - num_classes + lonely.astype(counts.dtype)
     counted = (codes < num_classes) & ~lonely
 
     def at(inputs):
@@ -294,14 +294,16 @@ def _ridge_chunk(x, codes, *, mean, cross, basis, counts, weights):
     num_rows = jnp.sum(counts)
     z = (x - mean) @ basis
     target = _one_hot(codes, len(counts)).astype(counts.dtype)
+    gap = target - counts[:, None] / num_rows
     valid = codes < len(counts)
 
     def at(inputs):
         spread, read = inputs
         slack = jnp.maximum(1.0 - 1.0 / num_rows - spread, MIN_SLACK)
-        residual = (target - counts[:, None] / num_rows - read) / slack
+        residual = (gap - read) / slack
         losses = jnp.sum(jnp.square(residual), axis=0)
-        return _argmax(target - residual), jnp.where(valid, losses, 0.0)
+        # The intercept at the shares of all rows, as the priors of the discriminant are.
+        return _argmax(target - residual + gap / (num_rows - 1.0)), jnp.where(valid, losses, 0.0)
 
     return jax.lax.map(at, (weights @ jnp.square(z).T, _readers(cross, weights, z)))
 

@@ -72,7 +72,10 @@ def discriminant(
       b_k^\top M b_k + \alpha (a^\top M b_k)^2 / s \quad (k \ne c), \qquad
       \alpha^2 a^\top M a / s \quad (k = c).
 
-    The penalty :math:`\lambda` is absolute: the same for every row left out.
+    The penalty :math:`\lambda` is absolute, and the shares :math:`\pi_k` are those of all rows: both
+    are the same for every row left out. Shares of the other rows would be smaller for the row's own
+    class than for those of as many rows, by a count of one; where the features say nothing, that
+    alone would decide, against every row, and noise would score below chance.
 
     A class of one row is allowed. Left out, its row has no class to go to: it counts as a mistake
     in the metrics and is not part of ``error``, where its loss would be infinite.
@@ -129,8 +132,10 @@ def ridge(
       h_i = \tfrac1n + z_i^\top (T + \lambda I)^{-1} z_i, \quad
       r_i = \frac{y_i - f_i}{1 - h_i}.
 
-    The class of a row is the largest entry of :math:`y_i - r_i`. The penalty :math:`\lambda` is
-    absolute: the same for every row left out. On unbalanced classes this ranks embeddings well, but
+    The class of a row is the largest entry of :math:`y_i - r_i + (y_i - \bar y) / (n - 1)`, the
+    prediction without the row but with the intercept :math:`\bar y` of all rows, for the reason that
+    :func:`discriminant` gives for its shares; ``error`` is of :math:`r_i` itself. The penalty
+    :math:`\lambda` is absolute: the same for every row left out. On unbalanced classes this ranks embeddings well, but
     its macro-F1 is far below that of a trained classifier; :func:`discriminant` has the value.
 
     Args:

@@ -39,10 +39,11 @@ def test_predict_is_the_probe_on_encoded_labels(name):
 
 
 def test_predict_agrees_with_refitted_discriminant_analysis():
-    # At a vanishing ridge strength the probe is plain LDA, refitted without each row.
+    # At a vanishing ridge strength the probe is plain LDA, refitted without each row but for the priors.
     rows = np.flatnonzero(PROBLEM.codes >= 0)
     x, y = PROBLEM.x[rows], PROBLEM.codes[rows]
-    refitted = cross_val_predict(LinearDiscriminantAnalysis(), x, y, cv=LeaveOneOut())
+    model = LinearDiscriminantAnalysis(priors=np.bincount(y) / len(y))
+    refitted = cross_val_predict(model, x, y, cv=LeaveOneOut())
     plain = functools.partial(probe.discriminant, strengths=[1e-8])
     found = lens.predict(x, y, probe=plain)
     np.testing.assert_allclose(found.metrics.accuracy, accuracy_score(y, refitted), rtol=1e-12)

@@ -44,7 +44,10 @@ def problem(seed=0, n=48, p=5, sizes=(0.5, 0.3, 0.15, 0.05), spread=0.8, scale=1
 
 
 def refit_discriminant(x, codes, penalty, row):
-    """Log density of one row and each class, less a constant, refitted without the row."""
+    """Log density of one row and each class, less a constant, refitted without the row.
+
+    Priors are the class shares of all rows.
+    """
     x = x.astype(np.float64)
     kept = np.arange(len(x)) != row
     classes = [c for c in np.unique(codes) if np.any(codes[kept] == c)]
@@ -55,8 +58,7 @@ def refit_discriminant(x, codes, penalty, row):
     scores = np.full(int(codes.max()) + 1, -np.inf)
     for c in classes:
         b = x[row] - means[c]
-        prior = np.mean(codes[kept] == c)
-        scores[c] = np.log(prior) - 0.5 * b @ np.linalg.solve(covariance, b)
+        scores[c] = np.log(np.mean(codes == c)) - 0.5 * b @ np.linalg.solve(covariance, b)
     return scores
 
 
@@ -94,7 +96,8 @@ def brute_ridge(x, codes, strengths):
             ]
         )
         losses.append(np.sum((y - held_out) ** 2, axis=1))
-        classes.append(np.argmax(held_out, axis=1))
+        without = (np.sum(y, axis=0) - y) / (len(y) - 1)
+        classes.append(np.argmax(held_out - without + np.mean(y, axis=0), axis=1))
     return np.array(losses), np.array(classes)
 
 
@@ -189,10 +192,11 @@ def test_rows_beyond_one_chunk_are_refits():
 def test_discriminant_without_penalty_is_scikit_learns():
     features, labels = problem(4)
     found = probe.discriminant(features, labels, strengths=[probe.MIN_STRENGTH])
+    priors = np.bincount(labels.codes) / len(labels.codes)
     losses, classes = [], []
     for i in range(len(features)):
         # The solver that divides the within-class scatter by rows minus classes, as the probe does.
-        model = LinearDiscriminantAnalysis(solver="svd")
+        model = LinearDiscriminantAnalysis(solver="svd", priors=priors)
         model.fit(np.delete(features, i, axis=0), np.delete(labels.codes, i))
         posterior = model.predict_log_proba(features[i : i + 1])[0]
         losses.append(-posterior[labels.codes[i]])
@@ -237,6 +241,26 @@ def test_scale_shift_rotation_and_order_do_not_matter(name):
     np.testing.assert_allclose(found.path_errors, base.path_errors, rtol=TIGHT)
     np.testing.assert_array_equal(found.predicted, base.predicted[order])
     assert found.low == base.low  # the same cells, the same draws
+
+
+@each_probe
+@pytest.mark.parametrize(("p", "num_classes"), [(3, 3), (3, 2), (40, 4)])
+def test_noise_scores_at_chance_with_balanced_classes(name, p, num_classes):
+    n, seeds = 600, 24
+    codes = np.repeat(np.arange(num_classes), n // num_classes).astype(np.int32)
+    labels = Labels(codes, tuple("abcd"[:num_classes]))
+    found = [
+        probe.PROBES[name](np.random.default_rng(seed).normal(size=(n, p)), labels)
+        for seed in range(seeds)
+    ]
+    chance = 1.0 / num_classes
+    accuracies = [one.metrics.accuracy for one in found]
+    # Selection and rows in common make an accuracy vary more than a binomial of n rows does.
+    error = np.std(accuracies, ddof=1) / np.sqrt(seeds)
+    assert abs(np.mean(accuracies) - chance) < 4 * error
+    assert np.std(accuracies) < 3 * np.sqrt(chance * (1 - chance) / n)
+    held = [one.low.accuracy <= chance <= one.high.accuracy for one in found]
+    assert np.mean(held) > 0.6
 
 
 @each_probe
