@@ -21,9 +21,8 @@ from rich.text import Text
 
 from kernlens import io, lens, report
 from kernlens.cache import use_compilation_cache
-from kernlens.probe import PROBES, Difference
+from kernlens.probe import LOG_LOSS, METRICS, PROBES, Difference, value_of
 from kernlens.scores import SCORES
-from kernlens.types import Classification
 
 if TYPE_CHECKING:
     ProbeName = str
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     ScoreName = str
 else:
     ProbeName = tyro.extras.literal_type_from_choices(PROBES)
-    MetricName = tyro.extras.literal_type_from_choices(Classification._fields)
+    MetricName = tyro.extras.literal_type_from_choices(METRICS)
     ScoreName = tyro.extras.literal_type_from_choices(SCORES)
 
 DESCRIPTION = (
@@ -43,6 +42,8 @@ FIXED_WIDTH = 66
 METRIC_WIDTH = 23
 """Characters of a table, at least; of its columns but the metrics, and of a metric with its
 interval, where all stand on one line."""
+
+_ENDS = ("value", "low", "high")
 
 STYLES = {lens.BEST: "bold green", lens.TIED: "yellow", lens.WORSE: "dim"}
 
@@ -75,7 +76,7 @@ class Compare:
     max_unjoined_labels: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
     """Largest share of the label rows that may be missing from an embedding, in [0, 1]."""
     metric: MetricName = "macro_f1"
-    """What to order by."""
+    """What to order by; of log_loss the least, which tells apart what accuracies tie."""
     probe: ProbeName = "discriminant"
     """Closed-form classifier that the prediction comes from."""
     scores: tuple[ScoreName, ...] = ()
@@ -263,7 +264,7 @@ def _table(found: lens.Comparison, width: int) -> Table:
     for entry in found.entries:
         cells = [
             f"{value:.3f}{joint}[{low:.3f}, {high:.3f}]"
-            for value, low, high in (_interval(entry, metric) for metric in shown)
+            for value, low, high in (value_of(entry.prediction, metric) for metric in shown)
         ]
         gap = found.differences.get((entry.name, best))
         cells.append(
@@ -304,11 +305,6 @@ def _standing_table(standing: lens.Standing) -> Table:
     return table
 
 
-def _interval(entry: lens.Entry, metric: str) -> tuple[float, float, float]:
-    prediction = entry.prediction
-    return tuple(getattr(m, metric) for m in (prediction.metrics, prediction.low, prediction.high))
-
-
 def _notes(
     joined: io.Joined, dropped: dict[str, int], found: lens.Comparison, seconds: float
 ) -> str:
@@ -330,6 +326,8 @@ def _notes(
         f"always answering {largest!r}: macro-F1 {found.baseline.macro_f1:.3f}, "
         f"accuracy {found.baseline.accuracy:.3f}"
     )
+    if found.metric == LOG_LOSS:
+        floor += f"; answering the shares of the classes: log loss {found.baseline_log_loss:.3f}"
     how = f"ordered by {title}; {found.level:.0%} intervals, over rows; {seconds:.1f} s"
     return f"\n{line}\n{floor}\n{how}"
 
@@ -359,13 +357,15 @@ def _content(
             "dim": entry.dim,
             "verdict": entry.verdict,
             "metrics": {
-                metric: dict(zip(("value", "low", "high"), _interval(entry, metric), strict=True))
-                for metric in Classification._fields
+                metric: dict(zip(_ENDS, value_of(entry.prediction, metric), strict=True))
+                for metric in METRICS
+                if metric != LOG_LOSS or entry.prediction.loss == LOG_LOSS
             },
             "difference_to_best": _difference(found.differences.get((entry.name, best))),
             "difference_to_previous": _difference(
                 found.differences.get((entry.name, previous.name)) if i else None
             ),
+            "loss": entry.prediction.loss,
             "error": entry.prediction.error,
             "strength": entry.prediction.strength,
             "seconds": entry.seconds,
@@ -393,7 +393,7 @@ def _content(
             for name, count in zip(prediction.class_names, counts, strict=True)
             if count
         },
-        "baseline": found.baseline._asdict(),
+        "baseline": {**found.baseline._asdict(), "log_loss": found.baseline_log_loss},
         "entries": entries,
         "scores": [
             {

@@ -15,7 +15,7 @@ import safetensors.numpy as safetensors
 
 from kernlens import cache, cli, demo, lens
 from kernlens.io.embeddings import READERS
-from kernlens.probe import PROBES
+from kernlens.probe import METRICS, PROBES
 from kernlens.types import Classification
 from tests.cases import gaussian_classes
 
@@ -110,7 +110,8 @@ def test_json_is_what_the_library_says(files, capsys):
     difference = expected.differences["bad", "good"]
     np.testing.assert_allclose(found["entries"][1]["difference_to_best"]["low"], difference.low)
     assert found["entries"][1]["difference_to_previous"]["separated"] == difference.separated
-    np.testing.assert_allclose(list(found["baseline"].values()), expected.baseline)
+    floor = {**expected.baseline._asdict(), "log_loss": expected.baseline_log_loss}
+    assert found["baseline"] == pytest.approx(floor, rel=1e-12)
     assert found["rows"] == {
         "joined": 140,
         "labelled": 136,
@@ -135,7 +136,7 @@ def test_json_is_what_the_library_says(files, capsys):
     assert written == found
 
 
-@pytest.mark.parametrize("metric", Classification._fields)
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("columns", [40, 80, 120, 160])
 def test_nothing_is_cut_off_at_any_width(files, capsys, monkeypatch, columns, metric):
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -151,8 +152,23 @@ def test_nothing_is_cut_off_at_any_width(files, capsys, monkeypatch, columns, me
     assert (
         out.count("[")
         == out.count("]")
-        == 5 + 2 * (metric == "balanced_accuracy" and columns == 160)
+        == 5 + 2 * (metric in ("balanced_accuracy", "log_loss") and columns == 160)
     )
+
+
+def test_log_loss_puts_the_least_first(files, capsys):
+    given = ("compare", "bad.parquet", "good.npy", "--labels", "labels.csv")
+    code, out, err = run(capsys, *given, "--metric", "log_loss", "--json", "out.json")
+    assert (code, err) == (0, "")
+    found = json.loads((files / "out.json").read_text())
+    good, bad = found["entries"]
+    assert (good["name"], bad["name"]) == ("good", "bad")
+    assert good["metrics"]["log_loss"]["value"] == good["error"] < bad["error"]
+    assert 0 < bad["difference_to_best"]["low"] < bad["difference_to_best"]["high"]
+    assert f"log loss {found['baseline']['log_loss']:.3f}" in out
+    code, _, err = run(capsys, *given, "--metric", "log_loss", "--probe", "ridge")
+    assert code == 1
+    assert "this probe has a squared_error, and no log loss" in err
 
 
 def test_equal_stems_are_told_apart_by_path(files, capsys):
@@ -313,7 +329,7 @@ def test_help_names_every_choice(files, capsys):
     assert "demo" in out
     code, out, _ = run(capsys, "compare", "--help")
     assert code == 0
-    for name in (*PROBES, *Classification._fields, "--no-cache", "--json", "--id-column"):
+    for name in (*PROBES, *METRICS, "--no-cache", "--json", "--id-column"):
         assert name in out
     code, out, _ = run(capsys, "demo", "--help")
     assert code == 0

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
+from scipy.stats import ttest_1samp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
@@ -345,6 +346,32 @@ def test_intervals_are_those_of_resampled_rows(name):
         assert abs(getattr(found.high, metric) - high) < slack + 0.5 / n
         assert getattr(found.low, metric) < getattr(found.metrics, metric)
         assert getattr(found.metrics, metric) < getattr(found.high, metric)
+
+
+@each_probe
+def test_the_interval_of_the_loss_is_that_of_a_mean(name):
+    features, labels = problem(11, n=120)
+    found = probe.PROBES[name](features, labels, level=0.8)
+    assert found.error == pytest.approx(np.mean(found.losses), rel=1e-6)
+    low, high = ttest_1samp(found.losses, 0.0).confidence_interval(0.8)
+    # Student's t of 119 degrees of freedom is 1% wider than the normal.
+    np.testing.assert_allclose(
+        [found.error_low, found.error_high], [low, high], atol=0.01 * (high - low)
+    )
+    losses, _ = BRUTE[name](features, labels.codes, [found.strength])
+    np.testing.assert_allclose(found.losses, losses[0], rtol=RTOL, atol=1e-6)
+
+
+def test_the_loss_of_a_row_alone_in_its_class_is_infinite_and_not_counted():
+    features, labels = problem(2, sizes=(0.6, 0.4))
+    codes = labels.codes.copy()
+    codes[7] = 2
+    found = probe.discriminant(features, Labels(codes, ("a", "b", "c")))
+    np.testing.assert_array_equal(np.flatnonzero(~np.isfinite(found.losses)), [7])
+    other = probe.discriminant(features[:, :2], Labels(codes, ("a", "b", "c")))
+    gap = probe.paired_difference(found, other, metric="log_loss")
+    assert np.all(np.isfinite([gap.value, gap.low, gap.high]))
+    assert gap.value == pytest.approx(found.error - other.error)
 
 
 @each_probe
