@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from kernlens import moments as moments_of
 from kernlens.moments import Moments
+from kernlens.scores import checks
+from kernlens.scores.checks import checked
 from kernlens.scores.estimator import dot, ratio, root
 from kernlens.types import Array
 
@@ -19,6 +21,7 @@ POWER_STEPS = 6
 """Products with the within-class covariance for its largest eigenvalue, as published."""
 
 
+@checked(x=checks.rows, codes=checks.codes)
 @partial(jax.jit, static_argnames="num_classes")
 def class_mean_probability(x: Array, codes: Array, num_classes: int) -> Array:
     r"""Classification term of ETran, softmax over classes of minus half the squared distance.
@@ -37,6 +40,9 @@ def class_mean_probability(x: Array, codes: Array, num_classes: int) -> Array:
     Returns:
       Probability in ``[0, 1]``, ``[]``.
 
+    Raises:
+      ValueError: no row, a row that is not finite, or a code outside ``0..num_classes-1``.
+
     References:
       Gholami et al. (2023), ETran, released code, ``LDA_Score``.
     """
@@ -45,6 +51,7 @@ def class_mean_probability(x: Array, codes: Array, num_classes: int) -> Array:
     return jnp.mean(_own(_posteriors(_centred(x, moments), moments, means, means), codes))
 
 
+@checked(x=checks.rows, codes=checks.all_codes)
 @partial(jax.jit, static_argnames="num_classes")
 def sfda(x: Array, codes: Array, num_classes: int) -> Array:
     r"""Self-challenging Fisher discriminant analysis.
@@ -64,6 +71,10 @@ def sfda(x: Array, codes: Array, num_classes: int) -> Array:
 
     Returns:
       Probability in ``[0, 1]``, ``[]``. The shrinkage depends on the scale of the features.
+
+    Raises:
+      ValueError: no row, a row that is not finite, a code outside ``0..num_classes-1``, fewer than
+        two classes, or a class without a row.
 
     References:
       Shao et al. (2022), SFDA, section 4 and released code.
@@ -103,8 +114,10 @@ def _discriminant(x: Array, moments: Moments, shrinkage: Array) -> tuple[Array, 
     within, means = _within(moments), _offsets(moments)
     size = jnp.trace(within) / len(within)
     size = jnp.where(size > 0, size, 1.0)
-    shrunk = (1.0 - shrinkage) * within / size + shrinkage * jnp.eye(len(within), dtype=x.dtype)
-    coefficients = jnp.linalg.solve(shrunk, means.T).T / size
+    # By eigenvectors: beside a singular covariance the least shrinkage is lost to rounding.
+    values, vectors = jnp.linalg.eigh(within / size)
+    shrunk = (1.0 - shrinkage) * jnp.maximum(values, 0.0) + shrinkage
+    coefficients = dot(dot(means, vectors) / shrunk, vectors.T) / size
     return _centred(x, moments), means, coefficients
 
 
