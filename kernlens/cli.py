@@ -101,6 +101,8 @@ class Compare:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 flag = name.replace("_", "-")
                 raise ValueError(f"--{flag} must be in [0, 1]; got {getattr(self, name)}")
+        if self.scale is not None and (self.scale == 0 or not np.isfinite(self.scale)):
+            raise ValueError(f"--scale must be finite and not 0; got {self.scale}")
         if self.seed < 0:
             raise ValueError(f"--seed must be at least 0; got {self.seed}")
 
@@ -177,7 +179,9 @@ def compare(config: Compare) -> None:
             max_unjoined=config.max_unjoined,
             max_unjoined_labels=config.max_unjoined_labels,
         )
-    dropped = {name: given.dropped for name, given in embeddings.items()}
+    for note in label_file.notes:
+        print("warning:", note, file=sys.stderr)
+    dropped = {name: given.dropped_ids for name, given in embeddings.items()}
     with Console(stderr=True).status("predicting"):
         found = lens.compare(
             joined.values,
@@ -291,6 +295,7 @@ def _standing_table(standing: lens.Standing) -> Table:
     """A score of every embedding, and whether it separates them from the best."""
     table = _empty_table()
     table.add_column(standing.score, justify="right")
+    table.add_column("by chance", justify="right", no_wrap=True)
     table.add_column("difference to best", justify="right")
     table.add_column("verdict", min_width=8)
     for name, found in standing.intervals.items():
@@ -299,6 +304,7 @@ def _standing_table(standing: lens.Standing) -> Table:
         table.add_row(
             name,
             f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]",
+            "" if found.null is None else f"{found.null:.3g}",
             "" if gap is None else f"{gap.value:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}]",
             Text(verdict, style=STYLES[verdict]),
         )
@@ -306,7 +312,7 @@ def _standing_table(standing: lens.Standing) -> Table:
 
 
 def _notes(
-    joined: io.Joined, dropped: dict[str, int], found: lens.Comparison, seconds: float
+    joined: io.Joined, dropped: dict[str, np.ndarray], found: lens.Comparison, seconds: float
 ) -> str:
     """What the rows were, the floor, and the time."""
     prediction = found.entries[0].prediction
@@ -318,9 +324,10 @@ def _notes(
         line += f", {rows - len(prediction.target):,} of them without a label"
     line += f"; {np.count_nonzero(counts)} classes"
     left = {**joined.unjoined, "the labels": joined.unjoined_labels}
-    line += f"; not joined: {_counts(left) or 'none'}"
-    if any(dropped.values()):
-        line += f"; not finite: {_counts(dropped)}"
+    listed = _listed({name: own.ids for name, own in left.items()})
+    line += f"; not joined: {listed or 'none'}"
+    if any(map(len, dropped.values())):
+        line += f"; not finite: {_listed(dropped)}"
     title = lens.METRIC_TITLES[found.metric]
     floor = (
         f"always answering {largest!r}: macro-F1 {found.baseline.macro_f1:.3f}, "
@@ -332,15 +339,20 @@ def _notes(
     return f"\n{line}\n{floor}\n{how}"
 
 
-def _counts(rows: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} of {name}" for name, count in rows.items() if count)
+def _listed(rows: dict[str, np.ndarray]) -> str:
+    """How many rows of each file, and the first of them."""
+    return ", ".join(
+        f"{len(ids):,} of {name} ({io.some(ids, len(ids))})"
+        for name, ids in rows.items()
+        if len(ids)
+    )
 
 
 def _content(
     config: Compare,
     names: list[str],
     joined: io.Joined,
-    dropped: dict[str, int],
+    dropped: dict[str, np.ndarray],
     found: lens.Comparison,
     standings: Sequence[lens.Standing],
     seconds: float,
@@ -384,9 +396,14 @@ def _content(
         "rows": {
             "joined": len(joined.labels.codes),
             "labelled": len(prediction.target),
-            "not_finite": dropped,
-            "not_joined": joined.unjoined,
-            "labels_not_joined": joined.unjoined_labels,
+            "not_finite": {name: len(ids) for name, ids in dropped.items()},
+            "not_joined": {name: own.count for name, own in joined.unjoined.items()},
+            "labels_not_joined": joined.unjoined_labels.count,
+            "ids": {
+                "not_finite": {name: ids.tolist() for name, ids in dropped.items()},
+                "not_joined": {name: own.ids.tolist() for name, own in joined.unjoined.items()},
+                "labels_not_joined": joined.unjoined_labels.ids.tolist(),
+            },
         },
         "classes": {
             name: int(count)

@@ -72,7 +72,7 @@ class Standing(NamedTuple):
     Attributes:
       score: its name.
       best: the embedding that the score puts first.
-      intervals: value with interval, by embedding, best first.
+      intervals: value with interval and null, by embedding, best first.
       differences: paired, each other embedding minus the best.
     """
 

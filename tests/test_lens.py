@@ -221,12 +221,8 @@ def test_standings_give_scores_with_intervals_and_what_they_separate():
         for name, own in standing.intervals.items():
             assert own.low <= own.value <= own.high
             x = {"noise": noise, "clear": clear, "same": same}[name]
-            alone = (
-                SCORES[standing.score]
-                .fn(moments.from_arrays(x.astype(np.float32), labels, 3))
-                .value
-            )
-            np.testing.assert_allclose(own.value, alone, rtol=1e-3)
+            alone = SCORES[standing.score].fn(moments.from_arrays(x.astype(np.float32), labels, 3))
+            np.testing.assert_allclose([own.value, own.null], alone, rtol=1e-3)
 
 
 def test_standings_refuse_other_rows_and_name_the_embedding():
@@ -238,3 +234,9 @@ def test_standings_refuse_other_rows_and_name_the_embedding():
     with pytest.raises(ValueError, match="a: "):
         lens.standings({"a": x}, labels, {"logme": SCORES["logme"]})
     assert lens.standings({"a": np.ones((20, 2))}, labels, {}) == ()
+
+
+def test_values_beyond_float32_are_refused_without_a_warning():
+    x = np.ones((20, 2)) * 1e300
+    with pytest.raises(ValueError, match=r"a: .* not finite, or whose fourth power exceeds"):
+        lens.standings({"a": x}, np.arange(20) % 2, {"logme": SCORES["logme"]})
