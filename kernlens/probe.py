@@ -12,6 +12,7 @@ import numpy as np
 
 from kernlens import metrics
 from kernlens.leave_one_out import discriminant_path, ridge_path, select_rows
+from kernlens.scores import Estimator
 from kernlens.types import Array, Classification, Labels, Prediction
 
 STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(-4.0, 2.0, 25))
@@ -243,6 +244,32 @@ def value_of(prediction: Prediction, metric: str) -> tuple[float, float, float]:
 
 
 PROBES: dict[str, Callable[..., Prediction]] = {"discriminant": discriminant, "ridge": ridge}
+"""Closed-form held-out predictions, by name."""
+
+ABOUT: dict[str, Estimator] = {
+    "discriminant": Estimator(
+        discriminant,
+        formula=r"g_k(x) = \log \pi_k - \tfrac\nu2 (x - m_k)^\top (W + \lambda I)^{-1} (x - m_k)",
+        source="Hastie, Tibshirani and Friedman (2009), sections 4.3 and 12.6, each row left out",
+        range="[0, 1] for the metrics, [0, inf) for the log loss",
+        null="the share of the largest class, and the entropy of the labels",
+        predicts="accuracy, macro-F1 and log loss of a trained linear reader, in value",
+        pitfalls="linear: boosting and neighbours may read more; accuracies of few rows tie, where "
+        "log loss does not; the intervals hold other rows, not another fit",
+        shift_free=True,
+    ),
+    "ridge": Estimator(
+        ridge,
+        formula=r"r_i = (y_i - f_i) / (1 - h_i)",
+        source="Allen (1974), PRESS; Hastie, Tibshirani and Friedman (2009), equation 7.52",
+        range="[0, 1] for the metrics, [0, inf) for the squared error",
+        null="the share of the largest class, and the variance of the labels",
+        predicts="order of trained linear readers; squared error of ridge, in value",
+        pitfalls="macro-F1 of unbalanced classes far below that of a trained classifier",
+        shift_free=True,
+    ),
+}
+"""What a reader must know of each of :data:`PROBES`."""
 
 
 def _predict(path_fn, loss, features, labels, strengths, select, draws, level, seed) -> Prediction:

@@ -17,7 +17,7 @@ from kernlens.moments import Moments
 from kernlens.scores import checks
 from kernlens.scores.basis import eigenbasis
 from kernlens.scores.checks import checked
-from kernlens.scores.estimator import dot, ratio
+from kernlens.scores.estimator import Estimator, dot, ratio
 from kernlens.types import Array
 
 STRENGTHS = tuple(10.0 ** (0.5 * k) for k in range(-10, 5))
@@ -227,3 +227,32 @@ def learning_curve(
     best = jnp.argmin(errors, axis=1)
     least = jnp.take_along_axis(errors, best[:, None], axis=1)[:, 0]
     return LearningCurve(sizes, jnp.clip(least, 0.0, found.variance), ridges[best])
+
+
+CURVES: dict[str, Estimator] = {
+    "learning_curve": Estimator(
+        learning_curve,
+        formula=r"\min_\delta E_0 \big(\sum_i (1 - L_i)^2 \hat v_i^2 + \hat\sigma^2\big)",
+        source="Simon et al. (2023), equations 4 to 9; coefficients debiased from labelled rows",
+        range="[0, 1 - sum p_c^2]",
+        null="the variance of the labels, the upper end",
+        predicts="squared error of ridge at any number of labels, in value",
+        pitfalls="one forecast from n labels varies by some 10 to 20%; anchor it at the error by "
+        "leave-one-out; squared error is not accuracy",
+        sign=-1,
+        class_scatters=True,
+        shift_free=True,
+    ),
+    "eigenlearning": Estimator(
+        eigenlearning,
+        formula=r"\sum_i \tfrac{\lambda_i}{\lambda_i + \kappa} + \tfrac\delta\kappa = n",
+        source="Simon et al. (2023), equations 4 to 9; Bordelon, Canatar and Pehlevan (2020)",
+        range="[0, inf)",
+        null="the variance of the target",
+        predicts="train and test error of kernel ridge at any number of labels, in value",
+        pitfalls="takes the target's coefficients as known; Gaussian universality of the features",
+        sign=-1,
+        scale_free=False,
+    ),
+}
+"""Forecasts of the error at more labels, by name."""

@@ -306,3 +306,38 @@ ROWS: dict[str, Estimator] = {
     ),
 }
 """Scores of the rows themselves, by name: ``fn(x)``, with ``codes`` (and ``num_classes``) after."""
+
+
+ROWS_BESIDE: dict[str, Estimator] = {
+    "neighbour_overlap": Estimator(
+        neighbour_overlap,
+        formula=r"\tfrac1m \sum_i |N_k^a(i) \cap N_k^b(i)| / k",
+        source="Hellrich and Hahn (2016); Leszczynski et al. (2020), section 3",
+        range="[0, 1]",
+        null="k / (n - 1)",
+        predicts="how many neighbours two embeddings share, and so which answers change",
+        pitfalls="by cosine, which a common mean swamps; depends on the number of rows",
+    ),
+    "displacement": Estimator(
+        displacement,
+        formula=r"\tfrac1n \sum_i (1 - \cos(a_i, b_i))",
+        source="Hamilton et al. (2016), equation 4; Leszczynski et al. (2020), section 3",
+        range="[0, 2]",
+        null="1 for unrelated directions",
+        predicts="how far items moved between two embeddings",
+        pitfalls="sees a rotation as movement: turn one onto the other first",
+        sign=-1,
+        rotation_free=False,
+    ),
+    "coherence": Estimator(
+        coherence,
+        formula=r"\tfrac np \max_i \|u_i\|^2",
+        source="Candès and Recht (2009), definition 1.2; Tsitsulin et al. (2023), section 3.2",
+        range="[1, n / p]",
+        null="near 1 for rows that are alike in leverage",
+        predicts="whether rows have directions to themselves",
+        pitfalls="a maximum: one outlying row makes it",
+        sign=-1,
+    ),
+}
+"""What takes two embeddings of the same rows, or moments beside rows, by name."""

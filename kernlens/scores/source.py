@@ -14,7 +14,7 @@ from jax.scipy.special import digamma, gammaln
 from kernlens.moments import Moments, class_sums
 from kernlens.scores import checks
 from kernlens.scores.checks import checked
-from kernlens.scores.estimator import ratio
+from kernlens.scores.estimator import Estimator, ratio
 from kernlens.types import Array
 
 TINY = 1e-10
@@ -179,3 +179,56 @@ def _prior(
     labels = jax.nn.one_hot(codes, num_classes, dtype=posteriors.dtype)
     prior = alpha * labels.mean(axis=0)[:, None] + TINY
     return labels, prior, jnp.log(posteriors + TINY)
+
+
+SOURCES: dict[str, Estimator] = {
+    "nce": Estimator(
+        nce,
+        formula=r"\sum_{yz} P(y, z) \log P(y | z)",
+        source="Tran, Nguyen and Hassner (2019), equation 4",
+        range="[-log C, 0]",
+        null="the negative entropy of the labels, for many rows a source class",
+        predicts="transfer of a source classifier's last layer",
+        pitfalls="needs a source model; sees its hard answers alone; in sample, so it rises with "
+        "the number of source classes",
+        features=hard,
+        scale_free=False,
+        rotation_free=False,
+    ),
+    "leep": Estimator(
+        leep,
+        formula=r"\tfrac1n \sum_i \log \sum_z P(y_i | z)\, \theta_{iz}",
+        source="Nguyen et al. (2020), equation 2",
+        range="(-inf, 0]",
+        null="the negative entropy of the labels, for many rows a source class",
+        predicts="transfer of a source classifier's last layer",
+        pitfalls="needs a source model with calibrated posteriors; in sample",
+        scale_free=False,
+        rotation_free=False,
+    ),
+    "pactran_dirichlet": Estimator(
+        pactran_dirichlet,
+        formula=r"-\tfrac{1}{nC} \log\text{ evidence of } P(y | z) \sim \mathrm{Dirichlet}",
+        source="Ding et al. (2022), PACTran, equation 12",
+        range="(-inf, inf)",
+        null="none",
+        predicts="transfer of a source classifier's last layer, less for better",
+        pitfalls="needs a source model; over n C, so comparable for equal labels alone",
+        sign=-1,
+        scale_free=False,
+        rotation_free=False,
+    ),
+    "pactran_gamma": Estimator(
+        pactran_gamma,
+        formula=r"-\tfrac{1}{nC} \log\text{ evidence of } P(y | z) \sim \mathrm{Gamma}",
+        source="Ding et al. (2022), PACTran, equation 16",
+        range="(-inf, inf)",
+        null="none",
+        predicts="transfer of a source classifier's last layer, less for better",
+        pitfalls="needs a source model; over n C, so comparable for equal labels alone",
+        sign=-1,
+        scale_free=False,
+        rotation_free=False,
+    ),
+}
+"""Scores of a source classifier's posteriors, by name."""
