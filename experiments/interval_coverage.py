@@ -5,7 +5,8 @@ and item2vec embeddings of Complete Journey with their departments, each by its 
 components. For pairs the first embedding is the leading half of the columns, the second a random
 projection of all. The target is the expected score of so many rows, the mean over many samples;
 beside it stands how often the interval holds the score of the whole population, which a score that
-depends on the number of rows need not be near.
+depends on the number of rows need not be near. Probes are to hold what their classifier does on
+rows that are not in the sample.
 """
 
 import functools
@@ -18,8 +19,11 @@ import jax
 import numpy as np
 
 from experiments import runner
+from experiments.coverage.line import line as line_of
+from experiments.coverage.others import cover_probes, cover_rows
 from kernlens import datasets, intervals, labels, moments, pretrain, report
-from kernlens.scores import PAIRS, SCORES, SPECTRA, Estimator
+from kernlens.probe import PROBES
+from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, Estimator
 from kernlens.types import Array
 
 TABLES = {"labels": SCORES, "spectrum": SPECTRA, "pairs": PAIRS}
@@ -66,7 +70,7 @@ TINY = Config(
     target_samples=5,
     blocks=5,
     draws=5,
-    scores=("debiased_alignment", "rankme"),
+    scores=("debiased_alignment", "rankme", "energy", "ridge"),
 )
 
 
@@ -215,26 +219,8 @@ def cover(made: Population, size: int, config: Config, tell: Callable[[str], Non
                     intervals.interval(replicates[name], level=config.level, bounds=bounds)
                     for replicates in found
                 ]
-                target = np.array([target[name] for target in targets])
-                rows.append(
-                    {
-                        "rows": size,
-                        "method": method,
-                        "table": table,
-                        "score": name,
-                        "samples": count,
-                        "target": float(target.mean()),
-                        "spread": float(target.std(ddof=1)),
-                        "population": limits[name],
-                        "standard_error": float(np.mean([i.standard_error for i in mine])),
-                        "coverage": float(
-                            np.mean([i.low <= target.mean() <= i.high for i in mine])
-                        ),
-                        "population_coverage": float(
-                            np.mean([i.low <= limits[name] <= i.high for i in mine])
-                        ),
-                    }
-                )
+                values_of = [target[name] for target in targets]
+                rows.append(line_of(method, table, name, size, values_of, limits[name], mine))
     return rows
 
 
@@ -246,6 +232,13 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
         for size in config.sizes:
             make = functools.partial(cover, made, size, config, cells.tell)
             found = cells(f"{name}, {size} rows", make)
+            for title, cover_others, table in (
+                ("scores of rows", cover_rows, ROWS),
+                ("probes", cover_probes, PROBES),
+            ):
+                chosen = tuple(key for key in table if not config.scores or key in config.scores)
+                make = functools.partial(cover_others, made.x, made.codes, size, config, chosen)
+                found = found + cells(f"{name}, {size} rows: {title}", make)
             rows += [{"population_name": name, **row} for row in found]
     return rows
 
@@ -254,8 +247,9 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> list[dict[str, Any]
     """Coverage of each score by each method, over populations and numbers of rows."""
     found = []
     for method in dict.fromkeys(row["method"] for row in rows):
-        for name in dict.fromkeys(row["score"] for row in rows):
-            mine = [r for r in rows if r["method"] == method and r["score"] == name]
+        own = [row for row in rows if row["method"] == method]
+        for name in dict.fromkeys(row["score"] for row in own):
+            mine = [row for row in own if row["score"] == name]
             found.append(
                 {
                     "method": method,

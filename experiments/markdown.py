@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, its first column set left and the others right."""
-    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+def markdown(head: list[str], rows: list[list[str]], *, right: bool = True) -> str:
+    """A Markdown table, its first column set left and the others right, or all left."""
+    lines = [head, ["---"] + ["--:" if right else "---"] * (len(head) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -21,9 +21,8 @@ from rich.text import Text
 
 from kernlens import io, lens, report
 from kernlens.cache import use_compilation_cache
-from kernlens.probe import PROBES, Difference
+from kernlens.probe import LOG_LOSS, METRICS, PROBES, Difference, value_of
 from kernlens.scores import SCORES
-from kernlens.types import Classification
 
 if TYPE_CHECKING:
     ProbeName = str
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     ScoreName = str
 else:
     ProbeName = tyro.extras.literal_type_from_choices(PROBES)
-    MetricName = tyro.extras.literal_type_from_choices(Classification._fields)
+    MetricName = tyro.extras.literal_type_from_choices(METRICS)
     ScoreName = tyro.extras.literal_type_from_choices(SCORES)
 
 DESCRIPTION = (
@@ -43,6 +42,8 @@ FIXED_WIDTH = 66
 METRIC_WIDTH = 23
 """Characters of a table, at least; of its columns but the metrics, and of a metric with its
 interval, where all stand on one line."""
+
+_ENDS = ("value", "low", "high")
 
 STYLES = {lens.BEST: "bold green", lens.TIED: "yellow", lens.WORSE: "dim"}
 
@@ -75,7 +76,7 @@ class Compare:
     max_unjoined_labels: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
     """Largest share of the label rows that may be missing from an embedding, in [0, 1]."""
     metric: MetricName = "macro_f1"
-    """What to order by."""
+    """What to order by; of log_loss the least, which tells apart what accuracies tie."""
     probe: ProbeName = "discriminant"
     """Closed-form classifier that the prediction comes from."""
     scores: tuple[ScoreName, ...] = ()
@@ -100,6 +101,8 @@ class Compare:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 flag = name.replace("_", "-")
                 raise ValueError(f"--{flag} must be in [0, 1]; got {getattr(self, name)}")
+        if self.scale is not None and (self.scale == 0 or not np.isfinite(self.scale)):
+            raise ValueError(f"--scale must be finite and not 0; got {self.scale}")
         if self.seed < 0:
             raise ValueError(f"--seed must be at least 0; got {self.seed}")
 
@@ -176,7 +179,9 @@ def compare(config: Compare) -> None:
             max_unjoined=config.max_unjoined,
             max_unjoined_labels=config.max_unjoined_labels,
         )
-    dropped = {name: given.dropped for name, given in embeddings.items()}
+    for note in label_file.notes:
+        print("warning:", note, file=sys.stderr)
+    dropped = {name: given.dropped_ids for name, given in embeddings.items()}
     with Console(stderr=True).status("predicting"):
         found = lens.compare(
             joined.values,
@@ -263,7 +268,7 @@ def _table(found: lens.Comparison, width: int) -> Table:
     for entry in found.entries:
         cells = [
             f"{value:.3f}{joint}[{low:.3f}, {high:.3f}]"
-            for value, low, high in (_interval(entry, metric) for metric in shown)
+            for value, low, high in (value_of(entry.prediction, metric) for metric in shown)
         ]
         gap = found.differences.get((entry.name, best))
         cells.append(
@@ -290,6 +295,7 @@ def _standing_table(standing: lens.Standing) -> Table:
     """A score of every embedding, and whether it separates them from the best."""
     table = _empty_table()
     table.add_column(standing.score, justify="right")
+    table.add_column("by chance", justify="right", no_wrap=True)
     table.add_column("difference to best", justify="right")
     table.add_column("verdict", min_width=8)
     for name, found in standing.intervals.items():
@@ -298,19 +304,15 @@ def _standing_table(standing: lens.Standing) -> Table:
         table.add_row(
             name,
             f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]",
+            "" if found.null is None else f"{found.null:.3g}",
             "" if gap is None else f"{gap.value:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}]",
             Text(verdict, style=STYLES[verdict]),
         )
     return table
 
 
-def _interval(entry: lens.Entry, metric: str) -> tuple[float, float, float]:
-    prediction = entry.prediction
-    return tuple(getattr(m, metric) for m in (prediction.metrics, prediction.low, prediction.high))
-
-
 def _notes(
-    joined: io.Joined, dropped: dict[str, int], found: lens.Comparison, seconds: float
+    joined: io.Joined, dropped: dict[str, np.ndarray], found: lens.Comparison, seconds: float
 ) -> str:
     """What the rows were, the floor, and the time."""
     prediction = found.entries[0].prediction
@@ -322,27 +324,35 @@ def _notes(
         line += f", {rows - len(prediction.target):,} of them without a label"
     line += f"; {np.count_nonzero(counts)} classes"
     left = {**joined.unjoined, "the labels": joined.unjoined_labels}
-    line += f"; not joined: {_counts(left) or 'none'}"
-    if any(dropped.values()):
-        line += f"; not finite: {_counts(dropped)}"
+    listed = _listed({name: own.ids for name, own in left.items()})
+    line += f"; not joined: {listed or 'none'}"
+    if any(map(len, dropped.values())):
+        line += f"; not finite: {_listed(dropped)}"
     title = lens.METRIC_TITLES[found.metric]
     floor = (
         f"always answering {largest!r}: macro-F1 {found.baseline.macro_f1:.3f}, "
         f"accuracy {found.baseline.accuracy:.3f}"
     )
+    if found.metric == LOG_LOSS:
+        floor += f"; answering the shares of the classes: log loss {found.baseline_log_loss:.3f}"
     how = f"ordered by {title}; {found.level:.0%} intervals, over rows; {seconds:.1f} s"
     return f"\n{line}\n{floor}\n{how}"
 
 
-def _counts(rows: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} of {name}" for name, count in rows.items() if count)
+def _listed(rows: dict[str, np.ndarray]) -> str:
+    """How many rows of each file, and the first of them."""
+    return ", ".join(
+        f"{len(ids):,} of {name} ({io.some(ids, len(ids))})"
+        for name, ids in rows.items()
+        if len(ids)
+    )
 
 
 def _content(
     config: Compare,
     names: list[str],
     joined: io.Joined,
-    dropped: dict[str, int],
+    dropped: dict[str, np.ndarray],
     found: lens.Comparison,
     standings: Sequence[lens.Standing],
     seconds: float,
@@ -359,13 +369,15 @@ def _content(
             "dim": entry.dim,
             "verdict": entry.verdict,
             "metrics": {
-                metric: dict(zip(("value", "low", "high"), _interval(entry, metric), strict=True))
-                for metric in Classification._fields
+                metric: dict(zip(_ENDS, value_of(entry.prediction, metric), strict=True))
+                for metric in METRICS
+                if metric != LOG_LOSS or entry.prediction.loss == LOG_LOSS
             },
             "difference_to_best": _difference(found.differences.get((entry.name, best))),
             "difference_to_previous": _difference(
                 found.differences.get((entry.name, previous.name)) if i else None
             ),
+            "loss": entry.prediction.loss,
             "error": entry.prediction.error,
             "strength": entry.prediction.strength,
             "seconds": entry.seconds,
@@ -384,16 +396,21 @@ def _content(
         "rows": {
             "joined": len(joined.labels.codes),
             "labelled": len(prediction.target),
-            "not_finite": dropped,
-            "not_joined": joined.unjoined,
-            "labels_not_joined": joined.unjoined_labels,
+            "not_finite": {name: len(ids) for name, ids in dropped.items()},
+            "not_joined": {name: own.count for name, own in joined.unjoined.items()},
+            "labels_not_joined": joined.unjoined_labels.count,
+            "ids": {
+                "not_finite": {name: ids.tolist() for name, ids in dropped.items()},
+                "not_joined": {name: own.ids.tolist() for name, own in joined.unjoined.items()},
+                "labels_not_joined": joined.unjoined_labels.ids.tolist(),
+            },
         },
         "classes": {
             name: int(count)
             for name, count in zip(prediction.class_names, counts, strict=True)
             if count
         },
-        "baseline": found.baseline._asdict(),
+        "baseline": {**found.baseline._asdict(), "log_loss": found.baseline_log_loss},
         "entries": entries,
         "scores": [
             {

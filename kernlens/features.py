@@ -22,7 +22,8 @@ from kernlens import kernels
 from kernlens.types import Array, Kernel
 
 FeatureMap: TypeAlias = Callable[[Array], Array]
-"""``feature_map(rows [n, d]) -> features [n, p]``."""
+"""``feature_map(rows [n, d]) -> features [n, p]``; a row that is not finite has features that are
+not, so that whoever takes them in sees it."""
 
 MAX_EXACT_ROWS = 4096
 """Rows over which :func:`exact` refuses; the factor takes half a minute there on two cores."""
@@ -301,7 +302,9 @@ def _whitening(gram: Array, tolerance: float, *, rank: int) -> Array:
 
 
 def _project(kernel: Kernel, landmarks: Array, weights: Array, x: Array) -> Array:
-    return jnp.matmul(kernel(x, landmarks), weights, precision="highest")
+    made = jnp.matmul(kernel(x, landmarks), weights, precision="highest")
+    # A stationary kernel is 0 infinitely far away: a row of zeros would hide the infinity.
+    return jnp.where(jnp.all(jnp.isfinite(x), axis=1, keepdims=True), made, jnp.nan)
 
 
 def _waves(frequencies: Array, x: Array) -> Array:

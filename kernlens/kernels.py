@@ -320,15 +320,17 @@ def unit_rows(x: Array) -> Array:
       x: rows, ``[n, d]``, of any scale that the dtype holds.
 
     Returns:
-      Rows of norm 1 or 0, ``[n, d]``.
+      Rows of norm 1 or 0, ``[n, d]``; NaN where a row is not finite.
     """
     chex.assert_rank(x, 2)
     # The result does not depend on the peak, so its gradient may be dropped; dividing by it first
     # keeps the squares of very small and very large rows inside the range of the dtype.
     peak = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=1, keepdims=True, initial=0.0))
-    nonzero = peak > 0
-    safe = jnp.where(nonzero, x / jnp.where(nonzero, peak, 1.0), 1.0)
-    return jnp.where(nonzero, safe / jnp.sqrt(jnp.sum(safe**2, axis=1, keepdims=True)), 0.0)
+    zero = peak == 0
+    safe = jnp.where(zero, 1.0, x / jnp.where(zero, 1.0, peak))
+    unit = safe / jnp.sqrt(jnp.sum(safe**2, axis=1, keepdims=True))
+    # A row that is not finite has no direction, and its finite entries must not pass for one.
+    return jnp.where(zero, 0.0, jnp.where(jnp.isfinite(peak), unit, jnp.nan))
 
 
 KERNELS: dict[str, Kernel] = {
@@ -376,13 +378,13 @@ def _squared_distances_jvp(primals, tangents):
 
 
 def _sqrt(squared: Array) -> Array:
-    positive = squared > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+    zero = squared <= 0  # false of NaN, which is handed on
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
 def _inverse_sqrt(squared: Array) -> Array:
-    positive = squared > 0
-    return jnp.where(positive, 1.0 / jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+    zero = squared <= 0
+    return jnp.where(zero, 0.0, 1.0 / jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
 def _norms(x: Array) -> Array:

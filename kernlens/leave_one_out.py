@@ -2,10 +2,10 @@
 
 One eigendecomposition serves all rows and strengths: leaving out a row is a rank-one downdate, and
 in the eigenbasis a ridge strength only changes a diagonal. Rows are read in chunks, three times
-(class sums, scatter, leave-one-out), so memory beyond the features is ``n * strengths`` small
-integers and ``p * p`` numbers; with more features than rows, one float64 copy of the features. All
-of it runs in float64 on features shifted and scaled to order one, because a small strength
-amplifies rounding by its inverse.
+(class sums, scatter, leave-one-out), so memory beyond the features is twice ``n * strengths``
+numbers of four bytes and ``p * p`` of eight; with more features than rows, one float64 copy of the
+features. All of it runs in float64 on features shifted and scaled to order one, because a small
+strength amplifies rounding by its inverse.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,11 +53,13 @@ class Path(NamedTuple):
       predicted: codes of ``Rows``, int32 ``[num_strengths, n]``.
       errors: mean loss over the rows that count, ``[num_strengths]``.
       standard_errors: of those means under sampling of rows, ``[num_strengths]``.
+      losses: of each row, float32 ``[num_strengths, n]``; infinite where a row does not count.
     """
 
     predicted: np.ndarray
     errors: np.ndarray
     standard_errors: np.ndarray
+    losses: np.ndarray
 
 
 class Summary(NamedTuple):
@@ -157,7 +159,7 @@ def discriminant_path(rows: Rows, strengths: np.ndarray) -> Path:
             counts=fit.counts,
             weights=weights,
         )
-        return _leave_one_out(rows, step, len(strengths), np.sum(fit.counts[fit.counts > 1]))
+        return _leave_one_out(rows, step, len(strengths), (fit.counts > 1)[rows.codes])
 
 
 def ridge_path(rows: Rows, strengths: np.ndarray) -> Path:
@@ -182,7 +184,7 @@ def ridge_path(rows: Rows, strengths: np.ndarray) -> Path:
             counts=fit.counts,
             weights=weights,
         )
-        return _leave_one_out(rows, step, len(strengths), len(rows.codes))
+        return _leave_one_out(rows, step, len(strengths), np.ones(len(rows.codes), bool))
 
 
 def _chunks(rows: Rows) -> Iterator[tuple[Array, Array, int]]:
@@ -224,18 +226,22 @@ def _inverse_path(scatter, strengths, unit) -> tuple[np.ndarray, np.ndarray]:
     return basis, 1.0 / (np.maximum(eigenvalues, 0.0) + penalties[:, None])
 
 
-def _leave_one_out(rows: Rows, step: Callable, num_strengths: int, counted: float) -> Path:
+def _leave_one_out(rows: Rows, step: Callable, num_strengths: int, counts: np.ndarray) -> Path:
     predicted = np.empty((num_strengths, len(rows.codes)), np.int32)
+    row_losses = np.empty(predicted.shape, np.float32)
     total, squares, start = np.zeros(num_strengths), np.zeros(num_strengths), 0
     for x, codes, filled in _chunks(rows):
         chunk_predicted, losses = step(x, codes)
         predicted[:, start : start + filled] = np.asarray(chunk_predicted)[:, :filled]
+        row_losses[:, start : start + filled] = np.asarray(losses)[:, :filled]
         total += np.asarray(jnp.sum(losses, axis=1))
         squares += np.asarray(jnp.sum(jnp.square(losses), axis=1))
         start += filled
+    row_losses[:, ~counts] = np.inf
+    counted = np.count_nonzero(counts)
     errors = total / counted
     variances = np.maximum(squares / counted - np.square(errors), 0.0)
-    return Path(predicted, errors, np.sqrt(variances / counted))
+    return Path(predicted, errors, np.sqrt(variances / counted), row_losses)
 
 
 @jax.jit
@@ -263,10 +269,10 @@ def _discriminant_chunk(x, codes, *, mean, offsets, rotated, basis, counts, weig
     lonely = own_count == 1
     alpha = jnp.where(lonely, 1.0, own_count / jnp.where(lonely, 1.0, own_count - 1.0))
     is_own = _one_hot(codes, num_classes)
-    left = counts[:, None] - is_own.astype(counts.dtype)
-    total = jnp.sum(counts) - 1.0
-    log_prior = jnp.where(left > 0, jnp.log(jnp.where(left > 0, left, 1.0) / total), -jnp.inf)
-    freedom = total - num_classes + lonely.astype(counts.dtype)
+    total = jnp.sum(counts)
+    # Of all rows: one left out would lower the share of its own class, and of no other.
+    log_prior = jnp.where(is_own & lonely, -jnp.inf, jnp.log(counts / total)[:, None])
+    freedom = total - 1.0 - num_classes + lonely.astype(counts.dtype)
     counted = (codes < num_classes) & ~lonely
 
     def at(inputs):
@@ -294,14 +300,16 @@ def _ridge_chunk(x, codes, *, mean, cross, basis, counts, weights):
     num_rows = jnp.sum(counts)
     z = (x - mean) @ basis
     target = _one_hot(codes, len(counts)).astype(counts.dtype)
+    gap = target - counts[:, None] / num_rows
     valid = codes < len(counts)
 
     def at(inputs):
         spread, read = inputs
         slack = jnp.maximum(1.0 - 1.0 / num_rows - spread, MIN_SLACK)
-        residual = (target - counts[:, None] / num_rows - read) / slack
+        residual = (gap - read) / slack
         losses = jnp.sum(jnp.square(residual), axis=0)
-        return _argmax(target - residual), jnp.where(valid, losses, 0.0)
+        # The intercept at the shares of all rows, as the priors of the discriminant are.
+        return _argmax(target - residual + gap / (num_rows - 1.0)), jnp.where(valid, losses, 0.0)
 
     return jax.lax.map(at, (weights @ jnp.square(z).T, _readers(cross, weights, z)))
 

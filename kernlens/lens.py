@@ -8,7 +8,7 @@ import numpy as np
 
 from kernlens import intervals, metrics
 from kernlens.labels import encode
-from kernlens.probe import Difference, discriminant, paired_difference
+from kernlens.probe import LOG_LOSS, METRICS, Difference, discriminant, paired_difference, value_of
 from kernlens.scores import Estimator
 from kernlens.types import Array, Classification, Labels, Prediction
 
@@ -17,8 +17,9 @@ METRIC_TITLES = {
     "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
     "balanced_accuracy": "balanced accuracy",
+    "log_loss": "log loss",
 }
-"""What a reader calls each field of ``Classification``."""
+"""What a reader calls each of ``probe.METRICS``."""
 
 BEST = "best"
 WORSE = "worse"
@@ -48,17 +49,19 @@ class Comparison(NamedTuple):
     """Embeddings of the same rows, best first.
 
     Attributes:
-      entries: one an embedding, by falling metric.
+      entries: one an embedding, best first.
       differences: paired differences by pair of names, the first minus the second, so none is
-        above 0: each entry to the best, and to the one before it.
+        above 0 (below 0 for the log loss): each entry to the best, and to the one before it.
       baseline: metrics of always answering the largest class.
-      metric: the field of ``Classification`` that orders the entries.
+      baseline_log_loss: of always answering the shares of the classes, in nats.
+      metric: which of ``probe.METRICS`` orders the entries.
       level: nominal coverage of all intervals, in ``(0, 1)``.
     """
 
     entries: tuple[Entry, ...]
     differences: dict[tuple[str, str], Difference]
     baseline: Classification
+    baseline_log_loss: float
     metric: str
     level: float
 
@@ -69,7 +72,7 @@ class Standing(NamedTuple):
     Attributes:
       score: its name.
       best: the embedding that the score puts first.
-      intervals: value with interval, by embedding, best first.
+      intervals: value with interval and null, by embedding, best first.
       differences: paired, each other embedding minus the best.
     """
 
@@ -131,7 +134,8 @@ def compare(
       embeddings: rows by name, ``[n, d]`` each; the same items in the same order, ``d`` may differ.
       labels: as for :func:`predict`.
       probe: as for :func:`predict`.
-      metric: field of ``Classification`` to order by.
+      metric: field of ``Classification`` to order by, or ``"log_loss"`` for the least log loss,
+        which tells embeddings apart where their accuracies tie.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws.
@@ -140,11 +144,11 @@ def compare(
       Comparison; equal metrics keep the order given.
 
     Raises:
-      ValueError: no embedding, row counts that differ, an unknown metric, and what
-        :func:`predict` raises, with the name of the embedding.
+      ValueError: no embedding, row counts that differ, an unknown metric, a log loss of a probe
+        that has none, and what :func:`predict` raises, with the name of the embedding.
     """
-    if metric not in Classification._fields:
-        raise ValueError(f"metric must be one of {Classification._fields}; got {metric!r}")
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {METRICS}; got {metric!r}")
     labels = _as_labels(labels)
     shapes = _shapes(embeddings)
     entries = []
@@ -152,11 +156,13 @@ def compare(
         start = time.perf_counter()
         try:
             prediction = predict(rows, labels, probe=probe, draws=draws, level=level, seed=seed)
+            value_of(prediction, metric)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         seconds = time.perf_counter() - start
         entries.append(Entry(name, prediction, shapes[name][1], seconds, BEST))
-    entries.sort(key=lambda entry: -getattr(entry.prediction.metrics, metric))
+    sign = -1.0 if metric == LOG_LOSS else 1.0
+    entries.sort(key=lambda entry: -sign * value_of(entry.prediction, metric)[0])
     best, differences = entries[0], {}
     for i in range(1, len(entries)):
         for other in (best, entries[i - 1]):
@@ -173,7 +179,9 @@ def compare(
             )
         separated = differences[entries[i].name, best.name].separated
         entries[i] = entries[i]._replace(verdict=WORSE if separated else TIED)
-    return Comparison(tuple(entries), differences, majority(best.prediction.target), metric, level)
+    target = best.prediction.target
+    floor = majority(target), _entropy(target)
+    return Comparison(tuple(entries), differences, *floor, metric, level)
 
 
 def standings(
@@ -268,6 +276,12 @@ def summary(prediction: Prediction, *, seconds: float | None = None) -> str:
     if seconds is not None:
         parts.append(f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s")
     return " · ".join(parts)
+
+
+def _entropy(target: np.ndarray) -> float:
+    shares = np.bincount(target) / len(target)
+    shares = shares[shares > 0]
+    return float(-np.sum(shares * np.log(shares)))
 
 
 def _shapes(embeddings: Mapping[str, np.ndarray | Array]) -> dict[str, tuple[int, ...]]:

@@ -106,13 +106,18 @@ class Prediction(NamedTuple):
       low: lower ends of the bootstrap intervals over rows.
       high: upper ends.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      error: leave-one-out loss at the chosen strength (squared error for ridge, log loss in nats
-        for discriminant analysis).
+      loss: which loss, ``"log_loss"`` in nats (discriminant analysis) or ``"squared_error"`` summed
+        over classes (ridge).
+      error: mean leave-one-out loss at the chosen strength.
+      error_low: lower end of its normal interval over rows, at least 0.
+      error_high: upper end.
       strength: the chosen ridge strength, relative to the mean eigenvalue of the (within-class)
         covariance.
       strengths: the path, ``[num_strengths]``.
       path_errors: leave-one-out loss along the path, ``[num_strengths]``.
       path_metrics: metrics along the path, each ``[num_strengths]``.
+      losses: leave-one-out loss of each labelled row, float32 ``[n]``; infinite, and not part of
+        ``error``, where discriminant analysis leaves out the only row of a class.
       predicted: leave-one-out class of each labelled row, int32 ``[n]``.
       target: its true class, int32 ``[n]``.
       class_names: names by code.
@@ -122,11 +127,15 @@ class Prediction(NamedTuple):
     low: Classification
     high: Classification
     level: float
+    loss: str
     error: float
+    error_low: float
+    error_high: float
     strength: float
     strengths: np.ndarray
     path_errors: np.ndarray
     path_metrics: Classification
+    losses: np.ndarray
     predicted: np.ndarray
     target: np.ndarray
     class_names: tuple[str, ...]

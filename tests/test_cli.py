@@ -15,7 +15,7 @@ import safetensors.numpy as safetensors
 
 from kernlens import cache, cli, demo, lens
 from kernlens.io.embeddings import READERS
-from kernlens.probe import PROBES
+from kernlens.probe import METRICS, PROBES
 from kernlens.types import Classification
 from tests.cases import gaussian_classes
 
@@ -53,7 +53,9 @@ def test_compare_prints_the_answer(files, capsys):
     assert lines.index(first) < lines.index(second)
     assert (first[-1], second[-1]) == ("best", "worse")
     assert "140 rows joined, 4 of them without a label; 4 classes" in out
-    assert "not joined: 10 of good, 10 of the labels" in out
+    lacking = sorted(set(range(150)) - set(np.random.default_rng(2).permutation(150)[:140]))
+    shown = "'{}', '{}', '{}', ...".format(*lacking)
+    assert f"not joined: 10 of good ({shown}), 10 of the labels ({shown})" in " ".join(out.split())
     assert "always answering 'tea': macro-F1" in out
     assert "\x1b" not in out
 
@@ -69,7 +71,13 @@ def test_scores_stand_beside_the_prediction(files, capsys):
         own = one["intervals"]["good"]
         assert own["low"] < own["value"] < own["high"]
         assert f"{own['value']:.3g} [{own['low']:.3g}, {own['high']:.3g}]" in out
+        assert f"{own['null']:.3g}" in out
         assert one["differences_to_best"]["bad"]["separated"]
+    # Of 140 rows joined, 136 with a label; the formula stands in the docstring of h_score.
+    assert found[0]["intervals"]["good"]["null"] == pytest.approx(
+        6 * (4 - 136 / 140) / 139, rel=1e-4
+    )
+    assert "by chance" in out
     assert out.index("h_score") < out.index("logme") < out.index("rows joined")
 
 
@@ -110,13 +118,20 @@ def test_json_is_what_the_library_says(files, capsys):
     difference = expected.differences["bad", "good"]
     np.testing.assert_allclose(found["entries"][1]["difference_to_best"]["low"], difference.low)
     assert found["entries"][1]["difference_to_previous"]["separated"] == difference.separated
-    np.testing.assert_allclose(list(found["baseline"].values()), expected.baseline)
+    floor = {**expected.baseline._asdict(), "log_loss": expected.baseline_log_loss}
+    assert found["baseline"] == pytest.approx(floor, rel=1e-12)
+    lacking = [str(row) for row in np.setdiff1d(np.arange(150), rows)]
     assert found["rows"] == {
         "joined": 140,
         "labelled": 136,
         "not_finite": {"bad": 0, "good": 0},
         "not_joined": {"bad": 0, "good": 10},
         "labels_not_joined": 10,
+        "ids": {
+            "not_finite": {"bad": [], "good": []},
+            "not_joined": {"bad": [], "good": lacking},
+            "labels_not_joined": lacking,
+        },
     }
     assert sum(found["classes"].values()) == 136
     assert (found["metric"], found["probe"], found["level"], found["seed"]) == (
@@ -135,7 +150,7 @@ def test_json_is_what_the_library_says(files, capsys):
     assert written == found
 
 
-@pytest.mark.parametrize("metric", Classification._fields)
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("columns", [40, 80, 120, 160])
 def test_nothing_is_cut_off_at_any_width(files, capsys, monkeypatch, columns, metric):
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -151,8 +166,23 @@ def test_nothing_is_cut_off_at_any_width(files, capsys, monkeypatch, columns, me
     assert (
         out.count("[")
         == out.count("]")
-        == 5 + 2 * (metric == "balanced_accuracy" and columns == 160)
+        == 5 + 2 * (metric in ("balanced_accuracy", "log_loss") and columns == 160)
     )
+
+
+def test_log_loss_puts_the_least_first(files, capsys):
+    given = ("compare", "bad.parquet", "good.npy", "--labels", "labels.csv")
+    code, out, err = run(capsys, *given, "--metric", "log_loss", "--json", "out.json")
+    assert (code, err) == (0, "")
+    found = json.loads((files / "out.json").read_text())
+    good, bad = found["entries"]
+    assert (good["name"], bad["name"]) == ("good", "bad")
+    assert good["metrics"]["log_loss"]["value"] == good["error"] < bad["error"]
+    assert 0 < bad["difference_to_best"]["low"] < bad["difference_to_best"]["high"]
+    assert f"log loss {found['baseline']['log_loss']:.3f}" in out
+    code, _, err = run(capsys, *given, "--metric", "log_loss", "--probe", "ridge")
+    assert code == 1
+    assert "this probe has a squared_error, and no log loss" in err
 
 
 def test_equal_stems_are_told_apart_by_path(files, capsys):
@@ -227,7 +257,19 @@ def test_rows_that_are_not_finite_can_be_left_out(files, capsys):
     code, out, _ = run(capsys, *given)
     assert code == 0
     assert "149 rows joined, 5 of them without a label" in out
-    assert "not joined: 1 of good, 1 of the labels; not finite: 1 of nan" in out
+    note = "not joined: 1 of good ('3'), 1 of the labels ('3'); not finite: 1 of nan ('3')"
+    assert note in " ".join(out.split())
+
+
+def test_a_last_line_that_may_have_been_cut_is_told(files, capsys):
+    text = (files / "labels.csv").read_text()
+    (files / "cut.csv").write_text(text.rstrip("\n")[:-2])
+    code, _, err = run(capsys, "compare", "good.npy", "--labels", "cut.csv")
+    assert code == 0
+    assert err.startswith("warning: cut.csv: the last line has no end, and its label ")
+    assert err.count("\n") == 1
+    (files / "whole.csv").write_text(text.rstrip("\n"))
+    assert run(capsys, "compare", "good.npy", "--labels", "whole.csv")[2] == ""
 
 
 @pytest.mark.parametrize(
@@ -295,6 +337,8 @@ def test_a_missing_package_is_one_line_and_1(files, capsys, monkeypatch):
         (("compare", "good.npy", "--labels", "labels.csv", "--probe", "svm"), "discriminant"),
         (("compare", "good.npy", "--labels", "labels.csv", "--level", "1.5"), "(0, 1)"),
         (("compare", "good.npy", "--labels", "labels.csv", "--seed", "-1"), "at least 0"),
+        (("compare", "good.npy", "--labels", "labels.csv", "--scale", "0"), "finite and not 0"),
+        (("compare", "good.npy", "--labels", "labels.csv", "--scale", "nan"), "finite and not 0"),
         (("compare", "good.npy", "--labels", "labels.csv", "--max-unjoined", "2"), "[0, 1]"),
         (("compare", "good.npy", "--labels", "labels.csv", "--sead", "1"), "--sead"),
         (("demo", "--seeds", "many"), "--seeds"),
@@ -313,7 +357,7 @@ def test_help_names_every_choice(files, capsys):
     assert "demo" in out
     code, out, _ = run(capsys, "compare", "--help")
     assert code == 0
-    for name in (*PROBES, *Classification._fields, "--no-cache", "--json", "--id-column"):
+    for name in (*PROBES, *METRICS, "--no-cache", "--json", "--id-column"):
         assert name in out
     code, out, _ = run(capsys, "demo", "--help")
     assert code == 0

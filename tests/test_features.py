@@ -108,6 +108,27 @@ def test_identity_and_unit_are_exact_for_linear_and_cosine():
     assert_allclose(unit @ unit.T, kernels.cosine(x, x), atol=1e-6)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["identity", "unit", *sorted(KERNELS), *sorted(features.SPECTRA)])
+def test_a_row_that_is_not_finite_has_features_that_are_not(name, value):
+    good = rows(16, 8)
+    if name in features.SPECTRA:
+        degrees = features.SPECTRA[name]
+        drawn = features.random_fourier(jax.random.key(0), 3, 8, spectral_degrees=degrees)
+        fitted = features.nystrom(KERNELS[name], good)
+        maps = [drawn, fitted]
+    elif name in KERNELS:
+        maps = [features.nystrom(KERNELS[name], good), features.exact(KERNELS[name], good)]
+    else:
+        maps = [getattr(features, name)]
+    bad = good.at[2, 1].set(value).at[5].set(value)
+    for map_fn in maps:
+        finite = np.isfinite(map_fn(bad)).all(axis=1)
+        assert_array_equal(np.flatnonzero(~finite), [2, 5])
+        # Other rows do not see it.
+        assert_allclose(map_fn(bad)[finite], map_fn(good)[finite], rtol=1e-5, atol=1e-6)
+
+
 def test_maps_are_pytrees_that_pass_through_jit_and_vmap():
     x = rows(7)
     fitted = features.nystrom(partial(kernels.rbf, lengthscale=2.0), x[:5])

@@ -320,7 +320,7 @@ def test_a_score_is_compiled_once_whatever_the_resamples():
 def test_degenerate_rows_have_finite_intervals(method, x, codes):
     for name, found in few(x.astype(np.float32), codes, method).items():
         got = intervals.interval(found, bounds=intervals.bounds_of(FEW[name]))
-        assert np.isfinite(got).all()
+        assert np.isfinite(got[:5]).all()
         assert got.low <= got.value <= got.high
         if np.unique(codes).size == 1 or not np.ptp(x):  # 0, up to rounding of the class mean
             assert_allclose([got.value, got.low, got.high, got.standard_error], 0.0, atol=1e-11)
@@ -375,7 +375,7 @@ def test_intervals_hold_their_value_and_are_finite(n, seed, scale, classes, equa
     for name, found in few(x, codes, method).items():
         bounds = intervals.bounds_of(FEW[name])
         got = intervals.interval(found, level=0.95, bounds=bounds)
-        assert np.isfinite(got).all()
+        assert np.isfinite(got[:5]).all()
         assert bounds[0] <= got.low <= got.high <= bounds[1]
         assert got.standard_error >= 0.0
 
@@ -391,4 +391,5 @@ def test_every_score_has_an_interval(method):
         for name, row in found.items():
             got = intervals.interval(row, bounds=intervals.bounds_of(table[name]))
             assert got.low < got.value < got.high, name
-            assert np.isfinite(got).all()
+            assert np.isfinite(got[:5]).all()
+            assert (got.null is not None) == (name in SCORES)

@@ -173,8 +173,13 @@ RAGGED = pa.array([[1.0, 2.0], [1.0, 2.0], [3.0], []])
 @pytest.mark.parametrize(
     ("columns", "options", "match"),
     [
-        ({"vector": RAGGED}, {}, "row 2, column 'vector': found 1 values, expected 2 as in row 0"),
-        ({"vector": pa.array([[1.0], None])}, {}, "row 1, column 'vector': no vector"),
+        (
+            {"vector": RAGGED},
+            {},
+            "row 2, column 'vector': found 1 values, expected 2 as in the rows before",
+        ),
+        ({"vector": pa.array([[1.0], None])}, {}, "1 of 2 rows hold NaN.* no value, in rows 1;"),
+        ({"vector": pa.nulls(2, pa.list_(pa.float32()))}, {}, "'vector': no vector in any row"),
         ({"vector": pa.array([[1.0], [None]])}, {}, "1 of 2 rows hold NaN.*in rows 1;"),
         ({"vector": pa.array([[], []], pa.list_(pa.float32()))}, {}, r"empty, shape \(2, 0\)"),
         ({"vector": pa.array([["x"]])}, {}, "holds lists of string; expected numbers"),
@@ -242,6 +247,36 @@ def test_csv_labels(tmp_path, text, options, ids):
 
 
 @pytest.mark.parametrize(
+    ("text", "names", "codes"),
+    [
+        ("1.0\n2.0\nnan\n", ("1", "2"), [0, 1, -1]),  # as a Parquet column of floats
+        ('10\n9\n""\n', ("10", "9"), [0, 1, -1]),
+        ("007\n8\nNaN\n", ("007", "8"), [0, 1, -1]),
+        ("0.5\nx\nnan\n", ("0.5", "x"), [0, 1, -1]),
+    ],
+)
+def test_numbers_and_nan_as_csv_labels(tmp_path, text, names, codes):
+    found = io.read_labels(csv(tmp_path / "l.csv", "label\n" + text))
+    assert found.labels.names == names
+    np.testing.assert_array_equal(found.labels.codes, codes)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("label\nx\ny\nx\nye", "its label 'ye' stands on no other line; was the file cut"),
+        ("label\nx\ny\nx\nye\n", ""),
+        ("label\nx\ny\nx\ny", ""),
+        ("label,id\nx,1\ny,2\n,3", ""),
+    ],
+)
+def test_a_last_line_that_may_have_been_cut_is_noted(tmp_path, text, told):
+    notes = io.read_labels(csv(tmp_path / "l.csv", text)).notes
+    assert len(notes) == bool(told)
+    assert told in "".join(notes)
+
+
+@pytest.mark.parametrize(
     ("label", "names"),
     [
         (["x", "y", None], ("x", "y")),
@@ -276,6 +311,7 @@ def test_parquet_labels(tmp_path, label, names):
         ("id,label\n1,x\n", {"id_column": "key"}, r"no column 'key'; found \['id', 'label'\]"),
         ("id,label\n1,x\n", {"id_column": "id", "label_column": "id"}, "both column 'id'"),
         ("id\n1\n2\n", {}, "which column is the label"),
+        ("id,label\n1,2\n2,0.5\n", {}, "column 'label' holds fractions, the first '0.5' in row 1"),
     ],
 )
 def test_csv_labels_refused(tmp_path, text, options, match):
@@ -328,10 +364,13 @@ def test_join_is_the_rows_that_all_have(ids, labels):
         own = ids[int(name)]
         expected = np.stack([embeddings.values[own.index(key)] for key in common])
         np.testing.assert_array_equal(found.values[name], expected)
-        assert found.unjoined[name] == len(own) - len(common)
+        lacking = [str(key) for key in own if key not in common]
+        assert found.unjoined[name].ids.tolist() == lacking
+        assert found.unjoined[name].count == len(lacking)
     names = ("", *found.labels.names)
     assert [names[code + 1] for code in found.labels.codes] == [labels[key] for key in common]
-    assert found.unjoined_labels == len(labels) - len(common)
+    lacking = [str(key) for key in labels if key not in common]
+    assert found.unjoined_labels.ids.tolist() == lacking
 
 
 def test_integer_float_and_text_ids_meet(tmp_path):
@@ -341,7 +380,8 @@ def test_integer_float_and_text_ids_meet(tmp_path):
         found = io.join({"a": io.read_embeddings(path)}, labels)
         np.testing.assert_array_equal(found.values["a"], VALUES[:3])
         np.testing.assert_array_equal(found.labels.codes, [1, 0, 0])
-        assert (found.unjoined, found.unjoined_labels) == ({"a": 4}, 0)
+        assert found.unjoined["a"].ids.tolist() == TEXT_IDS[3:].tolist()
+        assert found.unjoined_labels.count == 0
 
 
 def test_row_numbers_are_the_ids_of_a_file_without():
@@ -354,7 +394,7 @@ def test_row_numbers_are_the_ids_of_a_file_without():
 def test_labels_without_ids_go_row_by_row_and_nothing_is_copied():
     found = io.join({"a": io.Embeddings(VALUES)}, labels_of(None, list("xyxyxyx")))
     assert found.values["a"] is VALUES
-    assert (found.unjoined, found.unjoined_labels) == ({"a": 0}, 0)
+    assert (found.unjoined["a"].count, found.unjoined_labels.count) == (0, 0)
 
 
 @pytest.mark.parametrize(

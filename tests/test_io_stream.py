@@ -434,9 +434,29 @@ def test_rows_that_are_not_finite_are_refused_or_dropped(tmp_path, stored, bad, 
     found = stream.read()
     np.testing.assert_array_equal(found.values, values[kept])
     assert found.dropped == len(bad)
+    every = np.arange(len(values)).astype(str) if stream.ids is None else stream.ids
+    np.testing.assert_array_equal(found.dropped_ids, every[bad])
     # Without ids, row numbers are the ids, and have to stay those of the file.
     expected = kept.astype(str) if stream.ids is None else stream.ids[kept]
     np.testing.assert_array_equal(found.ids, expected)
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.int8(), 2)], ids=str)
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+@pytest.mark.parametrize("lacking", [[0, 3], [2]])
+def test_rows_without_a_vector_are_not_finite(tmp_path, kind, suffix, lacking):
+    rows = [None if i in lacking else [i, i + 1] for i in range(5)]
+    table = pa.table({"id": list("abcde"), "vector": pa.array(rows, kind)})
+    path = tmp_path / f"a.{suffix}"
+    (pq.write_table if suffix == "parquet" else feather.write_feather)(table, path)
+    shown = ", ".join(map(str, lacking))
+    with pytest.raises(ValueError, match=f"{len(lacking)} of 5 rows .* in rows {shown};"):
+        io.read_embeddings(path)
+    found = io.open_embeddings(path, drop_nonfinite=True).read()
+    kept = np.delete(np.arange(5), lacking)
+    np.testing.assert_array_equal(found.values, np.stack([kept, kept + 1], axis=1))
+    np.testing.assert_array_equal(found.ids, np.array(list("abcde"))[kept])
+    assert found.dropped_ids.tolist() == [list("abcde")[row] for row in lacking]
 
 
 def test_integers_without_a_value_are_not_finite(tmp_path):
@@ -667,9 +687,10 @@ def test_a_joined_stream_is_the_merged_table(tmp_path, ids, labels, rows, keep):
         names = np.array(["", *found.labels.names])
         assert names[codes + 1].tolist() == merged["label"].fillna("").tolist()
     lacking = [str(id_) for id_ in ids if id_ not in labels]
-    assert found.unjoined == (len(lacking), tuple(lacking[:5]))
+    assert (found.unjoined.count, found.unjoined.examples) == (len(lacking), tuple(lacking[:5]))
+    assert found.unjoined.ids.tolist() == lacking
     lacking = [str(id_) for id_ in labels if id_ not in ids]
-    assert found.unjoined_labels == (len(lacking), tuple(lacking[:5]))
+    assert found.unjoined_labels.ids.tolist() == lacking
     if not keep:
         whole, (whole_codes, _), *_ = io.join({"a": stream.read()}, side)
         np.testing.assert_array_equal(x, whole["a"])

@@ -251,3 +251,14 @@ def test_mistakes_are_named():
         kernels.add()
     with pytest.raises(AssertionError):
         kernels.linear(x, jnp.ones((2, 4)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_is_handed_on(name):
+    x = jnp.asarray(rows(20, 4)).at[1, 0].set(np.nan)
+    finite = np.isfinite(KERNELS[name](x, x))
+    seen = np.ones((4, 4), bool)
+    seen[1], seen[:, 1] = False, False
+    assert_array_equal(finite, seen)
+    assert np.isnan(kernels.normalise(KERNELS[name])(x, x)[1]).all()
+    assert_array_equal(np.isnan(kernels.unit_rows(x)).all(axis=1), [False, True, False, False])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
+from scipy.stats import ttest_1samp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
@@ -44,7 +45,10 @@ def problem(seed=0, n=48, p=5, sizes=(0.5, 0.3, 0.15, 0.05), spread=0.8, scale=1
 
 
 def refit_discriminant(x, codes, penalty, row):
-    """Log density of one row and each class, less a constant, refitted without the row."""
+    """Log density of one row and each class, less a constant, refitted without the row.
+
+    Priors are the class shares of all rows.
+    """
     x = x.astype(np.float64)
     kept = np.arange(len(x)) != row
     classes = [c for c in np.unique(codes) if np.any(codes[kept] == c)]
@@ -55,8 +59,7 @@ def refit_discriminant(x, codes, penalty, row):
     scores = np.full(int(codes.max()) + 1, -np.inf)
     for c in classes:
         b = x[row] - means[c]
-        prior = np.mean(codes[kept] == c)
-        scores[c] = np.log(prior) - 0.5 * b @ np.linalg.solve(covariance, b)
+        scores[c] = np.log(np.mean(codes == c)) - 0.5 * b @ np.linalg.solve(covariance, b)
     return scores
 
 
@@ -94,7 +97,8 @@ def brute_ridge(x, codes, strengths):
             ]
         )
         losses.append(np.sum((y - held_out) ** 2, axis=1))
-        classes.append(np.argmax(held_out, axis=1))
+        without = (np.sum(y, axis=0) - y) / (len(y) - 1)
+        classes.append(np.argmax(held_out - without + np.mean(y, axis=0), axis=1))
     return np.array(losses), np.array(classes)
 
 
@@ -189,10 +193,11 @@ def test_rows_beyond_one_chunk_are_refits():
 def test_discriminant_without_penalty_is_scikit_learns():
     features, labels = problem(4)
     found = probe.discriminant(features, labels, strengths=[probe.MIN_STRENGTH])
+    priors = np.bincount(labels.codes) / len(labels.codes)
     losses, classes = [], []
     for i in range(len(features)):
         # The solver that divides the within-class scatter by rows minus classes, as the probe does.
-        model = LinearDiscriminantAnalysis(solver="svd")
+        model = LinearDiscriminantAnalysis(solver="svd", priors=priors)
         model.fit(np.delete(features, i, axis=0), np.delete(labels.codes, i))
         posterior = model.predict_log_proba(features[i : i + 1])[0]
         losses.append(-posterior[labels.codes[i]])
@@ -237,6 +242,26 @@ def test_scale_shift_rotation_and_order_do_not_matter(name):
     np.testing.assert_allclose(found.path_errors, base.path_errors, rtol=TIGHT)
     np.testing.assert_array_equal(found.predicted, base.predicted[order])
     assert found.low == base.low  # the same cells, the same draws
+
+
+@each_probe
+@pytest.mark.parametrize(("p", "num_classes"), [(3, 3), (3, 2), (40, 4)])
+def test_noise_scores_at_chance_with_balanced_classes(name, p, num_classes):
+    n, seeds = 600, 24
+    codes = np.repeat(np.arange(num_classes), n // num_classes).astype(np.int32)
+    labels = Labels(codes, tuple("abcd"[:num_classes]))
+    found = [
+        probe.PROBES[name](np.random.default_rng(seed).normal(size=(n, p)), labels)
+        for seed in range(seeds)
+    ]
+    chance = 1.0 / num_classes
+    accuracies = [one.metrics.accuracy for one in found]
+    # Selection and rows in common make an accuracy vary more than a binomial of n rows does.
+    error = np.std(accuracies, ddof=1) / np.sqrt(seeds)
+    assert abs(np.mean(accuracies) - chance) < 4 * error
+    assert np.std(accuracies) < 3 * np.sqrt(chance * (1 - chance) / n)
+    held = [one.low.accuracy <= chance <= one.high.accuracy for one in found]
+    assert np.mean(held) > 0.6
 
 
 @each_probe
@@ -321,6 +346,32 @@ def test_intervals_are_those_of_resampled_rows(name):
         assert abs(getattr(found.high, metric) - high) < slack + 0.5 / n
         assert getattr(found.low, metric) < getattr(found.metrics, metric)
         assert getattr(found.metrics, metric) < getattr(found.high, metric)
+
+
+@each_probe
+def test_the_interval_of_the_loss_is_that_of_a_mean(name):
+    features, labels = problem(11, n=120)
+    found = probe.PROBES[name](features, labels, level=0.8)
+    assert found.error == pytest.approx(np.mean(found.losses), rel=1e-6)
+    low, high = ttest_1samp(found.losses, 0.0).confidence_interval(0.8)
+    # Student's t of 119 degrees of freedom is 1% wider than the normal.
+    np.testing.assert_allclose(
+        [found.error_low, found.error_high], [low, high], atol=0.01 * (high - low)
+    )
+    losses, _ = BRUTE[name](features, labels.codes, [found.strength])
+    np.testing.assert_allclose(found.losses, losses[0], rtol=RTOL, atol=1e-6)
+
+
+def test_the_loss_of_a_row_alone_in_its_class_is_infinite_and_not_counted():
+    features, labels = problem(2, sizes=(0.6, 0.4))
+    codes = labels.codes.copy()
+    codes[7] = 2
+    found = probe.discriminant(features, Labels(codes, ("a", "b", "c")))
+    np.testing.assert_array_equal(np.flatnonzero(~np.isfinite(found.losses)), [7])
+    other = probe.discriminant(features[:, :2], Labels(codes, ("a", "b", "c")))
+    gap = probe.paired_difference(found, other, metric="log_loss")
+    assert np.all(np.isfinite([gap.value, gap.low, gap.high]))
+    assert gap.value == pytest.approx(found.error - other.error)
 
 
 @each_probe

@@ -121,6 +121,40 @@ def test_degenerate_labels_and_features_are_finite(codes):
         assert all(np.isfinite(values).all() for values in curve)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0.0}, "eigenlearning: n must be finite and positive; got 0"),
+        ({"n": np.nan}, "eigenlearning: n must be finite and positive; got nan"),
+        ({"ridge": -1.0}, "eigenlearning: ridge must be finite and at least 0; got -1"),
+        ({"noise": np.inf}, "eigenlearning: noise must be finite and at least 0; got inf"),
+        ({"eigenvalues": jnp.asarray([1.0, -1e-3])}, "eigenlearning: eigenvalues must be finite"),
+        ({"squared": jnp.asarray([np.nan, 0.0])}, "eigenlearning: squared must be finite; got nan"),
+    ],
+)
+def test_arguments_out_of_range_are_named(options, message):
+    good = {
+        "eigenvalues": jnp.ones(2), "squared": jnp.ones(2), "n": 3.0, "ridge": 0.1, "noise": 0.1
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        curves.eigenlearning(**(good | options))
+
+
+@pytest.mark.parametrize("sizes", [[1], [4, np.nan], [4, 0]])
+def test_numbers_of_labels_below_2_are_named(sizes):
+    x, codes = sample(np.random.default_rng(5), 10)
+    m = moments.from_arrays(x, codes, 2, class_scatters=True)
+    with pytest.raises(ValueError, match="learning_curve: sizes must be numbers of labels, each"):
+        learning_curve(m, sizes)
+
+
+def test_eigenvalues_far_apart_and_a_million_labels_are_finite():
+    values = jnp.asarray([1e8, 1.0, 1e-8, 0.0])
+    for n in (2.0, 4.0, 1e6):
+        found = curves.eigenlearning(values, values, n, ridge=0.0, noise=0.1)
+        assert all(np.isfinite(value).all() for value in found)
+
+
 def test_moments_without_class_scatters_are_named():
     x, codes = sample(np.random.default_rng(5), 10)
     with pytest.raises(ValueError, match="build them with class_scatters=True"):

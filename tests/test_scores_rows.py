@@ -1,9 +1,10 @@
 """Scores of rows, of source posteriors and of in-sample discriminants against float64 loops."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import spearmanr
 
 from kernlens import features, moments
@@ -135,6 +136,67 @@ def test_in_sample_discriminants(score):
     for hostile in (np.zeros((12, 3)), cases.hostile_rows()):
         value = score(jnp.asarray(hostile, jnp.float32), jnp.asarray(np.arange(12) % 3), 3)
         assert 0.0 <= value <= 1.0
+
+
+GOOD = cases.gaussian_classes(9, n=12, dim=3, num_classes=3)
+X, Y = GOOD.x.astype(np.float32), GOOD.codes
+P = np.asarray(jnp.exp(X) / jnp.exp(X).sum(axis=1, keepdims=True))
+SOFT = moments.from_arrays(P, Y, 3)
+BAD = np.where(np.arange(12)[:, None] == 5, np.nan, X)
+INFINITE = np.where(np.arange(12)[:, None] > 9, -np.inf, X)
+SHIFTED = np.where(np.arange(12) == 4, -1, Y)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: rows.uniformity(BAD), "uniformity: x must be finite; 1 of 12 .* row 5"),
+        (lambda: rows.uniformity(X[:0]), r"uniformity: x needs at least one row; got .*\(0, 3\)"),
+        (lambda: rows.uniformity(X, t=0.0), "uniformity: t must be finite and positive; got 0"),
+        (lambda: rows.parc(INFINITE, Y), "parc: x must be finite; 2 of 12 rows .* row 10"),
+        (lambda: rows.parc(X, SHIFTED), r"parc: codes .*every row needs a label.*got -1 at 4"),
+        (lambda: rows.parc(X, Y, np.eye(2)), r"parc: codes .* in 0\.\.1; got 2"),
+        (lambda: rows.parc(X.astype(complex), Y), "parc: x must be real numbers; got complex"),
+        (lambda: rows.neighbour_accuracy(BAD, Y, 3), "neighbour_accuracy: x must be finite"),
+        (lambda: rows.neighbour_accuracy(X, Y, 2), r"neighbour_accuracy: codes .*in 0\.\.1; got 2"),
+        (lambda: rows.neighbour_accuracy(X, Y * 1.0, 3), "codes must be class codes.*got float"),
+        (lambda: rows.neighbour_overlap(X, BAD, Y), "neighbour_overlap: b must be finite"),
+        (lambda: rows.neighbour_overlap(X, X, Y[:0]), "queries must name at least one row"),
+        (lambda: rows.neighbour_overlap(X, X, np.array([12])), r"in 0\.\.11; got 12 at 0"),
+        (lambda: rows.displacement(BAD, X), "displacement: a must be finite"),
+        (lambda: rows.energy(X[:0]), "energy: logits needs at least one row"),
+        (lambda: rows.energy(INFINITE), "energy: logits must be finite"),
+        (lambda: rows.energy(X.astype(np.float64) * 1e300), "not in float32"),
+        (lambda: rows.coherence(SOFT, BAD), "coherence: x must be finite"),
+        (lambda: source.leep(SOFT, P[:0], Y[:0]), "leep: posteriors needs at least one row"),
+        (lambda: source.leep(SOFT, 0 * P, Y), "leep: posteriors must be probabilities of sum 1"),
+        (lambda: source.leep(SOFT, P, SHIFTED), "leep: codes must be class codes"),
+        (
+            lambda: source.leep(moments.from_arrays(P, Y * 0, 3), P, Y),
+            r"leep: codes: moments hold no row of the classes \[1, 2\]",
+        ),
+        (lambda: source.nce(moments.from_arrays(P, Y * 0 - 1, 3)), "nce: moments hold no row with"),
+        (lambda: source.nce(jax.tree.map(lambda v: v * np.nan, SOFT)), "nce: moments hold a row"),
+        (lambda: source.pactran_gamma(P, Y, 3, alpha=0.0), "pactran_gamma: alpha must be finite"),
+        (lambda: source.pactran_dirichlet(BAD, Y, 3), "pactran_dirichlet: posteriors must be fin"),
+        (lambda: discriminant.class_mean_probability(BAD, Y, 3), "class_mean_probability: x must"),
+        (lambda: discriminant.sfda(BAD, Y, 3), "sfda: x must be finite"),
+        (lambda: discriminant.sfda(X, Y * 0, 1), "sfda: codes must hold two classes or more"),
+        (lambda: discriminant.sfda(X, Y, 4), r"without a row \[3\]"),
+    ],
+)
+def test_what_has_no_value_is_refused_by_name(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_checks_let_traced_arrays_and_their_gradients_pass():
+    assert_allclose(jax.jit(rows.energy)(X), rows.energy(X), rtol=1e-6)
+    gradient = jax.grad(rows.uniformity)(features.unit(jnp.asarray(X)))
+    assert np.isfinite(gradient).all()
+    assert rows.energy(X.astype(np.float16)).dtype == jnp.float32
+    hidden = source.hard(jnp.asarray(BAD))
+    assert_array_equal(np.flatnonzero(np.isnan(hidden).any(axis=1)), [5])
 
 
 @pytest.mark.parametrize("x", [np.zeros((12, 3)), np.ones((12, 3)), cases.hostile_rows()])

@@ -8,6 +8,9 @@ Two ways to ask how a score would vary with other rows:
 - :class:`Bootstrap`: every row counts a Poisson number of times in each of ``B`` Moments. The pass
   costs ``B + 1`` times as much, and memory is ``B + 1`` Moments.
 
+Scores that need the rows themselves (``scores.ROWS``, LEEP, neighbours of two embeddings) are
+computed without each block of a sample in turn: :func:`sample_replicates`.
+
 Block and multiplicities are functions of the seed and the number of the row alone. So neither the
 order of rows nor chunks, devices and processes matter, parts merge, and two embeddings of the same
 rows, each read in its own pass, meet in the same blocks and draws: their difference is paired.
@@ -22,6 +25,7 @@ are moved to the score of the rows as they are.
 from kernlens.intervals.ends import Interval, bounds_of, difference, interval, sentence
 from kernlens.intervals.hashes import MAX_ROW, POISSON, block_of, bootstrap_weights
 from kernlens.intervals.replicates import Replicates, replicate
+from kernlens.intervals.samples import sample_replicates
 from kernlens.intervals.state import (
     Blocks,
     Bootstrap,
@@ -55,6 +59,7 @@ __all__ = [
     "merge",
     "replicate",
     "rows_of",
+    "sample_replicates",
     "sentence",
     "statistic",
     "table_replicates",

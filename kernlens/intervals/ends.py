@@ -19,6 +19,7 @@ class Interval(NamedTuple):
       high: upper end.
       level: nominal coverage, in ``(0, 1)``.
       standard_error: of the value.
+      null: what labels that carry nothing would give, for a score that has such a null.
     """
 
     value: float
@@ -26,6 +27,7 @@ class Interval(NamedTuple):
     high: float
     level: float
     standard_error: float
+    null: float | None = None
 
 
 def interval(
@@ -74,7 +76,7 @@ def interval(
     else:
         low, high = _centred_interval(found, level)[:2]
     low, high = (float(np.clip(end, *bounds)) for end in (low, high))
-    return Interval(found.value, low, high, level, error)
+    return Interval(found.value, low, high, level, error, found.null)
 
 
 def bounds_of(row: Estimator) -> tuple[float, float]:

@@ -20,12 +20,14 @@ class Replicates(NamedTuple):
       values: on all blocks but one, or on each draw, float64 ``[R]``; blocks without rows left out.
       shares: share of the rows in the block left out, of sum 1, ``[R]``; None for draws.
       rows: what tells the rows, their classes and the resampling from others.
+      null: what labels that carry nothing would give, for a score that has such a null.
     """
 
     value: float
     values: np.ndarray
     shares: np.ndarray | None
     rows: tuple[int, ...]
+    null: float | None = None
 
 
 def replicate(fn: Callable, state: Blocks | Draws) -> Any:

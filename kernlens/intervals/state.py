@@ -217,7 +217,7 @@ def from_stream(
         size = max(size, -(-len(codes) // PADDED) * PADDED)
         weights = np.ones(len(codes), np.float32)
         x, codes, rows, weights = _padded((x, codes, rows.astype(np.uint32), weights), size)
-        phi = jax.tree.map(jnp.asarray, features(x))
+        phi = jax.tree.map(as_array, features(x))
         if state is None:
             leaves = jax.tree.leaves(phi)
             dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in leaves))
@@ -228,6 +228,12 @@ def from_stream(
     if state is None:
         raise ValueError("intervals need at least one chunk of rows; got none")
     return state
+
+
+def as_array(x: Any) -> Array:
+    """On the device; what its dtype does not hold is infinite, and refused as that later."""
+    with np.errstate(over="ignore"):
+        return jnp.asarray(x)
 
 
 def is_moments(tree: Any) -> bool:

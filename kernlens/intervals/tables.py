@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernlens.intervals.replicates import Replicates, replicate
-from kernlens.intervals.state import Bootstrap, Jackknife, Rows, from_arrays
+from kernlens.intervals.state import Bootstrap, Jackknife, Rows, as_array, from_arrays
 from kernlens.scores import Estimator, Pair, Score
 from kernlens.types import Array
 
@@ -27,8 +27,8 @@ def rows_of(table: Mapping[str, Estimator]) -> Callable[[Any], Rows]:
 
     def rows(x: Any) -> Rows:
         if not isinstance(x, tuple):
-            return tuple(phi(jnp.asarray(x)) for phi in maps)
-        made = [[phi(jnp.asarray(side)) for side in x] for phi in maps]
+            return tuple(phi(as_array(x)) for phi in maps)
+        made = [[phi(as_array(side)) for side in x] for phi in maps]
         return tuple(Pair(a, b, jnp.concatenate([a, b], axis=1)) for a, b in made)  # pyright: ignore[reportArgumentType]
 
     return rows
@@ -57,7 +57,7 @@ def table_replicates(
       method: how to resample.
 
     Returns:
-      Replicates by name.
+      Replicates by name, with the null of those that have one.
 
     Raises:
       ValueError: as :func:`from_arrays` and :func:`replicate`.
@@ -66,7 +66,15 @@ def table_replicates(
     state = from_arrays(
         rows_of(table)(x), codes, num_classes, method=method, class_scatters=scatters
     )
-    return replicate(statistic(table), state)
+    found = replicate(_scored(tuple(table.items())), state)
+    return {name: _with_null(own) for name, own in found.items()}
+
+
+def _with_null(found: Any) -> Replicates:
+    """Replicates of a score, with its null on the rows as they are."""
+    if isinstance(found, Replicates):
+        return found
+    return found.value._replace(null=found.null.value)
 
 
 def _maps(estimators: tuple[Estimator, ...]) -> tuple[Callable, ...]:
@@ -74,14 +82,23 @@ def _maps(estimators: tuple[Estimator, ...]) -> tuple[Callable, ...]:
 
 
 @cache
-def _statistic(rows: tuple[tuple[str, Estimator], ...]) -> Callable[[Any], dict[str, Array]]:
+def _scored(rows: tuple[tuple[str, Estimator], ...]) -> Callable[[Any], dict[str, Any]]:
     maps = _maps(tuple(row for _, row in rows))
 
+    def scores(state: Any) -> dict[str, Any]:
+        return {name: row.fn(state[maps.index(row.features)]) for name, row in rows}
+
+    return scores
+
+
+@cache
+def _statistic(rows: tuple[tuple[str, Estimator], ...]) -> Callable[[Any], dict[str, Array]]:
+    scores = _scored(rows)
+
     def values(state: Any) -> dict[str, Array]:
-        found = {name: row.fn(state[maps.index(row.features)]) for name, row in rows}
         return {
-            name: value.value if isinstance(value, Score) else value
-            for name, value in found.items()
+            name: found.value if isinstance(found, Score) else found
+            for name, found in scores(state).items()
         }
 
     return values

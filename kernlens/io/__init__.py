@@ -18,7 +18,7 @@ them:
 
 from kernlens.io.arrays import arrays_from_bytes, arrays_to_bytes, read_arrays, write_arrays
 from kernlens.io.embeddings import open_embeddings, read_embeddings
-from kernlens.io.join import Joined, JoinedStream, Unjoined, join, join_stream
+from kernlens.io.join import Joined, JoinedStream, Unjoined, join, join_stream, some
 from kernlens.io.labels import LabelFile, read_labels
 from kernlens.io.stream import Chunk, Embeddings, EmbeddingStream, fingerprint
 from kernlens.io.write import check_writable, write_atomically
@@ -41,6 +41,7 @@ __all__ = [
     "read_arrays",
     "read_embeddings",
     "read_labels",
+    "some",
     "write_arrays",
     "write_atomically",
 ]

@@ -69,7 +69,7 @@ def open_embeddings(
       ValueError: an unknown suffix, an empty, truncated or pickled file, another rank than 2, no
         rows or dimensions, values that are not numbers, a missing column or array, a missing or
         repeated id, files that differ in format, width, dtype or in having ids, or a scale of
-        another shape or beside floats.
+        another shape, of zeros or beside floats.
       ImportError: a package that reads the format is not installed; names the extra.
     """
     paths = _paths(path)
@@ -188,4 +188,6 @@ def _as_scale(
     found = np.atleast_2d(found).astype(np.float32)
     if not np.isfinite(found).all():
         raise ValueError(f"{path}: scale holds NaN or infinity; expected finite numbers")
+    if not found.any():
+        raise ValueError(f"{path}: scale is 0, which leaves nothing of the values")
     return found

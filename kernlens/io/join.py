@@ -15,32 +15,47 @@ _ID_BLOCK = 2**16
 _LISTED = 5
 
 
+class Unjoined(NamedTuple):
+    """Rows of one side that the other side does not have.
+
+    Attributes:
+      rows: their numbers, rising, int64 ``[count]``.
+      names: ids of all rows of the side, ``[n]``; None for row numbers.
+    """
+
+    rows: np.ndarray
+    names: np.ndarray | None
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.rows)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Their ids, or row numbers, as text, ``[count]``."""
+        return self.rows.astype(str) if self.names is None else self.names[self.rows]
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """The first few of :attr:`ids`."""
+        return tuple(Unjoined(self.rows[:_LISTED], self.names).ids.tolist())
+
+
 class Joined(NamedTuple):
     """The rows that all files have.
 
     Attributes:
       values: embeddings by name, ``[n, d]`` each, in the row order of the first.
       labels: class of each row, ``[n]``; -1 where the label is missing.
-      unjoined: by name, how many rows of the embedding are not among the joined.
-      unjoined_labels: how many rows of the label file are not.
+      unjoined: by name, the rows of the embedding that are not among the joined.
+      unjoined_labels: the rows of the label file that are not.
     """
 
     values: dict[str, np.ndarray]
     labels: Labels
-    unjoined: dict[str, int]
-    unjoined_labels: int
-
-
-class Unjoined(NamedTuple):
-    """Rows of one side that the other side does not have.
-
-    Attributes:
-      count: how many.
-      examples: the ids of the first few.
-    """
-
-    count: int
-    examples: tuple[str, ...]
+    unjoined: dict[str, Unjoined]
+    unjoined_labels: Unjoined
 
 
 class JoinedStream(NamedTuple):
@@ -127,8 +142,9 @@ def join(
         values[name] = given.values if whole else given.values[place]
         without = np.ones(given.shape[0], bool)
         without[place] = False
-        found = _unjoined(given.source, without, given.ids, max_unjoined, "all other files")
-        unjoined[name] = found.count
+        unjoined[name] = _unjoined(
+            given.source, without, given.ids, max_unjoined, "all other files"
+        )
     without = np.ones(len(labels.labels.codes), bool)
     without[rows] = False
     unjoined_labels = _unjoined(
@@ -136,7 +152,7 @@ def join(
     )
     codes = labels.labels.codes[rows]
     _check_joined(labels, codes)
-    return Joined(values, Labels(codes, labels.labels.names), unjoined, unjoined_labels.count)
+    return Joined(values, Labels(codes, labels.labels.names), unjoined, unjoined_labels)
 
 
 def join_stream(
@@ -188,14 +204,13 @@ def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:
 def _unjoined(
     source: str, without: np.ndarray, ids: np.ndarray | None, most: float, where: str
 ) -> Unjoined:
-    rows = np.flatnonzero(without)
-    shown = tuple(str(row if ids is None else ids[row]) for row in rows[:_LISTED].tolist())
-    if len(rows) > most * len(without):
+    found = Unjoined(np.flatnonzero(without), ids)
+    if found.count > most * len(without):
         raise ValueError(
-            f"{source}: {len(rows)} of {len(without)} ids are not in {where}: "
-            f"{_some(shown, len(rows))}; expected at most a share of {most}"
+            f"{source}: {found.count} of {len(without)} ids are not in {where}: "
+            f"{some(found.examples, found.count)}; expected at most a share of {most}"
         )
-    return Unjoined(len(rows), shown)
+    return found
 
 
 def _check_joined(labels: LabelFile, codes: np.ndarray) -> None:
@@ -244,7 +259,7 @@ def _rows_of(given: _Side, labels: LabelFile, wanted: np.ndarray) -> np.ndarray:
         wrong = wanted[places < 0]
         raise ValueError(
             f"{given.source} has no ids, so label ids must be its row numbers 0..{rows - 1}; "
-            f"{labels.source} has {len(wrong)} others: {_some(wrong, len(wrong))}; "
+            f"{labels.source} has {len(wrong)} others: {some(wrong, len(wrong))}; "
             "save the embeddings with their ids, as Parquet"
         )
     if np.all(places < 0):
@@ -254,10 +269,11 @@ def _rows_of(given: _Side, labels: LabelFile, wanted: np.ndarray) -> np.ndarray:
 
 def _examples(sides: Sequence[_Side | LabelFile]) -> str:
     return "; ".join(
-        f"{side.source} has {'row numbers' if side.ids is None else _some(side.ids, len(side.ids))}"
+        f"{side.source} has {'row numbers' if side.ids is None else some(side.ids, len(side.ids))}"
         for side in sides
     )
 
 
-def _some(ids: Sequence[str] | np.ndarray, count: int) -> str:
+def some(ids: Sequence[str] | np.ndarray, count: int) -> str:
+    """The first three of ``count`` ids, for a reader."""
     return ", ".join(repr(str(id_)) for id_ in ids[:3]) + (", ..." if count > 3 else "")

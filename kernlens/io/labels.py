@@ -27,11 +27,13 @@ class LabelFile(NamedTuple):
       labels: class of each row, ``[m]``; -1 where the label is missing.
       ids: id of each row as text, each once, ``[m]``; None for row numbers.
       source: what to call the file in an error.
+      notes: what a reader should look at, such as a last line that may have been cut.
     """
 
     labels: Labels
     ids: np.ndarray | None = None
     source: str = "labels"
+    notes: tuple[str, ...] = ()
 
 
 def read_labels(
@@ -43,7 +45,8 @@ def read_labels(
       path: ``.csv`` (with a header line, comma-separated, UTF-8) or ``.parquet``. A file of one
         column has labels and no ids.
       id_column: name of the id column; without it, found as the module's docstring says.
-      label_column: name of the label column, likewise. A missing or empty label is no label.
+      label_column: name of the label column, likewise. A missing or empty label, and NaN or the
+        text ``nan``, is no label. Numbers are classes where all of them are whole.
 
     Returns:
       LabelFile, with the classes found in sorted order.
@@ -60,7 +63,8 @@ def read_labels(
     raw, ids, column = read(path, id_column, label_column)
     labels = encode(raw)
     check_classes(f"{path}, column {column!r}", labels.names)
-    return LabelFile(labels, ids, str(path))
+    notes = _notes(path, labels) if path.suffix.lower() == ".csv" else ()
+    return LabelFile(labels, ids, str(path), notes)
 
 
 def check_classes(where: str, names: Sequence[str]) -> None:
@@ -97,7 +101,42 @@ def _read_csv(
         wanted[id_column] = "string"
     columns = files.read_csv(path, wanted, unique=id_column)
     ids = None if id_column is None else files.plain(columns[id_column])
-    return files.plain(columns[label_column]), ids, label_column
+    return _classes(path, label_column, files.plain(columns[label_column])), ids, label_column
+
+
+def _classes(path: Path, column: str, values: np.ndarray) -> np.ndarray:
+    """Text as Parquet would hold it: no ``nan``, and numbers that have a point as integers."""
+    known = ~np.isin(np.char.lower(values), ["", "nan"])
+    values = np.where(known, values, "")
+    try:
+        numbers = values[known].astype(np.float64)
+    except ValueError:
+        return values
+    fractions = np.flatnonzero(known)[~(numbers == np.round(numbers))]
+    if fractions.size:
+        raise ValueError(
+            f"{path}: column {column!r} holds fractions, the first {str(values[fractions[0]])!r} "
+            f"in row {fractions[0]}; expected classes, as text or integers"
+        )
+    if not np.any(np.char.find(np.char.lower(values), ".") >= 0):
+        return values
+    whole = values.astype(object)
+    whole[known] = [str(int(number)) for number in numbers]
+    return whole.astype(str)
+
+
+def _notes(path: Path, labels: Labels) -> tuple[str, ...]:
+    """Tells of a last line without an end whose label stands nowhere else: it may have been cut."""
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        ended = file.read() in b"\r\n"
+    last = int(labels.codes[-1])
+    if ended or last < 0 or np.count_nonzero(labels.codes == last) > 1:
+        return ()
+    return (
+        f"{path}: the last line has no end, and its label {labels.names[last]!r} stands on no "
+        "other line; was the file cut?",
+    )
 
 
 def _label_columns(

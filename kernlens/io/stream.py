@@ -21,12 +21,14 @@ class Embeddings(NamedTuple):
       ids: id of each row as text, each once, ``[n]``; None for row numbers.
       source: what to call the file in an error.
       dropped: how many rows were left out because they were not finite.
+      dropped_ids: their ids, or row numbers, as text, ``[dropped]``.
     """
 
     values: np.ndarray
     ids: np.ndarray | None = None
     source: str = "embeddings"
     dropped: int = 0
+    dropped_ids: np.ndarray = np.empty(0, str)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -145,11 +147,11 @@ class EmbeddingStream(NamedTuple):
             values[count : count + len(found.rows)] = found.values
             rows[count : count + len(found.rows)] = found.rows
             count += len(found.rows)
-        dropped = self.shape[0] - count
-        ids = self.ids
-        if dropped:
-            ids = rows[:count].astype(str) if ids is None else ids[rows[:count]]
-        return Embeddings(values[:count], ids, self.source, dropped)
+        if count == self.shape[0]:
+            return Embeddings(values, self.ids, self.source)
+        every = np.arange(self.shape[0]).astype(str) if self.ids is None else self.ids
+        left_out = np.delete(every, rows[:count])
+        return Embeddings(values[:count], every[rows[:count]], self.source, len(left_out), left_out)
 
     def _chunks(self, rows: int, start: int, stop: int) -> Iterator[Chunk]:
         kept = 0

@@ -135,10 +135,11 @@ def _stored(
 def _list_width(path: Path, name: str, kind: Any, batches: Any) -> int:
     if files.optional("pyarrow").types.is_fixed_size_list(kind):
         return kind.list_size
-    first = next(column for _, batch in batches([name], 0, 1) if len(column := batch.column(0)))
-    if not first[0].is_valid:
-        raise ValueError(f"{path}, row 0, column {name!r}: no vector; expected numbers")
-    return len(first[0])
+    for _, batch in batches([name], 0, 1):
+        known = batch.column(0).drop_null()
+        if len(known):
+            return len(known[0])
+    raise ValueError(f"{path}, column {name!r}: no vector in any row; expected numbers")
 
 
 def _blocks(
@@ -161,17 +162,21 @@ def _blocks(
 
 def _stack_lists(path: Path, name: str, first: int, dim: int, column: Any) -> np.ndarray:
     compute = files.optional("pyarrow.compute")
-    if column.null_count:
-        row = first + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
-        raise ValueError(f"{path}, row {row}, column {name!r}: no vector; expected numbers")
-    lengths = compute.list_value_length(column).to_numpy()
-    uneven = np.flatnonzero(lengths != dim)
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    lengths = compute.list_value_length(column).to_numpy(zero_copy_only=False)
+    uneven = np.flatnonzero(there & (lengths != dim))
     if uneven.size:
         raise ValueError(
-            f"{path}, row {first + uneven[0]}, column {name!r}: found {lengths[uneven[0]]} values, "
-            f"expected {dim} as in row 0"
+            f"{path}, row {first + uneven[0]}, column {name!r}: found {lengths[uneven[0]]:.0f} "
+            f"values, expected {dim} as in the rows before"
         )
-    return compute.list_flatten(column).to_numpy(zero_copy_only=False).reshape(len(lengths), dim)
+    flat = compute.list_flatten(column).to_numpy(zero_copy_only=False)
+    if there.all():
+        return flat.reshape(len(column), dim)
+    # A row without a vector is one of missing values.
+    values = np.full((len(column), dim), np.nan, np.result_type(flat.dtype, np.float32))
+    values[there] = flat.reshape(-1, dim)
+    return values
 
 
 def _parquet_batches(

@@ -7,26 +7,9 @@ rows or a sample of them. ``curves`` forecasts the error at more labels. A kerne
 linear one goes in by its features. Exact leave-one-out of ridge and of discriminant analysis, with
 metrics in value, is :mod:`kernlens.probe`.
 
-Released code that these do not follow, with what it does instead:
-
-=====================  ============================================================================
-peer                   fault
-=====================  ============================================================================
-clf_kernel_score       not proposition 1 (no norm); diagonal included; NaN where a row is zero
-stable_transfer        H-score multiplies elementwise before the trace: 19.1 on wine, at most 2
-LogME (authors)        no bias; below full rank ``D log(alpha)`` counts all ``D`` directions, the
-                       determinant only those kept; tied to the scale by its epsilon and its start
-PACTran                H-score and LEEP with the sign turned; LogME without ``log(2 pi) / 2``
-TransRate              the paper's listing weighs classes alike, the repository by their rows
-GBC, spherical         the volume term once, not once per dimension (kept in ``gbc_spherical``)
-PARC                   rounding in one-hot correlations breaks the ties of label distances by
-                       class: 64.87 on wine for 64.55, and 27.11 on digits for 27.00, where it
-                       varies with the linear algebra library
-ETran                  ``eigh`` of a matrix that is not symmetric returns an orthogonal basis, so
-                       its discriminant is the nearest class mean whatever the covariance
-SFDA                   overwrites the features that it is given
-graph_embedding        alpha-ReQ regresses on rank, not on log rank
-=====================  ============================================================================
+Each of them is a row of a table, with its formula, source, range, null, what it predicts and where
+it misleads; SCORES.md prints all of them. :data:`PEERS` lists released code that these do not
+follow.
 """
 
 from kernlens.scores.alignment import (
@@ -42,6 +25,7 @@ from kernlens.scores.curves import eigenlearning, learning_curve
 from kernlens.scores.estimator import Estimator, Score
 from kernlens.scores.evidence import EVIDENCE, arora_complexity, evidence, gcv, logme, logme_centred
 from kernlens.scores.pairs import PAIRS, Pair
+from kernlens.scores.peers import PEERS
 from kernlens.scores.rows import ROWS
 from kernlens.scores.separation import (
     SEPARATION,
@@ -65,6 +49,7 @@ __all__ = [
     "ALIGNMENTS",
     "EVIDENCE",
     "PAIRS",
+    "PEERS",
     "ROWS",
     "SCORES",
     "SEPARATION",

@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.moments import Moments
+from kernlens.scores import checks
 from kernlens.scores.basis import eigenbasis
-from kernlens.scores.estimator import dot, ratio
+from kernlens.scores.checks import checked
+from kernlens.scores.estimator import Estimator, dot, ratio
 from kernlens.types import Array
 
 STRENGTHS = tuple(10.0 ** (0.5 * k) for k in range(-10, 5))
@@ -70,6 +72,13 @@ class LearningCurve(NamedTuple):
     strengths: Array
 
 
+@checked(
+    eigenvalues=checks.at_least_0,
+    squared=checks.finite,
+    n=checks.positive,
+    ridge=checks.at_least_0,
+    noise=checks.at_least_0,
+)
 @jax.jit
 def eigenlearning(
     eigenvalues: Array,
@@ -96,12 +105,18 @@ def eigenlearning(
       What the equations say. Without a ridge and with ``n`` at least the rank, :math:`\kappa` is 0
       and training interpolates in the span.
 
+    Raises:
+      ValueError: an argument out of its range or not finite (unless traced).
+
     References:
       Simon et al. (2023), equations 4 to 9; Bordelon, Canatar and Pehlevan (2020), equation 4.
     """
-    total = eigenvalues.sum()
-    high = jnp.log(jnp.where(total + ridge > 0, (total + ridge) / n, 1.0))
-    low = high - 80.0
+    # In a unit of their own, so that no kappa leaves the range of the dtype.
+    unit = eigenvalues.sum() + ridge
+    unit = jnp.where(unit > 0, unit, 1.0)
+    eigenvalues, ridge = eigenvalues / unit, ridge / unit
+    high = -jnp.log(jnp.asarray(n, eigenvalues.dtype))
+    low = high - 60.0
 
     def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
@@ -117,7 +132,7 @@ def eigenlearning(
     missed = jnp.sum((1.0 - learnabilities) ** 2 * squared)
     test = overfitting * (missed + noise)
     return Eigenlearning(
-        kappa, learnabilities, overfitting, (ridge / (n * kappa)) ** 2 * test, test
+        kappa * unit, learnabilities, overfitting, (ridge / (n * kappa)) ** 2 * test, test
     )
 
 
@@ -173,6 +188,7 @@ def coefficients(moments: Moments) -> Coefficients:
     return Coefficients(basis.values * ratio(basis.unit, basis.count), squared, noise, variance)
 
 
+@checked(moments=checks.finite_moments, sizes=checks.sizes, strengths=checks.positive)
 @partial(jax.jit, static_argnames="strengths")
 def learning_curve(
     moments: Moments, sizes: Array | Sequence[int], *, strengths: tuple[float, ...] = STRENGTHS
@@ -190,7 +206,8 @@ def learning_curve(
       Learning curve, never above the variance of the labels.
 
     Raises:
-      ValueError: moments without the scatter of each class.
+      ValueError: moments without the scatter of each class, or of a row that is not finite; a
+        number of labels below 2, or a strength that is not positive.
 
     References:
       Simon et al. (2023), equations 4 to 9.
@@ -210,3 +227,32 @@ def learning_curve(
     best = jnp.argmin(errors, axis=1)
     least = jnp.take_along_axis(errors, best[:, None], axis=1)[:, 0]
     return LearningCurve(sizes, jnp.clip(least, 0.0, found.variance), ridges[best])
+
+
+CURVES: dict[str, Estimator] = {
+    "learning_curve": Estimator(
+        learning_curve,
+        formula=r"\min_\delta E_0 \big(\sum_i (1 - L_i)^2 \hat v_i^2 + \hat\sigma^2\big)",
+        source="Simon et al. (2023), equations 4 to 9; coefficients debiased from labelled rows",
+        range="[0, 1 - sum p_c^2]",
+        null="the variance of the labels, the upper end",
+        predicts="squared error of ridge at any number of labels, in value",
+        pitfalls="one forecast from n labels varies by some 10 to 20%; anchor it at the error by "
+        "leave-one-out; squared error is not accuracy",
+        sign=-1,
+        class_scatters=True,
+        shift_free=True,
+    ),
+    "eigenlearning": Estimator(
+        eigenlearning,
+        formula=r"\sum_i \tfrac{\lambda_i}{\lambda_i + \kappa} + \tfrac\delta\kappa = n",
+        source="Simon et al. (2023), equations 4 to 9; Bordelon, Canatar and Pehlevan (2020)",
+        range="[0, inf)",
+        null="the variance of the target",
+        predicts="train and test error of kernel ridge at any number of labels, in value",
+        pitfalls="takes the target's coefficients as known; Gaussian universality of the features",
+        sign=-1,
+        scale_free=False,
+    ),
+}
+"""Forecasts of the error at more labels, by name."""

@@ -12,13 +12,16 @@ import jax.numpy as jnp
 
 from kernlens import moments as moments_of
 from kernlens.moments import Moments
-from kernlens.scores.estimator import dot, ratio, root
+from kernlens.scores import checks
+from kernlens.scores.checks import checked
+from kernlens.scores.estimator import Estimator, dot, ratio, root
 from kernlens.types import Array
 
 POWER_STEPS = 6
 """Products with the within-class covariance for its largest eigenvalue, as published."""
 
 
+@checked(x=checks.rows, codes=checks.codes)
 @partial(jax.jit, static_argnames="num_classes")
 def class_mean_probability(x: Array, codes: Array, num_classes: int) -> Array:
     r"""Classification term of ETran, softmax over classes of minus half the squared distance.
@@ -26,8 +29,7 @@ def class_mean_probability(x: Array, codes: Array, num_classes: int) -> Array:
     .. math:: \frac1n \sum_i p(y_i | x_i), \qquad
               p(c | x) \propto \frac{n_c}{n} e^{-\|x - \mu_c\|^2 / 2}
 
-    Meant as linear discriminant analysis; see the table of peers' faults in
-    :mod:`kernlens.scores` for why it is this.
+    Meant as linear discriminant analysis; :data:`kernlens.scores.PEERS` has why it is this.
 
     Args:
       x: features, ``[n, d]``.
@@ -37,6 +39,9 @@ def class_mean_probability(x: Array, codes: Array, num_classes: int) -> Array:
     Returns:
       Probability in ``[0, 1]``, ``[]``.
 
+    Raises:
+      ValueError: no row, a row that is not finite, or a code outside ``0..num_classes-1``.
+
     References:
       Gholami et al. (2023), ETran, released code, ``LDA_Score``.
     """
@@ -45,6 +50,7 @@ def class_mean_probability(x: Array, codes: Array, num_classes: int) -> Array:
     return jnp.mean(_own(_posteriors(_centred(x, moments), moments, means, means), codes))
 
 
+@checked(x=checks.rows, codes=checks.all_codes)
 @partial(jax.jit, static_argnames="num_classes")
 def sfda(x: Array, codes: Array, num_classes: int) -> Array:
     r"""Self-challenging Fisher discriminant analysis.
@@ -64,6 +70,10 @@ def sfda(x: Array, codes: Array, num_classes: int) -> Array:
 
     Returns:
       Probability in ``[0, 1]``, ``[]``. The shrinkage depends on the scale of the features.
+
+    Raises:
+      ValueError: no row, a row that is not finite, a code outside ``0..num_classes-1``, fewer than
+        two classes, or a class without a row.
 
     References:
       Shao et al. (2022), SFDA, section 4 and released code.
@@ -103,8 +113,10 @@ def _discriminant(x: Array, moments: Moments, shrinkage: Array) -> tuple[Array, 
     within, means = _within(moments), _offsets(moments)
     size = jnp.trace(within) / len(within)
     size = jnp.where(size > 0, size, 1.0)
-    shrunk = (1.0 - shrinkage) * within / size + shrinkage * jnp.eye(len(within), dtype=x.dtype)
-    coefficients = jnp.linalg.solve(shrunk, means.T).T / size
+    # By eigenvectors: beside a singular covariance the least shrinkage is lost to rounding.
+    values, vectors = jnp.linalg.eigh(within / size)
+    shrunk = (1.0 - shrinkage) * jnp.maximum(values, 0.0) + shrinkage
+    coefficients = dot(dot(means, vectors) / shrunk, vectors.T) / size
     return _centred(x, moments), means, coefficients
 
 
@@ -129,3 +141,30 @@ def _largest(matrix: Array) -> Array:
     start = matrix.sum(axis=1)
     before, last = jax.lax.fori_loop(0, POWER_STEPS, step, (start, start))
     return jnp.dot(last, dot(matrix, before))
+
+
+IN_SAMPLE: dict[str, Estimator] = {
+    "class_mean_probability": Estimator(
+        class_mean_probability,
+        formula=r"\tfrac1n \sum_i p(y_i | x_i), \; p(c | x) \propto n_c e^{-\|x - \mu_c\|^2 / 2}",
+        source="Gholami et al. (2023), ETran, released code, LDA_Score",
+        range="[0, 1]",
+        null="the share of the row's own class on average, where means do not differ",
+        predicts="meant to rank fine-tuning, added to `energy`",
+        pitfalls="in sample; depends on the scale; nearest class means, whatever the covariance",
+        scale_free=False,
+        shift_free=True,
+    ),
+    "sfda": Estimator(
+        sfda,
+        formula=r"\tfrac1n \sum_i p'(y_i | q_i x_i + (1 - q_i) \bar\mu_{\ne y_i})",
+        source="Shao et al. (2022), SFDA, section 4 and released code",
+        range="[0, 1]",
+        null="none; above the share of the largest class, the more so with fewer rows a feature",
+        predicts="meant to rank fine-tuning",
+        pitfalls="in sample, so it rises with the number of features; depends on the scale",
+        scale_free=False,
+        shift_free=True,
+    ),
+}
+"""In-sample discriminants, ``fn(x, codes, num_classes)``, by name."""

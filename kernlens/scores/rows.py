@@ -1,7 +1,8 @@
 """What needs the rows themselves: pairs, neighbours, row by row means. Pass a sample of large sets.
 
 Those that compare all pairs take ``n^2`` operations and ``n`` to ``n^2`` numbers: a few thousand
-rows. All rows given count, and all must have a label where labels are given.
+rows. All rows given count, and all must have a label where labels are given. A row that is not
+finite, a label that is none and a set without rows are a ValueError, except under ``jit``.
 """
 
 from functools import partial
@@ -12,11 +13,14 @@ import jax.numpy as jnp
 
 from kernlens.kernels import unit_rows
 from kernlens.moments import Moments
+from kernlens.scores import checks
 from kernlens.scores.basis import stretch, whitening
+from kernlens.scores.checks import checked
 from kernlens.scores.estimator import Estimator, dot, ratio, root
 from kernlens.types import Array
 
 
+@checked(x=checks.rows, t=checks.positive)
 @jax.jit
 def uniformity(x: Array, *, t: float | Array = 2.0) -> Array:
     r"""Uniformity on the sphere, :math:`\log \mathrm{mean}_{i<j}\, e^{-t \|x_i - x_j\|^2}`.
@@ -26,7 +30,10 @@ def uniformity(x: Array, *, t: float | Array = 2.0) -> Array:
       t: :math:`t > 0`.
 
     Returns:
-      Loss in ``[-4 t, 0]``, 0 where all rows are one, ``[]``; also 0 for fewer than two rows.
+      Loss in ``[-4 t, 0]``, 0 where all rows are one, ``[]``; also 0 for one row.
+
+    Raises:
+      ValueError: no row, a row that is not finite, or ``t`` not positive.
 
     References:
       Wang and Isola (2020), equation 2.
@@ -50,6 +57,7 @@ def uniformity(x: Array, *, t: float | Array = 2.0) -> Array:
     return jnp.where(near, jnp.log1p(jnp.where(near, lack, 0.0)), far)
 
 
+@checked(x=checks.rows, codes=checks.codes, class_distances=checks.rows)
 @jax.jit
 def parc(x: Array, codes: Array, class_distances: Array | None = None) -> Array:
     r"""PARC, rank correlation of feature distances and label distances over the pairs of rows.
@@ -66,6 +74,9 @@ def parc(x: Array, codes: Array, class_distances: Array | None = None) -> Array:
     Returns:
       Correlation in ``[-1, 1]`` (the released code gives it times 100), 0 expected for noise and
       where undefined, ``[]``.
+
+    Raises:
+      ValueError: no row, a row that is not finite, or a code that is no class.
 
     References:
       Bolya et al. (2021), section 4.
@@ -84,6 +95,7 @@ def parc(x: Array, codes: Array, class_distances: Array | None = None) -> Array:
     return ratio(jnp.sum(near * far), root(jnp.sum(near**2)) * root(jnp.sum(far**2)))
 
 
+@checked(x=checks.rows, codes=checks.codes)
 @partial(jax.jit, static_argnames=("num_classes", "neighbours"))
 def neighbour_accuracy(x: Array, codes: Array, num_classes: int, *, neighbours: int = 1) -> Array:
     """Leave-one-out accuracy of the vote of the nearest rows.
@@ -98,7 +110,8 @@ def neighbour_accuracy(x: Array, codes: Array, num_classes: int, *, neighbours: 
       Accuracy in ``[0, 1]``, the share of the row's class expected for noise, ``[]``.
 
     Raises:
-      ValueError: ``neighbours`` out of range.
+      ValueError: ``neighbours`` out of range, no row, a row that is not finite, or a code outside
+        ``0..num_classes-1``.
 
     References:
       Cover and Hart (1967).
@@ -118,6 +131,7 @@ def neighbour_accuracy(x: Array, codes: Array, num_classes: int, *, neighbours: 
     return jnp.mean(jax.lax.map(hit, jnp.arange(len(x))).astype(x.dtype))
 
 
+@checked(a=checks.rows, b=checks.rows, queries=checks.places)
 @partial(jax.jit, static_argnames="neighbours")
 def neighbour_overlap(a: Array, b: Array, queries: Array, *, neighbours: int = 5) -> Array:
     """Share of a row's nearest rows by cosine that two embeddings have in common.
@@ -132,7 +146,8 @@ def neighbour_overlap(a: Array, b: Array, queries: Array, *, neighbours: int = 5
       Share in ``[0, 1]``, ``neighbours / (n - 1)`` expected for unrelated embeddings, ``[]``.
 
     Raises:
-      ValueError: ``neighbours`` out of range.
+      ValueError: ``neighbours`` out of range, no query, a query that is no row, or a row that is
+        not finite.
 
     References:
       Hellrich and Hahn (2016), as in Leszczynski et al. (2020), section 3.
@@ -153,6 +168,7 @@ def neighbour_overlap(a: Array, b: Array, queries: Array, *, neighbours: int = 5
     return jnp.mean(counts.astype(a.dtype)) / neighbours
 
 
+@checked(a=checks.rows, b=checks.rows)
 @jax.jit
 def displacement(a: Array, b: Array) -> Array:
     r"""Semantic displacement, mean cosine distance of the two rows of an item.
@@ -163,7 +179,11 @@ def displacement(a: Array, b: Array) -> Array:
       b: second embedding of the same rows, ``[n, q]``.
 
     Returns:
-      Mean of :math:`1 - \cos` in ``[0, 2]`` over the rows that are not zero in either, ``[]``.
+      Mean of :math:`1 - \cos` in ``[0, 2]`` over the rows that are not zero in either, ``[]``; 0
+      where there is none.
+
+    Raises:
+      ValueError: no row, or a row that is not finite.
 
     References:
       Hamilton et al. (2016), equation 4, as in Leszczynski et al. (2020), section 3.
@@ -176,6 +196,7 @@ def displacement(a: Array, b: Array) -> Array:
     return ratio(jnp.sum(distances * counted), counted.sum())
 
 
+@checked(moments=checks.finite_moments, x=checks.rows)
 @jax.jit
 def coherence(moments: Moments, x: Array) -> Array:
     r"""Coherence, :math:`\tfrac np \max_i \|u_i\|^2` with ``U`` the left singular vectors.
@@ -187,6 +208,9 @@ def coherence(moments: Moments, x: Array) -> Array:
     Returns:
       Value in ``[1, n / p]`` for all rows of full rank, ``[]``; large where a row has a direction
       to itself.
+
+    Raises:
+      ValueError: no row, or a row that is not finite.
 
     References:
       Candès and Recht (2009), definition 1.2; Tsitsulin et al. (2023), section 3.2.
@@ -200,6 +224,7 @@ def coherence(moments: Moments, x: Array) -> Array:
     return jnp.max(leverage, initial=0.0) * moments.count / moments.mean.shape[0]
 
 
+@checked(logits=checks.rows)
 @jax.jit
 def energy(logits: Array) -> Array:
     r"""Mean free energy of the rows, :math:`\frac1n \sum_i \log \sum_k e^{x_{ik}}`.
@@ -209,6 +234,9 @@ def energy(logits: Array) -> Array:
 
     Returns:
       Value in their unit, ``[]``.
+
+    Raises:
+      ValueError: no row, or a row that is not finite.
 
     References:
       Gholami et al. (2023), ETran, equation 3, over all rows.
@@ -278,3 +306,38 @@ ROWS: dict[str, Estimator] = {
     ),
 }
 """Scores of the rows themselves, by name: ``fn(x)``, with ``codes`` (and ``num_classes``) after."""
+
+
+ROWS_BESIDE: dict[str, Estimator] = {
+    "neighbour_overlap": Estimator(
+        neighbour_overlap,
+        formula=r"\tfrac1m \sum_i |N_k^a(i) \cap N_k^b(i)| / k",
+        source="Hellrich and Hahn (2016); Leszczynski et al. (2020), section 3",
+        range="[0, 1]",
+        null="k / (n - 1)",
+        predicts="how many neighbours two embeddings share, and so which answers change",
+        pitfalls="by cosine, which a common mean swamps; depends on the number of rows",
+    ),
+    "displacement": Estimator(
+        displacement,
+        formula=r"\tfrac1n \sum_i (1 - \cos(a_i, b_i))",
+        source="Hamilton et al. (2016), equation 4; Leszczynski et al. (2020), section 3",
+        range="[0, 2]",
+        null="1 for unrelated directions",
+        predicts="how far items moved between two embeddings",
+        pitfalls="sees a rotation as movement: turn one onto the other first",
+        sign=-1,
+        rotation_free=False,
+    ),
+    "coherence": Estimator(
+        coherence,
+        formula=r"\tfrac np \max_i \|u_i\|^2",
+        source="Candès and Recht (2009), definition 1.2; Tsitsulin et al. (2023), section 3.2",
+        range="[1, n / p]",
+        null="near 1 for rows that are alike in leverage",
+        predicts="whether rows have directions to themselves",
+        pitfalls="a maximum: one outlying row makes it",
+        sign=-1,
+    ),
+}
+"""What takes two embeddings of the same rows, or moments beside rows, by name."""

@@ -1,0 +1,64 @@
+"""What the coverage of scores of rows and of probes is measured by, against references."""
+
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import Ridge
+
+from experiments.coverage import others
+from experiments.coverage.line import line
+from experiments.interval_coverage import Config
+from kernlens import probe
+from kernlens.scores import ROWS
+from kernlens.types import Labels
+from tests import cases
+
+X, CODES, _ = cases.gaussian_classes(0, n=300, separation=0.4)
+
+
+@pytest.mark.parametrize("name", list(probe.PROBES))
+def test_a_classifier_is_the_probes_own_fitted_to_all_rows(name):
+    sample = others.Drawn(X[:200], CODES[:200], np.arange(200, 300))
+    given = probe.PROBES[name](X[:200], Labels(CODES[:200], tuple("abcd")), strengths=[1e-8])
+    told = np.asarray(others.classified(name, sample, X[200:], given))
+    # At a vanishing strength these are scikit-learn's.
+    if name == "ridge":
+        y = np.eye(4)[CODES[:200]]
+        expected = np.argmax(Ridge(alpha=1e-8).fit(X[:200], y).predict(X[200:]), axis=1)
+    else:
+        model = LinearDiscriminantAnalysis().fit(X[:200], CODES[:200])
+        expected = model.predict(X[200:])
+    np.testing.assert_array_equal(told, expected)
+
+
+def test_samples_leave_other_rows_to_judge_by():
+    drawn = list(others.sampled(X, CODES, 50, 3, (0,)))
+    assert len(drawn) == 3
+    (once,) = others.sampled(X, CODES, 150, 1, (0,), replace=False)
+    assert len(np.unique(once.x, axis=0)) == len(once.rest) == 150
+    for one in drawn:
+        inside = {row.tobytes() for row in one.x}
+        assert not inside & {X[row].tobytes() for row in one.rest}
+        assert len(one.rest) > 240
+
+
+def test_a_line_counts_what_intervals_hold():
+    ends = [others.Ends(0.0, 1.0, 0.3), others.Ends(0.4, 0.6, 0.1), others.Ends(0.6, 2.0, 0.2)]
+    found = line("m", "t", "s", 9, [0.4, 0.6], 1.5, ends)
+    assert (found["target"], found["samples"]) == (0.5, 3)
+    assert found["coverage"] == pytest.approx(2 / 3)
+    assert found["population_coverage"] == pytest.approx(1 / 3)
+    assert found["standard_error"] == pytest.approx(0.2)
+
+
+def test_rows_and_probes_have_a_line_each():
+    config = Config(target_samples=4, samples=3, blocks=5)
+    scored = others.cover_rows(X, CODES, 40, config, tuple(ROWS))
+    assert [one["score"] for one in scored] == list(ROWS)
+    told = others.cover_probes(X, CODES, 40, config, ("discriminant",))
+    assert [one["score"] for one in told] == ["discriminant, accuracy", "discriminant, macro-f1"]
+    for one in scored + told:
+        numbers = [value for value in one.values() if isinstance(value, float)]
+        assert len(numbers) == 6
+        assert np.isfinite(numbers).all()
+        assert one["standard_error"] > 0
