@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from kernlens import features, io, moments
+from kernlens.memory import aligned_empty
 from tests.test_moments import assert_close, problem, reference
 
 
@@ -114,6 +116,35 @@ def test_a_saved_stream_is_refused_under_another_embedding(tmp_path):
         assert_array_equal(a, b)
     with pytest.raises(ValueError, match=f"fingerprint {names[0]}; expected {names[1]}"):
         io.read_arrays(tmp_path / "m", moments.Moments, fingerprint=names[1])
+
+
+def test_a_reader_that_writes_again_to_what_it_gave():
+    x, codes, num_classes, _ = problem(8, n=120)
+    memory = aligned_empty((20, x.shape[1]), x.dtype)
+
+    def chunks():
+        for at in range(0, len(x), len(memory)):
+            memory[:] = x[at : at + len(memory)]
+            yield memory
+            memory[:] = np.nan
+
+    got = moments.from_stream(chunks(), codes, num_classes, rows=20)
+    assert_close(got, moments.from_arrays(x, codes, num_classes))
+
+
+def test_rows_of_a_file_that_are_not_finite_are_named(tmp_path):
+    x, codes, num_classes, _ = problem(9, n=100)
+    x[[7, 93]] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    stream = io.open_embeddings(tmp_path / "x.npy")
+    for map_fn in (features.identity, lambda rows: jnp.nan_to_num(rows)):
+        with pytest.raises(ValueError, match=r"2 of 100 rows hold NaN.*rows 7, 93"):
+            moments.from_stream(stream, codes, num_classes, features=map_fn, rows=30)
+    kept = moments.from_stream(
+        io.open_embeddings(tmp_path / "x.npy", drop_nonfinite=True), codes, num_classes, rows=30
+    )
+    good = np.isfinite(x).all(axis=1)
+    assert_close(kept, moments.from_arrays(x[good], codes[good], num_classes))
 
 
 DEVICES = """
