@@ -19,6 +19,7 @@ from experiments.next_items.outcomes import SAMPLED
 from experiments.next_items.summary import levels
 from experiments.runner import RESULTS
 from experiments.score_limits.shown import number
+from experiments.tournament.settings import ORDER
 from kernlens.io import write_atomically
 
 README = Path(__file__).parent.parent / "README.md"
@@ -150,15 +151,44 @@ def interval_coverage(results: Mapping[str, Any]) -> str:
     return f"{markdown(head, rows)}\n\n`{results['command']}`, {minutes:.0f} minutes."
 
 
+def defaults(summary: Mapping[str, Any]) -> list[list[str]]:
+    """The ranker to take in each slice.
+
+    It is the one that the README names, unless one as cheap lies above its interval.
+    """
+    taus = {
+        line["ranker"]: {"all": line["tau"]}
+        | {name: part["tau"] for name, part in line["slices"].items()}
+        for line in summary["rankers"]
+    }
+    found = []
+    for line in summary["choices"]:
+        own, where, cheap = taus[ORDER][line["slice"]], line["slice"], line["cheap"]
+        best, reference = line["cheap_tau"]["value"], line["reference_tau"]["value"]
+        said = f"τ {interval(own)}, cross-validation {reference:.2f}; "
+        if best > own["high"]:
+            found.append([where, cheap, f"τ {best:.2f}, above {ORDER}: {said.rstrip('; ')}"])
+        elif cheap == ORDER:
+            found.append([where, ORDER, said + "the best at a tenth of its cost"])
+        else:
+            found.append(
+                [where, ORDER, said + f"{cheap}, as cheap, {best:.2f} within the interval"]
+            )
+    return found
+
+
 def score_tournament(results: Mapping[str, Any]) -> str:
     """Rankers by their agreement with trained heads, whom to trust where, and the targets."""
     summary = results["summary"]
     first = [line["ranker"] for line in summary["rankers"][:12]]
-    named = ["published_class_cosine", "proposition1", "transrate", "rankme", "dimension", "random"]
+    named = ["published_class_cosine", "proposition1", "transrate", "rankme", "parc", "uniformity"]
+    named += ["dimension", "bytes", "mean_norm", "random"]
     slices = ("corrupted small sets", "item2vec and text", "60 labels", "all labels")
     rows = [
         [
-            f"**{line['ranker']}**" if line["group"] == "probe" else line["ranker"],
+            RANKERS.get(line["ranker"], line["ranker"])
+            if line["group"] != "probe"
+            else f"**{line['ranker']}**",
             interval(line["tau"]),
             *(f"{line['slices'][name]['tau']['value']:.2f}" for name in slices),
             f"{line['regret']['value']:.1f}",
@@ -184,9 +214,17 @@ def score_tournament(results: Mapping[str, Any]) -> str:
         [line["gate"], line["wanted"], f"{line['measured']:.3g}", verdicts[line["passed"]]]
         for line in summary["gates"]
     ]
+    failed = [
+        f"`{line['ranker']}` was not finite {line['not_finite']} times, which ranks last"
+        for line in summary["rankers"]
+        if line["not_finite"]
+    ]
     return "\n\n".join(
         [
             markdown([*head, "of CV's time"], rows),
+            *([f"Of all rankers, {'; '.join(failed)}."] if failed else []),
+            "The default of each task, label budget and head, and why:",
+            markdown(["where", "default", "why"], defaults(summary), right=False),
             markdown(["where", "best τ", "best at a tenth of CV", "default", "CV"], choices),
             markdown(["target", "wanted", "measured", ""], gates),
             f"`{results['command']}`, {summary['contexts']} contexts, two CPU cores, shared.",
@@ -262,6 +300,9 @@ def prop2_sequence_average(results: Mapping[str, Any]) -> str:
         ]
     )
 
+
+RANKERS = {"bytes": "file size, compressed", "mean_norm": "norm, mean over rows"}
+"""What a reader calls the trivial rankers."""
 
 BLOCKS = {
     "joint_embeddings": paper_tables.joint_embeddings,

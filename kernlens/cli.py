@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from kernlens import io, lens, report
+from kernlens import answers, io, lens, report
 from kernlens.cache import use_compilation_cache
-from kernlens.probe import LOG_LOSS, METRICS, PROBES, Difference, value_of
+from kernlens.probe import METRICS, PROBES
 from kernlens.scores import SCORES
 
 if TYPE_CHECKING:
@@ -37,15 +34,6 @@ DESCRIPTION = (
     "See what a pretrained embedding will do downstream, before you train anything. "
     "`kernlens --version` prints the version."
 )
-MIN_WIDTH = 80
-FIXED_WIDTH = 66
-METRIC_WIDTH = 23
-"""Characters of a table, at least; of its columns but the metrics, and of a metric with its
-interval, where all stand on one line."""
-
-_ENDS = ("value", "low", "high")
-
-STYLES = {lens.BEST: "bold green", lens.TIED: "yellow", lens.WORSE: "dim"}
 
 
 @dataclass(frozen=True)
@@ -196,16 +184,24 @@ def compare(config: Compare) -> None:
     seconds = time.perf_counter() - start
     # Written before anything is shown: a table on the screen means that the file is there too.
     if config.json is not None:
-        content = _content(config, names, joined, dropped, found, standings, seconds)
+        asked = {
+            "labels": str(config.labels),
+            "metric": config.metric,
+            "probe": config.probe,
+            "level": config.level,
+            "seed": config.seed,
+        }
+        files = dict(zip(names, map(str, config.embeddings), strict=True))
+        content = answers.content(asked, files, joined, dropped, found, standings, seconds)
         if to_stdout:
             print(json_text.dumps(content, indent=1, ensure_ascii=False))
         else:
             report.write_json(config.json, content)
-    console.width = max(console.width, MIN_WIDTH)
-    console.print(_table(found, console.width))
+    console.width = max(console.width, answers.MIN_WIDTH)
+    console.print(answers.table(found, console.width))
     for standing in standings:
-        console.print(_standing_table(standing))
-    console.print(_notes(joined, dropped, found, seconds))
+        console.print(answers.standing_table(standing))
+    console.print(answers.notes(joined, dropped, found, seconds))
 
 
 def _parse(argv: list[str]) -> Any:
@@ -246,186 +242,3 @@ def _names(paths: Sequence[Path]) -> list[str]:
         str(path) if stems.count(stem) > 1 else stem
         for path, stem in zip(paths, stems, strict=True)
     ]
-
-
-def _table(found: lens.Comparison, width: int) -> Table:
-    """The comparison as a table; on a narrow terminal, intervals stand under their values."""
-    shown = ["macro_f1", "accuracy"]
-    if found.metric not in (*shown, "micro_f1"):  # micro-F1 is the accuracy
-        shown.append(found.metric)
-    joint = " " if width >= FIXED_WIDTH + METRIC_WIDTH * len(shown) else "\n"
-    if joint == "\n":
-        shown = shown[-2:]
-    table = _empty_table()
-    table.add_column("d", justify="right", no_wrap=True)
-    for metric in shown:
-        table.add_column(
-            lens.METRIC_TITLES[metric].replace(" ", joint), justify="right", no_wrap=True
-        )
-    table.add_column(f"difference{joint}to best", justify="right", no_wrap=True)
-    table.add_column("verdict", min_width=8)
-    best = found.entries[0].name
-    for entry in found.entries:
-        cells = [
-            f"{value:.3f}{joint}[{low:.3f}, {high:.3f}]"
-            for value, low, high in (value_of(entry.prediction, metric) for metric in shown)
-        ]
-        gap = found.differences.get((entry.name, best))
-        cells.append(
-            "" if gap is None else f"{gap.value:+.3f}{joint}[{gap.low:+.3f}, {gap.high:+.3f}]"
-        )
-        verdict = Text(entry.verdict, style=STYLES[entry.verdict])
-        table.add_row(entry.name, str(entry.dim), *cells, verdict)
-    return table
-
-
-def _empty_table() -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-        header_style="bold",
-    )
-    table.add_column("embedding", overflow="fold", min_width=9)
-    return table
-
-
-def _standing_table(standing: lens.Standing) -> Table:
-    """A score of every embedding, and whether it separates them from the best."""
-    table = _empty_table()
-    table.add_column(standing.score, justify="right")
-    table.add_column("by chance", justify="right", no_wrap=True)
-    table.add_column("difference to best", justify="right")
-    table.add_column("verdict", min_width=8)
-    for name, found in standing.intervals.items():
-        gap = standing.differences.get(name)
-        verdict = lens.BEST if gap is None else lens.WORSE if gap.separated else lens.TIED
-        table.add_row(
-            name,
-            f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]",
-            "" if found.null is None else f"{found.null:.3g}",
-            "" if gap is None else f"{gap.value:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}]",
-            Text(verdict, style=STYLES[verdict]),
-        )
-    return table
-
-
-def _notes(
-    joined: io.Joined, dropped: dict[str, np.ndarray], found: lens.Comparison, seconds: float
-) -> str:
-    """What the rows were, the floor, and the time."""
-    prediction = found.entries[0].prediction
-    counts = np.bincount(prediction.target)
-    largest = prediction.class_names[int(np.argmax(counts))]
-    rows = len(joined.labels.codes)
-    line = f"{rows:,} rows joined"
-    if rows > len(prediction.target):
-        line += f", {rows - len(prediction.target):,} of them without a label"
-    line += f"; {np.count_nonzero(counts)} classes"
-    left = {**joined.unjoined, "the labels": joined.unjoined_labels}
-    listed = _listed({name: own.ids for name, own in left.items()})
-    line += f"; not joined: {listed or 'none'}"
-    if any(map(len, dropped.values())):
-        line += f"; not finite: {_listed(dropped)}"
-    title = lens.METRIC_TITLES[found.metric]
-    floor = (
-        f"always answering {largest!r}: macro-F1 {found.baseline.macro_f1:.3f}, "
-        f"accuracy {found.baseline.accuracy:.3f}"
-    )
-    if found.metric == LOG_LOSS:
-        floor += f"; answering the shares of the classes: log loss {found.baseline_log_loss:.3f}"
-    how = f"ordered by {title}; {found.level:.0%} intervals, over rows; {seconds:.1f} s"
-    return f"\n{line}\n{floor}\n{how}"
-
-
-def _listed(rows: dict[str, np.ndarray]) -> str:
-    """How many rows of each file, and the first of them."""
-    return ", ".join(
-        f"{len(ids):,} of {name} ({io.some(ids, len(ids))})"
-        for name, ids in rows.items()
-        if len(ids)
-    )
-
-
-def _content(
-    config: Compare,
-    names: list[str],
-    joined: io.Joined,
-    dropped: dict[str, np.ndarray],
-    found: lens.Comparison,
-    standings: Sequence[lens.Standing],
-    seconds: float,
-) -> dict[str, Any]:
-    """Everything found, in JSON's types."""
-    files = dict(zip(names, map(str, config.embeddings), strict=True))
-    prediction = found.entries[0].prediction
-    counts = np.bincount(prediction.target, minlength=len(prediction.class_names))
-    best = found.entries[0].name
-    entries = [
-        {
-            "name": entry.name,
-            "file": files[entry.name],
-            "dim": entry.dim,
-            "verdict": entry.verdict,
-            "metrics": {
-                metric: dict(zip(_ENDS, value_of(entry.prediction, metric), strict=True))
-                for metric in METRICS
-                if metric != LOG_LOSS or entry.prediction.loss == LOG_LOSS
-            },
-            "difference_to_best": _difference(found.differences.get((entry.name, best))),
-            "difference_to_previous": _difference(
-                found.differences.get((entry.name, previous.name)) if i else None
-            ),
-            "loss": entry.prediction.loss,
-            "error": entry.prediction.error,
-            "strength": entry.prediction.strength,
-            "seconds": entry.seconds,
-        }
-        for i, (previous, entry) in enumerate(
-            zip((found.entries[0], *found.entries), found.entries, strict=False)
-        )
-    ]
-    return {
-        "kernlens": version("kernlens"),
-        "labels": str(config.labels),
-        "metric": config.metric,
-        "probe": config.probe,
-        "level": config.level,
-        "seed": config.seed,
-        "rows": {
-            "joined": len(joined.labels.codes),
-            "labelled": len(prediction.target),
-            "not_finite": {name: len(ids) for name, ids in dropped.items()},
-            "not_joined": {name: own.count for name, own in joined.unjoined.items()},
-            "labels_not_joined": joined.unjoined_labels.count,
-            "ids": {
-                "not_finite": {name: ids.tolist() for name, ids in dropped.items()},
-                "not_joined": {name: own.ids.tolist() for name, own in joined.unjoined.items()},
-                "labels_not_joined": joined.unjoined_labels.ids.tolist(),
-            },
-        },
-        "classes": {
-            name: int(count)
-            for name, count in zip(prediction.class_names, counts, strict=True)
-            if count
-        },
-        "baseline": {**found.baseline._asdict(), "log_loss": found.baseline_log_loss},
-        "entries": entries,
-        "scores": [
-            {
-                "score": standing.score,
-                "best": standing.best,
-                "intervals": {name: own._asdict() for name, own in standing.intervals.items()},
-                "differences_to_best": {
-                    name: _difference(own) for name, own in standing.differences.items()
-                },
-            }
-            for standing in standings
-        ],
-        "seconds": seconds,
-    }
-
-
-def _difference(found: Difference | None) -> dict[str, Any] | None:
-    return None if found is None else found._asdict()

@@ -8,9 +8,16 @@ import numpy as np
 
 from kernlens import intervals, metrics
 from kernlens.labels import encode
-from kernlens.probe import LOG_LOSS, METRICS, Difference, discriminant, paired_difference, value_of
+from kernlens.probe import (
+    LOG_LOSS,
+    METRICS,
+    Difference,
+    discriminant,
+    paired_difference,
+    value_of,
+)
 from kernlens.scores import Estimator
-from kernlens.types import Array, Classification, Labels, Prediction
+from kernlens.types import Array, Classification, EmbeddingStream, Labels, Prediction
 
 METRIC_TITLES = {
     "accuracy": "accuracy",
@@ -83,7 +90,7 @@ class Standing(NamedTuple):
 
 
 def predict(
-    embeddings: np.ndarray | Array,
+    embeddings: np.ndarray | Array | EmbeddingStream,
     labels: Labels | Sequence | np.ndarray,
     *,
     probe: Callable[..., Prediction] = discriminant,
@@ -94,7 +101,8 @@ def predict(
     """What a trained linear classifier will reach on held-out rows, without training one.
 
     Args:
-      embeddings: one row per item, real and finite, ``[n, d]``, in any unit.
+      embeddings: one row per item, real and finite, ``[n, d]``, in any unit; or a stream of them,
+        as :func:`kernlens.io.open_embeddings` opens, which is read four times.
       labels: class of each row, ``[n]``: ``Labels``, or raw values (strings, integers) where None,
         NaN and the empty string mean "no label".
       probe: ``probe.discriminant``, ``probe.ridge`` or any
@@ -115,7 +123,7 @@ def predict(
 
 
 def compare(
-    embeddings: Mapping[str, np.ndarray | Array],
+    embeddings: Mapping[str, np.ndarray | Array | EmbeddingStream],
     labels: Labels | Sequence | np.ndarray,
     *,
     probe: Callable[..., Prediction] = discriminant,
@@ -185,7 +193,7 @@ def compare(
 
 
 def standings(
-    embeddings: Mapping[str, np.ndarray | Array],
+    embeddings: Mapping[str, np.ndarray | Array | EmbeddingStream],
     labels: Labels | Sequence | np.ndarray,
     scores: Mapping[str, Estimator],
     *,
@@ -284,11 +292,16 @@ def _entropy(target: np.ndarray) -> float:
     return float(-np.sum(shares * np.log(shares)))
 
 
-def _shapes(embeddings: Mapping[str, np.ndarray | Array]) -> dict[str, tuple[int, ...]]:
+def _shapes(
+    embeddings: Mapping[str, np.ndarray | Array | EmbeddingStream],
+) -> dict[str, tuple[int, ...]]:
     """Shape of each embedding; no embeddings, or other rows in some, are a ValueError."""
     if not embeddings:
         raise ValueError("expected at least one embedding, {name: rows}; got none")
-    shapes = {name: np.shape(rows) for name, rows in embeddings.items()}
+    shapes = {
+        name: tuple(rows.shape) if hasattr(rows, "shape") else np.shape(rows)
+        for name, rows in embeddings.items()
+    }
     if len({shape[:1] for shape in shapes.values()}) > 1:
         raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")
     return shapes

@@ -9,6 +9,7 @@ from typing import Any
 
 import chex
 import jax.numpy as jnp
+import numpy as np
 
 from kernlens.types import Array, Classification
 
@@ -165,3 +166,70 @@ def auc(scores: Array, target: Array) -> Array:
     area = jnp.sum(jnp.where(positive, share, 0.0)) / jnp.maximum(num_positive, 1).astype(dtype)
     defined = (num_negative > 0) & (num_positive > 0) & ~jnp.any(jnp.isnan(scores))
     return jnp.where(defined, area, jnp.nan)
+
+
+def counts(
+    target: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What :func:`from_counts` reads, for many predictions of the same rows.
+
+    Args:
+      target: true classes, integers ``[n]`` in ``0..num_classes-1``.
+      predicted: classes given, ``[m, n]``, likewise.
+      num_classes: ``C``.
+
+    Returns:
+      Hits, rows predicted and rows true of each class, ``[m, C]`` each.
+    """
+
+    def count(codes):
+        return np.bincount(codes, minlength=num_classes)
+
+    hits = np.stack([count(target[given == target]) for given in predicted])
+    given = np.stack([count(given) for given in predicted])
+    return hits, given, np.broadcast_to(count(target), given.shape)
+
+
+def resampled(
+    target: np.ndarray, predictions: tuple[np.ndarray, ...], draws: int, seed: int
+) -> tuple[list[Classification], list[Classification]]:
+    """Metrics of predictions on all rows, and on bootstrap draws of rows that all of them share.
+
+    Rows alike in target and predictions are interchangeable, so a draw of n rows is one multinomial
+    draw of how many fall in each such cell: its cost does not depend on n.
+
+    Args:
+      target: true classes, integers from 0, ``[n]``.
+      predictions: classes given, ``[n]`` each.
+      draws: how many.
+      seed: of the draws.
+
+    Returns:
+      For each prediction its metrics, floats, and those of the draws, ``[draws]`` each.
+    """
+    num_classes, n = int(max(np.max(codes) for codes in (target, *predictions))) + 1, len(target)
+    shape = (num_classes,) * (1 + len(predictions))
+    cells, sizes = np.unique(
+        np.ravel_multi_index((target, *predictions), shape), return_counts=True
+    )
+    cells = np.unravel_index(cells, shape)
+    picks = np.random.default_rng(seed).multinomial(n, sizes / n, size=draws)
+    taken = np.concatenate([sizes[None], picks]).T
+    points, samples = [], []
+    for given in cells[1:]:
+        right = cells[0] == given
+        found = from_counts(
+            _add_rows(given[right], taken[right], num_classes),
+            _add_rows(given, taken, num_classes),
+            _add_rows(cells[0], taken, num_classes),
+        )
+        points.append(Classification(*(v[0] for v in found)))
+        samples.append(Classification(*(v[1:] for v in found)))
+    return points, samples
+
+
+def _add_rows(codes, values, num_classes) -> np.ndarray:
+    """Sums of ``values [cells, draws]`` by code, ``[draws, num_classes]``."""
+    sums = np.zeros((num_classes, values.shape[1]), values.dtype)
+    np.add.at(sums, codes, values)
+    return sums.T

@@ -13,7 +13,7 @@ import numpy as np
 from kernlens import metrics
 from kernlens.leave_one_out import discriminant_path, ridge_path, select_rows
 from kernlens.scores import Estimator
-from kernlens.types import Array, Classification, Labels, Prediction
+from kernlens.types import Array, Classification, EmbeddingStream, Labels, Prediction
 
 STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(-4.0, 2.0, 25))
 """Default path: four strengths a factor of ten, relative to the mean eigenvalue."""
@@ -52,7 +52,7 @@ class Difference(NamedTuple):
 
 
 def discriminant(
-    features: np.ndarray | Array,
+    features: np.ndarray | Array | EmbeddingStream,
     labels: Labels,
     *,
     strengths: Sequence[float] | np.ndarray = STRENGTHS,
@@ -90,8 +90,8 @@ def discriminant(
 
     Args:
       features: one row per item, real, ``[n, p]``, in any unit: the result does not depend on a
-        common scale, a shift, or a rotation. Constant features give each row the largest class of
-        the others.
+        common scale, a shift, or a rotation. Constant features give each row the largest class. Of
+        a stream, read four times, no more than chunks of rows are in memory.
       labels: one label per row, ``[n]``; rows without one are left out.
       strengths: the path, relative to the mean eigenvalue of the within-class covariance (at least
         1e-12 of that of the covariance), ``[num_strengths]``, each at least ``MIN_STRENGTH``.
@@ -123,7 +123,7 @@ def discriminant(
 
 
 def ridge(
-    features: np.ndarray | Array,
+    features: np.ndarray | Array | EmbeddingStream,
     labels: Labels,
     *,
     strengths: Sequence[float] | np.ndarray = STRENGTHS,
@@ -150,7 +150,7 @@ def ridge(
     :func:`discriminant` has the value.
 
     Args:
-      features: one row per item, real, ``[n, p]``, in any unit.
+      features: one row per item, real, ``[n, p]``, in any unit; or a stream, as there.
       labels: one label per row, ``[n]``; rows without one are left out.
       strengths: the path, relative to the mean eigenvalue of the covariance, ``[num_strengths]``,
         each at least ``MIN_STRENGTH``.
@@ -215,7 +215,7 @@ def paired_difference(
         )
     if metric == LOG_LOSS:
         return _loss_difference(a, b, level)
-    points, samples = _resample(a.target, (a.predicted, b.predicted), draws, seed)
+    points, samples = metrics.resampled(a.target, (a.predicted, b.predicted), draws, seed)
     value = getattr(points[0], metric) - getattr(points[1], metric)
     differences = getattr(samples[0], metric) - getattr(samples[1], metric)
     low, high = np.quantile(differences, _tails(level))
@@ -280,13 +280,13 @@ def _predict(path_fn, loss, features, labels, strengths, select, draws, level, s
         raise ValueError(
             f"leave-one-out overflowed at strengths {strengths[~np.isfinite(path_errors)]}"
         )
-    path_metrics = metrics.from_counts(*_counts(rows.codes, predicted, len(rows.classes)))
+    path_metrics = metrics.from_counts(*metrics.counts(rows.codes, predicted, len(rows.classes)))
     quality = getattr(path_metrics, select) if select in path_metrics._fields else -path_errors
     best = max(range(len(strengths)), key=lambda i: (quality[i], strengths[i]))
     if select == "weakest":
         near = path_errors <= path_errors[best] + NEAR * standard_errors[best]
         best = min(np.flatnonzero(near), key=lambda i: strengths[i])
-    (points,), (samples,) = _resample(rows.codes, (predicted[best],), draws, seed)
+    (points,), (samples,) = metrics.resampled(rows.codes, (predicted[best],), draws, seed)
     low, high = (
         Classification(*(float(np.quantile(v, tail)) for v in samples)) for tail in _tails(level)
     )
@@ -320,55 +320,6 @@ def _loss_difference(a: Prediction, b: Prediction, level: float) -> Difference:
     reach = _normal_quantile(level) * float(np.std(gaps, ddof=1)) / np.sqrt(len(gaps))
     low, high = value - reach, value + reach
     return Difference(value, float(low), float(high), level, bool(low > 0 or high < 0))
-
-
-def _counts(target, predicted, num_classes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hits, rows predicted and rows true of each class, for ``predicted [..., n]``."""
-
-    def count(codes):
-        return np.bincount(codes, minlength=num_classes)
-
-    hits = np.stack([count(target[given == target]) for given in predicted])
-    given = np.stack([count(given) for given in predicted])
-    return hits, given, np.broadcast_to(count(target), given.shape)
-
-
-def _resample(target, predictions, draws, seed):
-    """Metrics of each of ``predictions`` on all rows, and on each bootstrap draw of rows.
-
-    Rows alike in target and predictions are interchangeable, so a draw of n rows is one multinomial
-    draw of how many fall in each such cell: its cost does not depend on n.
-    """
-    num_classes, n = int(max(np.max(codes) for codes in (target, *predictions))) + 1, len(target)
-    shape = (num_classes,) * (1 + len(predictions))
-    cells, sizes = np.unique(
-        np.ravel_multi_index((target, *predictions), shape), return_counts=True
-    )
-    cells = np.unravel_index(cells, shape)
-    picks = np.random.default_rng(seed).multinomial(n, sizes / n, size=draws)
-    taken = np.concatenate([sizes[None], picks]).T
-    points, samples = [], []
-    for given in cells[1:]:
-        right = cells[0] == given
-        hits, predicted, support = (
-            _add_rows(codes, values, num_classes)
-            for codes, values in (
-                (given[right], taken[right]),
-                (given, taken),
-                (cells[0], taken),
-            )
-        )
-        found = metrics.from_counts(hits, predicted, support)
-        points.append(Classification(*(v[0] for v in found)))
-        samples.append(Classification(*(v[1:] for v in found)))
-    return points, samples
-
-
-def _add_rows(codes, values, num_classes) -> np.ndarray:
-    """Sums of ``values [cells, draws]`` by code, ``[draws, num_classes]``."""
-    sums = np.zeros((num_classes, values.shape[1]), values.dtype)
-    np.add.at(sums, codes, values)
-    return sums.T
 
 
 def _normal_quantile(level) -> float:

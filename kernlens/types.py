@@ -1,7 +1,7 @@
 """The values that flow along the road, and the aliases every module shares."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -29,6 +29,24 @@ class Labels(NamedTuple):
 
     codes: np.ndarray
     names: tuple[str, ...]
+
+
+class EmbeddingStream(Protocol):
+    """Rows in files, read as often as asked: ``io.open_embeddings`` opens one."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the values read."""
+        ...
+
+    def chunks(self, *, rows: int) -> Iterator[Any]:
+        """Chunks of ``rows`` rows with ``values [b, p]`` and ``rows [b]``, their numbers."""
+        ...
 
 
 class Interactions(NamedTuple):

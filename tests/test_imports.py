@@ -13,7 +13,7 @@ ROAD = (
     "towers", "training", "pretrain", "recommend", "kernels", "ntk", "features", "sequence_kernels",
     "moments", "scores", "metrics", "leave_one_out", "probe", "kernel_learning", "intervals",
     "ranking", "ridge_ranking", "cooccurrence", "lens", "downstream", "agreement", "io", "text",
-    "report", "study", "cache", "demo", "cli",
+    "report", "answers", "study", "cache", "demo", "cli",
 )  # fmt: skip
 HEAVY = (
     "pandas", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",

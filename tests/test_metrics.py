@@ -155,3 +155,27 @@ def test_shapes_are_checked():
         metrics.confusion(jnp.zeros(3, int), jnp.zeros(4, int), 2)
     with pytest.raises(AssertionError):
         metrics.from_confusion(jnp.zeros((2, 3)))
+
+
+def test_counts_of_many_predictions_are_those_of_their_confusions():
+    rng = np.random.default_rng(0)
+    target, predicted = rng.integers(0, 4, 50), rng.integers(0, 4, (3, 50))
+    hits, given, support = metrics.counts(target, predicted, 5)
+    for i, one in enumerate(predicted):
+        confusion = reference.confusion_matrix(target, one, labels=range(5))
+        np.testing.assert_array_equal(hits[i], np.diag(confusion))
+        np.testing.assert_array_equal(given[i], confusion.sum(axis=0))
+        np.testing.assert_array_equal(support[i], confusion.sum(axis=1))
+
+
+def test_resampled_metrics_vary_as_those_of_drawn_rows():
+    rng = np.random.default_rng(1)
+    target = rng.integers(0, 3, 80)
+    predicted = np.where(rng.random(80) < 0.6, target, rng.integers(0, 3, 80))
+    (point, same), (draws, also) = metrics.resampled(target, (predicted, predicted), 4000, 0)
+    assert point == same
+    assert point.accuracy == np.mean(target == predicted)
+    np.testing.assert_array_equal(draws.accuracy, also.accuracy)  # both on the same rows
+    share = point.accuracy
+    # The spread of a binomial share; 4000 draws tell it to 1.1%.
+    np.testing.assert_allclose(np.std(draws.accuracy), (share * (1 - share) / 80) ** 0.5, rtol=0.05)

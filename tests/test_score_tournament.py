@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.tournament import heads, ranking, sets
-from experiments.tournament.settings import Config
+from experiments import readme
+from experiments.tournament import heads, rankers, ranking, sets
+from experiments.tournament.settings import ORDER, TINY, Config
 from kernlens import agreement
+from kernlens.scores import rows
 
 
 @pytest.fixture
@@ -120,3 +122,39 @@ def test_cross_validation_is_held_out():
     found = heads.cross_validated(rng.standard_normal((120, 40)), codes)
     assert 0.3 < found.accuracy < 0.7  # labels carry nothing; in sample it would be above 0.7
     assert found.log_loss > 0.6
+
+
+def test_scores_of_rows_rank_on_a_sample_that_all_embeddings_share():
+    rng = np.random.default_rng(5)
+    codes = rng.integers(0, 3, rankers.SAMPLE + 40)
+    x = (rng.standard_normal((len(codes), 4)) + codes[:, None]).astype(np.float32)
+    config = dataclasses.replace(TINY, scores=("parc", "uniformity"))
+    train = np.arange(len(codes))
+    blind = rankers.rank_blind(x, (0, 7), config, False)
+    found = rankers.rank(x, codes, train, config, False)
+    kept = np.random.default_rng([0]).permutation(len(x))[: rankers.SAMPLE]
+    unit = x[kept] / np.linalg.norm(x[kept], axis=1, keepdims=True)
+    assert blind["uniformity"].value == pytest.approx(-float(rows.uniformity(unit)), rel=1e-4)
+    kept = np.random.default_rng([config.seed]).permutation(len(x))[: rankers.SAMPLE]
+    assert found["parc"].value == pytest.approx(float(rows.parc(x[kept], codes[kept])), rel=1e-4)
+    assert {"parc", "uniformity", "bytes", "mean_norm"} <= set(rankers.GROUPS)
+
+
+def test_the_default_gives_way_to_what_lies_above_its_interval():
+    def tau(value):
+        return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+    def summary(cheap, value):
+        line = {"slice": "all", "cheap": cheap, "cheap_tau": tau(value), "reference_tau": tau(0.2)}
+        return {
+            "choices": [line],
+            "rankers": [{"ranker": ORDER, "tau": tau(0.5), "slices": {}}],
+        }
+
+    assert readme.defaults(summary("gcv", 0.55))[0][1] == ORDER
+    assert readme.defaults(summary(ORDER, 0.5))[0][1:] == [
+        ORDER, "τ 0.50 [0.40, 0.60], cross-validation 0.20; the best at a tenth of its cost"
+    ]  # fmt: skip
+    (line,) = readme.defaults(summary("gcv", 0.7))
+    assert line[1] == "gcv"
+    assert line[2].startswith(f"τ 0.70, above {ORDER}: τ 0.50 [0.40, 0.60]")

@@ -1,5 +1,7 @@
 """Everything that ranks embeddings without training a head on them, timed.
 
+NCE, LEEP, PACTran and energy ask for a source classifier, which no embedding here has.
+
 A ranker that is timed is called twice in a row: the second call is its cost, what the first took
 beyond that is compilation, or reading what was compiled from disk. Rows are padded with rows of
 weight 0 to a power of two, so that label budgets share compiled programs; the scores of one
@@ -36,10 +38,13 @@ PROBE_NAMES = (
     "ridge on RBF features", "ridge on RBF features, error",
 )  # fmt: skip
 
+SAMPLE = 500
+"""Rows, at most, that what compares all pairs of rows sees."""
+
 GROUPS: dict[str, str] = {
     **dict.fromkeys(PROBE_NAMES, PROBES),
-    **dict.fromkeys([*SCORES, "neighbour_accuracy"], SCORED),
-    **dict.fromkeys(SPECTRA, BLIND),
+    **dict.fromkeys([*SCORES, "neighbour_accuracy", "parc"], SCORED),
+    **dict.fromkeys([*SPECTRA, "uniformity"], BLIND),
     **dict.fromkeys(["dimension", "bytes", "mean_norm", "random"], TRIVIAL),
     **dict.fromkeys(["cv_logistic", "cv_logistic, log loss"], TRAINED),
 }
@@ -91,6 +96,7 @@ def rank_blind(
         "bytes": _ranked(lambda: len(zlib.compress(x.tobytes(), 1)), clocked),
         "mean_norm": _ranked(lambda: np.mean(np.linalg.norm(x, axis=1)), clocked),
         **_scores(SPECTRA, x, np.full(len(x), -1, np.int32), config, clocked),
+        **_of_rows({"uniformity": (x,)}, seed, config, clocked),
     }
 
 
@@ -108,11 +114,8 @@ def rank(
     """
     seen, known = x[train], codes[train]
     found = _scores(SCORES, seen, known, config, clocked)
-    if not config.scores:
-        nearest = ROWS["neighbour_accuracy"].fn
-        found["neighbour_accuracy"] = _ranked(
-            lambda: nearest(jnp.asarray(seen), jnp.asarray(known), CLASSES), clocked
-        )
+    given = {"neighbour_accuracy": (seen, known, CLASSES), "parc": (seen, known)}
+    found |= _of_rows(given, (config.seed, len(train)), config, clocked)
     labels = Labels(known, tuple(map(str, range(CLASSES))))
 
     def on_rbf() -> Any:
@@ -186,6 +189,27 @@ def timed(fn: Callable[[], Any], clocked: bool) -> tuple[Any, float, float]:
 def _ranked(fn: Callable[[], Any], clocked: bool) -> Ranked:
     value, seconds, compiling = timed(fn, clocked)
     return Ranked(float(value), seconds, compiling)
+
+
+def _of_rows(
+    given: dict[str, tuple[Any, ...]], seed: tuple[int, ...], config: Config, clocked: bool
+) -> dict[str, Ranked]:
+    """Scores of rows, on a sample where they compare all pairs; the same for every embedding."""
+    found = {}
+    for name, (x, *codes) in given.items():
+        if config.scores and name not in config.scores:
+            continue
+        row, arrays = ROWS[name], (x, *codes)
+        if name != "neighbour_accuracy":
+            rows = np.random.default_rng(seed[:1]).permutation(len(x))[:SAMPLE]
+            arrays = tuple(part[rows] for part in arrays)
+
+        def score(row: Estimator = row, arrays: tuple[Any, ...] = arrays) -> Any:
+            return row.fn(row.features(jnp.asarray(arrays[0])), *arrays[1:])
+
+        ranked = _ranked(score, clocked)
+        found[name] = ranked._replace(value=row.sign * ranked.value)
+    return found
 
 
 def _scores(

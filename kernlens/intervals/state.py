@@ -19,6 +19,9 @@ Rows: TypeAlias = Any
 """An array ``[m, p]``, or a tree of them (tuple, dictionary, ``Pair``); moments have its shape."""
 
 
+STREAMED = 4096
+"""Rows of a stream that are read at a time."""
+
 PADDED = 256
 """Chunks are padded to a multiple of this many rows."""
 
@@ -183,8 +186,9 @@ def from_arrays(
 
 
 def from_stream(
-    chunks: Iterable[tuple],
+    chunks: Any,
     num_classes: int,
+    codes: np.ndarray | None = None,
     *,
     features: Callable[[Any], Rows] = identity,
     method: Jackknife | Bootstrap = Jackknife(),  # noqa: B008
@@ -193,10 +197,12 @@ def from_stream(
     """Resampled moments of chunks of rows, read once.
 
     Args:
-      chunks: ``(x, codes)`` with rows that follow each other, numbered from 0, or
+      chunks: what has ``chunks(rows=)``, as a :class:`kernlens.io.EmbeddingStream`; or an iterable
+        of ``(x, codes)`` with rows that follow each other, numbered from 0, or of
         ``(x, codes, rows)`` with their numbers, each number once in all chunks of all shards. For
         two embeddings ``x`` is a tuple of both.
       num_classes: number of classes ``C``.
+      codes: class of each row of a stream by its number, integers ``[n]``; ``-1`` for none.
       features: makes the features of a chunk from its ``x``, row by row: an array or a tree of
         arrays. It may see rows of zeros behind those of the chunk.
       method: how to resample.
@@ -206,11 +212,12 @@ def from_stream(
       State for :func:`replicate`, in the dtype of the features, float32 for anything narrower.
 
     Raises:
-      ValueError: no chunk, codes or row numbers out of range, or a method out of its range.
+      ValueError: no chunk, codes or row numbers out of range, codes that are missing or not one a
+        row of a stream, or a method out of its range.
     """
     state, start, size = None, 0, 0
-    for x, codes, *given in chunks:
-        codes = np.asarray(codes)
+    for x, known, *given in _labelled(chunks, codes):
+        codes = np.asarray(known)
         rows = np.asarray(given[0]) if given else np.arange(start, start + len(codes))
         _check_chunk(codes, rows, num_classes, start)
         # Padded, so that chunks of nearly one length, and a shorter last one, compile once.
@@ -234,6 +241,22 @@ def as_array(x: Any) -> Array:
     """On the device; what its dtype does not hold is infinite, and refused as that later."""
     with np.errstate(over="ignore"):
         return jnp.asarray(x)
+
+
+def _labelled(chunks: Any, codes: np.ndarray | None) -> Iterable[tuple]:
+    if not hasattr(chunks, "chunks"):
+        if codes is not None:
+            raise ValueError("codes go with a stream; chunks of an iterable bring their own")
+        return chunks
+    pieces = chunks.chunks(rows=STREAMED)
+    if hasattr(chunks, "labels"):  # joined: its chunks bring their codes
+        return pieces
+    if codes is None or np.shape(codes) != tuple(chunks.shape[:1]):
+        raise ValueError(
+            f"a stream of {chunks.shape[0]} rows needs codes, one a row, -1 for none; got "
+            f"{None if codes is None else np.shape(codes)}"
+        )
+    return ((piece.values, codes[piece.rows], piece.rows) for piece in pieces)
 
 
 def is_moments(tree: Any) -> bool:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernlens.intervals.replicates import Replicates, replicate
-from kernlens.intervals.state import Bootstrap, Jackknife, Rows, as_array, from_arrays
+from kernlens.intervals.state import Bootstrap, Jackknife, Rows, as_array, from_arrays, from_stream
 from kernlens.scores import Estimator, Pair, Score
 from kernlens.types import Array
 
@@ -51,7 +51,7 @@ def table_replicates(
 
     Args:
       table: estimators by name, such as ``SCORES``, ``SPECTRA`` or ``PAIRS``.
-      x: features, ``[n, p]``; for ``PAIRS`` a tuple of two embeddings.
+      x: features, ``[n, p]``, or a stream of them; for ``PAIRS`` a tuple of two embeddings.
       codes: class of each row, integers ``[n]``; ``-1`` for none.
       num_classes: number of classes ``C``.
       method: how to resample.
@@ -63,9 +63,19 @@ def table_replicates(
       ValueError: as :func:`from_arrays` and :func:`replicate`.
     """
     scatters = any(row.class_scatters for row in table.values())
-    state = from_arrays(
-        rows_of(table)(x), codes, num_classes, method=method, class_scatters=scatters
-    )
+    if hasattr(x, "chunks"):
+        state = from_stream(
+            x,
+            num_classes,
+            np.asarray(codes),
+            features=rows_of(table),
+            method=method,
+            class_scatters=scatters,
+        )
+    else:
+        state = from_arrays(
+            rows_of(table)(x), codes, num_classes, method=method, class_scatters=scatters
+        )
     found = replicate(_scored(tuple(table.items())), state)
     return {name: _with_null(own) for name, own in found.items()}
 

@@ -120,7 +120,11 @@ def pactran_dirichlet(
         log_q = jax.nn.log_softmax(logits, axis=1)
         return jnp.exp(log_q), log_q, counts
 
-    start = (posteriors, log_source, prior + jnp.zeros((num_classes, posteriors.shape[1])))
+    start = (
+        posteriors,
+        log_source,
+        prior + jnp.zeros((num_classes, posteriors.shape[1]), prior.dtype),
+    )
     q, log_q, counts = jax.lax.fori_loop(0, iterations, step, start)
     before = gammaln(prior.sum()) - gammaln(prior).sum()
     after = gammaln(counts.sum(axis=0)) - gammaln(counts).sum(axis=0)
@@ -159,7 +163,11 @@ def pactran_gamma(
         log_q = jax.nn.log_softmax(log_source + labels @ digamma(shapes), axis=1)
         return jnp.exp(log_q), log_q, shapes
 
-    start = (posteriors, log_source, prior + jnp.zeros((num_classes, posteriors.shape[1])))
+    start = (
+        posteriors,
+        log_source,
+        prior + jnp.zeros((num_classes, posteriors.shape[1]), prior.dtype),
+    )
     q, log_q, shapes = jax.lax.fori_loop(0, iterations, step, start)
     rates = posteriors @ shapes.sum(axis=0)
     bound = jnp.sum(gammaln(prior) - gammaln(shapes)) + jnp.sum(

@@ -1,0 +1,105 @@
+"""Probes, intervals and comparisons of embeddings that stay in their files."""
+
+import numpy as np
+import pytest
+
+from kernlens import intervals, io, leave_one_out, lens, probe
+from kernlens.labels import encode
+from kernlens.scores import SCORES
+from kernlens.types import Labels
+from tests.cases import gaussian_classes
+
+PROBLEM = gaussian_classes(0, n=300, separation=0.8)
+X = PROBLEM.x.astype(np.float32)
+CODES = np.where(np.arange(300) % 7 == 3, -1, PROBLEM.codes).astype(np.int32)
+LABELS = Labels(CODES, tuple("abcd"))
+FEW = (1e-4, 1e-2, 1.0)
+
+
+@pytest.fixture
+def stream(tmp_path, monkeypatch):
+    """The rows in two files, read in pieces of 64."""
+    for part, rows in enumerate(np.split(X, [130])):
+        np.save(tmp_path / f"{part}.npy", rows)
+    monkeypatch.setattr(leave_one_out, "MAX_STREAMED", 64)
+    monkeypatch.setattr(leave_one_out, "MAX_CHUNK_BYTES", 2**15)
+    return io.open_embeddings(tmp_path)
+
+
+@pytest.mark.parametrize("name", list(probe.PROBES))
+def test_a_stream_is_predicted_as_its_rows_in_memory(stream, name):
+    given = probe.PROBES[name](stream, LABELS, strengths=FEW)
+    expected = probe.PROBES[name](X, LABELS, strengths=FEW)
+    np.testing.assert_allclose(given.path_errors, expected.path_errors, rtol=1e-9)
+    np.testing.assert_array_equal(given.predicted, expected.predicted)
+    np.testing.assert_array_equal(given.target, expected.target)
+    assert (given.metrics, given.low) == (expected.metrics, expected.low)
+
+
+def test_a_stream_of_more_features_than_rows(tmp_path):
+    x, codes, _ = gaussian_classes(1, n=30, dim=40)
+    np.save(tmp_path / "a.npy", x)
+    labels = Labels(codes, tuple("abcd"))
+    given = lens.predict(io.open_embeddings(tmp_path / "a.npy"), labels)
+    np.testing.assert_array_equal(given.predicted, lens.predict(x, labels).predicted)
+
+
+def test_rows_dropped_from_a_stream_are_as_rows_without_a_label(tmp_path):
+    bad = X.copy()
+    bad[[2, 150]] = np.nan
+    np.save(tmp_path / "a.npy", bad)
+    with pytest.raises(ValueError, match="2 of 300 rows hold NaN"):
+        lens.predict(io.open_embeddings(tmp_path / "a.npy"), LABELS)
+    given = lens.predict(io.open_embeddings(tmp_path / "a.npy", drop_nonfinite=True), LABELS)
+    codes = CODES.copy()
+    codes[[2, 150]] = -1
+    expected = lens.predict(X, Labels(codes, LABELS.names))
+    np.testing.assert_array_equal(given.predicted, expected.predicted)
+
+
+def test_streams_are_compared_and_scored_as_arrays(stream):
+    chosen = {"h_score": SCORES["h_score"]}
+    method = intervals.Jackknife(8)
+    given, expected = (lens.compare({"a": x, "b": X[:, :3]}, LABELS) for x in (stream, X))
+    assert [e.name for e in given.entries] == [e.name for e in expected.entries]
+    assert given.differences == expected.differences
+    given, expected = (
+        lens.standings({"a": x}, LABELS, chosen, method=method)[0].intervals["a"]
+        for x in (stream, X)
+    )
+    np.testing.assert_allclose(given, expected, rtol=1e-4)
+
+
+def test_intervals_take_a_stream_with_codes_and_joined_files(stream):
+    options = {"method": intervals.Jackknife(8)}
+    expected = intervals.from_arrays(X, CODES, 4, **options)
+    given = intervals.from_stream(stream, 4, CODES, **options)
+    np.testing.assert_array_equal(given.digest, expected.digest)
+    np.testing.assert_allclose(given.parts.scatter, expected.parts.scatter, rtol=1e-3, atol=1e-3)
+    labels = io.LabelFile(encode(np.array(["", *"abcd"])[CODES + 1]), None)
+    joined = io.join_stream(stream, labels)
+    given = intervals.from_stream(joined, 4, **options)
+    np.testing.assert_array_equal(given.digest, expected.digest)
+    assert lens.predict(joined.stream, joined.labels).metrics.accuracy > 0.5
+
+
+def test_mistakes_are_named(stream):
+    with pytest.raises(ValueError, match="a stream of 300 rows needs codes, one a row"):
+        intervals.from_stream(stream, 4)
+    with pytest.raises(ValueError, match="codes go with a stream"):
+        intervals.from_stream([(X, CODES)], 4, CODES)
+    with pytest.raises(ValueError, match=r"features \(300, 6\) and labels \(9,\)"):
+        lens.predict(stream, LABELS._replace(codes=CODES[:9]))
+    with pytest.raises(ValueError, match="two classes or more"):
+        lens.predict(stream, LABELS._replace(codes=0 * CODES))
+
+    class Tuples:
+        shape, dtype = (300, 6), np.dtype(float)
+
+        def chunks(self, rows):
+            yield X[:rows], CODES[:rows]
+
+    with pytest.raises(
+        ValueError, match=r"chunks of a stream need values and rows.*joined\.stream"
+    ):
+        lens.predict(Tuples(), LABELS)
