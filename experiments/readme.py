@@ -225,7 +225,7 @@ def score_tournament(results: Mapping[str, Any]) -> str:
             *([f"Of all rankers, {'; '.join(failed)}."] if failed else []),
             "The default of each task, label budget and head, and why:",
             markdown(["where", "default", "why"], defaults(summary), right=False),
-            markdown(["where", "best τ", "best at a tenth of CV", "default", "CV"], choices),
+            markdown(["where", "best τ", "best at a tenth of CV", "discriminant", "CV"], choices),
             markdown(["target", "wanted", "measured", ""], gates),
             f"`{results['command']}`, {summary['contexts']} contexts, two CPU cores, shared.",
         ]
