@@ -234,7 +234,7 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
             found = cells(f"{name}, {size} rows", make)
             for title, cover_others, table in (
                 ("scores of rows", cover_rows, ROWS),
-                ("probes", cover_probes, PROBES),
+                ("probes' intervals", cover_probes, PROBES),
             ):
                 chosen = tuple(key for key in table if not config.scores or key in config.scores)
                 make = functools.partial(cover_others, made.x, made.codes, size, config, chosen)

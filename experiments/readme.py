@@ -126,18 +126,18 @@ def bench_ntk(results: Mapping[str, Any]) -> str:
 
 def interval_coverage(results: Mapping[str, Any]) -> str:
     """Coverage of the intervals of scores, by method."""
-    samples = {"jackknife": "samples", "bootstrap": "bootstrap_samples", "over rows": "samples"}
+    samples = {"bootstrap": "bootstrap_samples"}
+    titles = {method: f"probes, {method}" for method in ("over rows", "refitted")}
     rows = []
-    for method, key in samples.items():
+    for method in dict.fromkeys(line["method"] for line in results["summary"]):
+        key = samples.get(method, "samples")
         lines = [line for line in results["summary"] if line["method"] == method]
-        if not lines:
-            continue
         found = np.array([line["coverage"] for line in lines])
         population = np.array([line["population_coverage"] for line in lines])
         low = [f"`{line['score']}`" for line in lines if line["coverage"] < COVERED]
         rows.append(
             [
-                "probes, over rows" if method == "over rows" else method,
+                titles.get(method, method),
                 str(results["config"][key] * len(results["config"]["populations"])),
                 *(f"{value:.2f}" for value in (found.min(), np.median(found), found.max())),
                 f"{len(found) - len(low)} of {len(found)}",

@@ -56,7 +56,11 @@ def test_rows_and_probes_have_a_line_each():
     scored = others.cover_rows(X, CODES, 40, config, tuple(ROWS))
     assert [one["score"] for one in scored] == list(ROWS)
     told = others.cover_probes(X, CODES, 40, config, ("discriminant",))
-    assert [one["score"] for one in told] == ["discriminant, accuracy", "discriminant, macro-f1"]
+    assert [(one["method"], one["score"]) for one in told] == [
+        (method, f"discriminant, {metric}")
+        for metric in ("accuracy", "macro-f1")
+        for method in ("over rows", "refitted")
+    ]
     for one in scored + told:
         numbers = [value for value in one.values() if isinstance(value, float)]
         assert len(numbers) == 6

@@ -1,4 +1,7 @@
-"""Intervals of scores of rows, by blocks left out, and of probes, over rows.
+"""Intervals of scores of rows, by blocks left out, and of probes, over rows and refitted.
+
+Over rows, an interval resamples what the probe foretold of each row; refitted, the probe runs again
+without each block of rows, so that the fit varies too.
 
 What a probe foretells is how its classifier does on other rows, so its target is the mean over
 samples of the metric of a classifier fitted to the sample at the strength chosen, on rows of the
@@ -6,6 +9,7 @@ population that are not in it. Its samples hold no row twice, for a row's double
 those it is left out of, and at most half of the population.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -21,6 +25,9 @@ from kernlens.types import Array, Classification, Labels, Prediction
 METRICS = ("accuracy", "macro_f1")
 MOST = 1500
 """Rows of a population that its own value is computed on, and that classifiers are judged on."""
+
+REFITS = 20
+"""Blocks without each of which a probe is fitted again."""
 
 TARGETS, TAKEN = 0, 1
 """What samples are for: the target, or intervals."""
@@ -101,6 +108,32 @@ def score_of_rows(name: str, classes: int) -> Callable[..., Any]:
     return lambda x, codes: row.fn(*(row.features(x), codes, classes)[:given])
 
 
+def refitted(
+    name: str, one: Drawn, labels: tuple[str, ...], config: Any
+) -> dict[str, intervals.Interval]:
+    """Intervals of a probe's metrics from the probe without each block of rows."""
+    metrics_of = functools.cache(
+        lambda rows: (
+            probe.PROBES[name](
+                one.x[list(rows)], Labels(one.codes[list(rows)], labels), draws=1
+            ).metrics
+        )
+    )
+    method = intervals.Jackknife(REFITS, config.seed)
+    return {
+        metric: intervals.interval(
+            intervals.sample_replicates(
+                lambda rows, metric=metric: getattr(metrics_of(tuple(rows.tolist())), metric),
+                np.arange(len(one.x)),
+                method=method,
+            ),
+            level=config.level,
+            bounds=(0.0, 1.0),
+        )
+        for metric in METRICS
+    }
+
+
 def cover_probes(
     x: np.ndarray, codes: np.ndarray, size: int, config: Any, names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
@@ -109,7 +142,7 @@ def cover_probes(
     labels = tuple(map(str, range(int(codes.max()) + 1)))
     found = []
     for name in names:
-        held_out, predictions = [], []
+        held_out, predictions, again = [], [], []
         for purpose, count in ((TARGETS, config.target_samples), (TAKEN, config.samples)):
             for one in sampled(x, codes, size, count, (config.seed, size, purpose), False):
                 given = probe.PROBES[name](
@@ -117,6 +150,7 @@ def cover_probes(
                 )
                 if purpose == TAKEN:
                     predictions.append(given)
+                    again.append(refitted(name, one, labels, config))
                     continue
                 told = classified(name, one, x[one.rest], given)
                 held_out.append(
@@ -130,9 +164,11 @@ def cover_probes(
             values = [getattr(one.metrics, metric) for one in predictions]
             limit = getattr(most.metrics, metric)
             title = f"{name}, {metric.replace('_', '-')}"
-            made = line("over rows", "probes", title, size, targets, limit, ends)
             # What an interval is to span is how the probe's value varies, not its target.
-            found.append(made | {"spread": float(np.std(values, ddof=1))})
+            spread = {"spread": float(np.std(values, ddof=1))}
+            for method, own in (("over rows", ends), ("refitted", [one[metric] for one in again])):
+                made = line(method, "probes", title, size, targets, limit, own)
+                found.append(made | spread)
     return found
 
 
