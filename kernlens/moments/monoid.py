@@ -124,7 +124,8 @@ def all_merge(moments: Moments, axis_name: str | tuple[str, ...]) -> Moments:
     """
 
     def total(a: Array) -> Array:
-        return jax.lax.psum(a, axis_name)
+        # Compiling the sum of nothing over processes ends them under jax 0.11.2 on a CPU.
+        return jax.lax.psum(a, axis_name) if a.size else jnp.zeros(a.shape, a.dtype)
 
     count = total(moments.count)
 
