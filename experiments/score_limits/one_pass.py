@@ -105,6 +105,7 @@ def one_pass(config: Config) -> list[dict[str, Any]]:
         share(f"{size}: moments", [PLAIN], 0.0, 1),
         share(f"{size}: moments and the scores of them", [PLAIN], bare_s, 1, PASS),
         share("with class scatters: moments", [CLASSES], 0.0, 2),
+        share(f"with class scatters: and their scores but {EVERY_PAIR}", [CLASSES], own_s, 2, PASS),
         share("with class scatters: and the scores of them", [CLASSES], own_s + heavy, 2, PASS),
         share("with class scatters, features and unit rows: moments", both, 0.0, 2),
         share(f"with class scatters, both: all scores but {EVERY_PAIR}", both, all_s, 2),

@@ -113,9 +113,9 @@ def from_stream(
     # New memory is slow to touch: what a chunk was copied to is used again once it is computed.
     width = values.shape[1]
     held = [aligned_empty((size, width), values.dtype) for _ in range(AHEAD + 1)]
-    for at, (values, numbers) in enumerate(_regrouped(itertools.chain([first], pieces), size)):
-        as_it_lies = lasting and len(values) == size and is_aligned(values)
-        x = values if as_it_lies else _filled(held[at % len(held)], values)
+    for at, (parts, numbers) in enumerate(_regrouped(itertools.chain([first], pieces), size)):
+        as_it_lies = lasting and len(parts[0]) == size and is_aligned(parts[0])
+        x = parts[0] if as_it_lies else _filled(held[at % len(held)], parts)
         batch = x, *_beside(numbers, codes, targets, weights, size)
         # The computation runs on while the next chunk is read; a few at most wait for it.
         state, token = step(state, batch, map_fn, local=devices.local)
@@ -144,8 +144,8 @@ def in_chunks(
     chunks = [chunks] if isinstance(chunks, np.ndarray | jax.Array) else chunks
     n = _check(chunks, codes, num_classes, None, weights, rows)
     pieces = _pieces(chunks.chunks(rows=rows) if hasattr(chunks, "chunks") else chunks, n)
-    for values, numbers in _regrouped(pieces, rows):
-        x = _filled(np.empty((rows, values.shape[1]), values.dtype), values)
+    for parts, numbers in _regrouped(pieces, rows):
+        x = _filled(np.empty((rows, parts[0].shape[1]), parts[0].dtype), parts)
         yield x, *_beside(numbers, codes, None, weights, rows)
 
 
@@ -219,34 +219,33 @@ def _is_float(values: np.ndarray) -> bool:
 
 def _regrouped(
     pieces: Iterable[tuple[np.ndarray, np.ndarray]], size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same rows, ``size`` at a time; views where nothing need be joined."""
-    held: list[tuple[np.ndarray, np.ndarray]] = []
+) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+    """The same rows, ``size`` at a time: views of the pieces they lie in, and their numbers."""
+    parts: list[np.ndarray] = []
+    numbers: list[np.ndarray] = []
     count = 0
-    for values, numbers in pieces:
+    for values, own in pieces:
         at = 0
-        while at < len(numbers):
+        while at < len(own):
             taken = slice(at, at + size - count)
-            held.append((values[taken], numbers[taken]))
-            count += len(held[-1][1])
-            at += len(held[-1][1])
+            parts.append(values[taken])
+            numbers.append(own[taken])
+            count += len(numbers[-1])
+            at += len(numbers[-1])
             if count == size:
-                yield _together(held)
-                held, count = [], 0
-    if held:
-        yield _together(held)
+                yield parts, np.concatenate(numbers)
+                parts, numbers, count = [], [], 0
+    if parts:
+        yield parts, np.concatenate(numbers)
 
 
-def _together(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    if len(held) == 1:
-        return held[0]
-    values, numbers = zip(*held, strict=True)
-    return np.concatenate(values), np.concatenate(numbers)
-
-
-def _filled(x: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _filled(x: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
     """The rows in memory of their own, and zeros: pages of a mapped file do not stay there."""
-    x[: len(values)], x[len(values) :] = values, 0
+    at = 0
+    for part in parts:
+        x[at : at + len(part)] = part
+        at += len(part)
+    x[at:] = 0
     return x
 
 
