@@ -52,7 +52,7 @@ class Config:
     """Bootstrap draws over settings."""
     movielens: Path | None = None
     """Folder with MovieLens-1M (its own files, or RecBole's atomic files); None leaves it out."""
-    movielens_orders: tuple[str, ...] = ("time", "random")
+    movielens_orders: tuple[str, ...] = ("time",)
     """Orders of its histories: by time, in random order, or both beside each other."""
     synthetic: int = 0
     """Interactions of a synthetic data set to use instead of Complete Journey; 0 for the real."""

@@ -55,7 +55,7 @@ class Config(Source, Grid):
     published: bool = False
     """Towers learn as in the published code: a sigmoid loss over 2 negatives that each example
     draws for itself, and no bias of items; else a softmax over 128 shared ones, with a bias."""
-    tower_seeds: int = 2
+    tower_seeds: int = 1
     """Trained runs of each tower on each embedding; from 2 on, how well they agree is told too."""
     tower_epochs: int = 5
     """Passes over the training examples."""
