@@ -6,7 +6,7 @@ encoder (MiniLM) whose last layer is fine-tuned in independent runs from the pub
 inner products of what is bought together (BERT-IP), and by logistic regression on the training
 items' classes (BERT-LR, at a rate that falls to 0); both are read by both kinds of readers. Text
 runs are short (a few dozen steps) and start alike, so that they differ less than pretraining does.
-Runs converged alike where the standard deviation of their final losses is at most a twentieth of
+Runs converged alike where the standard deviation of their final losses is at most a fiftieth of
 the mean.
 
 Verdicts for each family, from the rows, intervals at 90% by bootstrap over runs:

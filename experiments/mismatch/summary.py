@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.mismatch import readers, spread
 
-ALIKE = 0.05
+ALIKE = 0.02
 """Most sd of final losses over their mean, of runs that converged alike."""
 DISTANCES = ("1 - CKA", "coordinates", "Procrustes", "GULP", "PIP loss")
 
