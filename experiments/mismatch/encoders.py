@@ -58,8 +58,8 @@ def tuned(
 
         def by_classes(seed: int) -> tuple[np.ndarray, float]:
             fitted = text.fine_tune(
-                encoder, task, rows=train, steps=config.text_steps, seeds=(seed,),
-                optimizer=decayed(config.text_steps),
+                encoder, task, rows=train, steps=config.text_steps,
+                batch_size=config.text_batch, seeds=(seed,), optimizer=decayed(config.text_steps),
             )  # fmt: skip
             return fitted.embeddings[0], head_loss(fitted, task, train)
 
