@@ -1,7 +1,8 @@
 """Which score to trust: all of them, over embeddings, tasks, label budgets and trained heads.
 
 Small sets of scikit-learn under noise, projection, padding, shift, whitening and coarse values, and
-Complete Journey items under a grid of item2vec settings, some collapsed, and by their text. A
+Complete Journey items under a grid of item2vec settings, some collapsed, and by their text (words,
+GloVe, MiniLM). A
 ranker sees the labels of the budget, and all rows without theirs where it can use them; a head is
 trained on the same labels and judged on all other rows. A ranker is as good as the order it puts
 the embeddings of a task in, by Kendall's tau-b with their accuracies, and as the accuracy that
@@ -19,13 +20,25 @@ import numpy as np
 from experiments import runner
 from experiments.tournament import heads, rankers, sets
 from experiments.tournament.figure import draw
-from experiments.tournament.settings import ITEMS, TINY, Config
+from experiments.tournament.settings import ITEMS, TEXT_TASK, TINY, Config
 from experiments.tournament.summary import show, summarise
+from kernlens import text
 
-__all__ = ["TINY", "Config", "draw", "run", "show", "summarise"]
+__all__ = ["TINY", "Config", "check", "draw", "run", "show", "summarise"]
 
 DIGITS = 6
 """Significant digits kept of a number."""
+
+
+def check(config: Config) -> None:
+    """Refuses what would fail later.
+
+    Raises:
+      ImportError: a package with an encoder's weights is missing.
+    """
+    if TEXT_TASK in config.tasks:
+        text.minilm_folder()
+        text.glove(["a word"])
 
 
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:

@@ -95,10 +95,20 @@ def test_shift_zero_columns_and_scales_leave_standardised_columns_where_they_wer
     for name in ("shift", "zero columns", "column scales"):
         # float32 after a mean of 30 spreads keeps five digits.
         np.testing.assert_allclose(standardised(made[name]), standardised(x), atol=1e-4)
-    for name in ("noise 0.5", "1 bit", "a third of the rows moved"):
+    for name in ("noise 0.5", "1 bit", "2 bits", "a third of the rows moved"):
         assert np.max(np.abs(standardised(made[name]) - standardised(x))) > 0.1
+    for name, levels in (("1 bit", 2), ("2 bits", 4)):
+        assert all(len(np.unique(column)) == levels for column in made[name].T)
     white = made["whitened"]
     np.testing.assert_allclose(white.T @ white / 40, np.eye(5), atol=1e-5)
+
+
+def test_a_column_that_does_not_vary_is_coarse_already():
+    x = np.random.default_rng(2).standard_normal((40, 5))
+    x[:, 2] = 7.0
+    made = sets.corrupted(x, Config(), np.random.default_rng(0))
+    assert all(np.isfinite(rows).all() for rows in made.values())
+    assert np.unique(made["2 bits"][:, 2]) == [0.0]
 
 
 def test_ridge_error_is_scikit_learns():

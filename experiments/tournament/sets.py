@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.tournament.settings import ITEMS, Config
-from kernlens import datasets, pretrain, sampling
+from experiments.tournament.settings import ITEMS, TEXT_TASK, Config
+from kernlens import datasets, pretrain, sampling, text
 from kernlens.types import Interactions, Labels
 
 SETTINGS = (
@@ -17,7 +17,7 @@ SETTINGS = (
 """Window, negatives, epochs and dimension of item2vec; the third and its like collapse."""
 
 TEXT_COMPONENTS = (8, 32)
-"""Of the words of an item's text; for departments alone, since the text says the category."""
+"""Of the words of an item's text. Texts are read for departments alone: they say the category."""
 
 MIN_PADDED = 64
 """Columns that a small set is padded to, or to twice its own."""
@@ -63,6 +63,7 @@ def corrupted(x: np.ndarray, config: Config, rng: np.random.Generator) -> dict[s
     chosen = rng.permutation(n)[: n // 3]
     moved[chosen] = rng.permutation(chosen)
     varied = singular > 1e-6 * singular[0]
+    low, wide = x.min(axis=0), np.ptp(x, axis=0)
     found = {
         "as it is": x,
         **{f"noise {a:g}": x + a * size * rng.standard_normal(x.shape) for a in config.noise},
@@ -73,6 +74,7 @@ def corrupted(x: np.ndarray, config: Config, rng: np.random.Generator) -> dict[s
         "whitened": np.sqrt(n) * rows * varied,
         "squared spectrum": turned * (singular / singular[0]) @ columns,
         "1 bit": np.where(x > np.median(x, axis=0), 1.0, 0.0),
+        "2 bits": np.round(3.0 * (x - low) / np.where(wide > 0, wide, 1.0)),
         "column scales": x * np.exp(2.0 * rng.standard_normal(d)),
         "a third of the rows moved": x[moved],
     }
@@ -111,15 +113,16 @@ def item2vec(setting: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
     return fitted.embeddings[0][rows]
 
 
-def text_components(rows: np.ndarray, dim: int) -> np.ndarray:
-    """Leading components of the weighted words of the items' texts."""
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    text = complete_journey().text
-    assert text is not None
-    words = TfidfVectorizer().fit_transform([str(text[row]) for row in rows])
-    return TruncatedSVD(dim, random_state=0).fit_transform(words).astype(np.float32)
+def texts_of(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Embeddings of the items' texts: leading components of their words, GloVe, MiniLM."""
+    every = complete_journey().text
+    assert every is not None
+    titles = [str(every[row]) for row in rows]
+    return {
+        **{f"text d{dim}": text.tfidf_svd(titles, dim=dim).embeddings for dim in TEXT_COMPONENTS},
+        "GloVe": text.glove(titles).embeddings,
+        "MiniLM": text.encode(titles, text.load(text.minilm_folder())).embeddings,
+    }
 
 
 def item_set(name: str, config: Config, cells: Callable[[str, Callable[[], Any]], Any]) -> Set:
@@ -133,9 +136,9 @@ def item_set(name: str, config: Config, cells: Callable[[str, Callable[[], Any]]
         title = "w{} k{} e{} d{}".format(*setting)
         made = cells(f"item2vec {title}", functools.partial(item2vec, setting, every))
         found[title] = np.asarray(made, np.float32)[places]
-    if name == "departments":
-        for dim in TEXT_COMPONENTS:
-            found[f"text d{dim}"] = text_components(rows, dim)
+    if name == TEXT_TASK:
+        made = cells("texts", functools.partial(texts_of, rows))
+        found |= {title: np.asarray(x, np.float32) for title, x in made.items()}
     return _kept(Set(name, "item2vec and text", found, codes), config)
 
 

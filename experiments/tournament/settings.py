@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 SMALL = ("digits", "wine", "breast cancer", "diabetes, thirds")
 ITEMS = ("departments", "categories")
+TEXT_TASK = "departments"
+"""The item task whose embeddings are of the items' texts too."""
 
 DEFAULT = "discriminant"
 """What `kl.predict` and `kl.compare` take when nothing else is asked for."""
