@@ -5,6 +5,7 @@ import html
 import io as text_io
 import json
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from kernlens.io import write_atomically
+
+TITLE_WIDTH = 46
+"""Letters of a panel's heading on one line, so that it does not run into what stands beside it."""
 
 
 class Column(NamedTuple):
@@ -171,7 +175,8 @@ def figure(panels: Sequence[Panel], colour_label: str, *, columns: int = 3, titl
             ax.annotate(
                 name, (x, y), (side[0], 4), textcoords="offset points", ha=side[1], fontsize=7.5
             )
-        ax.set_title("\n".join(filter(None, (panel.title, panel.note))), fontsize=10)
+        heading = [*textwrap.wrap(panel.title, TITLE_WIDTH), panel.note]
+        ax.set_title("\n".join(filter(None, heading)), fontsize=10)
         ax.set_xlabel(panel.x_label, fontsize=9)
         ax.set_ylabel(panel.y_label, fontsize=9)
         ax.tick_params(labelsize=8)
