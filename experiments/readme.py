@@ -37,6 +37,12 @@ TITLES = {
 }
 
 
+def cores(results: Mapping[str, Any]) -> str:
+    """What the run had to itself."""
+    count = results["environment"]["cpus"]
+    return "one CPU core" if count == 1 else f"{count} CPU cores"
+
+
 def prop1_entity_score(results: Mapping[str, Any]) -> str:
     """Agreement of every predictor, one table a data set."""
     parts = []
@@ -119,7 +125,7 @@ def bench_ntk(results: Mapping[str, Any]) -> str:
         [
             markdown(head, rows),
             markdown(["target", "wanted", "measured", ""], gates),
-            f"`{command}`, jax {results['environment']['jax']} on two CPU cores.",
+            f"`{command}`, jax {results['environment']['jax']} on {cores(results)}.",
         ]
     )
 
@@ -227,7 +233,7 @@ def score_tournament(results: Mapping[str, Any]) -> str:
             markdown(["where", "default", "why"], defaults(summary), right=False),
             markdown(["where", "best τ", "best at a tenth of CV", "discriminant", "CV"], choices),
             markdown(["target", "wanted", "measured", ""], gates),
-            f"`{results['command']}`, {summary['contexts']} contexts, two CPU cores, shared.",
+            f"`{results['command']}`, {summary['contexts']} contexts, {cores(results)}.",
         ]
     )
 
@@ -249,8 +255,8 @@ def bench_scores(results: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             markdown(["", "", "wanted", "measured", ""], rows),
-            f"`{results['command']}`, jax {results['environment']['jax']} on two CPU cores; square "
-            f"products ran at {low:.0f} to {high:.0f} GFLOP/s.",
+            f"`{results['command']}`, jax {results['environment']['jax']} on {cores(results)}; "
+            f"square products ran at {low:.0f} to {high:.0f} GFLOP/s.",
         ]
     )
 

@@ -15,6 +15,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import sys
 import time
@@ -212,7 +213,15 @@ def environment() -> dict[str, Any]:
         "platform": device.platform,
         "device": device.device_kind,
         "machine": platform.machine(),
+        "cpus": cpus(),
     }
+
+
+def cpus() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def command(experiment: ModuleType, name: str, config: Any) -> str:
