@@ -2,13 +2,13 @@
 
 Small sets of scikit-learn under noise, projection, padding, shift, whitening and coarse values, and
 Complete Journey items under a grid of item2vec settings, some collapsed, and by their text (words,
-GloVe, MiniLM). A
-ranker sees the labels of the budget, and all rows without theirs where it can use them; a head is
-trained on the same labels and judged on all other rows. A ranker is as good as the order it puts
-the embeddings of a task in, by Kendall's tau-b with their accuracies, and as the accuracy that
-taking its first loses: its regret. Intervals are over embeddings, drawn with replacement within
-each task. Beside the scores stand five-fold cross-validated logistic regression, which costs as
-much as training, and what knows nothing of the task: dimension, compressed size, norm, chance.
+GloVe, MiniLM). A ranker sees the labels of the budget, and all rows without theirs where it can use
+them; a head is trained on the same labels and judged on all other rows. A ranker is as good as the
+order it puts the embeddings of a task in, by Kendall's tau-b with their accuracies, and as the
+accuracy that taking its first loses: its regret. Intervals are over embeddings, drawn with
+replacement within each task. Beside the scores stand five-fold cross-validated logistic regression,
+which costs as much as training, and what knows nothing of the task: dimension, compressed size,
+norm, chance.
 """
 
 import functools

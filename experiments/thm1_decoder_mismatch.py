@@ -74,7 +74,7 @@ class Config(Source):
     text_steps: int = 80
     """Steps of fine-tuning by logistic regression; a multiple of 10."""
     text_batch: int = 2048
-    """Items of such a step, for which every distinct text is encoded once."""
+    """Items of such a step; many, since runs of few end less alike."""
     text_baskets: int = 20_000
     """Baskets that fine-tuning by inner products reads, once, 16,384 tokens a step."""
     sizes: tuple[int, ...] = (100, 300, 1000, 3000, 8000)
