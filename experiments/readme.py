@@ -38,7 +38,7 @@ TITLES = {
 
 
 def cores(results: Mapping[str, Any]) -> str:
-    """What the run had to itself."""
+    """Cores that the run could use, maybe beside others."""
     count = results["environment"]["cpus"]
     return "one CPU core" if count == 1 else f"{count} CPU cores"
 
