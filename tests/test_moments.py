@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kernlens import moments
+from kernlens.features import identity, unit
 from kernlens.moments import batch, class_products, symmetric
 from tests import cases
 
@@ -299,15 +301,18 @@ def test_strips_hold_a_symmetric_product(dim):
     assert_array_equal(zero, np.zeros((dim, dim)))
 
 
-def test_tiles_that_lap_over_count_each_row_once(monkeypatch):
+@pytest.mark.parametrize("features", [identity, unit])
+def test_tiles_that_lap_over_count_each_row_once(monkeypatch, features):
     x, codes, num_classes, t = problem(18, n=95)
     weights = np.random.default_rng(19).integers(0, 3, len(x)).astype(np.float32)
     weights[:30] = 0  # the first tile has nothing to measure from
     x[:30] = np.nan
-    expected = reference(x[30:], codes[30:], num_classes, t[30:], weights[30:])
+    made = np.asarray(features(jnp.asarray(x[30:], jnp.float32)))
+    expected = reference(made, codes[30:], num_classes, t[30:], weights[30:])
     monkeypatch.setattr(batch, "TILE_BYTES", 10 * x[0].nbytes)
     like = init(x.shape[1], num_classes, 2, dtype=jnp.float32)
-    rows = batch.batch_of(like, *(jnp.asarray(a) for a in (x, codes, t, weights)))
+    arrays = (jnp.asarray(a) for a in (x, codes, t, weights))
+    rows = batch.batch_of(like, *arrays, Partial(features))
     assert_close(batch.of_rows(like, rows), expected)
 
 
@@ -320,6 +325,7 @@ def test_class_products_and_their_derivative_are_of_one_function():
     scatters = rng.standard_normal((num_classes, x.shape[1], x.shape[1]))
     given = (scatters, x, weights, np.where(codes < 0, num_classes, codes), means, *gaps)
     given = [jnp.asarray(a, jnp.float32 if a.dtype.kind == "f" else jnp.int32) for a in given]
+    given.insert(2, Partial(unit))
     fast = class_products.add_class_products(*given)
     for a, b in zip(fast, class_products.in_equal_blocks(*given), strict=True):
         assert_allclose(a, b, rtol=1e-5, atol=1e-4)

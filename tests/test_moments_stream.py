@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from numpy.testing import assert_array_equal
 
 from kernlens import features, io, moments
@@ -46,6 +47,22 @@ def test_arrays_of_any_lengths_weights_and_a_feature_map():
     )  # fmt: skip
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     assert_close(got, reference(unit, codes, num_classes, t, weights))
+
+
+def test_a_map_with_arrays_is_made_of_each_chunk_once():
+    x, codes, num_classes, t = problem(12, n=90)
+    turn = np.random.default_rng(13).standard_normal((x.shape[1], 4)).astype(np.float32)
+    seen = []
+
+    def turned(turn, rows):
+        seen.append(rows.shape)
+        return rows @ turn
+
+    got = moments.from_stream(
+        [x], codes, num_classes, t, rows=40, features=Partial(turned, jnp.asarray(turn))
+    )
+    assert set(seen) == {(40, x.shape[1])}
+    assert_close(got, reference(x @ turn, codes, num_classes, t))
 
 
 def test_rows_that_are_dropped_keep_the_codes_of_the_others(tmp_path):
@@ -159,8 +176,9 @@ one = moments.from_stream([x], codes, num_classes, t, **given)
 mesh = jax.make_mesh((4, 2), ("a", "b"))
 many = moments.from_stream([x], codes, num_classes, t, mesh=mesh, **given)
 assert_close(many, one, 1e-6)
-few = moments.from_stream([x[:3]], codes[:3], num_classes, t[:3], mesh=mesh, **given)
-assert_close(few, moments.from_arrays(x[:3], codes[:3], num_classes, t[:3]), 1e-6)
+x, codes, t = x[:3], np.array([0, 1, 1]), t[:3]
+few = moments.from_stream([x], codes, num_classes, t, mesh=mesh, **given)
+assert_close(few, moments.from_arrays(x, codes, num_classes, t), 1e-6)
 print("same")
 """
 

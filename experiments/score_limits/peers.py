@@ -7,7 +7,6 @@ since those make its time; the lines are not.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.score_limits.settings import Config, Gate, class_rows, line, median, timed
@@ -84,9 +83,9 @@ def of_moments(name: str) -> Callable[[np.ndarray, np.ndarray, int], Score]:
     row = SCORES[name]
 
     def ours(x: np.ndarray, codes: np.ndarray, num_classes: int) -> Score:
-        made = moments.from_arrays(
-            row.features(jnp.asarray(x)), codes, num_classes,
-            scatter=row.scatter, class_scatters=row.class_scatters,
+        made = moments.from_stream(
+            [x], codes, num_classes,
+            features=row.features, scatter=row.scatter, class_scatters=row.class_scatters,
         )  # fmt: skip
         return row.fn(made)
 

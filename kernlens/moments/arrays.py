@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from kernlens.moments.batch import batch_of, of_rows
+from kernlens.moments.batch import IDENTITY, batch_of, of_rows
 from kernlens.moments.monoid import update
 from kernlens.moments.state import Moments, init
 from kernlens.types import Array
 
-CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**24, 3 * 2**26
-"""Size of a chunk, and the most to which wide rows and many class scatters raise it."""
+CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**23, 3 * 2**26
+"""Size of a chunk, and the most to which a scatter and many class scatters raise it."""
 
 ROWS, ROWS_PER_CLASS = 2**14, 640
-"""Rows of a chunk with which joining its moments costs little beside them, and rows of a class with
+"""Rows of a chunk with which joining its scatter costs little beside it, and rows of a class with
 which the blocks of its scatter are nearly full."""
 
 
@@ -76,7 +76,8 @@ def from_arrays(
         fourths=fourths,
         dtype=dtype,
     )
-    chunk = chunk or rows_of_chunk(x.shape[1], dtype.itemsize, start.class_scatters.shape[0])
+    kept = start.class_scatters.shape[0]
+    chunk = chunk or rows_of_chunk(x.shape[1], dtype.itemsize, scatter=scatter, kept=kept)
     found = _accumulate(start, (x, codes, targets, weights), chunk=chunk)
     if not is_finite(found):
         counted = (np.asarray(weights) > 0)[:, None]
@@ -91,10 +92,10 @@ def from_arrays(
     return found
 
 
-def rows_of_chunk(width: int, itemsize: int, kept: int) -> int:
-    """Rows of a chunk by its size, for as many class scatters."""
+def rows_of_chunk(width: int, itemsize: int, *, scatter: bool, kept: int) -> int:
+    """Rows of a chunk by its size, with or without a scatter and for as many class scatters."""
     row = max(width * itemsize, 1)
-    wanted = max(CHUNK_BYTES // row, ROWS, ROWS_PER_CLASS * kept)
+    wanted = max(CHUNK_BYTES // row, ROWS if scatter else 1, ROWS_PER_CLASS * kept)
     return max(min(wanted, LARGEST_CHUNK_BYTES // row), 1)
 
 
@@ -122,7 +123,7 @@ def check_codes(codes: np.ndarray, num_classes: int) -> None:
 def _accumulate(start: Moments, rows: tuple[Array, ...], *, chunk: int) -> Moments:
     n = rows[0].shape[0]
     if 0 < n <= chunk:  # Nothing to merge, which would be most of what there is to compile.
-        return of_rows(start, batch_of(start, *rows))
+        return of_rows(start, batch_of(start, *rows, IDENTITY))
     whole = n - n % chunk
     if whole:
         chunks = tuple(a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]) for a in rows)

@@ -5,13 +5,18 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
+from kernlens.features import identity
 from kernlens.moments.class_products import ClassProducts, add_class_products
 from kernlens.moments.state import Moments, divide, dot
-from kernlens.moments.symmetric import Strips, no_strips, strips_of, whole
+from kernlens.moments.symmetric import Strips, added, no_strips, strips_of, whole
 from kernlens.types import Array
 
 State = TypeVar("State")
+
+IDENTITY = Partial(identity)
+"""The map of rows that are features already, as a value that compiled functions take."""
 
 TILE_BYTES = 2**21
 """Rows that are worked on together: what is made of them stays in the cache."""
@@ -24,17 +29,19 @@ class Batch(NamedTuple):
     """Rows as they come, or a tile of them.
 
     Attributes:
-      x: features, ``[B, p]``.
+      x: rows, ``[B, d]``.
       codes: class of each row, ``C`` for none, ``[B]``.
       targets: ``[B, T]``.
       weights: multiplicity of each row, in the dtype of the sums; rows of weight 0 are not looked
         at, ``[B]``.
+      features: what each walk makes of the rows it looks at, ``[B, p]``.
     """
 
     x: Array
     codes: Array
     targets: Array
     weights: Array
+    features: Partial
 
 
 class Means(NamedTuple):
@@ -69,11 +76,24 @@ def of_rows(like: Moments, batch: Batch) -> Moments:
     return moments_of(bare, batch, means, products)._replace(class_scatters=products.scatters)
 
 
-def batch_of(like: Moments, x: Array, codes: Array, targets: Array, weights: Array) -> Batch:
-    """Rows as the walks take them: classes that there are not are none."""
+def batch_of(
+    like: Moments,
+    x: Array,
+    codes: Array,
+    targets: Array,
+    weights: Array,
+    features: Partial,
+) -> Batch:
+    """Rows as the walks take them: classes that there are not are none.
+
+    A feature map without arrays of its own is cheap, and is applied anew by each walk where the
+    rows are in the cache; one with arrays multiplies by them, and is applied here.
+    """
     num_classes = like.class_counts.shape[0]
     codes = jnp.where((codes >= 0) & (codes < num_classes), codes, num_classes)
-    return Batch(x, codes, targets, jnp.asarray(weights).astype(like.count.dtype))
+    if jax.tree.leaves(features):
+        x, features = features(x), IDENTITY
+    return Batch(x, codes, targets, jnp.asarray(weights).astype(like.count.dtype), features)
 
 
 def means_of(like: Moments, batch: Batch) -> Means:
@@ -121,7 +141,7 @@ def class_products(
     """Adds the scatter of each class of a batch, as :func:`add_class_products`."""
     both = jnp.stack([jnp.broadcast_to(means.near, means.offsets.shape), means.offsets])
     return add_class_products(
-        scatters, batch.x, batch.weights, batch.codes, both, gap_weights, gaps
+        scatters, batch.x, batch.features, batch.weights, batch.codes, both, gap_weights, gaps
     )
 
 
@@ -156,13 +176,13 @@ def moments_of(
             weighted = (named if pairs else tile.weights)[:, None] * rows
             squares = squares + _class_sums(weighted * rows, tile.codes, num_classes)
             if pairs:
-                strips = _add(strips, strips_of(rows, weighted))
+                strips = added(strips, strips_of(rows, weighted))
         return strips, squares, _add_higher(higher, z - means.low, t - means.target_low, tile)
 
     def add_rest(strips: Strips, tile: Batch) -> Strips:
         rows = residuals(_measured(tile, means.near, means.target_near)[0], tile)
         chosen = jnp.where(tile.codes == num_classes, tile.weights, 0.0)
-        return _add(strips, strips_of(rows, chosen[:, None] * rows))
+        return added(strips, strips_of(rows, chosen[:, None] * rows))
 
     none = no_strips(dim, dtype) if pairs else ()
     start = none, jnp.zeros_like(means.offsets), head_of(like, means)
@@ -187,10 +207,6 @@ def moments_of(
     # A sum of squares: no digits are lost, as they would be in ``scatter - between``.
     scatter = within + rest + dot(offsets.T, between)
     return found._replace(scatter=scatter, within=within)
-
-
-def _add(a: Strips, b: Strips) -> Strips:
-    return jax.tree.map(jnp.add, a, b)
 
 
 def _add_higher(sums: Moments, z: Array, t: Array, tile: Batch) -> Moments:
@@ -219,12 +235,18 @@ def _over_tiles(batch: Batch, add: Callable[[State, Batch], State], state: State
 
     def step(at: Array, state: State) -> State:
         first = jnp.minimum(at * size, n - size)
-        tile = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size), batch)
+        tile = _tile(batch, first, size)
         # The last tile laps over the one before it.
         new = first + jnp.arange(size) >= at * size
         return add(state, tile._replace(weights=jnp.where(new, tile.weights, 0.0)))
 
     return jax.lax.fori_loop(0, -(-n // size), step, state)
+
+
+def _tile(batch: Batch, first: Array | int, size: int) -> Batch:
+    """Rows of a batch from the first on."""
+    *rows, features = batch
+    return Batch(*(jax.lax.dynamic_slice_in_dim(a, first, size) for a in rows), features)
 
 
 def _rows_of_tile(batch: Batch) -> int:
@@ -236,7 +258,7 @@ def _near(batch: Batch) -> tuple[Array, Array]:
     """Means of a few of the rows that count, from the first of them on; 0 where there is none."""
     n, size = batch.x.shape[0], _rows_of_tile(batch)
     first = jnp.minimum(jnp.argmax(batch.weights > 0), n - size) if n else 0
-    tile = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, size), batch)
+    tile = _tile(batch, first, size)
     zero = jnp.zeros((), batch.weights.dtype)
     z, t = _measured(tile, zero, zero)
     near, target_near = (rounded(divide(dot(tile.weights, a), tile.weights.sum())) for a in (z, t))
@@ -246,7 +268,8 @@ def _near(batch: Batch) -> tuple[Array, Array]:
 def _measured(tile: Batch, near: Array, target_near: Array) -> tuple[Array, Array]:
     """Features and targets from what they are near to; 0 in rows of weight 0."""
     present = (tile.weights > 0)[:, None]
-    x, targets = (a.astype(tile.weights.dtype) for a in (tile.x, tile.targets))
+    made = tile.features(tile.x), tile.targets
+    x, targets = (a.astype(tile.weights.dtype) for a in made)
     return jnp.where(present, x - near, 0.0), jnp.where(present, targets - target_near, 0.0)
 
 

@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from kernlens.moments.state import dot
+from kernlens.moments.symmetric import Strips, added, no_strips, strips_of, whole
 from kernlens.types import Array
 
 SMALLEST_BLOCK, BLOCK, LARGEST_BLOCK = 16, 320, 512
@@ -32,6 +34,7 @@ class ClassProducts(NamedTuple):
 def add_class_products(
     scatters: Array,
     x: Array,
+    features: Partial,
     weights: Array,
     codes: Array,
     means: Array,
@@ -44,7 +47,8 @@ def add_class_products(
 
     Args:
       scatters: of each class, ``[C, p, p]``.
-      x: features, ``[B, p]``.
+      x: rows, ``[B, d]``.
+      features: their map to ``[., p]``, without arrays of its own.
       weights: multiplicity of each row, ``[B]``; rows of weight 0 are not looked at.
       codes: class of each row, ``C`` for none, ``[B]``.
       means: what to take off the rows of each class, and of those without one, in two words,
@@ -68,15 +72,15 @@ def add_class_products(
     def of_class(at: Array, found: ClassProducts) -> ClassProducts:
         c = present[at]
 
-        def add(block: Array, product: Array) -> Array:
+        def add(block: Array, strips: Strips) -> Strips:
             place = block * size + jnp.arange(size)
             taken = order[jnp.minimum(starts[c] + place, batch - 1)]
             own = jnp.where(place < counts[c], weights[taken], 0)
-            rows = _residuals(x[taken], own, means[0, c], means[1, c])
-            return product + dot(rows.T, own[:, None] * rows)
+            rows = _residuals(features(x[taken]), own, means[0, c], means[1, c])
+            return added(strips, strips_of(rows, own[:, None] * rows))
 
         blocks = (counts[c] + size - 1) // size
-        product = jax.lax.fori_loop(0, blocks, add, jnp.zeros((dim, dim), dtype))
+        product = whole(jax.lax.fori_loop(0, blocks, add, no_strips(dim, dtype)))
         moved = gap_weights[c] * jnp.outer(gaps[c], gaps[c])
         return ClassProducts(
             found.scatters.at[c].add(product + moved),
@@ -96,6 +100,7 @@ def _derivative(primals: tuple, tangents: tuple) -> tuple[ClassProducts, ClassPr
 def in_equal_blocks(
     scatters: Array,
     x: Array,
+    features: Partial,
     weights: Array,
     codes: Array,
     means: Array,
@@ -104,7 +109,7 @@ def in_equal_blocks(
 ) -> ClassProducts:
     """The same as :func:`add_class_products`, in a loop that can be differentiated."""
     (count, dim, _), batch = scatters.shape, x.shape[0]
-    rows = _residuals(x, weights, means[0, codes], means[1, codes])
+    rows = _residuals(features(x), weights, means[0, codes], means[1, codes])
     weighted = weights[:, None] * rows
     squares = jax.ops.segment_sum(weighted * rows, codes, count + 1)[:count]
     size, order = _block(batch, count), jnp.argsort(codes)

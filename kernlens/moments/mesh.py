@@ -85,7 +85,7 @@ def step(
     """
 
     def own(state: Moments, x: Array, *rest: Array) -> Moments:
-        return update(state, map_fn(x), *rest)
+        return update(state, x, *rest, map_fn)
 
     if local is None:
         state = own(state, *batch)

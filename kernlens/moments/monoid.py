@@ -3,8 +3,10 @@
 import chex
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from kernlens.moments.batch import (
+    IDENTITY,
     batch_of,
     class_products,
     head_of,
@@ -23,16 +25,20 @@ def update(
     codes: Array,
     targets: Array | None = None,
     weights: Array | None = None,
+    features: Partial = IDENTITY,
 ) -> Moments:
     """Takes in a batch of rows; memory is ``[B, p]`` and ``[C, p]`` for a batch of ``B``.
 
     Args:
       moments: what came before.
-      x: features, ``[B, p]``; cast to the dtype of the moments.
+      x: rows, ``[B, d]``.
       codes: class of each row, integers ``[B]`` in ``0..C-1``; other values count as no label.
       targets: regression targets, ``[B, T]``; may be left out where ``T`` is 0.
       weights: multiplicity of each row, ``[B]``, at least 0; 1 by default. The content of a row of
         weight 0 is not looked at.
+      features: map of the rows to ``[B, p]``, a :class:`jax.tree_util.Partial`; cast to the dtype
+        of the moments. One without arrays is applied tile by tile, and nothing of the size of the
+        batch is made.
 
     Returns:
       Moments of all rows so far.
@@ -42,11 +48,12 @@ def update(
     batch = x.shape[0]
     targets = jnp.zeros((batch, 0), dtype) if targets is None else targets
     weights = jnp.ones((batch,), dtype) if weights is None else weights
-    chex.assert_shape(x, (batch, moments.mean.shape[0]))
+    made = jax.eval_shape(features, x)
+    chex.assert_shape(made, (batch, moments.mean.shape[0]))
     chex.assert_shape([codes, weights], (batch,))
     chex.assert_shape(targets, (batch, moments.target_mean.shape[0]))
     bare = moments._replace(class_scatters=moments.class_scatters[:0])
-    rows = batch_of(bare, x, jnp.asarray(codes), targets, weights)
+    rows = batch_of(bare, x, jnp.asarray(codes), targets, weights, features)
     means = means_of(bare, rows)
     if not moments.class_scatters.shape[0]:
         return _joined(bare, moments_of(bare, rows, means))

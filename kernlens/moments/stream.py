@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -78,12 +79,12 @@ def from_stream(
     n = _check(chunks, codes, num_classes, targets, weights, rows)
     source = getattr(chunks, "source", "the stream")
     devices = over_devices(mesh)
-    kept = num_classes if class_scatters else 0
+    sized = partial(rows_of_chunk, scatter=scatter, kept=num_classes if class_scatters else 0)
     whole, lasting = chunks, hasattr(chunks, "chunks")
     if lasting:
         count = chunks.shape[0]
         bounds = [count * (devices.process + i) // devices.processes for i in (0, 1)]
-        size = rows or rows_of_chunk(chunks.shape[1], np.dtype(chunks.dtype).itemsize, kept)
+        size = rows or sized(chunks.shape[1], np.dtype(chunks.dtype).itemsize)
         # A row that is not finite shows in the moments, unless a map of the rows hides it.
         plain = features is identity and hasattr(chunks, "unchecked")
         chunks = chunks.unchecked() if plain else chunks
@@ -93,7 +94,8 @@ def from_stream(
     if first is None:
         raise ValueError("the stream holds no rows for this process; expected at least one")
     values = first[0]
-    size = devices.whole(rows or rows_of_chunk(values.shape[1], values.dtype.itemsize, kept))
+    size = rows or sized(values.shape[1], values.dtype.itemsize)
+    size = devices.whole(size if n is None else min(size, n))
     map_fn = features if isinstance(features, Partial) else Partial(features)
     example = jax.eval_shape(
         jnp.asarray, jax.ShapeDtypeStruct((size, values.shape[1]), values.dtype)
@@ -111,11 +113,16 @@ def from_stream(
     )
     state, done, waiting = start_on(start, devices), 0, []
     # New memory is slow to touch: what a chunk was copied to is used again once it is computed.
-    width = values.shape[1]
-    held = [aligned_empty((size, width), values.dtype) for _ in range(AHEAD + 1)]
-    for at, (parts, numbers) in enumerate(_regrouped(itertools.chain([first], pieces), size)):
-        as_it_lies = lasting and len(parts[0]) == size and is_aligned(parts[0])
-        x = parts[0] if as_it_lies else _filled(held[at % len(held)], parts)
+    held: list[np.ndarray] = []
+    copied = 0
+    for parts, numbers in _regrouped(itertools.chain([first], pieces), size):
+        if lasting and len(parts[0]) == size and is_aligned(parts[0]):
+            x = parts[0]
+        else:
+            if len(held) <= AHEAD:
+                held.append(aligned_empty((size, values.shape[1]), values.dtype))
+            x = _filled(held[copied % (AHEAD + 1)], parts)
+            copied += 1
         batch = x, *_beside(numbers, codes, targets, weights, size)
         # The computation runs on while the next chunk is read; a few at most wait for it.
         state, token = step(state, batch, map_fn, local=devices.local)

@@ -1,8 +1,9 @@
 """Products that are symmetric: no more than half of the blocks are multiplied."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
 
 from kernlens.moments.state import dot
@@ -25,11 +26,22 @@ def no_strips(dim: int, dtype: jnp.dtype) -> Strips:
     return tuple(jnp.zeros((j - i, dim - i), dtype) for i, j in _edges(dim))
 
 
+def added(a: Strips, b: Strips) -> Strips:
+    """Those of the sum."""
+    return jax.tree.map(jnp.add, a, b)
+
+
 def whole(strips: Strips) -> Array:
     """The matrix ``[p, p]``, exactly symmetric."""
-    dim = strips[0].shape[1]
-    upper = jnp.concatenate([jnp.pad(s, ((0, 0), (dim - s.shape[1], 0))) for s in strips])
-    return jnp.where(jnp.tri(dim, dtype=bool), upper.T, upper)
+    edges = [0, *accumulate(strip.shape[0] for strip in strips)]
+    rows = []
+    for k, (i, j) in enumerate(pairwise(edges)):
+        square = strips[k][:, : j - i]
+        mirrored = jnp.where(jnp.tri(j - i, dtype=bool), square.T, square)
+        # Block by block: a mirror of the whole matrix costs as much as its product by a few rows.
+        left = [above[:, i - e : j - e].T for above, e in zip(strips[:k], edges, strict=False)]
+        rows.append(jnp.concatenate([*left, mirrored, strips[k][:, j - i :]], axis=1))
+    return jnp.concatenate(rows)
 
 
 def _edges(dim: int) -> list[tuple[int, int]]:

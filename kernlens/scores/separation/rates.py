@@ -21,6 +21,9 @@ from kernlens.scores.estimator import (
 )
 from kernlens.types import Array
 
+CLASSES_TOGETHER = 4
+"""Classes whose small products are made side by side."""
+
 
 class Rates(NamedTuple):
     """Coding rates in nats, each ``[]``.
@@ -149,7 +152,7 @@ def transrate_of_rows(
     References:
       Huang et al. (2022), listing 1.
     """
-    codes = np.asarray(codes)
+    x, codes = jnp.asarray(x), np.asarray(codes)
     largest = int(np.bincount(codes[codes >= 0], minlength=1).max())
     wide = largest < x.shape[1]
     moments = from_arrays(x, codes, num_classes, class_scatters=not wide)
@@ -160,7 +163,7 @@ def transrate_of_rows(
     place = starts[:-1, None] + np.arange(largest)
     member = place < starts[1:, None]
     taken = order[np.minimum(place, len(order) - 1)]
-    return _transrate(moments, _rates_of_rows(moments, jnp.asarray(x), taken, member, epsilon))
+    return _transrate(moments, _rates_of_rows(moments, x, taken, member, epsilon))
 
 
 @jax.jit
@@ -179,7 +182,8 @@ def _rates_of_rows(
         return rate(ratio(dot(z, z.T), count * epsilon))
 
     whole = rate(ratio(moments.scatter, moments.count * epsilon))
-    parts = jax.lax.map(of_class, (taken, member, moments.class_counts))
+    groups = (taken, member, moments.class_counts)
+    parts = jax.lax.map(of_class, groups, batch_size=CLASSES_TOGETHER)
     present = (moments.class_counts > 0).astype(parts.dtype)
     return Rates(whole, whole - ratio(jnp.sum(present * parts), present.sum()))
 
