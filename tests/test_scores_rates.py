@@ -1,10 +1,11 @@
 """Coding rates from rows and from moments."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kernlens import moments, scores
+from kernlens import kernels, moments, scores
 from tests import cases
 
 
@@ -33,6 +34,35 @@ def test_transrate_of_rows_is_that_of_moments(n, dim, mean):
     of_moments = moments.from_arrays(x, codes, num_classes, class_scatters=True)
     assert_allclose(scores.transrate(of_moments, epsilon=0.1).value, expected, rtol=1e-5)
     assert got.null == 0.0
+
+
+def test_a_gain_far_below_the_rates_keeps_its_digits():
+    rng, num_classes = np.random.default_rng(5), 10
+    codes = np.arange(20_011) % num_classes  # classes of nearly one size
+    x = rng.standard_normal((num_classes, 12))[codes] + rng.standard_normal((len(codes), 12))
+    x = (1e-4 * x).astype(np.float32)
+    expected = rates_by_determinants(x.astype(np.float64), codes, 1e-4)
+    assert 0 < abs(expected) < 1e-6
+    made = moments.from_arrays(x, codes, num_classes, class_scatters=True)
+    assert_allclose(scores.transrate(made).value, expected, rtol=1e-5)
+
+
+def test_a_mean_far_above_the_spread_costs_the_weighted_gain_no_digits():
+    x, codes, num_classes = cases.gaussian_classes(6, n=900, dim=12)
+    x = (x + 1e3 * x.std() * np.linspace(0.5, 1.0, 12)).astype(np.float32)
+    rows = np.asarray(kernels.unit_rows(jnp.asarray(x)))
+    given = rows.astype(np.float64)
+    distortion = 1e-4 * np.trace(given.T @ given) / len(given)
+
+    def rate(some):
+        matrix = np.eye(12) + some.T @ some / (len(some) * distortion)
+        return 0.5 * np.linalg.slogdet(matrix)[1]
+
+    parts = [np.mean(codes == c) * rate(given[codes == c]) for c in range(num_classes)]
+    expected = (rate(given) - sum(parts)) / 12
+    assert 0 < abs(expected) < 1e-3
+    made = moments.from_arrays(rows, codes, num_classes, class_scatters=True)
+    assert_allclose(scores.transrate_weighted(made).value, expected, rtol=1e-5)
 
 
 def test_transrate_of_rows_refuses_what_moments_refuse():

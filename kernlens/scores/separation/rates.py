@@ -82,12 +82,14 @@ def coding_rates(
     total = ratio(jnp.trace(moments.scatter), n) + jnp.sum(mean**2)
     distortion = epsilon * total if relative else jnp.asarray(epsilon, mean.dtype)
     distortion = jnp.where(distortion > 0, distortion, 1.0)
-    # A mean far above the spread goes to the first coordinate: its pivot alone is large then.
+    # A mean far above the spread goes to the first coordinate: its pivot alone is large then, and
+    # what a class is off it keeps its digits in the others.
     turn = _reflection(mean)
+    centre = turn(mean) * jnp.eye(1, len(mean), dtype=mean.dtype)[0]
 
     def turned(scatter: Array, offset: Array, count: Array) -> Array:
         spread = turn(turn(ratio(scatter, count)).T)
-        offset = turn(offset)
+        offset = turn(offset) + centre
         return (spread + jnp.outer(offset, offset)) / distortion
 
     def pivots(group: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -95,16 +97,18 @@ def coding_rates(
         taken = _taken(matrix)
         return jnp.diagonal(matrix), taken, jnp.diagonal(matrix) - taken
 
-    offsets = ratio(moments.class_deviations, counts[:, None]) + mean
-    diagonal, taken, above = pivots((full_scatter(moments), mean, n))
+    offsets = ratio(moments.class_deviations, counts[:, None])
+    diagonal, taken, above = pivots((full_scatter(moments), jnp.zeros_like(mean), n))
     diagonals, takens, aboves = jax.lax.map(pivots, (moments.class_scatters, offsets, counts))
-    present = counts > 0
-    weights = counts if weighted else present.astype(mean.dtype)
-    weights, shares = ratio(weights, weights.sum()), ratio(counts, n)
+    present, labelled = counts > 0, counts.sum()
+    parts = counts if weighted else present.astype(mean.dtype)
+    weights, shares = ratio(parts, parts.sum()), ratio(counts, labelled)
+    # Of counts, not of shares that are rounded: classes of nearly equal size have little of it.
+    beyond = ratio(parts * labelled - counts * parts.sum(), parts.sum() * labelled)
 
     def by_pivots() -> tuple[Array, Array]:
-        unlabelled = jnp.where(n > counts.sum(), dot(shares, diagonals) - diagonal, 0.0)
-        first = dot(weights - shares, diagonals) + unlabelled - (dot(weights, takens) - taken)
+        unlabelled = jnp.where(n > labelled, dot(shares, diagonals) - diagonal, 0.0)
+        first = dot(beyond, diagonals - diagonal) + unlabelled - (dot(weights, takens) - taken)
         least = jnp.maximum(above, 0.0)
         second = dot(weights, _gap_less_log(jnp.maximum(aboves, 0.0), least))
         gain = 0.5 * (jnp.sum(second) - jnp.sum(first / (1.0 + least)))
@@ -115,8 +119,8 @@ def coding_rates(
             return _rate_by_eigenvalues(*group, distortion)
 
         whole = rate((moments.scatter, mean, n))
-        parts = jax.lax.map(rate, (moments.class_scatters, offsets, counts))
-        return whole, whole - jnp.sum(jnp.where(present, parts, 0.0) * weights)
+        rates = jax.lax.map(rate, (moments.class_scatters, offsets + mean, counts))
+        return whole, whole - jnp.sum(jnp.where(present, rates, 0.0) * weights)
 
     # Rounding of a singular matrix whose entries are far above 1 can leave it indefinite.
     finite = jnp.isfinite(taken).all() & jnp.isfinite(takens).all()
