@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.linalg.lapack import spotrf
 
 from experiments.score_limits.settings import (
     Config,
@@ -99,6 +100,20 @@ def one_pass(config: Config) -> list[dict[str, Any]]:
             scores_seconds=scores, matmul_gflops=rates, peak_bytes=memory,
         )  # fmt: skip
 
+    def factorisations() -> dict[str, Any]:
+        """Those of the score of every pair, by LAPACK from SciPy and with nothing around them."""
+        pairs = config.classes * (config.classes - 1) // 2
+        some = min(pairs, 100)
+        matrix = np.asfortranarray(np.cov(x[: 2 * config.dim].T), np.float32)
+        found = runs(lambda: [spotrf(matrix, lower=1)[1] for _ in range(some)], config)
+        spent = [pairs / some * each for each in found]
+        needed = [2 * product / rate for rate in rates]
+        return line(
+            "one pass", f"{pairs:,} Cholesky factors that {EVERY_PAIR} is made of, alone",
+            median(spent) / median(needed), "× the products", seconds=spent,
+            against="2 × n p²", against_seconds=needed,
+        )  # fmt: skip
+
     size = f"{repeat * len(x):,} x {config.dim}, C = {config.classes}"
     both = (CLASSES, UNIT)
     return [
@@ -110,6 +125,7 @@ def one_pass(config: Config) -> list[dict[str, Any]]:
         share("with class scatters, features and unit rows: moments", both, 0.0, 2),
         share(f"with class scatters, both: all scores but {EVERY_PAIR}", both, all_s, 2),
         share("with class scatters, both: all scores", both, all_s + heavy, 2, PASS),
+        factorisations(),
         *(
             line("score alone", name, 1e3 * median(each), "ms", seconds=each)
             for name, each in alone.items()
