@@ -57,11 +57,13 @@ def from_stream(
       targets: regression targets by row number, ``[n, T]``, as a memory map if they are large. The
         rows of another embedding, to get ``cross`` for :func:`kernlens.moments.concatenate`.
       weights: multiplicity of each row by row number, ``[n]``; 1 by default.
-      features: map of the rows of a chunk; :func:`kernlens.features.identity` by default.
+      features: map of the rows of a chunk; :func:`kernlens.features.identity` by default. One
+        without arrays of its own is applied anew by each of two walks, one with arrays once.
       scatter: whether to keep the scatter, or its diagonal alone, as in :func:`init`.
       class_scatters: whether to keep a scatter for each class, as in :func:`init`.
       fourths: whether to keep fourth moments of pairs of dimensions, as in :func:`init`.
-      rows: in a chunk; by default what a few megabytes hold, more for many class scatters.
+      rows: in a chunk, no more than there are; by default what a few megabytes hold, more for a
+        scatter of wide rows and for many class scatters.
       dtype: float dtype in which to accumulate; by default that of the features, at least float32.
       mesh: devices over which the rows of each chunk are spread, all axes taken together. Where it
         spans processes, each calls this with the same arguments: a stream is cut into one run of
