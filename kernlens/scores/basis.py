@@ -68,6 +68,15 @@ def eigh(matrix: Array) -> tuple[Array, Array]:
     return jnp.where(values > rounding(matrix, jnp.max(values)), values, 0.0), vectors
 
 
+def cholesky(matrix: Array) -> Array:
+    """Lower Cholesky factor of a symmetric matrix; NaN where it is not positive definite.
+
+    LAPACK reads columns: the transpose, which is the same matrix, lies in memory as it wants it,
+    and the copies and the mirroring that are saved took as long as the factorisation.
+    """
+    return jax.lax.linalg.cholesky(matrix.T, symmetrize_input=False)
+
+
 def rounding(matrix: Array, largest: Array) -> Array:
     """What an eigenvalue has to exceed not to be taken for rounding, given the largest."""
     floor = 4.0 * matrix.shape[0] * float(jnp.finfo(matrix.dtype).eps) * largest

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from kernlens.moments import Moments, full_scatter
 from kernlens.moments import fourth as fourth_moment
-from kernlens.scores.basis import eigenbasis, fitted, label_scatters, rounding
+from kernlens.scores.basis import cholesky, eigenbasis, fitted, label_scatters, rounding
 from kernlens.scores.estimator import Estimator, Score, norm, ratio, spread, where_defined
 from kernlens.types import Array
 
@@ -34,10 +34,10 @@ def h_score(moments: Moments) -> Score:
     # With no eigenvalue under the floor of an eigendecomposition there is no need of one.
     floor = rounding(scatter, norm(scatter))
     eye = jnp.eye(dim, dtype=unit.dtype)
-    regular = jnp.isfinite(jnp.linalg.cholesky(scatter - floor * eye)).all()
+    regular = jnp.isfinite(cholesky(scatter - floor * eye)).all()
 
     def by_factor() -> tuple[Array, Array]:
-        factor = jnp.linalg.cholesky(scatter)
+        factor = cholesky(scatter)
         rows = moments.class_deviations / jnp.sqrt(unit)
         solved = jax.scipy.linalg.solve_triangular(factor, rows.T, lower=True)
         return jnp.sum(solved**2, axis=0), jnp.asarray(dim, unit.dtype)

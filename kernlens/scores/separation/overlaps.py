@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.moments import Moments
+from kernlens.scores.basis import cholesky
 from kernlens.scores.estimator import (
     Estimator,
     Score,
@@ -95,7 +96,7 @@ def gbc_full(moments: Moments, *, ridge: float = 1e-3) -> Score:
 
     def distance(pair: tuple[Array, Array]) -> Array:
         a, b = pair
-        factor = jnp.linalg.cholesky(0.5 * (covariances[a] + covariances[b]))
+        factor = cholesky(0.5 * (covariances[a] + covariances[b]))
         delta = jax.scipy.linalg.solve_triangular(factor, means[a] - means[b], lower=True)
         rate = 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor))) - 0.5 * (rates[a] + rates[b])
         return 0.125 * jnp.sum(delta**2) + 0.5 * rate
@@ -182,7 +183,7 @@ def _all_pairs(moments: Moments) -> Array:
 
 
 def _log_determinant(matrix: Array) -> Array:
-    return 2.0 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(matrix))))
+    return 2.0 * jnp.sum(jnp.log(jnp.diagonal(cholesky(matrix))))
 
 
 def _rows(count: Array) -> Array:

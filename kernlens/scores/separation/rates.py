@@ -10,7 +10,7 @@ import numpy as np
 
 from kernlens.features import unit
 from kernlens.moments import Moments, from_arrays, full_scatter
-from kernlens.scores.basis import eigenbasis
+from kernlens.scores.basis import cholesky, eigenbasis
 from kernlens.scores.estimator import (
     Estimator,
     Score,
@@ -339,7 +339,7 @@ def _reflection(vector: Array) -> Callable[[Array], Array]:
 
 def _taken(matrix: Array) -> Array:
     """What elimination takes from each pivot of one plus a matrix, summed up, never subtracted."""
-    factor = jnp.linalg.cholesky(jnp.eye(len(matrix), dtype=matrix.dtype) + matrix)
+    factor = cholesky(jnp.eye(len(matrix), dtype=matrix.dtype) + matrix)
     return jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
 
 
