@@ -1,6 +1,7 @@
 """What every format gives: the embeddings of one file, as they lie in it."""
 
 import mmap
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from kernlens.memory import aligned_empty
 
 BFLOAT16 = np.dtype(jnp.bfloat16)
 _HELD_BYTES = 2**26
+_AHEAD_BYTES = 2**24
 
 
 class Stored(NamedTuple):
@@ -151,6 +153,10 @@ def read_blocks(
                             f"{path}: ends before row {stop}; expected {shape[0]} rows"
                         )
                     left = left[got:]
+                # The disk reads on while the rows are computed on.
+                if hasattr(os, "posix_fadvise"):
+                    ahead = file.fileno(), file.tell(), _AHEAD_BYTES
+                    os.posix_fadvise(*ahead, os.POSIX_FADV_WILLNEED)
                 yield block
 
     return blocks
