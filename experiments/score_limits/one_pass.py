@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.linalg.lapack import spotrf
+from scipy.linalg import get_lapack_funcs
 
 from experiments.score_limits.settings import (
     Config,
@@ -105,7 +105,8 @@ def one_pass(config: Config) -> list[dict[str, Any]]:
         pairs = config.classes * (config.classes - 1) // 2
         some = min(pairs, 100)
         matrix = np.asfortranarray(np.cov(x[: 2 * config.dim].T), np.float32)
-        found = runs(lambda: [spotrf(matrix, lower=1)[1] for _ in range(some)], config)
+        (potrf,) = get_lapack_funcs(("potrf",), (matrix,))
+        found = runs(lambda: [potrf(matrix, lower=1)[1] for _ in range(some)], config)
         spent = [pairs / some * each for each in found]
         needed = [2 * product / rate for rate in rates]
         return line(

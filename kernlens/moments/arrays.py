@@ -123,7 +123,7 @@ def check_codes(codes: np.ndarray, num_classes: int) -> None:
 def _accumulate(start: Moments, rows: tuple[Array, ...], *, chunk: int) -> Moments:
     n = rows[0].shape[0]
     if 0 < n <= chunk:  # Nothing to merge, which would be most of what there is to compile.
-        return of_rows(start, batch_of(start, *rows, IDENTITY))
+        return of_rows(start, batch_of(start, *rows, features=IDENTITY))
     whole = n - n % chunk
     if whole:
         chunks = tuple(a[:whole].reshape(whole // chunk, chunk, *a.shape[1:]) for a in rows)

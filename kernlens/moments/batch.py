@@ -245,8 +245,8 @@ def _over_tiles(batch: Batch, add: Callable[[State, Batch], State], state: State
 
 def _tile(batch: Batch, first: Array | int, size: int) -> Batch:
     """Rows of a batch from the first on."""
-    *rows, features = batch
-    return Batch(*(jax.lax.dynamic_slice_in_dim(a, first, size) for a in rows), features)
+    rows = (jax.lax.dynamic_slice_in_dim(a, first, size) for a in batch[:-1])
+    return Batch(*rows, features=batch.features)
 
 
 def _rows_of_tile(batch: Batch) -> int:
