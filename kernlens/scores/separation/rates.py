@@ -101,10 +101,10 @@ def coding_rates(
     diagonal, taken, above = pivots((full_scatter(moments), jnp.zeros_like(mean), n))
     diagonals, takens, aboves = jax.lax.map(pivots, (moments.class_scatters, offsets, counts))
     present, labelled = counts > 0, counts.sum()
-    parts = counts if weighted else present.astype(mean.dtype)
-    weights, shares = ratio(parts, parts.sum()), ratio(counts, labelled)
+    sizes = counts if weighted else present.astype(mean.dtype)
+    weights, shares = ratio(sizes, sizes.sum()), ratio(counts, labelled)
     # Of counts, not of shares that are rounded: classes of nearly equal size have little of it.
-    beyond = ratio(parts * labelled - counts * parts.sum(), parts.sum() * labelled)
+    beyond = ratio(sizes * labelled - counts * sizes.sum(), sizes.sum() * labelled)
 
     def by_pivots() -> tuple[Array, Array]:
         unlabelled = jnp.where(n > labelled, dot(shares, diagonals) - diagonal, 0.0)
