@@ -62,7 +62,7 @@ def from_stream(
       scatter: whether to keep the scatter, or its diagonal alone, as in :func:`init`.
       class_scatters: whether to keep a scatter for each class, as in :func:`init`.
       fourths: whether to keep fourth moments of pairs of dimensions, as in :func:`init`.
-      rows: in a chunk, no more than there are; by default what a few megabytes hold, more for a
+      rows: in a chunk; by default what a few megabytes hold, more for a
         scatter of wide rows and for many class scatters.
       dtype: float dtype in which to accumulate; by default that of the features, at least float32.
       mesh: devices over which the rows of each chunk are spread, all axes taken together. Where it
@@ -97,7 +97,8 @@ def from_stream(
         raise ValueError("the stream holds no rows for this process; expected at least one")
     values = first[0]
     size = rows or sized(values.shape[1], values.dtype.itemsize)
-    size = devices.whole(size if n is None else min(size, n))
+    # Rows fewer than a chunk need no more; over a mesh they stay together, as they would be alone.
+    size = devices.whole(size if n is None or mesh is not None else min(size, n))
     map_fn = features if isinstance(features, Partial) else Partial(features)
     example = jax.eval_shape(
         jnp.asarray, jax.ShapeDtypeStruct((size, values.shape[1]), values.dtype)

@@ -10,6 +10,7 @@ import numpy as np
 
 from kernlens.features import unit
 from kernlens.moments import Moments, from_arrays, full_scatter
+from kernlens.moments.arrays import check_codes
 from kernlens.scores.basis import cholesky, eigenbasis
 from kernlens.scores.estimator import (
     Estimator,
@@ -157,39 +158,38 @@ def transrate_of_rows(
       Huang et al. (2022), listing 1.
     """
     x, codes = jnp.asarray(x), np.asarray(codes)
+    check_codes(codes, num_classes)
     largest = int(np.bincount(codes[codes >= 0], minlength=1).max())
-    wide = largest < x.shape[1]
-    moments = from_arrays(x, codes, num_classes, class_scatters=not wide)
-    if not wide:
+    if largest >= x.shape[1]:
+        moments = from_arrays(x, codes, num_classes, class_scatters=True)
         return transrate(moments, epsilon=epsilon)
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(num_classes + 1))
     place = starts[:-1, None] + np.arange(largest)
     member = place < starts[1:, None]
     taken = order[np.minimum(place, len(order) - 1)]
-    return _transrate(moments, _rates_of_rows(moments, x, taken, member, epsilon))
+    # Classes are read from their rows, so that the moments need not tell them apart.
+    return _of_rows(from_arrays(x, np.full_like(codes, -1), 0), x, taken, member, epsilon)
 
 
 @jax.jit
-def _rates_of_rows(
-    moments: Moments, x: Array, taken: Array, member: Array, epsilon: float
-) -> Rates:
-    """Rates from the rows of each class ``[C, m]``, of which some are no members."""
+def _of_rows(moments: Moments, x: Array, taken: Array, member: Array, epsilon: float) -> Score:
+    """TransRate from the rows of each class ``[C, m]``, of which some are no members."""
 
     def rate(matrix: Array) -> Array:
         taken = _taken(matrix)
         return 0.5 * jnp.sum(jnp.log1p(jnp.maximum(jnp.diagonal(matrix) - taken, 0.0)))
 
-    def of_class(group: tuple[Array, Array, Array]) -> Array:
-        rows, own, count = group
+    def of_class(group: tuple[Array, Array]) -> Array:
+        rows, own = group
         z = jnp.where(own[:, None], (x[rows] - moments.mean) - moments.mean_low, 0.0)
-        return rate(ratio(dot(z, z.T), count * epsilon))
+        return rate(ratio(dot(z, z.T), own.sum(dtype=z.dtype) * epsilon))
 
     whole = rate(ratio(moments.scatter, moments.count * epsilon))
-    groups = (taken, member, moments.class_counts)
-    parts = jax.lax.map(of_class, groups, batch_size=CLASSES_TOGETHER)
-    present = (moments.class_counts > 0).astype(parts.dtype)
-    return Rates(whole, whole - ratio(jnp.sum(present * parts), present.sum()))
+    parts = jax.lax.map(of_class, (taken, member), batch_size=CLASSES_TOGETHER)
+    present = member.any(axis=1).astype(parts.dtype)
+    gain = whole - ratio(jnp.sum(present * parts), present.sum())
+    return where_defined(present.any(), gain, jnp.zeros_like(gain))
 
 
 @jax.jit
