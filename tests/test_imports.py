@@ -1,6 +1,7 @@
 """The arrows of the road: a module imports only what stands above it."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,15 @@ def test_importing_kernlens_loads_no_optional_package():
     loaded = set(run.stdout.split())
     assert "jax" in loaded or "kernlens" in loaded
     assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "20"), ("26", "26")])
+def test_importing_kernlens_lets_lapack_threads_rest_unless_told_otherwise(given, expected):
+    name = "OPENBLAS_THREAD_TIMEOUT"
+    env = {key: value for key, value in os.environ.items() if key != name}
+    code = f"import os, kernlens; print(os.environ[{name!r}])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env=env if given is None else {**env, name: given},
+    )  # fmt: skip
+    assert run.stdout.split() == [expected]

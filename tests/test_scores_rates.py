@@ -36,6 +36,21 @@ def test_transrate_of_rows_is_that_of_moments(n, dim, mean):
     assert got.null == 0.0
 
 
+def test_transrate_of_rows_takes_small_classes_beside_a_large_one():
+    # Room for the Gram matrices of two classes beside the rows, so that three make two groups.
+    codes = np.repeat([0, 1, 2, -1], [30, 3, 5, 2])
+    x = np.random.default_rng(3).standard_normal((len(codes), 50)).astype(np.float32)
+    expected = rates_by_determinants(x.astype(np.float64), codes, 0.1)
+    got = scores.transrate_of_rows(x, codes, 3, epsilon=0.1)
+    assert_allclose(got.value, expected, rtol=1e-5)
+
+
+def test_transrate_of_rows_without_classes_is_nothing():
+    x = np.random.default_rng(4).standard_normal((5, 9)).astype(np.float32)
+    for num_classes in (0, 2):
+        assert scores.transrate_of_rows(x, np.full(5, -1), num_classes).value == 0.0
+
+
 def test_a_gain_far_below_the_rates_keeps_its_digits():
     rng, num_classes = np.random.default_rng(5), 10
     codes = np.arange(20_011) % num_classes  # classes of nearly one size

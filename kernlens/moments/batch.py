@@ -251,7 +251,9 @@ def _tile(batch: Batch, first: Array | int, size: int) -> Batch:
 
 def _rows_of_tile(batch: Batch) -> int:
     n, dim = batch.x.shape
-    return min(n, max(TILE_BYTES // max(dim * batch.weights.dtype.itemsize, 1), 1))
+    most = max(TILE_BYTES // max(dim * batch.weights.dtype.itemsize, 1), 1)
+    tiles = max(-(-n // most), 1)
+    return -(-n // tiles)  # tiles of one size: the last hardly laps over the one before it
 
 
 def _near(batch: Batch) -> tuple[Array, Array]:

@@ -24,6 +24,9 @@ ProgressFn: TypeAlias = Callable[[int, int | None], Any]
 AHEAD = 2
 """Chunks that are read before the first of them has to be computed."""
 
+FEW = 16
+"""Chunks that are made equally large where their size is not given."""
+
 
 def from_stream(
     chunks: Any,
@@ -62,8 +65,8 @@ def from_stream(
       scatter: whether to keep the scatter, or its diagonal alone, as in :func:`init`.
       class_scatters: whether to keep a scatter for each class, as in :func:`init`.
       fourths: whether to keep fourth moments of pairs of dimensions, as in :func:`init`.
-      rows: in a chunk; by default what a few megabytes hold, more for a
-        scatter of wide rows and for many class scatters.
+      rows: in a chunk; by default what a few megabytes hold at most, more for a scatter of wide
+        rows and for many class scatters.
       dtype: float dtype in which to accumulate; by default that of the features, at least float32.
       mesh: devices over which the rows of each chunk are spread, all axes taken together. Where it
         spans processes, each calls this with the same arguments: a stream is cut into one run of
@@ -81,24 +84,31 @@ def from_stream(
     n = _check(chunks, codes, num_classes, targets, weights, rows)
     source = getattr(chunks, "source", "the stream")
     devices = over_devices(mesh)
-    sized = partial(rows_of_chunk, scatter=scatter, kept=num_classes if class_scatters else 0)
+    kept = num_classes if class_scatters else 0
     whole, lasting = chunks, hasattr(chunks, "chunks")
+
+    def rows_together(width: int, itemsize: int) -> int:
+        most = rows or rows_of_chunk(width, itemsize, scatter=scatter, kept=kept)
+        if n is None or mesh is not None:
+            return devices.whole(most)  # over a mesh they stay together, as they would be alone
+        count = -(-n // most)
+        # Few chunks share the rows, lest the last be mostly filler; many have one program for any n.
+        return min(most, n) if rows or count > FEW else -(-n // count)
+
     if lasting:
         count = chunks.shape[0]
         bounds = [count * (devices.process + i) // devices.processes for i in (0, 1)]
-        size = rows or sized(chunks.shape[1], np.dtype(chunks.dtype).itemsize)
+        size = rows_together(chunks.shape[1], np.dtype(chunks.dtype).itemsize)
         # A row that is not finite shows in the moments, unless a map of the rows hides it.
         plain = features is identity and hasattr(chunks, "unchecked")
         chunks = chunks.unchecked() if plain else chunks
-        chunks = chunks.chunks(rows=devices.whole(size), start=bounds[0], stop=bounds[1])
+        chunks = chunks.chunks(rows=size, start=bounds[0], stop=bounds[1])
     pieces = _pieces(chunks, n)
     first = next(pieces, None)
     if first is None:
         raise ValueError("the stream holds no rows for this process; expected at least one")
     values = first[0]
-    size = rows or sized(values.shape[1], values.dtype.itemsize)
-    # Rows fewer than a chunk need no more; over a mesh they stay together, as they would be alone.
-    size = devices.whole(size if n is None or mesh is not None else min(size, n))
+    size = rows_together(values.shape[1], values.dtype.itemsize)
     map_fn = features if isinstance(features, Partial) else Partial(features)
     example = jax.eval_shape(
         jnp.asarray, jax.ShapeDtypeStruct((size, values.shape[1]), values.dtype)

@@ -159,35 +159,44 @@ def transrate_of_rows(
     """
     x, codes = jnp.asarray(x), np.asarray(codes)
     check_codes(codes, num_classes)
-    largest = int(np.bincount(codes[codes >= 0], minlength=1).max())
+    largest = max(int(np.bincount(codes[codes >= 0], minlength=1).max()), 1)
     if largest >= x.shape[1]:
         moments = from_arrays(x, codes, num_classes, class_scatters=True)
         return transrate(moments, epsilon=epsilon)
+    # As many Gram matrices are held as there is room for beside the rows.
+    held = min(max(x.size // largest**2, 1), max(num_classes, 1))
+    filled = -(-num_classes // held) * held
     order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(num_classes + 1))
+    starts = np.searchsorted(codes[order], np.arange(filled + 1))
     place = starts[:-1, None] + np.arange(largest)
     member = place < starts[1:, None]
     taken = order[np.minimum(place, len(order) - 1)]
+    groups = (a.reshape(-1, held, largest) for a in (taken, member))
     # Classes are read from their rows, so that the moments need not tell them apart.
-    return _of_rows(from_arrays(x, np.full_like(codes, -1), 0), x, taken, member, epsilon)
+    return _of_rows(from_arrays(x, np.full_like(codes, -1), 0), x, *groups, epsilon)
 
 
 @jax.jit
 def _of_rows(moments: Moments, x: Array, taken: Array, member: Array, epsilon: float) -> Score:
-    """TransRate from the rows of each class ``[C, m]``, of which some are no members."""
+    """TransRate from the rows of groups of classes ``[., C, m]``, of which some are no members."""
 
     def rate(matrix: Array) -> Array:
         taken = _taken(matrix)
         return 0.5 * jnp.sum(jnp.log1p(jnp.maximum(jnp.diagonal(matrix) - taken, 0.0)))
 
-    def of_class(group: tuple[Array, Array]) -> Array:
-        rows, own = group
+    def gram(one: tuple[Array, Array]) -> Array:
+        rows, own = one
         z = jnp.where(own[:, None], (x[rows] - moments.mean) - moments.mean_low, 0.0)
-        return rate(ratio(dot(z, z.T), own.sum(dtype=z.dtype) * epsilon))
+        return ratio(dot(z, z.T), own.sum(dtype=z.dtype) * epsilon)
 
-    whole = rate(ratio(moments.scatter, moments.count * epsilon))
-    parts = jax.lax.map(of_class, (taken, member), batch_size=CLASSES_TOGETHER)
-    present = member.any(axis=1).astype(parts.dtype)
+    def of_group(group: tuple[Array, Array]) -> Array:
+        # All products before all factors: LAPACK's threads wait for more, at the products' cost.
+        return jax.vmap(rate)(jax.lax.map(gram, group, batch_size=CLASSES_TOGETHER))
+
+    parts = jax.lax.map(of_group, (taken, member))
+    present = member.any(axis=2).astype(parts.dtype)
+    scatter, parts = jax.lax.optimization_barrier((moments.scatter, parts))
+    whole = rate(ratio(scatter, moments.count * epsilon))
     gain = whole - ratio(jnp.sum(present * parts), present.sum())
     return where_defined(present.any(), gain, jnp.zeros_like(gain))
 
