@@ -1,6 +1,10 @@
-"""Memory of arrays on the host."""
+"""Memory of arrays on the host, and from there to a device."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from kernlens.types import Array
 
 ALIGNMENT = 64
 """Bytes at whose multiples a CPU device takes an array as it lies, without a copy."""
@@ -25,3 +29,17 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def is_aligned(array: np.ndarray) -> bool:
     """Whether an array is in C order and starts where :func:`aligned_empty` would start it."""
     return array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
+
+
+def on_device(x: Array | np.ndarray) -> Array:
+    """An array on the default device, as ``jnp.asarray`` has it, which copies NumPy's twice.
+
+    Args:
+      x: an array.
+
+    Returns:
+      The same values, in a dtype that JAX has; no memory is shared with NumPy.
+    """
+    if isinstance(x, np.ndarray) and x.ctypes.data % ALIGNMENT:
+        return jax.device_put(x)  # which takes aligned memory as it lies
+    return jnp.asarray(x)

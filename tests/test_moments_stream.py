@@ -65,6 +65,23 @@ def test_a_map_with_arrays_is_made_of_each_chunk_once():
     assert_close(got, reference(x @ turn, codes, num_classes, t))
 
 
+@pytest.mark.parametrize(("n", "size"), [(30, 30), (90, 30), (641, 40)])
+def test_few_chunks_share_the_rows_and_many_have_one_size(monkeypatch, n, size):
+    for name, value in {"CHUNK_BYTES": 1, "ROWS": 40}.items():
+        monkeypatch.setattr(moments.arrays, name, value)
+    x, codes, num_classes, t = problem(14, n=n)
+    seen = []
+
+    def spied(rows):
+        seen.append(rows.shape[0])
+        return rows
+
+    given = Partial(lambda _, rows: spied(rows), jnp.zeros(()))  # made of whole chunks
+    got = moments.from_stream([x], codes, num_classes, t, features=given)
+    assert set(seen) == {size}
+    assert_close(got, reference(x, codes, num_classes, t))
+
+
 def test_rows_that_are_dropped_keep_the_codes_of_the_others(tmp_path):
     x, codes, num_classes, t = problem(4, n=90)
     hurt = x.copy()

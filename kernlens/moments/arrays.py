@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from kernlens.memory import on_device
 from kernlens.moments.batch import IDENTITY, batch_of, of_rows
 from kernlens.moments.monoid import update
 from kernlens.moments.state import Moments, init
@@ -60,7 +61,7 @@ def from_arrays(
         check_codes(codes, num_classes)
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 row; got {chunk}")
-    x, codes = jnp.asarray(x), jnp.asarray(codes)
+    x, codes = on_device(x), jnp.asarray(codes)
     chex.assert_rank([x, codes], [2, 1])
     dtype = x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype(jnp.float32)
     n = x.shape[0]

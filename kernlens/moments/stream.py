@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -92,7 +91,7 @@ def from_stream(
         if n is None or mesh is not None:
             return devices.whole(most)  # over a mesh they stay together, as they would be alone
         count = -(-n // most)
-        # Few chunks share the rows, lest the last be mostly filler; many have one program for any n.
+        # Few chunks share the rows, lest the last be filler; many have one program for any n.
         return min(most, n) if rows or count > FEW else -(-n // count)
 
     if lasting:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernlens.features import unit
+from kernlens.memory import on_device
 from kernlens.moments import Moments, from_arrays, full_scatter
 from kernlens.moments.arrays import check_codes
 from kernlens.scores.basis import cholesky, eigenbasis
@@ -157,7 +158,7 @@ def transrate_of_rows(
     References:
       Huang et al. (2022), listing 1.
     """
-    x, codes = jnp.asarray(x), np.asarray(codes)
+    x, codes = on_device(x), np.asarray(codes)
     check_codes(codes, num_classes)
     largest = max(int(np.bincount(codes[codes >= 0], minlength=1).max()), 1)
     if largest >= x.shape[1]:
@@ -171,18 +172,18 @@ def transrate_of_rows(
     place = starts[:-1, None] + np.arange(largest)
     member = place < starts[1:, None]
     taken = order[np.minimum(place, len(order) - 1)]
-    groups = (a.reshape(-1, held, largest) for a in (taken, member))
     # Classes are read from their rows, so that the moments need not tell them apart.
-    return _of_rows(from_arrays(x, np.full_like(codes, -1), 0), x, *groups, epsilon)
+    moments = from_arrays(x, np.full_like(codes, -1), 0)
+    groups = (a.reshape(-1, held, largest) for a in (taken, member))
+    parts = _rates_of_rows(moments, x, *groups, epsilon)
+    return _gain(moments, parts.ravel(), member.any(axis=1), epsilon)
 
 
 @jax.jit
-def _of_rows(moments: Moments, x: Array, taken: Array, member: Array, epsilon: float) -> Score:
-    """TransRate from the rows of groups of classes ``[., C, m]``, of which some are no members."""
-
-    def rate(matrix: Array) -> Array:
-        taken = _taken(matrix)
-        return 0.5 * jnp.sum(jnp.log1p(jnp.maximum(jnp.diagonal(matrix) - taken, 0.0)))
+def _rates_of_rows(
+    moments: Moments, x: Array, taken: Array, member: Array, epsilon: float
+) -> Array:
+    """Coding rates of groups of classes of rows ``[., C, m]``, of which some are no members."""
 
     def gram(one: tuple[Array, Array]) -> Array:
         rows, own = one
@@ -190,13 +191,18 @@ def _of_rows(moments: Moments, x: Array, taken: Array, member: Array, epsilon: f
         return ratio(dot(z, z.T), own.sum(dtype=z.dtype) * epsilon)
 
     def of_group(group: tuple[Array, Array]) -> Array:
-        # All products before all factors: LAPACK's threads wait for more, at the products' cost.
-        return jax.vmap(rate)(jax.lax.map(gram, group, batch_size=CLASSES_TOGETHER))
+        # All products before all factors: LAPACK's threads and XLA's are in each other's way.
+        return jax.vmap(_rate)(jax.lax.map(gram, group, batch_size=CLASSES_TOGETHER))
 
-    parts = jax.lax.map(of_group, (taken, member))
-    present = member.any(axis=2).astype(parts.dtype)
-    scatter, parts = jax.lax.optimization_barrier((moments.scatter, parts))
-    whole = rate(ratio(scatter, moments.count * epsilon))
+    return jax.lax.map(of_group, (taken, member))
+
+
+@jax.jit
+def _gain(moments: Moments, parts: Array, present: Array, epsilon: float) -> Score:
+    """TransRate from the coding rates of the classes that are present; compiled apart from them,
+    lest its factor be made beside their products."""
+    whole = _rate(ratio(moments.scatter, moments.count * epsilon))
+    present = present.astype(parts.dtype)
     gain = whole - ratio(jnp.sum(present * parts), present.sum())
     return where_defined(present.any(), gain, jnp.zeros_like(gain))
 
@@ -350,6 +356,11 @@ def _taken(matrix: Array) -> Array:
     """What elimination takes from each pivot of one plus a matrix, summed up, never subtracted."""
     factor = cholesky(jnp.eye(len(matrix), dtype=matrix.dtype) + matrix)
     return jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
+
+
+def _rate(matrix: Array) -> Array:
+    """Coding rate in nats of a second moment over the distortion."""
+    return 0.5 * jnp.sum(jnp.log1p(jnp.maximum(jnp.diagonal(matrix) - _taken(matrix), 0.0)))
 
 
 def _gap_less_log(x: Array, base: Array) -> Array:
