@@ -35,7 +35,7 @@ def on_device(x: Array | np.ndarray) -> Array:
     """An array on the default device, as ``jnp.asarray`` has it, which copies NumPy's twice.
 
     Args:
-      x: an array.
+      x: an array; NumPy's may be read until the result is there.
 
     Returns:
       The same values, in a dtype that JAX has; no memory is shared with NumPy.
