@@ -5,14 +5,9 @@ The names and calling conventions are those of neural-tangents: ``import kernlen
 
 from kernlens.ntk import dynamics, infinite, operators, sketch
 from kernlens.ntk import dynamics as predict
-from kernlens.ntk.empirical import (
-    Explanation,
-    Method,
-    NtkImplementation,
-    cross_ntk_fn,
-    empirical_ntk_fn,
-)
+from kernlens.ntk.empirical import cross_ntk_fn, empirical_ntk_fn
 from kernlens.ntk.linear import empirical_ntk_vp_fn, linearize, taylor_expand
+from kernlens.ntk.methods import Explanation, Method, NtkImplementation
 from kernlens.ntk.outputs import (
     Kernels,
     empirical_kernel_fn,

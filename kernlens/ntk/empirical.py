@@ -6,105 +6,20 @@ traced axes divided by their size. ``f(params, x)`` is any function with a batch
 every leaf of ``x`` and on its output, one example independent of the others.
 """
 
-from collections.abc import Callable, Sequence
-from enum import Enum, IntEnum
+from collections.abc import Callable
 from functools import partial
 from math import prod
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
 from kernlens.ntk import blocks, linear, memory, models, structured
+from kernlens.ntk.axes import Axes, axes_tuple, batch_first, in_axes_of, output_axes
+from kernlens.ntk.methods import Explanation, LeafChoice, Method, MethodName, method_of
 from kernlens.ntk.models import PathFilter
 from kernlens.types import ApplyFn, Array, Params
-
-Axes: TypeAlias = int | Sequence[int]
-"""Axes of ``f(params, x)``, the batch axis 0 included; negative ones count from the end."""
-
-
-class NtkImplementation(IntEnum):
-    """Ways to compute the kernel, under the names and numbers that neural-tangents gives them."""
-
-    AUTO = 0
-    JACOBIAN_CONTRACTION = 1
-    NTK_VECTOR_PRODUCTS = 2
-    STRUCTURED_DERIVATIVES = 3
-
-
-class Method(Enum):
-    """Ways to compute the kernel.
-
-    ``AUTO`` takes the cheapest by the operations that the shapes imply; ``STRUCTURED`` the
-    cheapest contraction of factors for each leaf; ``JACOBIAN`` contracts exact per-example
-    Jacobians of all leaves; ``VECTOR_PRODUCTS`` multiplies the kernel with unit vectors.
-    """
-
-    AUTO = "auto"
-    STRUCTURED = "structured"
-    JACOBIAN = "jacobian"
-    VECTOR_PRODUCTS = "vector_products"
-
-
-MethodName: TypeAlias = (
-    Literal["auto", "structured", "jacobian", "vector_products"] | Method | NtkImplementation | int
-)
-
-IMPLEMENTATIONS = {
-    NtkImplementation.AUTO: Method.AUTO,
-    NtkImplementation.JACOBIAN_CONTRACTION: Method.JACOBIAN,
-    NtkImplementation.NTK_VECTOR_PRODUCTS: Method.VECTOR_PRODUCTS,
-    NtkImplementation.STRUCTURED_DERIVATIVES: Method.STRUCTURED,
-}
-"""Our method for each of neural-tangents' implementations."""
-
-
-class LeafChoice(NamedTuple):
-    """How the share of one leaf (and the bias that goes with it) is computed.
-
-    Attributes:
-      path: the keys that lead to the leaf.
-      bias: the keys that lead to a bias computed along with it, or None.
-      contraction: the way chosen.
-      positions: at how many positions of one example the leaf is used.
-      operations: multiply-adds a pair of examples, elementwise ones weighted.
-    """
-
-    path: tuple[str, ...]
-    bias: tuple[str, ...] | None
-    contraction: structured.Contraction
-    positions: int
-    operations: float
-
-
-class Explanation(NamedTuple):
-    """Why a kernel is computed as it is.
-
-    Attributes:
-      method: the method that ``auto`` came to, or the one asked for.
-      leaves: the choice for each leaf; empty for vector products.
-      operations: multiply-adds a pair of examples, for each method.
-      block_size: rows of a block.
-    """
-
-    method: Method
-    leaves: tuple[LeafChoice, ...]
-    operations: dict[Method, float]
-    block_size: int
-
-    def __str__(self) -> str:
-        costs = ", ".join(f"{m.value} {self.operations[m]:,.0f}" for m in self.operations)
-        lines = [
-            f"{self.method.value}, blocks of {self.block_size} rows; multiply-adds a pair: {costs}"
-        ]
-        for leaf in self.leaves:
-            name = "/".join(leaf.path) + ("" if leaf.bias is None else f" with {leaf.bias[-1]}")
-            lines.append(
-                f"  {name}: {leaf.contraction.value}, {leaf.positions} position"
-                f"{'s' * (leaf.positions != 1)}, {leaf.operations:,.0f} a pair"
-            )
-        return "\n".join(lines)
 
 
 class _Settings(NamedTuple):
@@ -229,17 +144,17 @@ def cross_ntk_fn(
     if block_size != "auto" and block_size < 1:
         raise ValueError(f"block_size must be at least 1, or 'auto'; got {block_size}")
     settings = _Settings(
-        _axes_tuple(trace_axes),
-        _axes_tuple(diagonal_axes),
-        _method(method),
+        axes_tuple(trace_axes),
+        axes_tuple(diagonal_axes),
+        method_of(method),
         params_filter,
         block_size,
     )
-    in_axes = _in_axes(vmap_axes)
+    in_axes = in_axes_of(vmap_axes)
     runners: dict[Any, Callable[..., Any]] = {}
 
     def kernel_fn(x1: Any, x2: Any, params1: Params, params2: Params = None, **kwargs: Any) -> Any:
-        x1, x2 = (_batch_first(x, in_axes) for x in (x1, x2))
+        x1, x2 = (batch_first(x, in_axes) for x in (x1, x2))
         arrays = {k: v for k, v in kwargs.items() if isinstance(v, jax.Array)}
         fixed = {k: v for k, v in kwargs.items() if k not in arrays}
         args = (params1, params2, x1, x2, arrays)
@@ -415,92 +330,6 @@ def _explanation(task: _Task) -> Explanation:
     )
     by_leaf = task.method is not Method.VECTOR_PRODUCTS
     return Explanation(task.method, choices if by_leaf else (), task.operations, task.block_size)
-
-
-def output_axes(
-    trace_axes: Axes,
-    diagonal_axes: Axes,
-    shape1: tuple[int, ...],
-    shape2: tuple[int, ...],
-) -> tuple[structured.Axes, Literal["pairs", "diagonal", "mean"]]:
-    """What becomes of each axis of the outputs, and of the batch.
-
-    Args:
-      trace_axes: axes to trace, the batch counted as axis 0.
-      diagonal_axes: axes of which the diagonal is kept.
-      shape1: shape of one example's output under the first model.
-      shape2: the same under the second.
-
-    Returns:
-      The roles of the output's axes, and whether the kernel is of all pairs of examples, of
-      namesakes, or the mean over namesakes.
-
-    Raises:
-      ValueError: axes that are not there, or have two roles; outputs of unequal shape.
-    """
-    traced, diagonal = (
-        _canonical(_axes_tuple(axes), len(shape1) + 1, shape1)
-        for axes in (trace_axes, diagonal_axes)
-    )
-    both = set(traced) & set(diagonal)
-    if both:
-        raise ValueError(f"output axes {sorted(both)} are in trace_axes and in diagonal_axes")
-    if shape1 != shape2:
-        raise ValueError(f"the two models have outputs {shape1} and {shape2} an example")
-    batch = "mean" if 0 in traced else "diagonal" if 0 in diagonal else "pairs"
-    roles = [tuple(axis - 1 for axis in axes if axis > 0) for axes in (traced, diagonal)]
-    full = tuple(axis for axis in range(len(shape1)) if axis not in roles[0] + roles[1])
-    return structured.Axes(shape1, roles[0], roles[1], full), batch
-
-
-def _canonical(axes: tuple[int, ...], ndim: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    out = []
-    for axis in axes:
-        if not -ndim <= axis < ndim:
-            raise ValueError(f"axis {axis} is not an axis of outputs of shape {('n', *shape)}")
-        if axis < 0 and axis + ndim == 0:
-            raise ValueError(
-                f"axis {axis} of outputs of shape {('n', *shape)} is the batch; for one number an "
-                "example pass trace_axes=(), and 0 to mean the batch"
-            )
-        out.append(axis % ndim)
-    return tuple(sorted(out))
-
-
-def _axes_tuple(axes: Axes) -> tuple[int, ...]:
-    return (axes,) if isinstance(axes, int) else tuple(axes)
-
-
-def _method(method: MethodName) -> Method:
-    if isinstance(method, Method):
-        return method
-    if isinstance(method, int):
-        return IMPLEMENTATIONS[NtkImplementation(method)]
-    try:
-        return Method(method)
-    except ValueError:
-        names = ", ".join(repr(known.value) for known in Method)
-        raise ValueError(f"unknown method {method!r}; expected one of {names}") from None
-
-
-def _in_axes(vmap_axes: Any) -> Any:
-    if not isinstance(vmap_axes, tuple) or len(vmap_axes) != 3:
-        return vmap_axes
-    in_axes, out_axes, kwargs_axes = vmap_axes
-    if out_axes not in (0, None) or kwargs_axes:
-        raise ValueError(
-            f"vmap_axes={vmap_axes}: outputs must have their batch axis first, and batched keyword "
-            "arguments belong into x, as leaves of a pytree"
-        )
-    return in_axes
-
-
-def _batch_first(x: Any, in_axes: Any) -> Any:
-    if x is None or in_axes is None or in_axes == 0:
-        return x
-    if isinstance(in_axes, int):
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, in_axes, 0), x)
-    return jax.tree.map(lambda axis, leaf: jnp.moveaxis(leaf, axis, 0), in_axes, x)
 
 
 def _pick(f: ApplyFn, k: int, params: Params, x: Any, **kwargs: Any) -> Array:

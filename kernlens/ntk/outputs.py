@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.ntk import models
-from kernlens.ntk.empirical import Axes, MethodName, empirical_ntk_fn, output_axes
+from kernlens.ntk.axes import Axes, output_axes
+from kernlens.ntk.empirical import empirical_ntk_fn
+from kernlens.ntk.methods import MethodName
 from kernlens.ntk.models import PathFilter
 from kernlens.ntk.structured import HIGHEST
 from kernlens.types import ApplyFn, Array, Params

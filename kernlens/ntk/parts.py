@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kernlens.ntk import models
-from kernlens.ntk.empirical import MethodName, empirical_ntk_fn
+from kernlens.ntk.empirical import empirical_ntk_fn
+from kernlens.ntk.methods import MethodName
 from kernlens.ntk.models import PathFilter
 from kernlens.types import ApplyFn, Array, Params
 

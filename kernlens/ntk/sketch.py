@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from kernlens.ntk import linear, memory, models, signs, structured, walk
-from kernlens.ntk.empirical import Axes, Method
+from kernlens.ntk.axes import Axes
+from kernlens.ntk.methods import Method
 from kernlens.ntk.models import PathFilter
 from kernlens.ntk.structured import HIGHEST
 from kernlens.types import ApplyFn, Array, Params
