@@ -353,6 +353,13 @@ def test_wrong_settings_are_named():
         operators.log_determinant(jax.random.key(0), k, ridge=1.0)
 
 
+def test_a_log_determinant_factors_in_one_batch():
+    # Two batches side by side can wait for each other's threads forever under jax 0.10.
+    k = operators.from_kernel(rbf, rows(33, 30), block_size=10)
+    made = jax.make_jaxpr(lambda key: operators.log_determinant(key, k, ridge=RIDGE, num_steps=9))
+    assert str(made(jax.random.key(0))).count("= eigh[") == 1
+
+
 RIDGE = 0.1
 ESTIMATES = {
     "hutchinson": partial(operators.hutchinson, num_samples=32),

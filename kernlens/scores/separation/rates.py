@@ -192,7 +192,7 @@ def _rates_of_rows(
 
     def of_group(group: tuple[Array, Array]) -> Array:
         # All products before all factors: LAPACK's threads and XLA's are in each other's way.
-        return jax.vmap(_rate)(jax.lax.map(gram, group, batch_size=CLASSES_TOGETHER))
+        return jax.lax.map(_rate, jax.lax.map(gram, group, batch_size=CLASSES_TOGETHER))
 
     return jax.lax.map(of_group, (taken, member))
 
