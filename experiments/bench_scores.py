@@ -39,6 +39,7 @@ __all__ = ["TINY", "Config", "draw", "run", "show", "summarise"]
 
 ROOT = Path(__file__).parent.parent
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+RESTS = "OPENBLAS_THREAD_TIMEOUT"
 
 
 def float64(config: Config) -> list[dict[str, Any]]:
@@ -58,13 +59,15 @@ PARTS: dict[str, Callable[[Config], list[dict[str, Any]]]] = {
 def launch(part: str, config: Config, **environment: str) -> Any:
     """What a part measures, in a process of its own."""
     threads = dict.fromkeys(THREADS, str(os.cpu_count() or 1))
+    # What kernlens sets for itself is not handed on: NumPy, loaded first, is to run as by default.
+    inherited = {name: value for name, value in os.environ.items() if name != RESTS}
     start = "from experiments import bench_scores; bench_scores.worker()"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.json"
         spec = json.dumps({"part": part, "config": report.to_json(config), "out": str(out)})
         made = subprocess.run(
             [sys.executable, "-c", start, spec], cwd=ROOT,
-            env={**os.environ, **threads, **environment},
+            env={**inherited, **threads, **environment},
         )  # fmt: skip
         if made.returncode:
             raise ValueError(f"{part}: its process ended with status {made.returncode}")

@@ -4,6 +4,7 @@ The order of steps, the number types and the loops over classes are those of the
 since those make its time; the lines are not.
 """
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ import numpy as np
 from experiments.score_limits.settings import Config, Gate, class_rows, line, median, runs, timed
 from kernlens import moments
 from kernlens.scores import SCORES, Score, transrate_of_rows
+
+REST = 0.1
+"""Seconds after a peer's call: NumPy's threads spin for a while and would hold up what is next."""
 
 TIMES_AS_FAST, PUBLISHED = Gate("≥", 10.0), Gate("≥", 50.0)
 
@@ -137,6 +141,7 @@ def beside(name: str, x: np.ndarray, codes: np.ndarray, config: Config) -> list[
     for _ in range(config.repeats):
         published, spent = timed(peer.fn, *given)
         theirs.append(spent)
+        time.sleep(REST)
         seconds += [timed(peer.ours, *given)[1] for _ in range(3)]
     against = {"against": "NumPy after the formulas", "against_seconds": theirs}
     what = f"{name}, {len(x):,} x {x.shape[1]}, C = {config.classes}"
