@@ -1,0 +1,5 @@
+"""guards."""
+
+from tests.corrected.case import Case
+
+CASES: tuple[Case, ...] = ()

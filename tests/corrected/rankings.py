@@ -1,0 +1,5 @@
+"""rankings."""
+
+from tests.corrected.case import Case
+
+CASES: tuple[Case, ...] = ()

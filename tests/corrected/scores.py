@@ -1,0 +1,5 @@
+"""scores."""
+
+from tests.corrected.case import Case
+
+CASES: tuple[Case, ...] = ()

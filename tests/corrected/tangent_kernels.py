@@ -1,0 +1,5 @@
+"""tangent_kernels."""
+
+from tests.corrected.case import Case
+
+CASES: tuple[Case, ...] = ()

@@ -1,0 +1,5 @@
+"""verdicts."""
+
+from tests.corrected.case import Case
+
+CASES: tuple[Case, ...] = ()
