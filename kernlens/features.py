@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from kernlens import kernels
+from kernlens.arrays import unit_rows
 from kernlens.types import Array, Kernel
 
 FeatureMap: TypeAlias = Callable[[Array], Array]
@@ -39,7 +40,7 @@ def identity(x: Array) -> Array:
 
 def unit(x: Array) -> Array:
     """The rows at unit length, zero rows left at zero: the features of the cosine kernel."""
-    return kernels.unit_rows(x)
+    return unit_rows(x)
 
 
 def exact(

@@ -10,8 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
-    "types", "memory", "labels", "datasets", "sampling", "sequences", "encoders", "decoders",
-    "towers", "training", "pretrain", "recommend", "kernels", "ntk", "features", "sequence_kernels",
+    "types", "arrays", "labels", "datasets", "sampling", "sequences", "encoders", "decoders",
+    "towers", "training", "pretrain", "recommend", "ntk", "kernels", "features", "sequence_kernels",
     "moments", "scores", "metrics", "leave_one_out", "probe", "kernel_learning", "intervals",
     "ranking", "ridge_ranking", "cooccurrence", "lens", "downstream", "agreement", "io", "text",
     "report", "answers", "study", "cache", "demo", "cli",

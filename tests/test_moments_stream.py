@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from numpy.testing import assert_array_equal
 
 from kernlens import features, io, moments
-from kernlens.memory import aligned_empty
+from kernlens.arrays import aligned_empty
 from tests.test_moments import assert_close, problem, reference
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.memory import aligned_empty
+from kernlens.arrays import aligned_empty
 
 BFLOAT16 = np.dtype(jnp.bfloat16)
 _HELD_BYTES = 2**26

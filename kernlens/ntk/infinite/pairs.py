@@ -19,7 +19,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from kernlens import kernels
+from kernlens.arrays import unit_rows
 from kernlens.types import Array
 
 
@@ -89,7 +89,7 @@ def pair(signal: Signal) -> Pair:
     chex.assert_type([signal.x1, signal.x2], float)
     (width,) = signal.x1.shape
     var1, var2 = jnp.sum(signal.x1**2) / width, jnp.sum(signal.x2**2) / width
-    unit1, unit2 = kernels.unit_rows(signal.x1[None])[0], kernels.unit_rows(signal.x2[None])[0]
+    unit1, unit2 = unit_rows(signal.x1[None])[0], unit_rows(signal.x2[None])[0]
     apart, across = _unit_gaps(unit1, unit2)
     root = sqrt(sqrt(var1)) * sqrt(sqrt(var2))
     return Pair(

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kernlens.arrays import on_device
 from kernlens.features import unit
-from kernlens.memory import on_device
 from kernlens.moments import Moments, from_arrays, full_scatter
 from kernlens.moments.arrays import check_codes
 from kernlens.scores.basis import cholesky, eigenbasis

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from kernlens.memory import ALIGNMENT, aligned_empty, is_aligned, on_device
+from kernlens.arrays import ALIGNMENT, aligned_empty, is_aligned, on_device
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4, 8, 16, 32])  # in numbers of four bytes
