@@ -17,7 +17,9 @@ import numpy as np
 import optax
 
 from experiments import runner
-from kernlens import datasets, labels, pretrain, probe, report, sampling
+from kernlens import datasets, labels, probes
+from kernlens.show import report
+from kernlens.train import pretrain, sampling
 from kernlens.types import Interactions, Labels
 
 
@@ -115,7 +117,7 @@ def quality(embeddings: np.ndarray, task: Labels) -> list[float]:
     """The probe's macro-F1 of each seed."""
     rows = labels.labelled_rows(task)
     kept = task._replace(codes=task.codes[rows])
-    return [probe.discriminant(z[rows], kept).metrics.macro_f1 for z in embeddings]
+    return [probes.discriminant(z[rows], kept).metrics.macro_f1 for z in embeddings]
 
 
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:

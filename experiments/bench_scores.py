@@ -32,8 +32,8 @@ from experiments.score_limits.one_pass import one_pass
 from experiments.score_limits.peers import against_peers
 from experiments.score_limits.settings import TINY, Config
 from experiments.score_limits.shown import draw, number, show, summarise
-from kernlens import report
-from kernlens.cache import use_compilation_cache
+from kernlens.files import use_compilation_cache
+from kernlens.show import report
 
 __all__ = ["TINY", "Config", "draw", "run", "show", "summarise"]
 

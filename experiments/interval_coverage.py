@@ -21,9 +21,11 @@ import numpy as np
 from experiments import runner
 from experiments.coverage.line import line as line_of
 from experiments.coverage.others import cover_probes, cover_rows
-from kernlens import datasets, intervals, labels, moments, pretrain, report
-from kernlens.probe import PROBES
-from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, Estimator
+from kernlens import datasets, labels, moments
+from kernlens.probes import PROBES
+from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, Estimator, intervals
+from kernlens.show import report
+from kernlens.train import pretrain
 from kernlens.types import Array
 
 TABLES = {"labels": SCORES, "spectrum": SPECTRA, "pairs": PAIRS}

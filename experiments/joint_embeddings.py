@@ -24,17 +24,11 @@ import optax
 
 from experiments import runner
 from experiments.sources import common
-from kernlens import (
-    cooccurrence,
-    datasets,
-    kernel_learning,
-    labels,
-    pretrain,
-    probe,
-    report,
-    text,
-)
-from kernlens.datasets import files
+from kernlens import datasets, files, labels, probes
+from kernlens.models import text
+from kernlens.probes import kernel_learning
+from kernlens.show import report
+from kernlens.train import cooccurrence, pretrain
 from kernlens.types import Interactions, Labels
 
 BEHAVIOUR, TEXT, COUNTED = "behaviour", "text", "PPMI-SVD of behaviour"
@@ -223,7 +217,7 @@ def cell(
         "gained": float(learnt.params[1] - learnt.params[0] - (equal[1] - equal[0])),
         "errors": learnt.errors,
         "predicted": {
-            name: probe.discriminant(_unit(x), kept, draws=20).metrics.macro_f1
+            name: probes.discriminant(_unit(x), kept, draws=20).metrics.macro_f1
             for name, x in every.items()
         },
         "trained": {name: read(_unit(x), kept.codes, config.splits) for name, x in every.items()},

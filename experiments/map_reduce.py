@@ -28,8 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from kernlens import io, moments, scores
-from kernlens.datasets import files
+from kernlens import files, io, moments, scores
 from kernlens.moments import Moments
 
 

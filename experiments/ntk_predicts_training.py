@@ -50,8 +50,8 @@ from experiments.ntk_training.training import (
     targets,
     train,
 )
-from kernlens import report
 from kernlens.ntk import dynamics
+from kernlens.show import report
 
 __all__ = ["TINY", "Config", "draw", "run", "show", "summarise"]
 

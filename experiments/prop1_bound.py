@@ -31,8 +31,11 @@ from experiments.grid import Grid, check_grid
 from experiments.shift import data as shift
 from experiments.shift.inequality import bounds, sides
 from experiments.sources import Source, classes, common_classes
-from kernlens import agreement, labels, pretrain, report, sampling
+from kernlens import labels
+from kernlens.metrics import agreement
+from kernlens.show import report
 from kernlens.study import Setting
+from kernlens.train import pretrain, sampling
 from kernlens.types import Interactions, Labels
 
 IN = "in distribution"

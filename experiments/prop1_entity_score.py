@@ -18,7 +18,10 @@ import optax
 
 from experiments import runner
 from experiments.sources import common
-from kernlens import datasets, decoders, downstream, kernels, probe, report, sampling, study
+from kernlens import datasets, kernels, probes, study
+from kernlens.models import decoders
+from kernlens.show import report
+from kernlens.train import heads, sampling
 from kernlens.types import Interactions, Labels
 
 METRICS = ("macro_f1", "accuracy")
@@ -129,13 +132,13 @@ def readers(config: Config) -> dict[str, study.Reader]:
     """The trained readers."""
     return {
         "LR": functools.partial(
-            downstream.classify, decoder=decoders.Linear(), seeds=config.reader_seeds
+            heads.classify, decoder=decoders.Linear(), seeds=config.reader_seeds
         ),
         "MLP": functools.partial(
-            downstream.classify, decoder=decoders.Mlp(32), seeds=config.reader_seeds
+            heads.classify, decoder=decoders.Mlp(32), seeds=config.reader_seeds
         ),
         "SVM": functools.partial(
-            downstream.kernel_svm,
+            heads.kernel_svm,
             kernel=kernels.linear,
             seeds=config.reader_seeds,
             max_rows=config.svm_rows,
@@ -183,7 +186,7 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
                     task,
                     setting,
                     seeds=config.seeds,
-                    probes=probe.PROBES,
+                    probes=probes.PROBES,
                     readers=readers(config),
                     baselines={"cv_logistic": cross_validated},
                     noise=noise,

@@ -33,9 +33,11 @@ from experiments.next_items.outcomes import METRICS, ranked
 from experiments.next_items.predictions import ESTIMATED
 from experiments.next_items.summary import TRAINED, ceiling, discounts, levels
 from experiments.sources import Source, interactions
-from kernlens import agreement, pretrain, recommend, report, sampling
+from kernlens.metrics import agreement
+from kernlens.models.towers import TOWERS, Mlp, TwoTowers
+from kernlens.show import report
 from kernlens.study import Setting
-from kernlens.towers import TOWERS, Mlp, TwoTowers
+from kernlens.train import pretrain, recommend, sampling
 
 HIDDEN = (32, 16)
 WITHIN = 0.1

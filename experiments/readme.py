@@ -20,7 +20,7 @@ from experiments.next_items.summary import levels
 from experiments.runner import RESULTS
 from experiments.score_limits.shown import number
 from experiments.tournament.settings import ORDER
-from kernlens.io import write_atomically
+from kernlens.files import write_atomically
 
 README = Path(__file__).parent.parent / "README.md"
 COVERED = 0.85

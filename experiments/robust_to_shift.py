@@ -25,8 +25,10 @@ from experiments.markdown import interval
 from experiments.shift import serving
 from experiments.shift.data import shares
 from experiments.sources import common_classes
-from kernlens import agreement, ranking, report, sequences
-from kernlens.datasets import files
+from kernlens import files
+from kernlens.datasets import sequences
+from kernlens.metrics import agreement, ranking
+from kernlens.show import report
 from kernlens.types import Labels
 
 TASKS = {

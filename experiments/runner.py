@@ -31,9 +31,8 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from kernlens import report
-from kernlens.cache import use_compilation_cache
-from kernlens.io import write_atomically
+from kernlens.files import use_compilation_cache, write_atomically
+from kernlens.show import report
 
 RESULTS = Path(__file__).parent / "results"
 _SECONDS = "seconds it took"

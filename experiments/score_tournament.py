@@ -22,7 +22,7 @@ from experiments.tournament import heads, rankers, sets
 from experiments.tournament.figure import draw
 from experiments.tournament.settings import ITEMS, TEXT_TASK, TINY, Config
 from experiments.tournament.summary import show, summarise
-from kernlens import text
+from kernlens.models import text
 
 __all__ = ["TINY", "Config", "check", "draw", "run", "show", "summarise"]
 

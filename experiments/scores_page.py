@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.markdown import markdown
-from kernlens import probe, scores
-from kernlens.io import write_atomically
+from kernlens import probes, scores
+from kernlens.files import write_atomically
 from kernlens.scores import Estimator, curves, discriminant, rows, source
 
 PAGE = Path(__file__).parent.parent / "SCORES.md"
 
 TABLES: dict[str, Mapping[str, Estimator]] = {
-    "Probes: each row left out, exactly": probe.ABOUT,
+    "Probes: each row left out, exactly": probes.ABOUT,
     "Alignment, from moments and labels": scores.ALIGNMENTS,
     "Evidence and errors in closed form, from moments and labels": scores.EVIDENCE,
     "Class separation, from moments and labels": scores.SEPARATION,

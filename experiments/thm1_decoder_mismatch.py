@@ -39,14 +39,11 @@ from experiments import runner
 from experiments.mismatch import bounds, readers, summary
 from experiments.mismatch.encoders import IP_TUNED, LR_TUNED, pretrained, tuned
 from experiments.sources import Source, common_classes, interactions
-from kernlens import (
-    downstream,
-    labels,
-    probe,
-    report,
-    text,
-)
+from kernlens import labels, probes
+from kernlens.models import text
 from kernlens.scores import pairs
+from kernlens.show import report
+from kernlens.train import heads
 from kernlens.types import Interactions, Labels
 
 
@@ -165,7 +162,7 @@ def read(
         for name, fn in readers.CONTROLS.items():
             first = given[name] if name in given else np.asarray(fn(*split, seeds))
             rotated[name] = float(np.mean(first != np.asarray(fn(*there, seeds))))
-    predicted = probe.discriminant(z[~test], Labels(codes[~test], task.names), draws=20)
+    predicted = probes.discriminant(z[~test], Labels(codes[~test], task.names), draws=20)
     return {
         "kind": "run",
         "run": run,
@@ -220,7 +217,7 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     data, task = load(config)
     rows = labels.labelled_rows(task)
     codes = np.unique(task.codes[rows], return_inverse=True)[1]
-    test = downstream.stratified_split(0, codes)
+    test = heads.stratified_split(0, codes)
     if max(config.sizes) > np.sum(~test):
         raise ValueError(
             f"--sizes must be at most {np.sum(~test)}, the items to learn from; got "

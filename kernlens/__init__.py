@@ -1,7 +1,9 @@
 """See what a pretrained embedding will do downstream, before you train anything."""
 
+import importlib
 import os
 from importlib.metadata import version
+from typing import Any
 
 # LAPACK's threads wait for more work at full speed, by default some 20 ms, and take a core from
 # XLA. Less than a millisecond (2**20 cycles) is enough within a factorisation.
@@ -11,4 +13,32 @@ from kernlens.lens import compare, predict
 
 __version__ = version("kernlens")
 
-__all__ = ["__version__", "compare", "predict"]
+ALIASES = {
+    "agreement": "metrics.agreement",
+    "cooccurrence": "train.cooccurrence",
+    "decoders": "models.decoders",
+    "encoders": "models.encoders",
+    "features": "kernels.features",
+    "heads": "train.heads",
+    "intervals": "scores.intervals",
+    "kernel_learning": "probes.kernel_learning",
+    "pretrain": "train.pretrain",
+    "ranking": "metrics.ranking",
+    "recommend": "train.recommend",
+    "ridge_ranking": "probes.ridge_ranking",
+    "sampling": "train.sampling",
+    "sequence_kernels": "kernels.sequence_kernels",
+    "sequences": "datasets.sequences",
+    "text": "models.text",
+    "towers": "models.towers",
+}
+"""Names that users type, and the module in its room that each stands for."""
+
+__all__ = ["__version__", "compare", "predict", *ALIASES]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the module behind an alias when it is first asked for."""
+    if name in ALIASES:
+        return importlib.import_module(f"{__name__}.{ALIASES[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

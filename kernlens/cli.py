@@ -16,10 +16,11 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from kernlens import answers, io, lens, report
-from kernlens.cache import use_compilation_cache
-from kernlens.probe import METRICS, PROBES
+from kernlens import io, lens
+from kernlens.files import check_writable, use_compilation_cache
+from kernlens.probes import METRICS, PROBES
 from kernlens.scores import SCORES
+from kernlens.show import answers, report
 
 if TYPE_CHECKING:
     ProbeName = str
@@ -144,7 +145,7 @@ def compare(config: Compare) -> None:
     start = time.perf_counter()
     to_stdout = config.json == Path("-")
     if config.json is not None and not to_stdout:
-        io.check_writable(config.json)
+        check_writable(config.json)
     console = Console(stderr=to_stdout, markup=False, highlight=False, emoji=False)
     with Console(stderr=True).status("reading"):
         names = _names(config.embeddings)

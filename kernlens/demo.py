@@ -9,7 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kernlens import datasets, decoders, downstream, labels, probe, report, sampling, study
+from kernlens import datasets, labels, probes, study
+from kernlens.models import decoders
+from kernlens.show import report
+from kernlens.train import heads, sampling
 
 SETTINGS = (
     study.Setting(2, 1, 1),
@@ -74,10 +77,10 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
     )
     readers = {
         "LR": functools.partial(
-            downstream.classify, decoder=decoders.Linear(), seeds=config.reader_seeds
+            heads.classify, decoder=decoders.Linear(), seeds=config.reader_seeds
         ),
         "MLP": functools.partial(
-            downstream.classify, decoder=decoders.Mlp(32), seeds=config.reader_seeds
+            heads.classify, decoder=decoders.Mlp(32), seeds=config.reader_seeds
         ),
     }
     rows = []
@@ -111,7 +114,7 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
                 task,
                 setting,
                 seeds=config.seeds,
-                probes=probe.PROBES,
+                probes=probes.PROBES,
                 readers=readers,
                 noise=sampling.log_uniform(data.num_items),
                 on_round=on_round,

@@ -6,17 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import intervals, metrics
+from kernlens import metrics
 from kernlens.labels import encode
-from kernlens.probe import (
-    LOG_LOSS,
-    METRICS,
-    Difference,
-    discriminant,
-    paired_difference,
-    value_of,
-)
-from kernlens.scores import Estimator
+from kernlens.probes import LOG_LOSS, METRICS, Difference, discriminant, paired_difference, value_of
+from kernlens.scores import Estimator, intervals
 from kernlens.types import Array, Classification, EmbeddingStream, Labels, Prediction
 
 METRIC_TITLES = {
@@ -214,7 +207,7 @@ def standings(
 
     Raises:
       ValueError: no embedding, row counts that differ, and what
-        :func:`kernlens.intervals.table_replicates` raises, with the name of the embedding.
+        :func:`kernlens.scores.intervals.table_replicates` raises, with the name of the embedding.
     """
     labels, _ = _as_labels(labels), _shapes(embeddings)
     if not scores:

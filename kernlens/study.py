@@ -12,10 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens import features, moments, pretrain, report, training
 from kernlens import labels as label_rows
-from kernlens.agreement import Agreement, agreement
+from kernlens import moments
+from kernlens.kernels import features
+from kernlens.metrics.agreement import Agreement, agreement
 from kernlens.scores import SCORES
+from kernlens.show import report
+from kernlens.train import loop, pretrain
 from kernlens.types import Classification, Interactions, Labels, Outcome, Prediction
 
 Row = dict[str, Any]
@@ -128,7 +131,7 @@ def cell(
     probes: Mapping[str, Probe],
     readers: Mapping[str, Reader],
     baselines: Mapping[str, Baseline] | None = None,
-    on_round: Callable[[training.Progress], None] | None = None,
+    on_round: Callable[[loop.Progress], None] | None = None,
     on_seed: Callable[[Row], None] | None = None,
     **pretraining: Any,
 ) -> list[Row]:

@@ -19,6 +19,46 @@ ApplyFn: TypeAlias = Callable[[Params, Any], Array]
 """``apply_fn(params, x) -> outputs``, with a leading batch axis on both."""
 
 
+class Interval(NamedTuple):
+    """An estimate with its interval: the one shape of predictions, scores and differences.
+
+    ``str`` gives ``0.31 [0.29, 0.33]``; a format, as in ``f"{interval:+.3f}"``, is applied to all
+    three numbers.
+
+    >>> gap = Interval(0.05, 0.01, 0.09, level=0.9)
+    >>> str(gap), gap.separated, float(gap)
+    ('0.05 [0.01, 0.09]', True, 0.05)
+
+    Attributes:
+      value: the estimate; NaN where it is undefined.
+      low: lower end.
+      high: upper end.
+      level: nominal coverage, in ``(0, 1)``.
+      null: what chance alone would give, or None; of a difference it is 0.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    null: float | None = None
+
+    @property
+    def separated(self) -> bool:
+        """Whether the interval leaves out the null: 0 where there is none."""
+        null = 0.0 if self.null is None else self.null
+        return bool(self.low > null or self.high < null)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __format__(self, spec: str) -> str:
+        return "{} [{}, {}]".format(*(format(float(v), spec or ".2f") for v in self[:3]))
+
+    def __str__(self) -> str:
+        return format(self)
+
+
 class Labels(NamedTuple):
     """One label per row.
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kernlens import agreement as module
-from kernlens.agreement import agreement
+from kernlens.metrics import agreement as module
+from kernlens.metrics.agreement import agreement
 
 
 def pairs(seed=0, m=20, ties=False):

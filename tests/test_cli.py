@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy as safetensors
 
-from kernlens import cache, cli, demo, lens
+from kernlens import cli, demo, lens
+from kernlens.files import cache_folder, use_compilation_cache
 from kernlens.io.embeddings import READERS
-from kernlens.probe import METRICS, PROBES
+from kernlens.probes import METRICS, PROBES
 from kernlens.types import Classification
 from tests.cases import gaussian_classes
 
@@ -411,8 +412,8 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
     ]:
         monkeypatch.setenv("KERNLENS_CACHE", chosen)
         monkeypatch.setenv("XDG_CACHE_HOME", xdg)
-        assert cache.cache_folder() == expected
-    assert cache.use_compilation_cache() is None
+        assert cache_folder() == expected
+    assert use_compilation_cache() is None
 
 
 def test_the_command_in_a_process_of_its_own(files):

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kernlens.datasets import files
+from kernlens import files
+from kernlens.datasets import raw
 
 COLUMNS = {"id": "int32", "name": "string", "score": "float64?"}
 
@@ -27,7 +28,7 @@ def write(tmp_path):
 
 def test_a_well_formed_file_is_read(write):
     path = write('\ufeffname,extra,id,score\r\n"a, ""b""",x,1,0.5\r\n\r\né,y,2,\r\n')
-    read = files.read_csv(path, COLUMNS, unique="id")
+    read = raw.read_csv(path, COLUMNS, unique="id")
     assert read["id"].to_pylist() == [1, 2]
     assert read["name"].to_pylist() == ['a, "b"', "é"]
     assert read["score"].to_pylist() == [0.5, None]
@@ -35,7 +36,7 @@ def test_a_well_formed_file_is_read(write):
 
 def test_two_character_separators_and_latin_text(write):
     path = write("1::é: one\n2::b\n".encode("latin-1"))
-    read = files.read_csv(
+    read = raw.read_csv(
         path,
         {"id": "int32", "name": "string"},
         names=("id", "name"),
@@ -69,7 +70,7 @@ def test_two_character_separators_and_latin_text(write):
 )
 def test_a_malformed_file_is_named_with_its_line(write, text, message):
     with pytest.raises(ValueError, match=message):
-        files.read_csv(write(text), COLUMNS, unique="id")
+        raw.read_csv(write(text), COLUMNS, unique="id")
 
 
 @hypothesis.given(st.integers(0, 40), st.binary(max_size=6), st.booleans())
@@ -85,7 +86,7 @@ def test_any_damage_is_read_or_named_with_the_file(write, at, damage, cut):
     path = write(whole[:at] + damage + (b"" if cut else whole[at + len(damage) :]))
     message = None
     try:
-        read = files.read_csv(path, COLUMNS)
+        read = raw.read_csv(path, COLUMNS)
     except ValueError as error:
         message = str(error)
     if message is None:
@@ -98,11 +99,11 @@ def test_any_damage_is_read_or_named_with_the_file(write, at, damage, cut):
 def test_a_file_without_header_counts_lines_from_one(write):
     path = write("1\ta\n2\tb\tc\n")
     with pytest.raises(ValueError, match=r"table.csv, line 2: found 3 values"):
-        files.read_csv(path, {"id": "int32"}, names=("id", "name"), delimiter="\t", quoted=False)
+        raw.read_csv(path, {"id": "int32"}, names=("id", "name"), delimiter="\t", quoted=False)
     with pytest.raises(ValueError, match=r"table.csv: empty file"):
-        files.read_csv(write(""), {"id": "int32"}, names=("id",), delimiter="::", quoted=False)
+        raw.read_csv(write(""), {"id": "int32"}, names=("id",), delimiter="::", quoted=False)
     with pytest.raises(ValueError, match=r"line 2, column 'id': found 'nan', expected float64"):
-        files.read_csv(write("1\nnan\n"), {"id": "float64"}, names=("id",))
+        raw.read_csv(write("1\nnan\n"), {"id": "float64"}, names=("id",))
 
 
 def test_missing_files_and_folders_say_what_was_expected(tmp_path):
@@ -121,23 +122,23 @@ def test_parquet_faults(tmp_path):
     path = tmp_path / "table.parquet"
     columns = {"id": "int64", "name": "string?"}
     pq.write_table(pa.table({"id": [1, 2], "name": ["a", None], "more": [0, 0]}), path)
-    assert files.read_parquet(path, columns)["name"].to_pylist() == ["a", None]
+    assert raw.read_parquet(path, columns)["name"].to_pylist() == ["a", None]
     with pytest.raises(ValueError, match=r"no column 'week'; found \['id', 'name', 'more'\]"):
-        files.read_parquet(path, {"week": "int64"})
+        raw.read_parquet(path, {"week": "int64"})
     with pytest.raises(ValueError, match=r"column 'id' is int64; expected string"):
-        files.read_parquet(path, {"id": "string"})
+        raw.read_parquet(path, {"id": "string"})
     with pytest.raises(ValueError, match=r"table.parquet, row 1: no name; expected string"):
-        files.read_parquet(path, {"name": "string"})
+        raw.read_parquet(path, {"name": "string"})
     whole = path.read_bytes()
     for fraction in (0, len(whole) // 2, len(whole) - 3):
         path.write_bytes(whole[:fraction])
         with pytest.raises(ValueError, match=r"table.parquet: not a whole Parquet file"):
-            files.read_parquet(path, columns)
+            raw.read_parquet(path, columns)
     pq.write_table(pa.table({"id": pa.array([], pa.int64()), "name": pa.array([], "str")}), path)
     with pytest.raises(ValueError, match=r"table.parquet: no rows"):
-        files.read_parquet(path, columns)
+        raw.read_parquet(path, columns)
     with pytest.raises(FileNotFoundError, match=r"other.parquet: no such file"):
-        files.read_parquet(tmp_path / "other.parquet", columns)
+        raw.read_parquet(tmp_path / "other.parquet", columns)
 
 
 def test_parquet_dictionary_strings_and_timestamps(tmp_path):
@@ -145,7 +146,7 @@ def test_parquet_dictionary_strings_and_timestamps(tmp_path):
     named = pa.array(["a", "b", "a"]).dictionary_encode()
     when = pa.array([0, 1_500, 86_400_000], pa.timestamp("ms"))
     pq.write_table(pa.table({"name": named, "when": when}), path)
-    read = files.read_parquet(path, {"name": "string", "when": "timestamp"})
+    read = raw.read_parquet(path, {"name": "string", "when": "timestamp"})
     assert read["name"].to_pylist() == ["a", "b", "a"]
     assert read["when"].to_pylist() == [0, 1, 86_400]
 
@@ -154,17 +155,17 @@ def test_gzip_lines_and_a_truncated_one(tmp_path):
     path = tmp_path / "lines.json.gz"
     text = "".join(f"line {i} {i * i}\n" for i in range(2_000))
     path.write_bytes(gzip.compress(text.encode()))
-    assert list(files.numbered_lines(path))[-1] == (2_000, "line 1999 3996001")
+    assert list(raw.numbered_lines(path))[-1] == (2_000, "line 1999 3996001")
     path.write_bytes(path.read_bytes()[:-400])
     with pytest.raises(ValueError, match=r"lines.json.gz: truncated or damaged gzip file after"):
-        list(files.numbered_lines(path))
+        list(raw.numbered_lines(path))
     path.write_bytes(text.encode())
     with pytest.raises(ValueError, match=r"truncated or damaged gzip file after line 0"):
-        list(files.numbered_lines(path))
+        list(raw.numbered_lines(path))
     plain = tmp_path / "lines.json"
     plain.write_bytes(b"fine\n\n\xff\n")
     with pytest.raises(ValueError, match=r"lines.json, line 3: .*expected UTF-8 text"):
-        list(files.numbered_lines(plain))
+        list(raw.numbered_lines(plain))
 
 
 def test_a_missing_package_names_the_extra():

@@ -13,18 +13,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.svm import SVC
 
-from kernlens import decoders, downstream, kernels, training
-from kernlens.downstream.recipes import Affine, General, is_affine
-from kernlens.downstream.splits import make_task
+from kernlens import kernels
+from kernlens.models import decoders
+from kernlens.train import heads, loop
+from kernlens.train.heads.recipes import Affine, General, is_affine
+from kernlens.train.heads.splits import make_task
 from kernlens.types import Labels
 from tests import cases
 
 LINEAR = decoders.Linear()
 MLP = decoders.Mlp(8)
 READERS = {
-    "linear": partial(downstream.classify, decoder=LINEAR, seeds=3),
-    "mlp": partial(downstream.classify, decoder=MLP, seeds=3, steps=100),
-    "svm": partial(downstream.kernel_svm, kernel=kernels.linear, seeds=3),
+    "linear": partial(heads.classify, decoder=LINEAR, seeds=3),
+    "mlp": partial(heads.classify, decoder=MLP, seeds=3, steps=100),
+    "svm": partial(heads.kernel_svm, kernel=kernels.linear, seeds=3),
 }
 
 
@@ -56,7 +58,7 @@ def standardised(x, held_out):
 def test_a_split_holds_out_a_share_of_every_class(fraction):
     codes = np.repeat([0, 1, 2, 3, -1, 5], [1, 2, 7, 100, 9, 3])
     codes = np.random.default_rng(0).permutation(codes)
-    held = downstream.stratified_split(4, codes, fraction)
+    held = heads.stratified_split(4, codes, fraction)
     assert held.dtype == bool
     assert not held[codes < 0].any()
     for c, total in [(0, 1), (1, 2), (2, 7), (3, 100), (5, 3)]:
@@ -71,8 +73,8 @@ def test_a_split_holds_out_a_share_of_every_class(fraction):
 
 def test_a_split_is_fixed_by_its_seed_and_every_row_is_drawn_alike():
     codes = np.repeat([0, 1, -1], [10, 50, 5])
-    splits = np.stack([downstream.stratified_split(s, codes) for s in range(400)])
-    assert_array_equal(splits[7], downstream.stratified_split(7, codes))
+    splits = np.stack([heads.stratified_split(s, codes) for s in range(400)])
+    assert_array_equal(splits[7], heads.stratified_split(7, codes))
     assert len(np.unique(splits, axis=0)) == 400
     assert_array_equal(splits.sum(axis=1), 12)
     # A row's share of 400 draws at 0.2 has standard deviation 0.02; five of them over 60 rows.
@@ -82,7 +84,7 @@ def test_a_split_is_fixed_by_its_seed_and_every_row_is_drawn_alike():
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, float("nan")])
 def test_a_split_needs_a_fraction(fraction):
     with pytest.raises(ValueError, match=r"strictly between 0 and 1; got"):
-        downstream.stratified_split(0, np.array([0, 0, 1, 1]), fraction)
+        heads.stratified_split(0, np.array([0, 0, 1, 1]), fraction)
 
 
 # All readers.
@@ -94,7 +96,7 @@ def test_metrics_are_scikit_learns_of_the_classes_given(problem, outcomes, name)
     assert outcome.predicted.shape == outcome.held_out.shape == (3, len(problem.codes))
     assert outcome.predicted.dtype == np.int32
     for s in range(3):
-        assert_array_equal(outcome.held_out[s], downstream.stratified_split(s, problem.codes))
+        assert_array_equal(outcome.held_out[s], heads.stratified_split(s, problem.codes))
         for found, kept in [
             (outcome.metrics, outcome.held_out[s]),
             (outcome.train_metrics, ~outcome.held_out[s]),
@@ -183,7 +185,7 @@ def test_a_linear_head_is_scikit_learns_logistic_regression(problem, use_bias, l
         x = x.copy()
         x[:, 4] = x[:, 0] + 1e-3 * x[:, 4]
     losses = []
-    outcome = downstream.classify(
+    outcome = heads.classify(
         x,
         as_labels(problem),
         decoder=decoders.Linear(use_bias=use_bias),
@@ -206,7 +208,7 @@ def test_a_linear_head_is_scikit_learns_logistic_regression(problem, use_bias, l
 def test_an_embedding_wider_than_its_rows(problem):
     x = np.random.default_rng(1).standard_normal((40, 60))
     labels = as_labels(problem)._replace(codes=problem.codes[:40])
-    outcome = downstream.classify(x, labels, decoder=LINEAR, seeds=2)
+    outcome = heads.classify(x, labels, decoder=LINEAR, seeds=2)
     for s in range(2):
         held = outcome.held_out[s]
         z = standardised(x, held)
@@ -233,8 +235,8 @@ def test_an_mlp_reads_what_a_line_cannot(problem):
     x[:, :2] = np.random.default_rng(0).standard_normal((240, 2))
     outside = np.sum(x**2, axis=1) > 2 * np.log(2)  # even odds under the normal
     labels = as_labels(problem)._replace(codes=outside.astype(np.int32))
-    line = downstream.classify(x, labels, decoder=LINEAR, seeds=3)
-    curve = downstream.classify(x, labels, decoder=MLP, seeds=3, l2=1.0, steps=1000)
+    line = heads.classify(x, labels, decoder=LINEAR, seeds=3)
+    curve = heads.classify(x, labels, decoder=MLP, seeds=3, l2=1.0, steps=1000)
     assert np.all(line.metrics.accuracy < 0.75)
     assert np.all(curve.metrics.accuracy > 0.85)
 
@@ -307,9 +309,9 @@ def test_the_head_decides_the_recipe():
 
 def test_any_head_and_any_optimiser_will_do(problem, outcomes):
     labels = as_labels(problem)
-    own = downstream.classify(problem.x, labels, decoder=Bilinear(), seeds=2, steps=300)
+    own = heads.classify(problem.x, labels, decoder=Bilinear(), seeds=2, steps=300)
     assert np.all(own.metrics.accuracy > outcomes["linear"].metrics.accuracy[:2] - 0.1)
-    adam = downstream.classify(
+    adam = heads.classify(
         problem.x, labels, decoder=LINEAR, seeds=3, optimizer=optax.adam(0.05), steps=500
     )
     assert np.mean(adam.predicted != outcomes["linear"].predicted) < 0.01
@@ -331,7 +333,7 @@ def test_runs_of_equal_shapes_compile_once(problem):
 
     for hidden in (None, 4):
         for run in range(2):
-            downstream.classify(
+            heads.classify(
                 problem.x + run, as_labels(problem), decoder=Counted(hidden), seeds=[run, 5]
             )
             if run == 0:
@@ -342,23 +344,21 @@ def test_runs_of_equal_shapes_compile_once(problem):
 
 def test_progress_counts_rounds_and_losses_fall(problem):
     told = []
-    downstream.classify(
+    heads.classify(
         problem.x, as_labels(problem), decoder=MLP, seeds=3, steps=150, on_round=told.append
     )
-    assert all(isinstance(progress, training.Progress) for progress in told)
+    assert all(isinstance(progress, loop.Progress) for progress in told)
     assert [progress.done for progress in told] == [1, 2]
     assert np.all(told[1].losses < told[0].losses)
 
 
 def test_too_few_steps_are_told(problem):
     with pytest.warns(RuntimeWarning, match=r"stopped short of the optimum after 1 rounds"):
-        downstream.classify(
-            problem.x, as_labels(problem), decoder=LINEAR, seeds=3, l2=1e-3, steps=10
-        )
+        heads.classify(problem.x, as_labels(problem), decoder=LINEAR, seeds=3, l2=1e-3, steps=10)
 
 
 def test_mistakes_about_heads_are_named(problem):
-    classify = partial(downstream.classify, problem.x, as_labels(problem), seeds=3)
+    classify = partial(heads.classify, problem.x, as_labels(problem), seeds=3)
     with pytest.raises(ValueError, match=r"l2 must be 0 or more, and finite; got -1"):
         classify(decoder=LINEAR, l2=-1.0)
     with pytest.raises(ValueError, match=r"steps must be at least 1; got 0"):
@@ -377,9 +377,9 @@ def test_mistakes_about_heads_are_named(problem):
 @pytest.mark.parametrize("C", [1.0, 7.0])
 def test_a_kernel_svm_is_scikit_learns(problem, C):
     labels = as_labels(problem)
-    linear = downstream.kernel_svm(problem.x, labels, kernel=kernels.linear, seeds=2, C=C)
+    linear = heads.kernel_svm(problem.x, labels, kernel=kernels.linear, seeds=2, C=C)
     rbf = partial(kernels.rbf, lengthscale=2.0)
-    curved = downstream.kernel_svm(problem.x, labels, kernel=rbf, seeds=2, C=C)
+    curved = heads.kernel_svm(problem.x, labels, kernel=rbf, seeds=2, C=C)
     for s in range(2):
         held = linear.held_out[s]
         z, y = standardised(problem.x, held), problem.codes
@@ -401,7 +401,7 @@ def test_a_kernel_svm_trains_on_a_stratified_sample(problem):
     codes = np.where(rare, 3, np.where(problem.codes == 3, 0, problem.codes))
     labels = as_labels(problem)._replace(codes=codes.astype(np.int32))
     x = np.where(rare[:, None], 10.0, problem.x)
-    outcome = downstream.kernel_svm(x, labels, kernel=kernel, seeds=2, max_rows=50)
+    outcome = heads.kernel_svm(x, labels, kernel=kernel, seeds=2, max_rows=50)
     assert outcome.predicted.shape == (2, 240)
     sizes = {shape for pair in shapes for shape in pair} - {(240, 5)}
     assert sizes
@@ -412,7 +412,7 @@ def test_a_kernel_svm_trains_on_a_stratified_sample(problem):
 
 
 def test_mistakes_about_machines_are_named(problem, monkeypatch):
-    svm = partial(downstream.kernel_svm, problem.x, as_labels(problem), seeds=2)
+    svm = partial(heads.kernel_svm, problem.x, as_labels(problem), seeds=2)
     with pytest.raises(ValueError, match=r"C must be above 0, and finite; got 0"):
         svm(kernel=kernels.linear, C=0.0)
     with pytest.raises(ValueError, match=r"max_rows must be at least 2; got 1"):

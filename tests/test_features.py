@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernlens import features, kernels
-from kernlens.kernels import KERNELS
+from kernlens import kernels
+from kernlens.kernels import KERNELS, features
 from tests import cases
 
 NAMES = sorted(KERNELS)

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from experiments.coverage import others
 from experiments.coverage.line import line
 from experiments.interval_coverage import Config
-from kernlens import probe
+from kernlens import probes
 from kernlens.scores import ROWS
 from kernlens.types import Labels
 from tests import cases
@@ -16,10 +16,10 @@ from tests import cases
 X, CODES, _ = cases.gaussian_classes(0, n=300, separation=0.4)
 
 
-@pytest.mark.parametrize("name", list(probe.PROBES))
+@pytest.mark.parametrize("name", list(probes.PROBES))
 def test_a_classifier_is_the_probes_own_fitted_to_all_rows(name):
     sample = others.Drawn(X[:200], CODES[:200], np.arange(200, 300))
-    given = probe.PROBES[name](X[:200], Labels(CODES[:200], tuple("abcd")), strengths=[1e-8])
+    given = probes.PROBES[name](X[:200], Labels(CODES[:200], tuple("abcd")), strengths=[1e-8])
     told = np.asarray(others.classified(name, sample, X[200:], given))
     # At a vanishing strength these are scikit-learn's.
     if name == "ridge":

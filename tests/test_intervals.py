@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from kernlens import intervals
-from kernlens.intervals import Bootstrap, Jackknife
-from kernlens.scores import PAIRS, SCORES, SPECTRA
+from kernlens.scores import PAIRS, SCORES, SPECTRA, intervals
+from kernlens.scores.intervals import Bootstrap, Jackknife
 from tests import cases
 
 FEW = {name: SCORES[name] for name in ("debiased_alignment", "h_score")}

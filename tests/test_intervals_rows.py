@@ -7,9 +7,10 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from kernlens import features, intervals, moments
-from kernlens.intervals import Jackknife
-from kernlens.scores import ROWS, curves, rows, source
+from kernlens import moments
+from kernlens.kernels import features
+from kernlens.scores import ROWS, curves, intervals, rows, source
+from kernlens.scores.intervals import Jackknife
 from tests import cases
 
 X, CODES, _ = cases.gaussian_classes(0, n=64, separation=0.3)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernlens import io
+from kernlens import files, io
 from kernlens.labels import encode
 from kernlens.types import Labels
 
@@ -444,7 +444,7 @@ def test_rows_without_a_label_stay_and_count_as_joined():
 def test_write_atomically_leaves_only_the_file(tmp_path, content):
     path = tmp_path / "out.json"
     path.write_text("old")
-    io.write_atomically(path, content)
+    files.write_atomically(path, content)
     assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
     assert os.listdir(tmp_path) == ["out.json"]
 
@@ -458,7 +458,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        io.write_atomically(path, "new")
+        files.write_atomically(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["out.json"]
 
@@ -466,7 +466,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "real.txt").write_text("old")
     (tmp_path / "link.txt").symlink_to("real.txt")
-    io.write_atomically(tmp_path / "link.txt", "new")
+    files.write_atomically(tmp_path / "link.txt", "new")
     assert (tmp_path / "link.txt").is_symlink()
     assert (tmp_path / "real.txt").read_text() == "new"
 
@@ -476,14 +476,16 @@ def test_a_device_is_written_to_not_replaced(tmp_path):
     os.mkfifo(pipe)
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        io.write_atomically(pipe, "through")
+        files.write_atomically(pipe, "through")
         assert os.read(reading, 100) == b"through"
     finally:
         os.close(reading)
     assert pipe.is_fifo()
 
 
-@pytest.mark.parametrize("write", [io.check_writable, lambda path: io.write_atomically(path, "")])
+@pytest.mark.parametrize(
+    "write", [files.check_writable, lambda path: files.write_atomically(path, "")]
+)
 def test_where_no_file_can_be_written(tmp_path, write):
     with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder, for out\.json"):
         write(tmp_path / "nowhere" / "out.json")

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernlens import features, kernel_learning, kernels, probe
+from kernlens import kernels, probes
+from kernlens.kernels import features
+from kernlens.probes import kernel_learning
 from kernlens.types import Labels
 
 
@@ -39,7 +41,7 @@ def test_error_is_that_of_refits_and_of_the_ridge_probe(strength):
             jnp.asarray(x), jnp.asarray(labels.codes), num_classes=3, strength=strength
         )
     np.testing.assert_allclose(found, refitted(x, labels.codes, 3, strength), rtol=1e-10)
-    given = probe.ridge(x, labels, strengths=(strength,), draws=1)
+    given = probes.ridge(x, labels, strengths=(strength,), draws=1)
     np.testing.assert_allclose(found, given.error, rtol=1e-10)
 
 
@@ -82,7 +84,7 @@ def test_weights_go_to_the_part_that_tells_and_the_error_falls():
     held = rng.standard_normal((300, 4)) + 1.5 * np.eye(4)[labels.codes]
     fresh = (held, 10.0 * rng.standard_normal((300, 40)))
     equal, learnt = (
-        probe.ridge(np.asarray(kernel_learning.weighted(w, fresh)), labels, draws=1).error
+        probes.ridge(np.asarray(kernel_learning.weighted(w, fresh)), labels, draws=1).error
         for w in (jnp.asarray(start, jnp.float32), jnp.asarray(found.params, jnp.float32))
     )
     assert learnt < equal

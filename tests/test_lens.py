@@ -12,9 +12,9 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from kernlens import lens, moments, probe
+from kernlens import lens, moments, probes
 from kernlens.labels import encode
-from kernlens.probe import PROBES
+from kernlens.probes import PROBES
 from kernlens.scores import SCORES
 from kernlens.types import Classification, Labels
 from tests.cases import gaussian_classes
@@ -46,7 +46,7 @@ def test_predict_agrees_with_refitted_discriminant_analysis():
     x, y = PROBLEM.x[rows], PROBLEM.codes[rows]
     model = LinearDiscriminantAnalysis(priors=np.bincount(y) / len(y))
     refitted = cross_val_predict(model, x, y, cv=LeaveOneOut())
-    plain = functools.partial(probe.discriminant, strengths=[1e-8])
+    plain = functools.partial(probes.discriminant, strengths=[1e-8])
     found = lens.predict(x, y, probe=plain)
     np.testing.assert_allclose(found.metrics.accuracy, accuracy_score(y, refitted), rtol=1e-12)
     macro = f1_score(y, refitted, average="macro")
@@ -78,7 +78,7 @@ def test_differences_are_the_paired_ones_to_the_best_and_between_neighbours(metr
     assert set(found.differences) == to_best | to_previous
     by_name = {entry.name: entry for entry in found.entries}
     for (a, b), difference in found.differences.items():
-        expected = probe.paired_difference(
+        expected = probes.paired_difference(
             by_name[a].prediction,
             by_name[b].prediction,
             metric=metric,
@@ -144,7 +144,7 @@ def test_summary_is_one_line():
 
 
 def test_titles_cover_all_metrics():
-    assert tuple(lens.METRIC_TITLES) == probe.METRICS == (*Classification._fields, "log_loss")
+    assert tuple(lens.METRIC_TITLES) == probes.METRICS == (*Classification._fields, "log_loss")
 
 
 def test_log_loss_orders_from_the_least_and_is_compared_row_by_row():
@@ -172,7 +172,7 @@ def test_log_loss_orders_from_the_least_and_is_compared_row_by_row():
 
 def test_only_a_probe_with_a_log_loss_is_ordered_by_it():
     with pytest.raises(ValueError, match="a: this probe has a squared_error, and no log loss"):
-        lens.compare({"a": PROBLEM.x}, LABELS, probe=probe.ridge, metric="log_loss")
+        lens.compare({"a": PROBLEM.x}, LABELS, probe=probes.ridge, metric="log_loss")
 
 
 @pytest.mark.parametrize(

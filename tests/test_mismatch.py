@@ -14,7 +14,8 @@ from rich.console import Console
 
 from experiments import runner, thm1_decoder_mismatch
 from experiments.mismatch import bounds, encoders, readers, spread, summary
-from kernlens import report, text
+from kernlens.show import report
+from kernlens.train import last_layer
 from kernlens.types import Labels
 
 
@@ -178,7 +179,7 @@ def test_the_loss_of_a_head_is_that_of_all_its_items():
     task = Labels(np.arange(9, dtype=np.int32) % 3, ("a", "b", "c"))
     head = {"params": {"Dense_0": {"kernel": kernel[None], "bias": bias[None]}}}
     rows = np.array([0, 4, 5])
-    fitted = text.FineTuned(
+    fitted = last_layer.FineTuned(
         params={}, head=head, embeddings=z, losses=np.zeros((1, 1)), seconds=0.0
     )
     logits = z[0, rows].astype(float) @ kernel + bias

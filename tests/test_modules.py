@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernlens import decoders, encoders
+from kernlens.models import decoders, encoders
 
 
 @pytest.mark.parametrize("name", decoders.PAIR_DECODERS)

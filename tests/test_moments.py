@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kernlens import moments
-from kernlens.features import identity, unit
+from kernlens.kernels.features import identity, unit
 from kernlens.moments import batch, class_products, symmetric
 from tests import cases
 

@@ -14,7 +14,7 @@ from experiments.next_items.summary import TRAINED, ceiling
 from experiments.prop2_sequence_average import verdict
 from experiments.sources import Source, classes, interactions
 from kernlens import datasets
-from kernlens.agreement import Interval
+from kernlens.metrics.agreement import Interval
 
 SAMPLES = Path(__file__).parent / "samples"
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special
 
-from kernlens import features
+from kernlens.kernels import features
 from kernlens.ntk.infinite import (
     NONLINEARITIES,
     add,

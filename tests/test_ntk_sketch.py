@@ -10,8 +10,8 @@ import pytest
 from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernlens import features as feature_maps
-from kernlens import moments, probe
+from kernlens import moments, probes
+from kernlens.kernels import features as feature_maps
 from kernlens.ntk import sketch
 from kernlens.types import Labels
 from tests import cases
@@ -308,7 +308,7 @@ def test_features_enter_moments_and_a_probe():
     assert_allclose(moments.class_means(summary), means, rtol=0, atol=1e-5 * np.abs(phi).max())
     labels = Labels(codes, ("a", "b", "c"))
     sketched, true = (
-        probe.discriminant(np.asarray(own), labels, draws=2).metrics.accuracy
+        probes.discriminant(np.asarray(own), labels, draws=2).metrics.accuracy
         for own in (phi, feature_maps.exact(kernel, x)(x))
     )
     largest = np.bincount(codes).max() / len(codes)

@@ -5,8 +5,9 @@ import numpy as np
 import optax
 import pytest
 
-from kernlens import decoders, encoders, pretrain, sampling
 from kernlens.datasets import synthetic
+from kernlens.models import decoders, encoders
+from kernlens.train import pretrain, sampling
 from tests.cases import toy_interactions
 
 DATA = synthetic.load(

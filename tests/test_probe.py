@@ -14,7 +14,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from kernlens import probe
+from kernlens import probes
 from kernlens.labels import drop_rare
 from kernlens.types import Classification, Labels
 
@@ -104,17 +104,17 @@ def brute_ridge(x, codes, strengths):
 
 BRUTE = {"discriminant": brute_discriminant, "ridge": brute_ridge}
 FINE = np.logspace(-3, 2, 11)
-each_probe = pytest.mark.parametrize("name", list(probe.PROBES))
+each_probe = pytest.mark.parametrize("name", list(probes.PROBES))
 
 
 def test_every_probe_has_a_reference():
-    assert set(BRUTE) == set(probe.PROBES)
+    assert set(BRUTE) == set(probes.PROBES)
 
 
 def check_against_brute(name, features, labels, strengths, rtol):
     losses, classes = BRUTE[name](np.asarray(features, np.float64), labels.codes, strengths)
     errors = np.mean(losses, axis=1)
-    found = probe.PROBES[name](features, labels, strengths=strengths, draws=1, select="error")
+    found = probes.PROBES[name](features, labels, strengths=strengths, draws=1, select="error")
     np.testing.assert_allclose(found.path_errors, errors, rtol=rtol)
     best = int(np.argmin(errors))
     assert found.strength == strengths[best]
@@ -128,8 +128,8 @@ def check_against_brute(name, features, labels, strengths, rtol):
 @each_probe
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_whole_path_is_refits(name, seed):
-    assert len(probe.STRENGTHS) >= 16
-    check_against_brute(name, *problem(seed), probe.STRENGTHS, TIGHT)
+    assert len(probes.STRENGTHS) >= 16
+    check_against_brute(name, *problem(seed), probes.STRENGTHS, TIGHT)
 
 
 @each_probe
@@ -163,7 +163,7 @@ def test_class_of_one_row_is_refits(name):
     assert np.sum(codes == 3) == 1
     labels = labels._replace(codes=codes)
     check_against_brute(name, features, labels, FEW, TIGHT)
-    found = probe.PROBES[name](features, labels)
+    found = probes.PROBES[name](features, labels)
     assert found.predicted[codes == 3] != 3
 
 
@@ -172,7 +172,7 @@ def test_rows_beyond_one_chunk_are_refits():
     n = 5000
     codes = rng.integers(3, size=n).astype(np.int32)
     features = rng.normal(size=(n, 4)) + rng.normal(size=(3, 4))[codes]
-    found = probe.discriminant(features, Labels(codes, ("a", "b", "c")), strengths=[0.1])
+    found = probes.discriminant(features, Labels(codes, ("a", "b", "c")), strengths=[0.1])
     means = np.stack([np.mean(features[codes == c], axis=0) for c in range(3)])
     deviations = features - means[codes]
     scatter = deviations.T @ deviations
@@ -192,7 +192,7 @@ def test_rows_beyond_one_chunk_are_refits():
 
 def test_discriminant_without_penalty_is_scikit_learns():
     features, labels = problem(4)
-    found = probe.discriminant(features, labels, strengths=[probe.MIN_STRENGTH])
+    found = probes.discriminant(features, labels, strengths=[probes.MIN_STRENGTH])
     priors = np.bincount(labels.codes) / len(labels.codes)
     losses, classes = [], []
     for i in range(len(features)):
@@ -210,7 +210,7 @@ def test_discriminant_without_penalty_is_scikit_learns():
 @each_probe
 def test_metrics_are_scikit_learns_of_the_predicted_classes(name):
     features, labels = problem(6)
-    found = probe.PROBES[name](features, labels)
+    found = probes.PROBES[name](features, labels)
     target, predicted = found.target, found.predicted
     np.testing.assert_allclose(
         list(found.metrics),
@@ -229,7 +229,7 @@ def test_metrics_are_scikit_learns_of_the_predicted_classes(name):
 @each_probe
 def test_scale_shift_rotation_and_order_do_not_matter(name):
     features, labels = problem(7)
-    run = functools.partial(probe.PROBES[name], strengths=FEW)
+    run = functools.partial(probes.PROBES[name], strengths=FEW)
     base = run(features, labels)
     rng = np.random.default_rng(0)
     rotation = np.linalg.qr(rng.normal(size=(5, 5)))[0]
@@ -251,7 +251,7 @@ def test_noise_scores_at_chance_with_balanced_classes(name, p, num_classes):
     codes = np.repeat(np.arange(num_classes), n // num_classes).astype(np.int32)
     labels = Labels(codes, tuple("abcd"[:num_classes]))
     found = [
-        probe.PROBES[name](np.random.default_rng(seed).normal(size=(n, p)), labels)
+        probes.PROBES[name](np.random.default_rng(seed).normal(size=(n, p)), labels)
         for seed in range(seeds)
     ]
     chance = 1.0 / num_classes
@@ -267,9 +267,9 @@ def test_noise_scores_at_chance_with_balanced_classes(name, p, num_classes):
 @each_probe
 def test_names_and_absent_classes_do_not_matter(name):
     features, labels = problem(8)
-    base = probe.PROBES[name](features, labels)
+    base = probes.PROBES[name](features, labels)
     moved = np.array([5, 1, 2, 7], np.int32)[labels.codes]
-    found = probe.PROBES[name](features, Labels(moved, tuple("abcdefghi")))
+    found = probes.PROBES[name](features, Labels(moved, tuple("abcdefghi")))
     np.testing.assert_allclose(found.path_errors, base.path_errors, rtol=TIGHT)
     np.testing.assert_array_equal(found.predicted, np.array([5, 1, 2, 7])[base.predicted])
     np.testing.assert_array_equal(found.target, moved)
@@ -281,14 +281,14 @@ def test_rows_without_a_label_are_left_out(name):
     features, labels = problem(9)
     hidden = np.where(np.arange(len(features)) % 5 == 0, -1, labels.codes).astype(np.int32)
     with_nan = np.where((hidden < 0)[:, None], np.nan, features)
-    found = probe.PROBES[name](with_nan, labels._replace(codes=hidden))
+    found = probes.PROBES[name](with_nan, labels._replace(codes=hidden))
     kept = hidden >= 0
-    expected = probe.PROBES[name](features[kept], labels._replace(codes=hidden[kept]))
+    expected = probes.PROBES[name](features[kept], labels._replace(codes=hidden[kept]))
     np.testing.assert_array_equal(found.path_errors, expected.path_errors)
     np.testing.assert_array_equal(found.predicted, expected.predicted)
     assert found.metrics == expected.metrics
     thinned = drop_rare(labels, 10)
-    assert len(probe.PROBES[name](features, thinned).predicted) == np.sum(thinned.codes >= 0)
+    assert len(probes.PROBES[name](features, thinned).predicted) == np.sum(thinned.codes >= 0)
 
 
 @each_probe
@@ -299,9 +299,9 @@ def test_weakest_is_within_half_a_standard_error(name, seed):
     errors = np.mean(losses, axis=1)
     least = np.argmin(errors)
     near = errors <= errors[least] + 0.5 * np.std(losses[least]) / np.sqrt(len(labels.codes))
-    found = probe.PROBES[name](features, labels, strengths=FINE)
+    found = probes.PROBES[name](features, labels, strengths=FINE)
     assert found.strength == np.min(FINE[near])
-    least = probe.PROBES[name](features, labels, strengths=FINE, select="error")
+    least = probes.PROBES[name](features, labels, strengths=FINE, select="error")
     assert found.strength <= least.strength
     assert seed != 4 or found.strength < least.strength  # the rule is seen at work
 
@@ -310,7 +310,7 @@ def test_weakest_is_within_half_a_standard_error(name, seed):
 def test_select_takes_the_best_of_the_path(name):
     features, labels = problem(10)
     for metric in Classification._fields:
-        found = probe.PROBES[name](features, labels, select=metric)
+        found = probes.PROBES[name](features, labels, select=metric)
         path = getattr(found.path_metrics, metric)
         assert getattr(found.metrics, metric) == np.max(path)
         assert found.strength == np.max(found.strengths[path == np.max(path)])
@@ -327,7 +327,7 @@ def macro_f1(target, predicted):
 @each_probe
 def test_intervals_are_those_of_resampled_rows(name):
     features, labels = problem(11, n=120, sizes=(0.5, 0.3, 0.2), spread=0.4)
-    found = probe.PROBES[name](features, labels, draws=4000, level=0.8)
+    found = probes.PROBES[name](features, labels, draws=4000, level=0.8)
     rng = np.random.default_rng(1)
     n = len(found.target)
     draws = [rng.integers(n, size=n) for _ in range(1000)]
@@ -351,7 +351,7 @@ def test_intervals_are_those_of_resampled_rows(name):
 @each_probe
 def test_the_interval_of_the_loss_is_that_of_a_mean(name):
     features, labels = problem(11, n=120)
-    found = probe.PROBES[name](features, labels, level=0.8)
+    found = probes.PROBES[name](features, labels, level=0.8)
     assert found.error == pytest.approx(np.mean(found.losses), rel=1e-6)
     low, high = ttest_1samp(found.losses, 0.0).confidence_interval(0.8)
     # Student's t of 119 degrees of freedom is 1% wider than the normal.
@@ -366,10 +366,10 @@ def test_the_loss_of_a_row_alone_in_its_class_is_infinite_and_not_counted():
     features, labels = problem(2, sizes=(0.6, 0.4))
     codes = labels.codes.copy()
     codes[7] = 2
-    found = probe.discriminant(features, Labels(codes, ("a", "b", "c")))
+    found = probes.discriminant(features, Labels(codes, ("a", "b", "c")))
     np.testing.assert_array_equal(np.flatnonzero(~np.isfinite(found.losses)), [7])
-    other = probe.discriminant(features[:, :2], Labels(codes, ("a", "b", "c")))
-    gap = probe.paired_difference(found, other, metric="log_loss")
+    other = probes.discriminant(features[:, :2], Labels(codes, ("a", "b", "c")))
+    gap = probes.paired_difference(found, other, metric="log_loss")
     assert np.all(np.isfinite([gap.value, gap.low, gap.high]))
     assert gap.value == pytest.approx(found.error - other.error)
 
@@ -377,7 +377,7 @@ def test_the_loss_of_a_row_alone_in_its_class_is_infinite_and_not_counted():
 @each_probe
 def test_seed_and_level(name):
     features, labels = problem(12)
-    run = functools.partial(probe.PROBES[name], features, labels, strengths=FEW)
+    run = functools.partial(probes.PROBES[name], features, labels, strengths=FEW)
     assert run(seed=1).low == run(seed=1).low
     assert run(seed=1).low != run(seed=2).low
     assert run(level=0.5).low.macro_f1 > run(level=0.99).low.macro_f1
@@ -385,9 +385,9 @@ def test_seed_and_level(name):
 
 def test_paired_difference_is_that_of_resampled_rows():
     features, labels = problem(13, n=200)
-    a = probe.discriminant(features, labels)
-    b = probe.discriminant(features[:, :3], labels)
-    found = probe.paired_difference(a, b, level=0.8)
+    a = probes.discriminant(features, labels)
+    b = probes.discriminant(features[:, :3], labels)
+    found = probes.paired_difference(a, b, level=0.8)
     assert found.value == pytest.approx(a.metrics.macro_f1 - b.metrics.macro_f1, abs=1e-12)
     rng = np.random.default_rng(0)
     sample = []
@@ -404,28 +404,28 @@ def test_paired_difference_is_that_of_resampled_rows():
 
 def test_paired_difference_laws():
     features, labels = problem(14, n=200)
-    a, b = probe.discriminant(features, labels), probe.ridge(features[:, :1], labels)
-    same = probe.paired_difference(a, a)
-    assert same == probe.Difference(0.0, 0.0, 0.0, 0.9, False)
+    a, b = probes.discriminant(features, labels), probes.ridge(features[:, :1], labels)
+    same = probes.paired_difference(a, a)
+    assert same == probes.Difference(0.0, 0.0, 0.0, 0.9, False)
     for metric in Classification._fields:
-        forth = probe.paired_difference(a, b, metric=metric)
+        forth = probes.paired_difference(a, b, metric=metric)
         assert forth.separated == (forth.low > 0 or forth.high < 0)
         assert forth.low <= forth.value <= forth.high
         assert getattr(a.metrics, metric) - getattr(b.metrics, metric) == pytest.approx(forth.value)
-    assert probe.paired_difference(a, b).separated
+    assert probes.paired_difference(a, b).separated
     with pytest.raises(ValueError, match="same rows and labels"):
-        probe.paired_difference(
-            a, probe.ridge(features[1:], Labels(labels.codes[1:], labels.names))
+        probes.paired_difference(
+            a, probes.ridge(features[1:], Labels(labels.codes[1:], labels.names))
         )
     with pytest.raises(ValueError, match="metric must be one of"):
-        probe.paired_difference(a, b, metric="f1")
+        probes.paired_difference(a, b, metric="f1")
 
 
 @each_probe
 @pytest.mark.parametrize("value", [0.0, -3.3e4, 0.1])
 def test_constant_features_give_the_largest_class(name, value):
     codes = np.repeat([0, 1, 2], [30, 12, 8]).astype(np.int32)
-    found = probe.PROBES[name](np.full((50, 4), value, np.float32), Labels(codes, ("a", "b", "c")))
+    found = probes.PROBES[name](np.full((50, 4), value, np.float32), Labels(codes, ("a", "b", "c")))
     np.testing.assert_array_equal(found.predicted, 0)
     assert found.metrics.accuracy == 0.6
     assert found.metrics.balanced_accuracy == pytest.approx(1 / 3, rel=1e-12)
@@ -437,7 +437,7 @@ def test_constant_features_give_the_largest_class(name, value):
 def test_classes_of_hardly_any_spread_are_told_apart(name, spread):
     codes = np.repeat([0, 1, 2], [10, 8, 6]).astype(np.int32)
     noise = spread * np.random.default_rng(0).normal(size=(24, 5))
-    found = probe.PROBES[name](np.eye(5)[codes] + noise, Labels(codes, ("a", "b", "c")))
+    found = probes.PROBES[name](np.eye(5)[codes] + noise, Labels(codes, ("a", "b", "c")))
     assert found.metrics.macro_f1 == 1.0
     assert found.low.macro_f1 == 1.0
     assert 0.0 <= found.error < 1e-3
@@ -454,7 +454,7 @@ def test_classes_of_hardly_any_spread_are_told_apart(name, spread):
         min_size=6,
         max_size=8,
     ),
-    st.sampled_from(list(probe.PROBES)),
+    st.sampled_from(list(probes.PROBES)),
 )
 def test_degenerate_features_never_leave_nan(rows, name):
     codes = np.array([r[0] for r in rows], np.int32)
@@ -462,9 +462,9 @@ def test_degenerate_features_never_leave_nan(rows, name):
     labels = Labels(codes, ("a", "b", "c"))
     if len(np.unique(codes)) < 2:
         with pytest.raises(ValueError, match="two classes or more"):
-            probe.PROBES[name](features, labels)
+            probes.PROBES[name](features, labels)
         return
-    found = probe.PROBES[name](features, labels, draws=20)
+    found = probes.PROBES[name](features, labels, draws=20)
     numbers = [*found.metrics, *found.low, *found.high, found.error, found.strength]
     assert np.all(np.isfinite(numbers))
     assert np.all(np.isfinite(found.path_errors))
@@ -503,4 +503,4 @@ GOOD = problem(0)
 @each_probe
 def test_mistakes_are_named(name, features, labels, options, message):
     with pytest.raises(ValueError, match=message):
-        probe.PROBES[name](features, labels, **options)
+        probes.PROBES[name](features, labels, **options)

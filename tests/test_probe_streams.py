@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from kernlens import intervals, io, leave_one_out, lens, probe
+from kernlens import io, lens, probes
 from kernlens.labels import encode
-from kernlens.scores import SCORES
+from kernlens.probes import leave_one_out
+from kernlens.scores import SCORES, intervals
 from kernlens.types import Labels
 from tests.cases import gaussian_classes
 
@@ -26,10 +27,10 @@ def stream(tmp_path, monkeypatch):
     return io.open_embeddings(tmp_path)
 
 
-@pytest.mark.parametrize("name", list(probe.PROBES))
+@pytest.mark.parametrize("name", list(probes.PROBES))
 def test_a_stream_is_predicted_as_its_rows_in_memory(stream, name):
-    given = probe.PROBES[name](stream, LABELS, strengths=FEW)
-    expected = probe.PROBES[name](X, LABELS, strengths=FEW)
+    given = probes.PROBES[name](stream, LABELS, strengths=FEW)
+    expected = probes.PROBES[name](X, LABELS, strengths=FEW)
     np.testing.assert_allclose(given.path_errors, expected.path_errors, rtol=1e-9)
     np.testing.assert_array_equal(given.predicted, expected.predicted)
     np.testing.assert_array_equal(given.target, expected.target)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score
 
-from kernlens import ranking
-from kernlens.ranking import Place
-from kernlens.sequences import Histories
+from kernlens.datasets.sequences import Histories
+from kernlens.metrics import ranking
+from kernlens.metrics.ranking import Place
 
 # Sums of a few float64 terms.
 RTOL = 1e-12

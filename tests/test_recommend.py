@@ -11,8 +11,10 @@ import numpy as np
 import optax
 import pytest
 
-from kernlens import pretrain, recommend, sampling, sequences, towers, training
-from kernlens.recommend.batches import Stream
+from kernlens.datasets import sequences
+from kernlens.models import towers
+from kernlens.train import loop, pretrain, recommend, sampling
+from kernlens.train.recommend.batches import Stream
 from tests.cases import toy_interactions
 
 NUM_ITEMS = 12
@@ -199,7 +201,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
         check=False,
     )
     assert done.returncode == -signal.SIGKILL
-    told: list[training.Progress] = []
+    told: list[loop.Progress] = []
     resumed = fit(seeds=2, trained=True, checkpoint=tmp_path / "run", on_round=told.append)
     assert [p.done for p in told] == [4]
     assert_same_bits(resumed, fit(seeds=2, trained=True))

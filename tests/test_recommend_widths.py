@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kernlens.recommend.widths import by_width, widths
+from kernlens.train.recommend.widths import by_width, widths
 
 
 @pytest.mark.parametrize("seed", range(5))

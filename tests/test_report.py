@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernlens import report
+from kernlens.show import report
 from kernlens.types import Classification
 
 ROWS = [{"name": "first <b>", "value": 0.25}, {"name": "second", "value": 1.5}]

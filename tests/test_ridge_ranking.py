@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from kernlens import moments, ranking, ridge_ranking, sequence_kernels
-from kernlens.sequences import Histories
+from kernlens import moments
+from kernlens.datasets.sequences import Histories
+from kernlens.kernels import sequence_kernels
+from kernlens.metrics import ranking
+from kernlens.probes import ridge_ranking
 
 
 def problem(seed=0, *, n=200, p=5, m=12, mean=0.0):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernlens import sampling
 from kernlens.datasets import synthetic
+from kernlens.train import sampling
 from tests.cases import toy_interactions
 
 

@@ -8,7 +8,7 @@ import pytest
 from experiments import readme
 from experiments.tournament import heads, rankers, ranking, sets
 from experiments.tournament.settings import ORDER, TINY, Config
-from kernlens import agreement
+from kernlens.metrics import agreement
 from kernlens.scores import rows
 
 

@@ -9,7 +9,8 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.covariance import LedoitWolf
 
-from kernlens import features, kernels, moments, scores
+from kernlens import kernels, moments, scores
+from kernlens.kernels import features
 from kernlens.scores import ALIGNMENTS, SCORES
 from tests import cases
 

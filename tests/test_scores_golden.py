@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kernlens import features, kernels, moments, scores
+from kernlens import kernels, moments, scores
+from kernlens.kernels import features
 from kernlens.scores import curves, discriminant, pairs, rows, source, spectrum
 from kernlens.scores.evidence import PUBLISHED
 from tests import cases

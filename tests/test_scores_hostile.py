@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernlens import features, moments
+from kernlens import moments
+from kernlens.kernels import features
 from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, curves, discriminant, rows, source
 from kernlens.scores import pairs as pairs_of
 

@@ -6,8 +6,8 @@ import types
 import pytest
 
 from experiments import scores_page
-from kernlens import intervals, probe
-from kernlens.scores import PEERS, Estimator, checks, curves, discriminant, rows, source
+from kernlens import probes
+from kernlens.scores import PEERS, Estimator, checks, curves, discriminant, intervals, rows, source
 
 EVERY = [
     pytest.param(name, row, id=name)
@@ -33,7 +33,7 @@ def test_every_public_function_of_rows_posteriors_and_curves_has_a_row():
         source: {*source.SOURCES, "hard"},  # a feature map
         discriminant: set(discriminant.IN_SAMPLE),
         curves: {*curves.CURVES, "coefficients"},  # what the curve is made of
-        probe: {*probe.ABOUT, "paired_difference", "value_of"},
+        probes: {*probes.ABOUT, "paired_difference", "value_of"},
     }
     for module, named in tables.items():
         own = {
@@ -45,7 +45,7 @@ def test_every_public_function_of_rows_posteriors_and_curves_has_a_row():
             and inspect.unwrap(value).__module__ == module.__name__
         }
         assert own == named, module.__name__
-    assert set(probe.ABOUT) == set(probe.PROBES)
+    assert set(probes.ABOUT) == set(probes.PROBES)
 
 
 def test_names_are_unique_and_the_page_is_of_the_tables():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kernlens import features
+from kernlens.kernels import features
 from kernlens.scores import PAIRS, pairs
 from tests import cases
 

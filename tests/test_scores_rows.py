@@ -7,7 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import spearmanr
 
-from kernlens import features, moments
+from kernlens import moments
+from kernlens.kernels import features
 from kernlens.scores import ROWS, discriminant, rows, source
 from tests import cases
 

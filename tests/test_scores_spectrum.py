@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kernlens import features, moments
+from kernlens import moments
+from kernlens.kernels import features
 from kernlens.scores import SPECTRA, spectrum
 from tests import cases
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernlens import features, kernels, ntk, sequence_kernels
+from kernlens import kernels, ntk
+from kernlens.kernels import features, sequence_kernels
 
 # Sums of tens of float32 terms.
 RTOL = 2e-5

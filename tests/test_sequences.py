@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from kernlens import cooccurrence, pretrain, sequences
+from kernlens.datasets import sequences
+from kernlens.train import cooccurrence, pretrain
 from tests.cases import toy_interactions
 
 

@@ -13,7 +13,7 @@ from experiments.shift import data as shift
 from experiments.shift import serving
 from experiments.shift.inequality import bounds, sides
 from experiments.sources import Source
-from kernlens import sequences
+from kernlens.datasets import sequences
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -4,12 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernlens import decoders, downstream, features, moments, probe, scores, study
+from kernlens import moments, probes, scores, study
 from kernlens.datasets import synthetic
+from kernlens.kernels import features
+from kernlens.models import decoders
+from kernlens.train import heads
 from kernlens.types import Labels
 
 DATA = synthetic.load(num_items=120, num_users=60, num_interactions=6_000, num_classes=3, seed=0)
-READERS = {"LR": functools.partial(downstream.classify, decoder=decoders.Linear(), seeds=2)}
+READERS = {"LR": functools.partial(heads.classify, decoder=decoders.Linear(), seeds=2)}
 
 
 def row(setting, seed, predicted, score, trained, cosine=0.0):
@@ -31,7 +34,7 @@ def test_cell_holds_what_each_part_says_alone():
         DATA.labels["class"],
         study.Setting(2, 2, 1),
         seeds=(4, 9),
-        probes=probe.PROBES,
+        probes=probes.PROBES,
         readers=READERS,
         baselines={"norm": lambda x, task: float(np.mean(np.linalg.norm(x, axis=1)))},
         dim=6,
@@ -41,7 +44,7 @@ def test_cell_holds_what_each_part_says_alone():
     assert told == rows
     first = rows[0]
     assert first["setting"] == "w2 k2 e1"
-    assert set(first["predicted"]) == set(probe.PROBES)
+    assert set(first["predicted"]) == set(probes.PROBES)
     assert set(first["scores"]) == set(study.ALIGNMENTS)
     assert set(first["baselines"]) == {"dimension", "pretraining_loss", "norm"}
     assert first["baselines"]["dimension"]["value"] == 6
@@ -56,10 +59,10 @@ def test_judge_reads_labelled_rows_alone():
     labels = Labels(codes, ("a", "b", "c"))
     hidden = labels._replace(codes=np.where(np.arange(60) % 4 == 0, -1, codes).astype(np.int32))
     kept = np.flatnonzero(hidden.codes >= 0)
-    judge = functools.partial(study.judge, probes=probe.PROBES, readers={})
+    judge = functools.partial(study.judge, probes=probes.PROBES, readers={})
     whole = judge(x, hidden)
     alone = judge(x[kept], labels._replace(codes=codes[kept]))
-    for name in probe.PROBES:
+    for name in probes.PROBES:
         whole["predicted"][name].pop("seconds")
         alone["predicted"][name].pop("seconds")
     assert whole["predicted"] == alone["predicted"]

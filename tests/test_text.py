@@ -13,10 +13,10 @@ import pytest
 import safetensors.numpy
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernlens import text
-from kernlens.text import folder
-from kernlens.text.batching import filled
-from kernlens.text.wordpiece import read_tokenizer, tokenise
+from kernlens.models import text
+from kernlens.models.text import folder
+from kernlens.models.text.batching import filled
+from kernlens.models.text.wordpiece import read_tokenizer, tokenise
 
 WORDS = ["un", "want", "ru", "milk", "tea", "green", "bread", ",", "cafe", "##ed", "##aff",
          "##able", "##nn", "##ing", "茶", "a", "##a", "d", "##d"]  # fmt: skip

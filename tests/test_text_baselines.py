@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernlens.text import baselines
+from kernlens.models.text import baselines
 
 WORDS = ["tea", "milk", "green", "茶", "ice"]
 VECTORS = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernlens import cooccurrence
+from kernlens.train import cooccurrence
 from tests.cases import toy_interactions
 
 SESSIONS = [[0, 1, 2], [1, 0], [3, 4, 3], [4, 3, 5], [0, 2], [5], [6], [2, 1, 0, 7], [], [3, 7, 5]]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernlens import text
-from kernlens.text import batching, encoding
+from kernlens.models import text
+from kernlens.models.text import batching, encoding
 from tests.test_text import TEXTS, write_folder
 
 

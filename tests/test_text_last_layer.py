@@ -7,7 +7,8 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernlens import decoders, pretrain, text
+from kernlens.models import decoders, text
+from kernlens.train import last_layer, pretrain
 from kernlens.types import Labels
 from tests.cases import toy_interactions
 from tests.test_text import float32, published, write_folder
@@ -37,7 +38,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(model):
-    return text.last_layer(TEXTS, model)
+    return last_layer.last_layer(TEXTS, model)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_gradients_are_those_of_the_whole_encoder(model, encoder, params, items)
     batch = text.tokens([TEXTS[i] for i in items], model)
 
     def whole(layer):
-        tuned = text.with_last_layer(model, {"params": {"layer": layer}})
+        tuned = last_layer.with_last_layer(model, {"params": {"layer": layer}})
         return jnp.sum(weights * model.module.apply(tuned.params, batch))
 
     expected = jax.jit(jax.grad(whole))(model.params["params"]["bert"]["layer_1"])
@@ -76,13 +77,13 @@ def test_gradients_are_those_of_the_whole_encoder(model, encoder, params, items)
 
 
 def test_the_same_texts_and_weights_make_the_same_module(model, encoder):
-    again = text.last_layer(list(TEXTS), model, batch_size=2)
+    again = last_layer.last_layer(list(TEXTS), model, batch_size=2)
     assert again == encoder
     assert hash(again) == hash(encoder)
-    assert text.last_layer(TEXTS[::-1], model) != encoder
+    assert last_layer.last_layer(TEXTS[::-1], model) != encoder
     moved = jax.tree.map(lambda leaf: leaf + 1e-3, model.params)
-    assert text.last_layer(TEXTS, model._replace(params=moved)) != encoder
-    assert text.last_layer(TEXTS, model, normalise=False) != encoder
+    assert last_layer.last_layer(TEXTS, model._replace(params=moved)) != encoder
+    assert last_layer.last_layer(TEXTS, model, normalise=False) != encoder
 
 
 @pytest.mark.slow
@@ -107,7 +108,7 @@ def test_inner_products_fine_tune_it(model, encoder):
     z = fitted.embeddings[0]
     before = text.encode(TEXTS, model).embeddings
     assert z[0] @ z[6] - z[0] @ z[1] > 0.5 + before[0] @ before[6] - before[0] @ before[1]
-    tuned = text.with_last_layer(model, jax.tree.map(lambda leaf: leaf[0], fitted.params))
+    tuned = last_layer.with_last_layer(model, jax.tree.map(lambda leaf: leaf[0], fitted.params))
     assert_allclose(text.encode(TEXTS, tuned).embeddings, z, rtol=0, atol=2e-6)
 
 
@@ -117,7 +118,7 @@ def test_a_head_fine_tunes_it_on_the_given_rows_alone(model, encoder):
     told = []
     options = {"rows": rows, "steps": 35, "batch_size": 4, "seeds": (0, 5)}
     options["optimizer"] = optax.adam(1e-2)
-    fitted = text.fine_tune(encoder, labels, on_round=told.append, **options)
+    fitted = last_layer.fine_tune(encoder, labels, on_round=told.append, **options)
     assert fitted.embeddings.shape == (2, 8, 12)
     assert fitted.losses.shape == (4, 2)
     assert [at.done for at in told] == [1, 2, 3, 4]
@@ -127,11 +128,11 @@ def test_a_head_fine_tunes_it_on_the_given_rows_alone(model, encoder):
         own = jax.tree.map(lambda leaf, seed=seed: leaf[seed], fitted.head)
         predicted = np.argmax(head.apply(own, fitted.embeddings[seed]), axis=-1)
         assert_array_equal(predicted[rows[[0, 1, 2, 4, 5]]], [0, 1, 0, 2, 0])
-    tuned = text.with_last_layer(model, jax.tree.map(lambda leaf: leaf[1], fitted.params))
+    tuned = last_layer.with_last_layer(model, jax.tree.map(lambda leaf: leaf[1], fitted.params))
     assert_allclose(text.encode(TEXTS, tuned).embeddings, fitted.embeddings[1], rtol=0, atol=2e-6)
     other = labels._replace(codes=labels.codes.copy())
     other.codes[[2, 7]] = 0
-    again = text.fine_tune(encoder, other, **options)
+    again = last_layer.fine_tune(encoder, other, **options)
     assert_array_equal(again.embeddings, fitted.embeddings)
 
 
@@ -150,16 +151,16 @@ def test_a_head_fine_tunes_it_on_the_given_rows_alone(model, encoder):
 def test_what_cannot_be_fine_tuned_is_refused(encoder, options, message):
     labels = Labels(np.array([0, -1, 0, 1, 1, 1, 0, 1], np.int32), ("a", "b"))
     with pytest.raises(ValueError, match=message):
-        text.fine_tune(encoder, labels, **{"steps": 10, "batch_size": 4, **options})
+        last_layer.fine_tune(encoder, labels, **{"steps": 10, "batch_size": 4, **options})
 
 
 def test_what_is_no_bert_or_no_text_is_refused(model):
     with pytest.raises(ValueError, match="no texts; expected one for each item"):
-        text.last_layer([], model)
+        last_layer.last_layer([], model)
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
-        text.last_layer(TEXTS, model, batch_size=0)
+        last_layer.last_layer(TEXTS, model, batch_size=0)
     with pytest.raises(ValueError, match="expected a SentenceEncoder of a Bert; got Bert"):
-        text.last_layer(TEXTS, model._replace(module=model.module.bert))
+        last_layer.last_layer(TEXTS, model._replace(module=model.module.bert))
     broken = jax.tree.map(lambda leaf: leaf * np.float32("nan"), model.params)
     with pytest.raises(ValueError, match="NaN or infinity"):
-        text.last_layer(TEXTS, model._replace(params=broken))
+        last_layer.last_layer(TEXTS, model._replace(params=broken))

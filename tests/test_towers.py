@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernlens import towers
+from kernlens.models import towers
 
 LENGTHS = (5, 1, 3, 0, 4)
 NEW = {

@@ -15,7 +15,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernlens import training
+from kernlens.train import loop
 
 SEEDS = (3, 5, 8)
 STEPS = 4
@@ -54,11 +54,11 @@ def make_batches(seeds=SEEDS):
 
 
 def fit(loss_fn=noisy, optimizer=ADAM, seeds=SEEDS, rounds=ROUNDS, **kwargs):
-    return training.fit(
+    return loop.fit(
         loss_fn,
         optimizer,
         kwargs.pop("params", starts(seeds)),
-        training.seed_keys(seeds),
+        loop.seed_keys(seeds),
         make_batches(seeds),
         rounds=rounds,
         shared={"a": jnp.asarray(A), "b": jnp.asarray(B)},
@@ -100,11 +100,11 @@ def test_the_loss_of_a_round_is_the_mean_of_its_steps():
 
 
 def test_a_step_sees_the_seeds_key_folded_with_the_number_of_the_step():
-    seen = training.fit(
+    seen = loop.fit(
         lambda params, key, batch, shared: jax.random.normal(key, (), jnp.float32) + 0.0 * params,
         optax.sgd(0.1),
         jnp.zeros(2, jnp.float32),
-        training.seed_keys((0, 7)),
+        loop.seed_keys((0, 7)),
         lambda i: np.zeros((1, 2), np.float32),
         rounds=3,
     )

@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import norm
 
 from experiments.coverage.line import line
-from kernlens import intervals, metrics, probe
-from kernlens.scores import ROWS
+from kernlens import metrics, probes
+from kernlens.scores import ROWS, intervals
 from kernlens.types import Array, Classification, Labels, Prediction
 
 METRICS = ("accuracy", "macro_f1")
@@ -114,7 +114,7 @@ def refitted(
     """Intervals of a probe's metrics from the probe without each block of rows."""
     metrics_of = functools.cache(
         lambda rows: (
-            probe.PROBES[name](
+            probes.PROBES[name](
                 one.x[list(rows)], Labels(one.codes[list(rows)], labels), draws=1
             ).metrics
         )
@@ -145,7 +145,7 @@ def cover_probes(
         held_out, predictions, again = [], [], []
         for purpose, count in ((TARGETS, config.target_samples), (TAKEN, config.samples)):
             for one in sampled(x, codes, size, count, (config.seed, size, purpose), False):
-                given = probe.PROBES[name](
+                given = probes.PROBES[name](
                     one.x, Labels(one.codes, labels), level=config.level, draws=200
                 )
                 if purpose == TAKEN:
@@ -157,7 +157,7 @@ def cover_probes(
                     metrics.classification(jnp.asarray(codes[one.rest]), told, len(labels))
                 )
         whole = np.random.default_rng(config.seed).permutation(len(x))[:MOST]
-        most = probe.PROBES[name](x[whole], Labels(codes[whole], labels), draws=1)
+        most = probes.PROBES[name](x[whole], Labels(codes[whole], labels), draws=1)
         for metric in METRICS:
             targets = [float(getattr(one, metric)) for one in held_out]
             ends = [_ends(one, metric, config.level) for one in predictions]

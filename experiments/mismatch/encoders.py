@@ -8,7 +8,9 @@ import jax
 import numpy as np
 import optax
 
-from kernlens import decoders, pretrain, sequences, text
+from kernlens.datasets import sequences
+from kernlens.models import decoders, text
+from kernlens.train import last_layer, pretrain
 from kernlens.types import Labels
 
 IP_TUNED, LR_TUNED = "BERT, by inner products", "BERT, by logistic regression"
@@ -28,7 +30,7 @@ def decayed(steps: int) -> optax.GradientTransformation:
     return optax.multi_transform(fitting, {name: name for name in rates})
 
 
-def head_loss(fitted: text.FineTuned, task: Labels, rows: np.ndarray) -> float:
+def head_loss(fitted: last_layer.FineTuned, task: Labels, rows: np.ndarray) -> float:
     """Mean log loss of the first run over all items it learnt from, not those of a few steps."""
     head = jax.tree.map(lambda leaf: leaf[0], fitted.head)
     logits: Any = decoders.Linear(len(task.names)).apply(head, fitted.embeddings[0][rows])
@@ -50,14 +52,14 @@ def tuned(
 ) -> Callable[[int], tuple[np.ndarray, float]]:
     """A maker of the text encoder's embeddings of all items and the final loss, by seed."""
     assert data.text is not None
-    encoder = text.last_layer(
+    encoder = last_layer.last_layer(
         map(str, data.text), text.load(text.minilm_folder()), normalise=False,
         progress=lambda done, total: tell(f"layers below: {done:,} of {total:,} texts"),
     )  # fmt: skip
     if name == LR_TUNED:
 
         def by_classes(seed: int) -> tuple[np.ndarray, float]:
-            fitted = text.fine_tune(
+            fitted = last_layer.fine_tune(
                 encoder, task, rows=train, steps=config.text_steps,
                 batch_size=config.text_batch, seeds=(seed,), optimizer=decayed(config.text_steps),
             )  # fmt: skip

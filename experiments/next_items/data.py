@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens import sequences
+from kernlens.datasets import sequences
 from kernlens.types import Interactions
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.towers import discount_from
+from kernlens.models.towers import discount_from
 from kernlens.types import Array
 
 SCALES = tuple(2.0**k for k in range(-4, 9))

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from kernlens import ranking
-from kernlens.sequences import Histories
+from kernlens.datasets.sequences import Histories
+from kernlens.metrics import ranking
 
 K = 10
 METRICS = ("recall", "ndcg", "mrr")

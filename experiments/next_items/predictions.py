@@ -11,9 +11,12 @@ import numpy as np
 from experiments.next_items import mixture
 from experiments.next_items.data import Task
 from experiments.next_items.outcomes import outcome, ranked
-from kernlens import features, ntk, ranking, ridge_ranking, sequence_kernels
-from kernlens.sequences import Histories
-from kernlens.towers import TOWERS
+from kernlens import ntk
+from kernlens.datasets.sequences import Histories
+from kernlens.kernels import features, sequence_kernels
+from kernlens.metrics import ranking
+from kernlens.models.towers import TOWERS
+from kernlens.probes import ridge_ranking
 
 ESTIMATED, PLAIN = "discounted, estimated α", "plain average"
 SKETCHED = {"gru": "GRU tower", "attention": "self-attention tower"}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.next_items.predictions import ESTIMATED, PLAIN
-from kernlens import agreement
+from kernlens.metrics import agreement
 
 TRAINED = ("dense", "gru", "attention")
 """Towers that are trained."""

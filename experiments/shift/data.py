@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.sources import Source, interactions
-from kernlens import sequences
+from kernlens.datasets import sequences
 from kernlens.types import Interactions, Labels
 
 WEEK = 7 * 24 * 3600

@@ -19,22 +19,16 @@ from experiments.next_items.data import without_last
 from experiments.next_items.outcomes import values
 from experiments.shift import data as shift
 from experiments.sources import Source, common_classes
-from kernlens import (
-    labels,
-    moments,
-    pretrain,
-    probe,
-    ranking,
-    recommend,
-    ridge_ranking,
-    sampling,
-    sequence_kernels,
-    sequences,
-)
+from kernlens import labels, moments, probes
+from kernlens.datasets import sequences
+from kernlens.datasets.sequences import Histories
+from kernlens.kernels import sequence_kernels
+from kernlens.metrics import ranking
+from kernlens.models.towers import DenseTower, Mlp, TwoTowers
+from kernlens.probes import ridge_ranking
 from kernlens.scores import SCORES
-from kernlens.sequences import Histories
 from kernlens.study import Setting
-from kernlens.towers import DenseTower, Mlp, TwoTowers
+from kernlens.train import pretrain, recommend, sampling
 from kernlens.types import Interactions
 
 TOP = 10
@@ -274,7 +268,7 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
             np.asarray(sequence_kernels.average(z, test.items, weights))
         ),
         "last item": by_product(ranking.last_item(z, test)),
-        "discriminant probe": float(probe.discriminant(z[rows], kept, draws=20).metrics.macro_f1),
+        "discriminant probe": float(probes.discriminant(z[rows], kept, draws=20).metrics.macro_f1),
     }
     for name in SCORED:
         estimator = SCORES[name]

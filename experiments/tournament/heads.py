@@ -98,7 +98,7 @@ def cross_validated(x: np.ndarray, codes: np.ndarray) -> CrossValidated:
 def ridge_error(x: np.ndarray, codes: np.ndarray, train: np.ndarray) -> float:
     """Squared error on the other rows of ridge on one-hot classes, its strength by leave-one-out.
 
-    Strengths are relative to the mean eigenvalue of the scatter, as in :mod:`kernlens.probe`.
+    Strengths are relative to the mean eigenvalue of the scatter, as in :mod:`kernlens.probes`.
     """
     rest = np.setdiff1d(np.arange(len(codes)), train)
     x = x.astype(np.float64)

@@ -21,7 +21,8 @@ import numpy as np
 
 from experiments.tournament import heads
 from experiments.tournament.settings import Config
-from kernlens import features, kernels, moments, probe
+from kernlens import kernels, moments, probes
+from kernlens.kernels import features
 from kernlens.moments import Moments
 from kernlens.scores import ROWS, SCORES, SPECTRA, Estimator, Score, learning_curve
 from kernlens.types import Array, Labels
@@ -119,12 +120,12 @@ def rank(
     labels = Labels(known, tuple(map(str, range(CLASSES))))
 
     def on_rbf() -> Any:
-        return probe.ridge(rbf_features(x, train, config), labels, draws=1)
+        return probes.ridge(rbf_features(x, train, config), labels, draws=1)
 
     for name, error, predict in (
         ("discriminant", "discriminant, log loss",
-         lambda: probe.discriminant(seen, labels, draws=1)),
-        ("ridge", "ridge, error", lambda: probe.ridge(seen, labels, draws=1)),
+         lambda: probes.discriminant(seen, labels, draws=1)),
+        ("ridge", "ridge, error", lambda: probes.ridge(seen, labels, draws=1)),
         ("ridge on RBF features", "ridge on RBF features, error", on_rbf),
     ):  # fmt: skip
         predicted, seconds, compiling = timed(predict, clocked)
@@ -149,7 +150,7 @@ def forecast(x: np.ndarray, codes: np.ndarray, train: np.ndarray, size: int) -> 
     errors, seconds, _ = timed(foretell, True)
     now, then = (float(error) for error in errors)
     labels = Labels(codes[train], tuple(map(str, range(CLASSES))))
-    left_out = probe.ridge(x[train], labels, draws=1, select="error")
+    left_out = probes.ridge(x[train], labels, draws=1, select="error")
     return Forecast(then, left_out.error * then / now, left_out.error, seconds)
 
 

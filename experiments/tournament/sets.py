@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.tournament.settings import ITEMS, TEXT_TASK, Config
-from kernlens import datasets, pretrain, sampling, text
+from kernlens import datasets
+from kernlens.models import text
+from kernlens.train import pretrain, sampling
 from kernlens.types import Interactions, Labels
 
 SETTINGS = (

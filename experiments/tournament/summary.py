@@ -9,7 +9,7 @@ import numpy as np
 from experiments.tournament.rankers import GROUPS
 from experiments.tournament.ranking import Contest, contest, mean, where
 from experiments.tournament.settings import DEFAULT, REFERENCE, Config
-from kernlens import report
+from kernlens.show import report
 
 COST, FORECAST_ERROR = 0.1, 0.05
 """Targets: cost of the default in that of cross-validation, and error of the forecast."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kernlens.datasets import files, table
+from kernlens import files
+from kernlens.datasets import raw, table
 from kernlens.datasets.movielens import rating_filter
 from kernlens.labels import encode
 from kernlens.types import Interactions
@@ -130,7 +131,7 @@ def _choose(where: Path, name: str | None, what: str) -> Path | None:
 def _records(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and record of each line."""
     empty = True
-    for number, line in files.numbered_lines(path):
+    for number, line in raw.numbered_lines(path):
         empty = False
         record = _parse(line)
         if not isinstance(record, dict):

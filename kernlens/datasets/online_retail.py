@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kernlens.datasets import files, table
+from kernlens import files
+from kernlens.datasets import raw, table
 from kernlens.types import Interactions
 
 _NAMES = {  # ours: as published in Online Retail, in Online Retail II
@@ -141,9 +142,9 @@ def _read_text(path: Path) -> dict[str, np.ndarray]:
         encoding = "utf-8"
     except UnicodeDecodeError:
         encoding = "latin-1"
-    names = _published(path, files.header(path, ",", True, encoding))
+    names = _published(path, raw.header(path, ",", True, encoding))
     kinds = {names[ours]: kind for ours, kind in _KINDS.items()}
-    read = files.read_csv(path, kinds, encoding=encoding)
+    read = raw.read_csv(path, kinds, encoding=encoding)
     columns = {ours: read[name] for ours, name in names.items()}
     dates = table.code(columns["date"])
     seconds = np.array([_seconds(value) for value in dates.keys.tolist()])
@@ -156,13 +157,13 @@ def _read_text(path: Path) -> dict[str, np.ndarray]:
             "2010-12-01 08:26:00 or 12/1/2010 8:26"
         )
     return {
-        "invoice": files.plain(columns["invoice"]),
-        "item": files.plain(columns["item"]),
-        "text": np.char.strip(files.plain(columns["text"])),
+        "invoice": raw.plain(columns["invoice"]),
+        "item": raw.plain(columns["item"]),
+        "text": np.char.strip(raw.plain(columns["text"])),
         "quantity": columns["quantity"].to_numpy(),
         "date": seconds[dates.codes],
         "user": columns["user"].to_numpy(),
-        "country": files.plain(columns["country"]),
+        "country": raw.plain(columns["country"]),
     }
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kernlens.datasets import files, table
+from kernlens import files
+from kernlens.datasets import raw, table
 from kernlens.datasets.movielens import first_and_single, rating_filter
 from kernlens.types import Interactions, Labels
 
@@ -126,7 +127,7 @@ def _interactions(root: str | Path | None, name: str | None) -> Path:
 
 def _header(path: Path) -> dict[str, str]:
     """Type of each field, by name."""
-    fields = files.header(path, "\t", False, "utf-8")
+    fields = raw.header(path, "\t", False, "utf-8")
     kinds = {}
     for field in fields:
         name, _, kind = field.rpartition(":")
@@ -142,7 +143,7 @@ def _header(path: Path) -> dict[str, str]:
 def _read(path: Path, kinds: dict[str, str], wanted: dict[str, str], **options) -> dict:
     """Columns by field name, without the type that the file's header adds to it."""
     typed = {f"{field}:{kinds[field]}": kind for field, kind in wanted.items()}
-    read = files.read_csv(path, typed, delimiter="\t", quoted=False, **options)
+    read = raw.read_csv(path, typed, delimiter="\t", quoted=False, **options)
     return dict(zip(wanted, read.values(), strict=True))
 
 
@@ -157,7 +158,7 @@ def _catalogue(path: Path, key: str) -> tuple[np.ndarray, dict[str, np.ndarray],
     }
     wanted = {key: "string", **dict.fromkeys(tokens, "string?")}
     read = _read(path, kinds, wanted, unique=f"{key}:{kinds[key]}")
-    columns = {field: files.plain(column) for field, column in read.items()}
+    columns = {field: raw.plain(column) for field, column in read.items()}
     return columns.pop(key), columns, tokens
 
 

@@ -21,7 +21,6 @@ from kernlens.io.embeddings import open_embeddings, read_embeddings
 from kernlens.io.join import Joined, JoinedStream, Unjoined, join, join_stream, some
 from kernlens.io.labels import LabelFile, read_labels
 from kernlens.io.stream import Chunk, Embeddings, EmbeddingStream, fingerprint
-from kernlens.io.write import check_writable, write_atomically
 
 __all__ = [
     "Chunk",
@@ -33,7 +32,6 @@ __all__ = [
     "Unjoined",
     "arrays_from_bytes",
     "arrays_to_bytes",
-    "check_writable",
     "fingerprint",
     "join",
     "join_stream",
@@ -43,5 +41,4 @@ __all__ = [
     "read_labels",
     "some",
     "write_arrays",
-    "write_atomically",
 ]

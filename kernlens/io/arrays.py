@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kernlens.datasets import files
+from kernlens import files
+from kernlens.files import check_writable, write_atomically
 from kernlens.io.stored import BFLOAT16
 from kernlens.io.tensors import open_tensors
-from kernlens.io.write import check_writable, write_atomically
 
 T = TypeVar("T", bound=tuple)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kernlens.datasets import files
+from kernlens import files
 
 ID_NAMES = ("id", "__index_level_0__")
 """Columns that are ids without being told; the second is pandas' saved index."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernlens.datasets import files
+from kernlens import files
 from kernlens.io import numpy_files, tables, tensors, word2vec
 from kernlens.io.columns import check_ids
 from kernlens.io.stored import BFLOAT16, Stored, choose_reader

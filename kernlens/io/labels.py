@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens.datasets import files
+from kernlens import files
+from kernlens.datasets import raw
 from kernlens.io.columns import (
     ID_NAMES,
     first_named,
@@ -94,14 +95,14 @@ def _read_label_columns(
 def _read_csv(
     path: Path, id_column: str | None, label_column: str | None
 ) -> tuple[np.ndarray, np.ndarray | None, str]:
-    names = files.header(path, ",", True, "utf-8")
+    names = raw.header(path, ",", True, "utf-8")
     id_column, label_column = _label_columns(path, names, id_column, label_column)
     wanted = {label_column: "string?"}
     if id_column is not None:
         wanted[id_column] = "string"
-    columns = files.read_csv(path, wanted, unique=id_column)
-    ids = None if id_column is None else files.plain(columns[id_column])
-    return _classes(path, label_column, files.plain(columns[label_column])), ids, label_column
+    columns = raw.read_csv(path, wanted, unique=id_column)
+    ids = None if id_column is None else raw.plain(columns[id_column])
+    return _classes(path, label_column, raw.plain(columns[label_column])), ids, label_column
 
 
 def _classes(path: Path, column: str, values: np.ndarray) -> np.ndarray:

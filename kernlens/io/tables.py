@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens.datasets import files
+from kernlens import files
 from kernlens.io.columns import (
     ID_NAMES,
     damaged,

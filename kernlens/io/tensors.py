@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kernlens.datasets import files
+from kernlens import files
 from kernlens.io.columns import array_ids
 from kernlens.io.stored import BFLOAT16, Array, Stored, choose_arrays, matrix_shape, real_dtype
 

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jax.typing import DTypeLike
 
 from kernlens.arrays import aligned_empty, is_aligned
-from kernlens.features import FeatureMap, identity
+from kernlens.kernels.features import FeatureMap, identity
 from kernlens.moments.arrays import check_codes, is_finite, rows_of_chunk
 from kernlens.moments.mesh import over_devices, reduced, start_on, step
 from kernlens.moments.state import Moments, init
@@ -59,8 +59,9 @@ def from_stream(
       targets: regression targets by row number, ``[n, T]``, as a memory map if they are large. The
         rows of another embedding, to get ``cross`` for :func:`kernlens.moments.concatenate`.
       weights: multiplicity of each row by row number, ``[n]``; 1 by default.
-      features: map of the rows of a chunk; :func:`kernlens.features.identity` by default. One
-        without arrays of its own is applied anew by each of two walks, one with arrays once.
+      features: map of the rows of a chunk; :func:`kernlens.kernels.features.identity` by
+        default. One without arrays of its own is applied anew by each of two walks, one with
+        arrays once.
       scatter: whether to keep the scatter, or its diagonal alone, as in :func:`init`.
       class_scatters: whether to keep a scatter for each class, as in :func:`init`.
       fourths: whether to keep fourth moments of pairs of dimensions, as in :func:`init`.

@@ -5,7 +5,7 @@ alone, :data:`PAIRS` two embeddings of the same rows; all from one streaming pas
 rows. :data:`ROWS`, and what is in ``rows``, ``discriminant`` and ``source`` beside them, need the
 rows or a sample of them. ``curves`` forecasts the error at more labels. A kernel other than the
 linear one goes in by its features. Exact leave-one-out of ridge and of discriminant analysis, with
-metrics in value, is :mod:`kernlens.probe`.
+metrics in value, is :mod:`kernlens.probes`.
 
 Each of them is a row of a table, with its formula, source, range, null, what it predicts and where
 it misleads; SCORES.md prints all of them. :data:`PEERS` lists released code that these do not

@@ -1,7 +1,7 @@
 r"""Mean probability of the true class under Gaussian classes fitted to the same rows.
 
 Both are in sample: with more features than a few hundredths of the rows they are optimistic. For
-what a discriminant does on rows held out, see :func:`kernlens.probe.discriminant`.
+what a discriminant does on rows held out, see :func:`kernlens.probes.discriminant`.
 """
 
 from functools import partial

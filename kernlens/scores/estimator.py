@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from kernlens.features import FeatureMap, identity
+from kernlens.kernels.features import FeatureMap, identity
 from kernlens.moments import Moments, total_scatter
 from kernlens.types import Array
 

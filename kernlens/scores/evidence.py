@@ -3,7 +3,7 @@ r"""Evidence and generalised cross-validation: ridge regression on the labels, f
 All are sums over the eigenbasis of the scatter :math:`S = V \mathrm{diag}(s) V^\top` of the
 centred rows :math:`Z`. The targets are the indicators :math:`y_c` of the classes that have a row
 and do not have all. Ridge strengths are relative to the mean eigenvalue of the scatter, as in
-:mod:`kernlens.probe`, whose leave-one-out needs the rows and gives metrics in value.
+:mod:`kernlens.probes`, whose leave-one-out needs the rows and gives metrics in value.
 """
 
 import math
@@ -123,7 +123,7 @@ def logme(moments: Moments) -> Score:
     tie the value slightly to the scale of the features.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.features.identity`).
+      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
 
     Returns:
       Value, a log density per row and class; its null is the evidence without features.
@@ -142,7 +142,7 @@ def logme_centred(moments: Moments) -> Score:
     frequencies and for a common mean with its weights.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.features.identity`).
+      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
 
     Returns:
       Value, a log density per row and class; its null is the evidence of the frequencies alone.
@@ -163,7 +163,7 @@ def gcv(moments: Moments, *, strengths: tuple[float, ...] = STRENGTHS) -> Score:
     the same number as the kernel alignment risk estimator of the linear kernel.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.features.identity`).
+      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
       strengths: ridges :math:`t` relative to the mean eigenvalue of the scatter.
 
     Returns:
@@ -199,7 +199,7 @@ def arora_complexity(moments: Moments, *, strength: float = 1e-2) -> Score:
     and given a nugget :math:`\delta`, without which a kernel of rank below ``n`` has no inverse.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.features.identity`).
+      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
       strength: :math:`\delta > 0`.
 
     Returns:

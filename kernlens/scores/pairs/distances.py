@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from kernlens.features import unit
+from kernlens.kernels.features import unit
 from kernlens.scores.estimator import Estimator, dot, ratio, root
 from kernlens.scores.pairs.pair import Pair, mean_of, scaled_eigh, scatters, seconds, unit_scatters
 from kernlens.types import Array
@@ -34,7 +34,7 @@ def alignment_loss(pair: Pair) -> Array:
     r"""Mean squared distance of the two rows of an item, :math:`\frac1n \|A - B\|_F^2`.
 
     Args:
-      pair: of unit rows (:func:`kernlens.features.unit`), ``p = q``.
+      pair: of unit rows (:func:`kernlens.kernels.features.unit`), ``p = q``.
 
     Returns:
       Loss in ``[0, 4]``, ``[]``.

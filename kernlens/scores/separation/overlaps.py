@@ -27,7 +27,7 @@ def gbc_diagonal(moments: Moments, *, floor: float = 1e-6) -> Score:
     over ordered pairs, with :math:`\bar\sigma` the mean of the two variances.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.features.identity`).
+      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
       floor: least variance, relative to the mean variance of a feature over all rows.
 
     Returns:
@@ -49,7 +49,7 @@ def gbc_spherical(moments: Moments, *, floor: float = 1e-6) -> Score:
     The Gaussian's own distance has ``p`` times the second term; the published code has it once.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.features.identity`).
+      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
       floor: least variance, relative to the mean variance of a feature over all rows.
 
     Returns:

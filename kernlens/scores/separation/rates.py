@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernlens.arrays import on_device
-from kernlens.features import unit
+from kernlens.kernels.features import unit
 from kernlens.moments import Moments, from_arrays, full_scatter
 from kernlens.moments.arrays import check_codes
 from kernlens.scores.basis import cholesky, eigenbasis
@@ -282,7 +282,7 @@ def transrate_weighted(moments: Moments, *, epsilon: float = 1e-4) -> Score:
     with :math:`M` of trace 1 and rank ``r``; the rows are not centred after their norms are taken.
 
     Args:
-      moments: of unit rows (:func:`kernlens.features.unit`), with the scatter of each class.
+      moments: of unit rows (:func:`kernlens.kernels.features.unit`), with each class's scatter.
       epsilon: distortion, relative to the trace of ``M``.
 
     Returns:

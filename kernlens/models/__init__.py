@@ -1,0 +1,1 @@
+"""Flax modules: encoders of items, decoders, towers of recommenders, and text encoders."""

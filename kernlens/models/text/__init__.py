@@ -1,0 +1,35 @@
+"""Text encoders: published BERTs in Flax, and other embeddings of texts."""
+
+from kernlens.models.text.baselines import glove, tfidf_svd, universal_sentence_encoder
+from kernlens.models.text.batching import Encoded
+from kernlens.models.text.bert import (
+    POOLINGS,
+    Bert,
+    SentenceEncoder,
+    Tokens,
+    first_pooling,
+    mean_pooling,
+)
+from kernlens.models.text.encoding import TextEncoder, encode, tokens
+from kernlens.models.text.folder import load, minilm_folder
+from kernlens.models.text.weights import read_weights, write_weights
+
+__all__ = [
+    "POOLINGS",
+    "Bert",
+    "Encoded",
+    "SentenceEncoder",
+    "TextEncoder",
+    "Tokens",
+    "encode",
+    "first_pooling",
+    "glove",
+    "load",
+    "mean_pooling",
+    "minilm_folder",
+    "read_weights",
+    "tfidf_svd",
+    "tokens",
+    "universal_sentence_encoder",
+    "write_weights",
+]

@@ -1,0 +1,243 @@
+r"""Next items by kernel ridge, in closed form: what a tower would rank, without training it.
+
+Features of sequences in, a ranker out. One pass over the training examples fills
+:class:`~kernlens.moments.Moments` whose classes are the items that came next; the ranker follows
+from these alone, for a whole path of ridge strengths, so it streams, shards and merges as they do.
+
+    map_fn = sequence_kernels.averages(embeddings)
+    place, ranker = ridge_ranking.predict(map_fn, split.train, split.test, num_items=m)
+    ranking.mean_with_interval(ranking.recall(place, 10), split.test.user)
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from kernlens import moments as moments_
+from kernlens.datasets.sequences import Histories
+from kernlens.kernels.features import FeatureMap
+from kernlens.metrics import ranking
+from kernlens.metrics.ranking import Place
+from kernlens.moments import Moments
+from kernlens.probes import STRENGTHS
+from kernlens.types import Array
+
+
+class Ranker(NamedTuple):
+    """Scores every item by an inner product, ``<features - mean, vectors[j]> + bias[j]``.
+
+    Attributes:
+      mean: of the features of the training examples, float64 ``[p]``.
+      vectors: of all items, float64 ``[m, p]``.
+      bias: of all items, float64 ``[m]``: what the items score on the mean of the features.
+      strength: the chosen ridge strength, relative to the mean eigenvalue of the covariance.
+      strengths: the path, ``[num_strengths]``.
+      errors: generalised cross-validation along the path, ``[num_strengths]``.
+    """
+
+    mean: np.ndarray
+    vectors: np.ndarray
+    bias: np.ndarray
+    strength: float
+    strengths: np.ndarray
+    errors: np.ndarray
+
+
+def fit(
+    moments: Moments,
+    *,
+    item_vectors: np.ndarray | Array | None = None,
+    strengths: Sequence[float] | np.ndarray = STRENGTHS,
+) -> Ranker:
+    r"""The ridge ranker of next items from moments whose classes are the items.
+
+    With :math:`z_i` the centred features of example :math:`i`, :math:`y_i` its target,
+    :math:`T = \sum_i z_i z_i^\top`, :math:`S_j = \sum_{i : y_i = j} z_i` and :math:`\pi_j` the
+    share of the examples whose target is :math:`j`, one-hot targets give
+
+    .. math:: f_j(z) = \pi_j + \langle b_j, z\rangle, \qquad b_j = (T + \lambda I)^{-1} S_j:
+
+    the probability of each item, where every item has a vector of its own, as under a softmax over
+    items. The prior is the intercept, so what a history does not tell is ranked by popularity.
+
+    With item vectors :math:`\psi_j` the target of example :math:`i` is the vector
+    :math:`\psi_{y_i}` instead, and an item scores by its inner product with the prediction:
+
+    .. math:: f_j(z) = \langle \psi_j, \bar\psi + \textstyle\sum_k \psi_k \langle b_k, z\rangle
+              \rangle, \qquad \bar\psi = \sum_k \pi_k \psi_k:
+
+    the two towers joined by an inner product, item side frozen. It is the one-hot ranker smoothed
+    by the kernel :math:`\langle\psi_j, \psi_k\rangle` of items: items that were never a target have
+    scores too.
+
+    Args:
+      moments: of the features, one class an item, all rows labelled.
+      item_vectors: :math:`\psi`, finite, ``[m, h]``; one-hot targets by default.
+      strengths: the path, relative to the mean eigenvalue of the covariance, ``[num_strengths]``,
+        each positive. Generalised cross-validation of the squared error chooses, the larger of
+        equals: leave-one-out with every leverage at its mean, which needs no second pass.
+
+    Returns:
+      Ranker.
+
+    Raises:
+      ValueError: moments of no rows, without classes, with rows of none or that are not finite,
+        item vectors of another number of items or not finite, or a strength that is not positive.
+
+    References:
+      Golub, Heath and Wahba (1979), equation 1.4, for generalised cross-validation.
+    """
+    strengths = np.sort(np.asarray(strengths, np.float64).ravel())
+    if len(strengths) == 0 or not np.all((strengths > 0) & np.isfinite(strengths)):
+        raise ValueError(f"strengths must be positive and finite; got {strengths}")
+    scatter, sums, counts, high, low = (
+        np.asarray(part, np.float64)
+        for part in (
+            moments.scatter,
+            moments.class_deviations,
+            moments.class_counts,
+            moments.mean,
+            moments.mean_low,
+        )
+    )
+    n, m = float(moments.count), len(counts)
+    if not (n > 0 and abs(counts.sum() - n) <= 1e-6 * n):
+        raise ValueError(
+            f"a ranker needs examples, each with a next item; got {n:g} rows, {counts.sum():g} of "
+            f"them labelled with one of {m} items"
+        )
+    if not (np.all(np.isfinite(scatter)) and np.all(np.isfinite(sums))):
+        raise ValueError("the moments hold a row of features that is not finite")
+    share = counts / n
+    if item_vectors is None:
+        cross, prior = sums.T, share
+        total = n * (1.0 - np.sum(share**2))
+    else:
+        psi = np.asarray(item_vectors, np.float64)
+        if psi.ndim != 2 or len(psi) != m or not np.all(np.isfinite(psi)):
+            raise ValueError(
+                f"item_vectors must be finite, [m, h] with m = {m} items; got {psi.shape}"
+            )
+        mean_vector = share @ psi
+        cross, prior = sums.T @ psi, psi @ mean_vector
+        total = float(counts @ np.sum((psi - mean_vector) ** 2, axis=1))
+    eigenvalues, basis = np.linalg.eigh(scatter)
+    eigenvalues = np.maximum(eigenvalues, 0.0)
+    unit = eigenvalues.mean() or 1.0
+    rotated = basis.T @ cross
+    inverse = 1.0 / (eigenvalues + unit * strengths[:, None])
+    gained = (inverse * (2.0 - eigenvalues * inverse)) @ np.sum(rotated**2, axis=1)
+    freedom = 1.0 + (eigenvalues * inverse).sum(axis=1)
+    slack = 1.0 - freedom / n
+    # With no more rows than that a strength fits any targets: nothing is left to judge it by.
+    errors = np.where(
+        slack > 0, (total - gained) / n / np.where(slack > 0, slack, 1.0) ** 2, np.inf
+    )
+    best = len(errors) - 1 - int(np.argmin(errors[::-1]))
+    weights = (basis * inverse[best]) @ rotated
+    vectors = weights.T if item_vectors is None else psi @ weights.T
+    return Ranker(high + low, vectors, prior, float(strengths[best]), strengths, errors)
+
+
+def place(
+    ranker: Ranker,
+    features: np.ndarray | Array,
+    target: np.ndarray | Array,
+    *,
+    excluded: np.ndarray | Array | None = None,
+    block: int = 2048,
+) -> Place:
+    """Places of the targets of held-out sequences among all items.
+
+    Args:
+      ranker: of :func:`fit`.
+      features: of the sequences, of the map that the ranker was fitted on, ``[n, p]``.
+      target: as :func:`kernlens.metrics.ranking.place`.
+      excluded: as :func:`kernlens.metrics.ranking.place`.
+      block: sequences, and items, at a time.
+
+    Returns:
+      Place.
+    """
+    features = np.asarray(features)
+    queries = (features.astype(np.float64) - ranker.mean).astype(features.dtype)
+    return ranking.place_by_inner_product(
+        queries,
+        ranker.vectors.astype(features.dtype),
+        target,
+        bias=ranker.bias.astype(features.dtype),
+        excluded=excluded,
+        block=block,
+    )
+
+
+def predict(
+    map_fn: FeatureMap,
+    train: Histories,
+    test: Histories,
+    *,
+    num_items: int,
+    item_vectors: np.ndarray | Array | None = None,
+    strengths: Sequence[float] | np.ndarray = STRENGTHS,
+    excluded: np.ndarray | Array | None = None,
+    rows: int = 8192,
+) -> tuple[Place, Ranker]:
+    """Where held-out next items would stand, from one pass over the training examples.
+
+    Args:
+      map_fn: from item ids ``[b, L]`` to features ``[b, p]``: of the kernel of a tower, see
+        :mod:`kernlens.kernels.sequence_kernels`. Memory is ``[b, p]`` features, ``[n_test, p]``
+        of them, and some arrays ``[num_items, p]``.
+      train: examples to fit on; empty histories count, and say what is popular.
+      test: examples to be ranked; a target of ``-1`` is a miss.
+      num_items: ``m``.
+      item_vectors: as :func:`fit`.
+      strengths: as :func:`fit`.
+      excluded: as :func:`kernlens.metrics.ranking.place`, such as ``test.items``.
+      rows: sequences whose features are made at once, ``b``.
+
+    Returns:
+      Places of the test targets, and the ranker.
+
+    Raises:
+      ValueError: as :func:`fit` and :func:`kernlens.metrics.ranking.place`; no training example,
+        an item id out of range, features that are not finite, or ``rows`` below 1.
+    """
+    for name, histories in (("train", train), ("test", test)):
+        ids = histories.items
+        if np.min(ids, initial=-1) < -1 or np.max(ids, initial=-1) >= num_items:
+            raise ValueError(
+                f"{name} histories must hold items in 0..{num_items - 1}, or -1 for padding; got "
+                f"{ids.min()}..{ids.max()}"
+            )
+    if rows < 1:
+        raise ValueError(f"rows must be at least 1; got {rows}")
+    rows = max(min(rows, len(train.items)), 1)
+    state = moments_.from_stream(
+        _features(map_fn, train.items, rows), train.target, num_items, rows=rows
+    )
+    ranker = fit(state, item_vectors=item_vectors, strengths=strengths)
+    held_out = np.empty((0, len(ranker.mean)), np.float32)
+    if len(test.items):
+        held_out = np.concatenate(list(_features(map_fn, test.items, rows)))
+    return place(ranker, held_out, test.target, excluded=excluded), ranker
+
+
+def _features(map_fn: FeatureMap, items: np.ndarray, rows: int) -> Iterator[np.ndarray]:
+    """Features of ``rows`` sequences at a time, the last filled up with empty ones."""
+    # As an argument a map that is a pytree compiles once for all its arrays.
+    given = map_fn if isinstance(map_fn, Partial) else Partial(map_fn)
+    for start in range(0, len(items), rows):
+        some = items[start : start + rows]
+        filled = np.full((rows, items.shape[1]), -1, np.int32)
+        filled[: len(some)] = some
+        yield np.asarray(_mapped(given, jnp.asarray(filled)))[: len(some)]
+
+
+@jax.jit
+def _mapped(map_fn: FeatureMap, items: Array) -> Array:
+    return map_fn(items)

@@ -1,0 +1,262 @@
+"""Reports: rows to a table, JSON, a figure and an HTML page; the only writer of results."""
+
+import dataclasses
+import html
+import io as text_io
+import json
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from kernlens.files import write_atomically
+
+TITLE_WIDTH = 46
+"""Letters of a panel's heading on one line, so that it does not run into what stands beside it."""
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+      title: its heading.
+      show: text of a row's cell.
+      right: whether it is set to the right, as numbers are.
+    """
+
+    title: str
+    show: Callable[[Mapping[str, Any]], str]
+    right: bool = True
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], title: str = "") -> Table:
+    """A terminal table of the rows."""
+    made = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in columns:
+        made.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(column.show(row) for column in columns))
+    return made
+
+
+def console() -> Console:
+    """A console as wide as the terminal, and wide enough for any table where there is none."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(width=160, highlight=False)
+
+
+def plain(made: Table, width: int = 160) -> str:
+    """A table as text without colour."""
+    buffer = text_io.StringIO()
+    Console(file=buffer, width=width, force_terminal=False, color_system=None).print(made)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+
+
+def to_json(value: Any) -> Any:
+    """The value in JSON's types: tuples with names become objects, NaN and infinity null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return to_json(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, Path):
+        # A results file names the data, not the machine it lay on; "." has a name too.
+        return (value if value.name not in ("", "..") else value.resolve()).name
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return to_json(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes the value as JSON, aside first and then renamed."""
+    write_atomically(path, json.dumps(to_json(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes the text, aside first and then renamed."""
+    write_atomically(path, text)
+
+
+class Panel(NamedTuple):
+    """One predictor against one trained metric.
+
+    Attributes:
+      title: heading.
+      x: predicted or scored value of each embedding, ``[m]``.
+      x_label: what it is.
+      y: trained value, ``[m]``.
+      y_label: what it is.
+      colour: a value for the colour scale, ``[m]``.
+      x_interval: lower and upper ends, each ``[m]``, or None.
+      y_spread: standard deviation of the trained value between seeds, ``[m]``, or None.
+      same_unit: whether prediction and outcome share a unit, so that the diagonal means something.
+      note: a second line under the heading.
+      names: a name to set beside each point, or none at all.
+    """
+
+    title: str
+    x: np.ndarray
+    x_label: str
+    y: np.ndarray
+    y_label: str
+    colour: np.ndarray
+    x_interval: tuple[np.ndarray, np.ndarray] | None = None
+    y_spread: np.ndarray | None = None
+    same_unit: bool = False
+    note: str = ""
+    names: Sequence[str] = ()
+
+
+def figure(panels: Sequence[Panel], colour_label: str, *, columns: int = 3, title: str = "") -> Any:
+    """Scatter panels with a shared colour scale, as a matplotlib Figure.
+
+    Raises:
+      ValueError: matplotlib is not installed; the message names the extra.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("figures need matplotlib: pip install 'kernlens[report]'") from error
+    columns = min(columns, len(panels))
+    lines = -(-len(panels) // columns)
+    made = Figure(figsize=(4.2 * columns + 1.0, 3.9 * lines + 0.5), layout="constrained", dpi=150)
+    if title:
+        made.suptitle(title, fontsize=12, fontweight="bold")
+    colours = np.concatenate([panel.colour for panel in panels])
+    limits = {"vmin": float(colours.min()), "vmax": float(colours.max()), "cmap": "viridis_r"}
+    drawn = None
+    axes = []
+    for i, panel in enumerate(panels):
+        ax = made.add_subplot(lines, columns, i + 1)
+        axes.append(ax)
+        if panel.same_unit:
+            ends = [
+                min(panel.x.min(), panel.y.min()),
+                max(panel.x.max(), panel.y.max()),
+            ]
+            ax.plot(ends, ends, color="0.6", linewidth=1, linestyle="--", zorder=0)
+        errors: dict[str, Any] = {}
+        if panel.x_interval is not None:
+            low, high = panel.x_interval
+            errors["xerr"] = np.maximum([panel.x - low, high - panel.x], 0)
+        if panel.y_spread is not None:
+            errors["yerr"] = panel.y_spread
+        if errors:
+            ax.errorbar(
+                panel.x, panel.y, fmt="none", ecolor="0.75", elinewidth=0.8, zorder=1, **errors
+            )
+        drawn = ax.scatter(
+            panel.x, panel.y, c=panel.colour, s=28, zorder=2, edgecolor="white", linewidth=0.4,
+            **limits,
+        )  # fmt: skip
+        right = panel.x.max() + panel.x.min()
+        for name, x, y in zip(panel.names, panel.x, panel.y, strict=bool(panel.names)):
+            # set towards the middle, so that no name runs out of its panel
+            side = (6, "left") if 2 * x <= right else (-6, "right")
+            ax.annotate(
+                name, (x, y), (side[0], 4), textcoords="offset points", ha=side[1], fontsize=7.5
+            )
+        heading = [*textwrap.wrap(panel.title, TITLE_WIDTH), panel.note]
+        ax.set_title("\n".join(filter(None, heading)), fontsize=10)
+        ax.set_xlabel(panel.x_label, fontsize=9)
+        ax.set_ylabel(panel.y_label, fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.grid(color="0.93", zorder=-1)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+    if drawn is not None:
+        bar = made.colorbar(drawn, ax=axes, shrink=0.85, pad=0.02)
+        bar.set_label(colour_label, fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+    return made
+
+
+def write_figure(path: str | Path, made: Any) -> None:
+    """Writes a matplotlib Figure in the format of the suffix, aside first and then renamed."""
+    path = Path(path)
+    buffer = text_io.BytesIO()
+    # No date in the file: the same figure is then the same bytes.
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    made.savefig(buffer, format=path.suffix[1:], metadata=metadata)
+    write_atomically(path, buffer.getvalue())
+
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;color:#1b1f24;max-width:70rem;margin:2.5rem auto;
+ padding:0 1.5rem}
+h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2rem}
+table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
+th,td{padding:.3rem .7rem;border-bottom:1px solid #e3e6ea;white-space:nowrap;text-align:left}
+th{border-bottom:2px solid #9aa3ad}.right{text-align:right}
+.scroll{overflow-x:auto}img,svg{max-width:100%;height:auto}.quiet{color:#5b6570}
+"""
+
+
+def write_page(
+    path: str | Path,
+    *,
+    title: str,
+    paragraphs: Sequence[str],
+    tables: Sequence[tuple[str, Sequence[Mapping[str, Any]], Sequence[Column]]],
+    made: Any,
+    foot: str = "",
+) -> None:
+    """Writes one self-contained HTML page: text, figure, tables.
+
+    Args:
+      path: where to.
+      title: heading.
+      paragraphs: plain text, shown before the figure.
+      tables: heading, rows and columns of each.
+      made: a matplotlib Figure, embedded as SVG.
+      foot: plain text at the end.
+    """
+    buffer = text_io.StringIO()
+    made.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    parts = [f"<h1>{html.escape(title)}</h1>"]
+    parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs]
+    parts.append(svg[svg.index("<svg") :])
+    for heading, rows, columns in tables:
+        parts.append(f"<h2>{html.escape(heading)}</h2>" + _html_table(rows, columns))
+    parts.append(f'<p class="quiet">{html.escape(foot)}</p>')
+    write_atomically(
+        path,
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
+        + "\n".join(parts)
+        + "</body></html>\n",
+    )
+
+
+def _html_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> str:
+    def line(tag: str, texts: Sequence[str]) -> str:
+        cells = [
+            f"<{tag}{' class=right' if column.right else ''}>{html.escape(text)}</{tag}>"
+            for column, text in zip(columns, texts, strict=True)
+        ]
+        return "<tr>" + "".join(cells) + "</tr>"
+
+    head = line("th", [column.title for column in columns])
+    body = [line("td", [column.show(row) for column in columns]) for row in rows]
+    return f'<div class="scroll"><table>{head}{"".join(body)}</table></div>'

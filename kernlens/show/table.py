@@ -1,0 +1,175 @@
+"""Tables: rows and columns once, shown in a terminal, a notebook, Markdown, a page or JSON.
+
+Text from outside is data in every form: markup of the form is escaped, and control characters are
+shown, as ``\\x1b``, instead of obeyed.
+"""
+
+import html
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from kernlens.show.report import to_json
+from kernlens.types import Interval
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|$~^])")
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+      key: of the rows.
+      title: shown at its head; the key by default.
+      format: format specification of its numbers and intervals, such as ``".3f"``.
+      styles: style of the terminal by text of the cell, such as ``{"best": "bold green"}``.
+    """
+
+    key: str
+    title: str | None = None
+    format: str = ""
+    styles: Mapping[str, str] = {}
+
+    @property
+    def head(self) -> str:
+        """What stands at its head."""
+        return self.key if self.title is None else self.title
+
+
+class Table(NamedTuple):
+    """Rows of cells: text, numbers, :class:`kernlens.types.Interval` values, or None for nothing.
+
+    >>> rows = [{"name": "a", "gain": Interval(0.1, 0.05, 0.15, level=0.9)}]
+    >>> print(Table(rows, (Column("name"), Column("gain", format="+.2f"))).markdown())
+    | name | gain |
+    | :-- | --: |
+    | a | +0.10 \\[+0.05, +0.15\\] |
+
+    Attributes:
+      rows: each a mapping from the keys of the columns; a key may be missing.
+      columns: in the order shown.
+      title: shown above, or "".
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    columns: Sequence[Column]
+    title: str = ""
+
+    def cells(self) -> list[list[str]]:
+        """Text of every cell, row by row, control characters shown."""
+        return [[shown(row.get(c.key), c.format) for c in self.columns] for row in self.rows]
+
+    def rich(self) -> RichTable:
+        """For a terminal; names are never read as markup."""
+        made = RichTable(
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            show_edge=False,
+            header_style="bold",
+            title=Text(printable(self.title)) if self.title else None,
+            title_justify="left",
+            title_style="bold",
+        )
+        for i, column in enumerate(self.columns):
+            right = self._is_right(column)
+            made.add_column(
+                Text(printable(column.head)),
+                justify="right" if right else "left",
+                no_wrap=right,
+                overflow="fold",
+                min_width=9 if i == 0 else None,
+            )
+        for cells in self.cells():
+            made.add_row(
+                *(
+                    Text(cell, style=column.styles.get(cell, ""))
+                    for column, cell in zip(self.columns, cells, strict=True)
+                )
+            )
+        return made
+
+    def text(self) -> str:
+        """Plain lines, columns lined up; trailing spaces cut."""
+        lines = [[printable(column.head) for column in self.columns], *self.cells()]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        right = [self._is_right(column) for column in self.columns]
+        made = [
+            "  ".join(
+                cell.rjust(width) if on_right else cell.ljust(width)
+                for cell, width, on_right in zip(line, widths, right, strict=True)
+            ).rstrip()
+            for line in lines
+        ]
+        return "\n".join([printable(self.title), *made] if self.title else made)
+
+    def markdown(self) -> str:
+        """A table of GitHub's Markdown, without the title."""
+        lines = [
+            [_in_markdown(printable(column.head)) for column in self.columns],
+            ["--:" if self._is_right(column) else ":--" for column in self.columns],
+            *([_in_markdown(cell) for cell in cells] for cells in self.cells()),
+        ]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def html(self) -> str:
+        """A ``<table>`` with the title as its caption."""
+
+        def line(tag: str, cells: Sequence[str]) -> str:
+            made = "".join(
+                f"<{tag}{' class="right"' if self._is_right(column) else ''}>"
+                f"{html.escape(cell)}</{tag}>"
+                for column, cell in zip(self.columns, cells, strict=True)
+            )
+            return f"<tr>{made}</tr>"
+
+        caption = f"<caption>{html.escape(printable(self.title))}</caption>" if self.title else ""
+        head = line("th", [printable(column.head) for column in self.columns])
+        body = "".join(line("td", cells) for cells in self.cells())
+        return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
+
+    def json(self) -> list[dict[str, Any]]:
+        """The rows in JSON's types, numbers in full."""
+        return [
+            {column.key: to_json(row[column.key]) for column in self.columns if column.key in row}
+            for row in self.rows
+        ]
+
+    def _is_right(self, column: Column) -> bool:
+        """Whether a column holds numbers."""
+        held = [row.get(column.key) for row in self.rows]
+        held = [value for value in held if value is not None]
+        return bool(held) and all(
+            isinstance(v, Interval | int | float | np.number) and not isinstance(v, bool)
+            for v in held
+        )
+
+
+def shown(value: Any, spec: str = "") -> str:
+    """A cell as text: ``""`` for None, ``"-"`` for a value that is undefined."""
+    if value is None:
+        return ""
+    if isinstance(value, Interval):
+        return "-" if math.isnan(value.value) else format(value, spec)
+    if isinstance(value, float | np.floating):
+        return "-" if math.isnan(value) else format(float(value), spec or ".3g")
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return format(int(value), spec or ",")
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Text with its control characters shown, so that a terminal does not obey them."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def _in_markdown(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", text)

@@ -1,0 +1,1 @@
+"""Training: the loop, pretraining, heads and recommenders on a frozen embedding."""
