@@ -1,7 +1,7 @@
 """The values that flow along the road, and the aliases every module shares."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -71,8 +71,46 @@ class Labels(NamedTuple):
     names: tuple[str, ...]
 
 
-class EmbeddingStream(Protocol):
-    """Rows in files, read as often as asked: ``io.open_embeddings`` opens one."""
+class MultiLabels(NamedTuple):
+    """Any number of labels per row.
+
+    Attributes:
+      membership: whether a row has a label, bool ``[n, C]``; all False where nothing is known.
+      labelled: whether the labels of a row are known, bool ``[n]``. A row that is known to have
+        none of the labels is labelled.
+      names: label names, by column.
+    """
+
+    membership: np.ndarray
+    labelled: np.ndarray
+    names: tuple[str, ...]
+
+
+class Values(np.ndarray):
+    """One number per row, the target of a regression: float64 ``[n]``, NaN where a row has none.
+
+    An array like any other. The type says that its numbers are amounts: without it, whole numbers
+    could be taken for the codes of classes.
+    """
+
+
+class Chunk(Protocol):
+    """Some rows of a stream."""
+
+    @property
+    def values(self) -> np.ndarray:
+        """The rows, ``[b, p]``."""
+        ...
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Their numbers in the stream, ``[b]``."""
+        ...
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Rows that are read as often as asked and never all held: ``io.open_embeddings`` opens one."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -81,11 +119,11 @@ class EmbeddingStream(Protocol):
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the values read."""
+        """Dtype of the values."""
         ...
 
-    def chunks(self, *, rows: int) -> Iterator[Any]:
-        """Chunks of ``rows`` rows with ``values [b, p]`` and ``rows [b]``, their numbers."""
+    def chunks(self, *, rows: int) -> Iterator[Chunk]:
+        """All rows from the start, ``rows`` at a time at most."""
         ...
 
 
@@ -154,49 +192,6 @@ class Classification(NamedTuple):
     micro_f1: Any
     macro_f1: Any
     balanced_accuracy: Any
-
-
-class Prediction(NamedTuple):
-    """What a closed-form probe says a trained reader will reach on held-out rows.
-
-    Attributes:
-      metrics: leave-one-out point values, floats.
-      low: lower ends of the bootstrap intervals over rows.
-      high: upper ends.
-      level: nominal coverage of the intervals, in ``(0, 1)``.
-      loss: which loss, ``"log_loss"`` in nats (discriminant analysis) or ``"squared_error"`` summed
-        over classes (ridge).
-      error: mean leave-one-out loss at the chosen strength.
-      error_low: lower end of its normal interval over rows, at least 0.
-      error_high: upper end.
-      strength: the chosen ridge strength, relative to the mean eigenvalue of the (within-class)
-        covariance.
-      strengths: the path, ``[num_strengths]``.
-      path_errors: leave-one-out loss along the path, ``[num_strengths]``.
-      path_metrics: metrics along the path, each ``[num_strengths]``.
-      losses: leave-one-out loss of each labelled row, float32 ``[n]``; infinite, and not part of
-        ``error``, where discriminant analysis leaves out the only row of a class.
-      predicted: leave-one-out class of each labelled row, int32 ``[n]``.
-      target: its true class, int32 ``[n]``.
-      class_names: names by code.
-    """
-
-    metrics: Classification
-    low: Classification
-    high: Classification
-    level: float
-    loss: str
-    error: float
-    error_low: float
-    error_high: float
-    strength: float
-    strengths: np.ndarray
-    path_errors: np.ndarray
-    path_metrics: Classification
-    losses: np.ndarray
-    predicted: np.ndarray
-    target: np.ndarray
-    class_names: tuple[str, ...]
 
 
 class Outcome(NamedTuple):

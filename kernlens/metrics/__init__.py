@@ -2,22 +2,26 @@
 
 from kernlens.metrics.classification import (
     auc,
+    by_chance,
     classification,
     confusion,
     counts,
     from_confusion,
     from_counts,
     log_loss,
+    majority,
     resampled,
 )
 
 __all__ = [
     "auc",
+    "by_chance",
     "classification",
     "confusion",
     "counts",
     "from_confusion",
     "from_counts",
     "log_loss",
+    "majority",
     "resampled",
 ]

@@ -77,10 +77,7 @@ def agreement(
     points = _measures(predicted, measured, np.ones((1, m)))
     samples = _measures(predicted, measured, picks[:, members].astype(float))
     return Agreement(
-        **{
-            name: _interval(points[name][0], samples[name], level)
-            for name in Agreement._fields
-        }
+        **{name: _interval(points[name][0], samples[name], level) for name in Agreement._fields}
     )
 
 

@@ -190,6 +190,42 @@ def counts(
     return hits, given, np.broadcast_to(count(target), given.shape)
 
 
+def majority(target: np.ndarray) -> Classification:
+    """Metrics of always answering the largest class, which any classifier should beat.
+
+    Args:
+      target: class of each row, integers ``[n]``, at least 0.
+
+    Returns:
+      Metrics, floats.
+    """
+    support = np.bincount(target)
+    largest = np.arange(len(support)) == np.argmax(support)
+    found = from_counts(support * largest, len(target) * largest, support)
+    return Classification(*(float(value) for value in found))
+
+
+def by_chance(target: np.ndarray, predicted: np.ndarray) -> Classification:
+    """What guesses reach: the same predictions on rows in random order, or the largest class.
+
+    Every metric is linear in the hits once the counts of both sides are fixed, so that its
+    expectation over random orders is exact. Of that and of :func:`majority` the better is taken.
+
+    Args:
+      target: true classes, integers from 0, ``[n]``.
+      predicted: classes given, ``[n]``.
+
+    Returns:
+      Metrics, floats.
+    """
+    size = int(max(np.max(target), np.max(predicted))) + 1
+    support, given = (np.bincount(codes, minlength=size) for codes in (target, predicted))
+    guessed = from_counts(support * given / len(target), 1.0 * given, 1.0 * support)
+    return Classification(
+        *(max(float(a), float(b)) for a, b in zip(guessed, majority(target), strict=True))
+    )
+
+
 def resampled(
     target: np.ndarray, predictions: tuple[np.ndarray, ...], draws: int, seed: int
 ) -> tuple[list[Classification], list[Classification]]:

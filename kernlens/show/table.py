@@ -65,8 +65,13 @@ class Table(NamedTuple):
         """Text of every cell, row by row, control characters shown."""
         return [[shown(row.get(c.key), c.format) for c in self.columns] for row in self.rows]
 
-    def rich(self) -> RichTable:
-        """For a terminal; names are never read as markup."""
+    def rich(self, width: int | None = None) -> RichTable:
+        """For a terminal; names are never read as markup.
+
+        Args:
+          width: of the terminal; where the table is wider, intervals stand under their values.
+        """
+        narrow = width is not None and self._width() > width
         made = RichTable(
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
@@ -79,17 +84,23 @@ class Table(NamedTuple):
         )
         for i, column in enumerate(self.columns):
             right = self._is_right(column)
+            head = printable(column.head)
             made.add_column(
-                Text(printable(column.head)),
+                Text(head.replace(" ", "\n") if narrow and right else head),
                 justify="right" if right else "left",
                 no_wrap=right,
                 overflow="fold",
                 min_width=9 if i == 0 else None,
             )
-        for cells in self.cells():
+        for row, cells in zip(self.rows, self.cells(), strict=True):
             made.add_row(
                 *(
-                    Text(cell, style=column.styles.get(cell, ""))
+                    Text(
+                        cell.replace(" [", "\n[")
+                        if narrow and isinstance(row.get(column.key), Interval)
+                        else cell,
+                        style=column.styles.get(cell, ""),
+                    )
                     for column, cell in zip(self.columns, cells, strict=True)
                 )
             )
@@ -121,10 +132,11 @@ class Table(NamedTuple):
     def html(self) -> str:
         """A ``<table>`` with the title as its caption."""
 
+        marked = ' class="right"'
+
         def line(tag: str, cells: Sequence[str]) -> str:
             made = "".join(
-                f"<{tag}{' class="right"' if self._is_right(column) else ''}>"
-                f"{html.escape(cell)}</{tag}>"
+                f"<{tag}{marked if self._is_right(column) else ''}>{html.escape(cell)}</{tag}>"
                 for column, cell in zip(self.columns, cells, strict=True)
             )
             return f"<tr>{made}</tr>"
@@ -140,6 +152,10 @@ class Table(NamedTuple):
             {column.key: to_json(row[column.key]) for column in self.columns if column.key in row}
             for row in self.rows
         ]
+
+    def _width(self) -> int:
+        lines = [[printable(column.head) for column in self.columns], *self.cells()]
+        return sum(max(map(len, column)) + 1 for column in zip(*lines, strict=True))
 
     def _is_right(self, column: Column) -> bool:
         """Whether a column holds numbers."""

@@ -1,0 +1,94 @@
+"""The command ``kernlens``: the only place where a word typed becomes a function.
+
+Exit codes: 0 done, 1 an input cannot be used, 2 a wrong command line, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import tyro
+
+from kernlens.cli.compare import Compare, compare
+from kernlens.cli.predict import Predict, predict
+from kernlens.cli.score import Score, score
+from kernlens.files import use_compilation_cache
+
+DESCRIPTION = (
+    "See what a pretrained embedding will do downstream, before you train anything. "
+    "`kernlens --version` prints the version."
+)
+
+
+@dataclass(frozen=True)
+class _Demo:
+    """Predicts, then trains, a small grid of item embeddings, and sets the two side by side.
+
+    Example: kernlens demo --short
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+      argv: arguments after the command's name; those of the process by default.
+
+    Returns:
+      Exit code.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--version"]:
+        print(f"kernlens {version('kernlens')}")
+        return 0
+    try:
+        config = _parse(argv)
+        if config.cache:
+            use_compilation_cache()
+        VERBS.get(type(config), _run_demo)(config)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 1
+    return 0
+
+
+VERBS: dict[type, Callable[[Any], None]] = {Predict: predict, Compare: compare, Score: score}
+"""What each verb's options run."""
+
+
+def _parse(argv: list[str]) -> Any:
+    demo: Any = _Demo
+    if argv[:1] == ["demo"]:
+        demo = _demo_config()
+    return tyro.extras.subcommand_cli_from_dict(
+        {"predict": Predict, "compare": Compare, "score": Score, "demo": demo},
+        prog="kernlens",
+        description=DESCRIPTION,
+        args=argv,
+    )
+
+
+def _demo_config() -> type:
+    """The demo's options and the command's own; made late, for the demo imports all of kernlens."""
+    from kernlens import demo
+
+    @dataclass(frozen=True)
+    class Demo(demo.Config):
+        cache: bool = True
+        """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
+
+    Demo.__doc__ = demo.Config.__doc__
+    return Demo
+
+
+def _run_demo(config: Any) -> None:
+    from kernlens import demo
+
+    demo.run(config)

@@ -1,0 +1,97 @@
+"""Words typed at the command line and the functions that they stand for."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kernlens.kernels import KERNELS
+from kernlens.kernels.of_decoder import DECODERS
+
+DECODER_HELP = "linear, inner-product, cosine, mlp, mlp:WIDTH, or module:name of your own"
+KERNEL_HELP = "a name such as rbf, or module:name of your own"
+
+
+def decoder(word: str) -> Any:
+    """A decoder by name, ``mlp:32`` with its size, or ``module:name``.
+
+    Args:
+      word: one of :data:`kernlens.kernels.of_decoder.DECODERS`, numbers of its fields after colons;
+        or an importable module and the name of a decoder in it: a Flax module, its class, or a
+        pair ``(init_fn, apply_fn)``.
+
+    Returns:
+      The decoder.
+
+    Raises:
+      ValueError: another word, or a name that cannot be imported.
+    """
+    name, *sizes = word.split(":")
+    if name in DECODERS:
+        try:
+            return DECODERS[name].kind(*map(_number, sizes))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"--decoder {word}: {error}; expected {DECODER_HELP}") from error
+    if len(sizes) == 1:
+        found = _imported("--decoder", word)
+        return found() if isinstance(found, type) else found
+    raise ValueError(
+        f"--decoder {word}: no such decoder; choose one of {', '.join(DECODERS)}, "
+        "with a size as in mlp:32, or module:name"
+    )
+
+
+def decoders(words: Sequence[str]) -> dict[str, Any] | None:
+    """Decoders by the words that name them; None for no word."""
+    return {word: decoder(word) for word in words} or None
+
+
+def kernel(word: str | None) -> Any:
+    """A kernel by name, or ``module:name``.
+
+    Raises:
+      ValueError: another word, a name that cannot be imported, or what is no function.
+    """
+    if word is None:
+        return None
+    if word in KERNELS:
+        return KERNELS[word]
+    if ":" not in word:
+        raise ValueError(
+            f"--kernel {word}: no such kernel; choose one of {', '.join(KERNELS)}, or module:name"
+        )
+    found = _imported("--kernel", word)
+    if not callable(found):
+        raise ValueError(f"--kernel {word}: expected a function (x1, x2) -> K; got {found!r}")
+    return found
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _imported(flag: str, word: str) -> Any:
+    module, _, name = word.partition(":")
+    here = str(Path.cwd())
+    # As `python -m` does: a researcher's module lies in the current folder.
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{flag} {word}: no module {error.name!r} to import") from error
+    except Exception as error:
+        raise ValueError(
+            f"{flag} {word}: importing {module} failed: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        if added:
+            sys.path.remove(here)
+    if not hasattr(found, name):
+        raise ValueError(f"{flag} {word}: the module {module} has no name {name!r}")
+    return getattr(found, name)

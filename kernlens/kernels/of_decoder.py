@@ -1,0 +1,189 @@
+r"""The kernel of a decoder: each decoder has one, and a readout on top of its features.
+
+A head reads an embedding through features and a readout. What it learns is, to first order, kernel
+regression with its tangent kernel; so its kernel, known before training, says what it can reach.
+
+    made = of_decoder(decoders.Mlp(32), dim=64, num_outputs=10, seed=0)
+    made.kernel(x1, x2)                    # K, [n1, n2]
+    made.feature_map(x)                    # Φ, [n, p], where the decoder has features of its own
+
+:data:`DECODERS` has a row for each decoder with a rule of its own; any other Flax head, and any
+pair ``(init_fn, apply_fn)``, has its empirical tangent kernel at initialisation.
+"""
+
+import enum
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from kernlens import ntk
+from kernlens.kernels import closed_form
+from kernlens.kernels.features import FeatureMap, identity, unit
+from kernlens.models import decoders
+from kernlens.types import ApplyFn, Array, Kernel, Params
+
+SKETCHED = 512
+"""Features of a sketched tangent kernel, where the kernel itself is too large."""
+
+Decoder: TypeAlias = nn.Module | tuple[Callable[[Array, Array], Params], ApplyFn]
+"""A Flax module, or ``(init_fn(key, x) -> params, apply_fn(params, x) -> outputs)``."""
+
+
+class Readout(enum.Enum):
+    """How a decoder turns features into classes."""
+
+    LINEAR = "linear"
+    """Weights that are trained: the last layer of a network, or its tangent."""
+    CLASS_MEANS = "class means"
+    """Inner products with the mean features of each class."""
+
+
+class DecoderKernel(NamedTuple):
+    """What a decoder is to a frozen embedding.
+
+    Attributes:
+      kernel: its kernel of rows.
+      readout: how it turns the kernel's features into classes.
+      feature_map: features of its own, exact or random, or None where only the kernel is known.
+      sketch: ``p -> map``, random features whose inner products estimate the kernel without bias,
+        for more rows than a kernel matrix allows; or None.
+      standardised: whether it reads columns of mean 0 and standard deviation 1, as heads are
+        trained on.
+    """
+
+    kernel: Kernel
+    readout: Readout = Readout.LINEAR
+    feature_map: FeatureMap | None = None
+    sketch: Callable[[int], FeatureMap] | None = None
+    standardised: bool = False
+
+
+def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 0) -> DecoderKernel:
+    """The kernel of a decoder on rows of a frozen embedding.
+
+    Args:
+      decoder: a Flax module, or a pair ``(init_fn, apply_fn)``, from rows ``[n, dim]`` to logits.
+        A Flax module with a field ``num_outputs`` is given the one here.
+      dim: width of the rows.
+      num_outputs: outputs of the head, such as the number of classes.
+      seed: of the initial parameters and of random features.
+
+    Returns:
+      DecoderKernel.
+
+    Raises:
+      ValueError: something else than a decoder, or a head that does not take such rows.
+
+    References:
+      Jacot, Gabriel and Hongler (2018) for the tangent kernel; Rahimi and Recht (2008) for a
+      network's random features; Xu and Yang (2023), section 3.
+    """
+    for rule in DECODERS.values():
+        if isinstance(decoder, rule.kind):
+            return rule.kernel(decoder, dim=dim, num_outputs=num_outputs, seed=seed)
+    init_fn, apply_fn = _functions(decoder, num_outputs)
+    return _empirical(init_fn, apply_fn, dim=dim, seed=seed)
+
+
+def _linear(decoder: decoders.Linear, *, dim: int, num_outputs: int, seed: int) -> DecoderKernel:
+    del decoder, dim, num_outputs, seed
+    return DecoderKernel(closed_form.linear, feature_map=identity)
+
+
+def _inner_product(
+    decoder: decoders.InnerProduct, *, dim: int, num_outputs: int, seed: int
+) -> DecoderKernel:
+    del decoder, dim, num_outputs, seed
+    return DecoderKernel(closed_form.linear, Readout.CLASS_MEANS, feature_map=identity)
+
+
+def _cosine(decoder: decoders.Cosine, *, dim: int, num_outputs: int, seed: int) -> DecoderKernel:
+    del decoder, dim, num_outputs, seed
+    return DecoderKernel(closed_form.cosine, Readout.CLASS_MEANS, feature_map=unit)
+
+
+def _mlp(decoder: decoders.Mlp, *, dim: int, num_outputs: int, seed: int) -> DecoderKernel:
+    """Random features at the head's own width, beside the rows; the kernel is that of all widths.
+
+    The rows themselves are there because the first layer is trained too: the part of the tangent
+    kernel that comes from it is nearly linear in the rows.
+    """
+    del num_outputs
+    net = ntk.infinite.serial(
+        ntk.infinite.dense(decoder.hidden), ntk.infinite.relu(), ntk.infinite.dense(1)
+    )
+    weights = jax.random.normal(jax.random.key(seed), (dim, decoder.hidden)) / dim**0.5
+    return DecoderKernel(
+        partial(net.kernel_fn, get="ntk"),
+        feature_map=Partial(_hidden, weights),
+        standardised=True,
+    )
+
+
+def _hidden(weights: Array, x: Array) -> Array:
+    hidden = jax.nn.relu(jnp.matmul(x, weights.astype(x.dtype), precision="highest"))
+    return jnp.concatenate([x, hidden], axis=1)
+
+
+def _empirical(
+    init_fn: Callable[[Array, Array], Params], apply_fn: ApplyFn, *, dim: int, seed: int
+) -> DecoderKernel:
+    init_key, sketch_key = jax.random.split(jax.random.key(seed))
+    example = jnp.zeros((2, dim), jnp.float32)
+    try:
+        params = init_fn(init_key, example)
+        outputs = jax.eval_shape(apply_fn, params, example)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the decoder does not take rows [n, {dim}] of an embedding: {error}"
+        ) from error
+    shape = getattr(outputs, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != 2:
+        raise ValueError(
+            f"the decoder must give outputs [n, C] for rows [n, {dim}]; got {shape} for 2 rows"
+        )
+    ntk_fn = ntk.empirical_ntk_fn(apply_fn)
+    return DecoderKernel(
+        lambda x1, x2: ntk_fn(x1, x2, params),
+        sketch=lambda size: ntk.features(sketch_key, apply_fn, params, size),
+        standardised=True,
+    )
+
+
+def _functions(decoder: Any, num_outputs: int) -> tuple[Callable, Callable]:
+    if isinstance(decoder, nn.Module):
+        if "num_outputs" in getattr(decoder, "__dataclass_fields__", {}):
+            decoder = decoder.clone(num_outputs=num_outputs)
+        return decoder.init, decoder.apply
+    if isinstance(decoder, tuple) and len(decoder) == 2 and all(map(callable, decoder)):
+        return decoder
+    raise ValueError(
+        "a decoder is a Flax module, such as kernlens.decoders.Mlp(32), or a pair "
+        f"(init_fn(key, x) -> params, apply_fn(params, x) -> outputs); got {decoder!r}"
+    )
+
+
+class Rule(NamedTuple):
+    """A decoder with a kernel of its own.
+
+    Attributes:
+      kind: its class.
+      kernel: ``(decoder, *, dim, num_outputs, seed) -> DecoderKernel``.
+    """
+
+    kind: type[nn.Module]
+    kernel: Callable[..., DecoderKernel]
+
+
+DECODERS: dict[str, Rule] = {
+    "linear": Rule(decoders.Linear, _linear),
+    "inner-product": Rule(decoders.InnerProduct, _inner_product),
+    "cosine": Rule(decoders.Cosine, _cosine),
+    "mlp": Rule(decoders.Mlp, _mlp),
+}
+"""Decoders with a kernel of their own, by the name that the command line takes."""

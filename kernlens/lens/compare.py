@@ -1,0 +1,269 @@
+"""Which of these embeddings is best under which decoder, and are they really different?"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kernlens.embeddings import as_named
+from kernlens.kernels.of_decoder import Decoder
+from kernlens.lens.predict import Probe, predict
+from kernlens.probes import (
+    LOWER_IS_BETTER,
+    TITLES,
+    Prediction,
+    paired_difference,
+    simultaneous_level,
+)
+from kernlens.show.table import Column, Table
+from kernlens.targets import as_target
+from kernlens.types import Interval, Kernel
+
+BEST = "best"
+WORSE = "worse"
+TIED = "cannot be told apart from the best"
+CHANCE = "no better than chance"
+ABOVE = "better than chance"
+STYLES = {BEST: "bold green", ABOVE: "green", TIED: "yellow", WORSE: "dim", CHANCE: "red"}
+
+MAX_SHOWN = 7
+"""Entries that a printed comparison shows."""
+
+
+class Entry(NamedTuple):
+    """One embedding under one decoder.
+
+    Attributes:
+      name: of the embedding.
+      decoder: name of the decoder; "" where none was named.
+      prediction: what a trained head will reach.
+      dim: number of columns of the embedding.
+      seconds: wall time of the prediction; the first of a kind includes compilation.
+      verdict: ``BEST``, ``TIED`` where the interval of the difference to the best holds 0,
+        ``WORSE``, or ``CHANCE`` where its own interval holds what chance gives; of one entry alone
+        ``ABOVE`` or ``CHANCE``.
+    """
+
+    name: str
+    decoder: str
+    prediction: Prediction
+    dim: int
+    seconds: float
+    verdict: str
+
+    @property
+    def label(self) -> str:
+        """Name of the embedding, and of the decoder where there is one."""
+        return f"{self.name} · {self.decoder}" if self.decoder else self.name
+
+
+class Comparison(NamedTuple):
+    """Embeddings of the same rows under one or more decoders, best first.
+
+    Attributes:
+      entries: one for each embedding and decoder, best first.
+      differences: paired differences by pair of labels of entries, the first minus the second:
+        each entry to the best, and to the one before it. All of them hold together at ``level``.
+      metric: the metric that orders the entries.
+      level: nominal coverage of all intervals, in ``(0, 1)``.
+    """
+
+    entries: tuple[Entry, ...]
+    differences: dict[tuple[str, str], Interval]
+    metric: str
+    level: float
+
+    @property
+    def best(self) -> Entry:
+        """The entry with the best value."""
+        return self.entries[0]
+
+    def to_best(self, entry: Entry) -> Interval | None:
+        """An entry minus the best; None of the best itself."""
+        return self.differences.get((entry.label, self.best.label))
+
+    def table(self) -> Table:
+        """A row for each entry."""
+        shown = [self.metric]
+        for name in ("macro_f1", "accuracy", "r2", "rmse"):
+            if name in self.best.prediction.metrics and name not in shown and len(shown) < 2:
+                shown.append(name)
+        columns = [
+            Column("embedding"),
+            *([Column("decoder")] if any(entry.decoder for entry in self.entries) else []),
+            Column("d", format="d"),
+            *(Column(name, TITLES[name], ".3f") for name in shown),
+            *([Column("to_best", "difference to best", "+.3f")] if len(self.entries) > 1 else []),
+            Column("verdict", styles=STYLES),
+        ]
+        rows = [
+            {
+                "embedding": entry.name,
+                "decoder": entry.decoder,
+                "d": entry.dim,
+                **entry.prediction.metrics,
+                "to_best": self.to_best(entry),
+                "verdict": entry.verdict,
+            }
+            for entry in self.entries
+        ]
+        return Table(rows, columns)
+
+    def sentence(self) -> str:
+        """What follows from the comparison."""
+        best, title = self.best, TITLES[self.metric]
+        value = format(best.prediction.value, ".3f")
+        null = best.prediction.value.null
+        chance = "" if null is None else f"; chance gives {null:.3f}"
+        if best.verdict == CHANCE:
+            return f"{best.label}: {title} {value} is no better than chance{chance}."
+        if len(self.entries) == 1:
+            return f"{best.label} reaches {title} {value}{chance}."
+        tied = [entry.label for entry in self.entries if entry.verdict == TIED]
+        if not tied:
+            return f"{best.label} is best: {title} {value}{chance}."
+        listed = ", ".join(tied[:3]) + (f" and {len(tied) - 3} more" if len(tied) > 3 else "")
+        return f"{best.label} has the best {title}, {value}{chance}; not told apart: {listed}."
+
+    def __repr__(self) -> str:
+        table = self.table()
+        lines = table._replace(rows=table.rows[:MAX_SHOWN]).text().splitlines()
+        if len(table.rows) > MAX_SHOWN:
+            lines.append(f"... and {len(table.rows) - MAX_SHOWN} more: .table() has all")
+        return "\n".join([*lines, self.sentence()])
+
+    def _repr_html_(self) -> str:
+        return self.table()._replace(title=self.sentence()).html()
+
+
+def compare(
+    embeddings: Any,
+    target: Any,
+    *,
+    decoders: Decoder | Sequence[Decoder] | Mapping[str, Decoder] | None = None,
+    kernel: Kernel | None = None,
+    probe: Probe | None = None,
+    metric: str | None = None,
+    draws: int = 2000,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Comparison:
+    """Which embedding will do best, and which of the others cannot be told apart from it.
+
+    Differences are paired: every bootstrap draw takes all entries on the same rows, so hard rows
+    and rare classes cancel. Their intervals hold together, over all pairs of entries: among many
+    equal embeddings none seems worse by chance more often than ``1 - level`` says.
+
+    Args:
+      embeddings: rows by name, ``{name: rows}``, as :func:`predict` takes them; or a list of
+        them, named by position. The same items in the same order; ``d`` may differ.
+      target: as for :func:`predict`.
+      decoders: one decoder, several, or several by name; every embedding is predicted under each.
+      kernel: any kernel, in place of decoders.
+      probe: as for :func:`predict`.
+      metric: the metric to order by. Default: macro-F1 of classes and labels, R² of numbers; of
+        losses and errors the least is best. ``"log_loss"`` separates embeddings whose accuracies
+        tie.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``.
+      seed: as for :func:`predict`.
+
+    Returns:
+      Comparison, which prints itself; equal metrics keep the order given.
+
+    Raises:
+      ValueError: no embedding, row counts that differ, an unknown metric, and what :func:`predict`
+        raises, with the name of the embedding.
+    """
+    named, target = as_named(embeddings), as_target(target)
+    shapes = {name: tuple(rows.shape) for name, rows in named.items()}
+    if len({shape[:1] for shape in shapes.values()}) > 1:
+        raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")
+    entries = []
+    for name, rows in named.items():
+        for title, decoder in _named_decoders(decoders).items():
+            start = time.perf_counter()
+            try:
+                prediction = predict(
+                    rows, target, decoder=decoder, kernel=kernel, probe=probe, metric=metric,
+                    draws=draws, level=level, seed=seed,
+                )  # fmt: skip
+            except ValueError as error:
+                label = f"{name} · {title}" if title else name
+                raise ValueError(f"{label}: {error}") from error
+            seconds = time.perf_counter() - start
+            entries.append(Entry(name, title, prediction, shapes[name][1], seconds, BEST))
+    return _compared(entries, draws=draws, level=level, seed=seed)
+
+
+def _compared(entries: list[Entry], *, draws: int, level: float, seed: int) -> Comparison:
+    metric = entries[0].prediction.metric
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    entries = sorted(entries, key=lambda entry: -sign * entry.prediction.value.value)
+    together = simultaneous_level(
+        [entry.prediction for entry in entries], metric, level=level, seed=seed
+    )
+    best, differences = entries[0], {}
+    for i, entry in enumerate(entries):
+        for other in dict.fromkeys((0, i - 1)) if i else ():
+            found = paired_difference(
+                entry.prediction, entries[other].prediction,
+                metric=metric, draws=draws, level=together, seed=seed,
+            )  # fmt: skip
+            differences[entry.label, entries[other].label] = found._replace(level=level)
+        if is_chance(entry.prediction.value, sign):
+            verdict = CHANCE
+        elif len(entries) == 1:
+            verdict = ABOVE
+        elif not i:
+            verdict = BEST
+        else:
+            verdict = WORSE if differences[entry.label, best.label].separated else TIED
+        entries[i] = entry._replace(verdict=verdict)
+    return Comparison(tuple(entries), differences, metric, level)
+
+
+def is_chance(value: Interval, sign: float) -> bool:
+    """Whether a metric's interval holds what chance gives, or lies on the worse side of it.
+
+    Args:
+      value: with its null; a metric without one is taken for better.
+      sign: -1.0 where less is better, else 1.0.
+    """
+    if value.null is None:
+        return False
+    return not (value.low > value.null if sign > 0 else value.high < value.null)
+
+
+def _named_decoders(decoders: Any) -> dict[str, Any]:
+    if decoders is None:
+        return {"": None}
+    if isinstance(decoders, Mapping):
+        named = dict(decoders)
+    elif isinstance(decoders, tuple) and len(decoders) == 2 and all(map(_is_function, decoders)):
+        named = {"": decoders}
+    elif isinstance(decoders, list | tuple):
+        titles = [decoder_name(decoder) for decoder in decoders]
+        repeated = {title for title in titles if titles.count(title) > 1}
+        named = {
+            f"{title} {i}" if title in repeated else title: decoder
+            for i, (title, decoder) in enumerate(zip(titles, decoders, strict=True))
+        }
+    else:
+        named = {"": decoders}
+    if not named:
+        raise ValueError("expected at least one decoder; got none")
+    return named
+
+
+def _is_function(value: Any) -> bool:
+    """A function of a pair ``(init_fn, apply_fn)``, and not a Flax module, which can be called."""
+    return callable(value) and not hasattr(value, "init")
+
+
+def decoder_name(decoder: Any) -> str:
+    """What a decoder is called in a table: ``Mlp(32)``, ``Linear``."""
+    if isinstance(decoder, tuple):
+        return getattr(decoder[1], "__qualname__", "apply_fn").rsplit(".", 1)[-1]
+    name = type(decoder).__name__
+    hidden = getattr(decoder, "hidden", None)
+    return name if hidden is None else f"{name}({hidden})"

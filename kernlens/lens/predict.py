@@ -1,0 +1,138 @@
+"""What will this embedding reach under my model?"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kernlens.embeddings import as_rows
+from kernlens.kernels.of_decoder import Decoder, Readout
+from kernlens.lens.reading import read
+from kernlens.probes import Prediction, class_means, discriminant
+from kernlens.probes.numbers import many_labels, numbers
+from kernlens.probes.prediction import check_metric
+from kernlens.targets import as_target
+from kernlens.types import Kernel, Labels, MultiLabels, Stream
+
+Probe = Callable[..., Prediction]
+"""``(features, target, *, draws, level, seed) -> Prediction``."""
+
+READOUTS: dict[Readout, Probe] = {
+    Readout.LINEAR: discriminant,
+    Readout.CLASS_MEANS: class_means,
+}
+"""The probe of classes by readout of the decoder."""
+
+
+def predict(
+    embeddings: Any,
+    target: Any,
+    *,
+    decoder: Decoder | None = None,
+    kernel: Kernel | None = None,
+    probe: Probe | None = None,
+    metric: str | None = None,
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Prediction:
+    """What a trained head will reach on held-out rows, without training one.
+
+    >>> import numpy as np
+    >>> rows = np.random.default_rng(0).normal(size=(200, 4))
+    >>> found = predict(rows, np.where(rows[:, 0] > 0, "up", "down"))
+    >>> found.metrics["accuracy"].value > 0.9
+    True
+
+    Args:
+      embeddings: one row per item, real and finite, ``[n, d]``, in any unit: an array of NumPy, JAX
+        or torch, a frame, a list of lists, a column of vectors; or a stream, as
+        :func:`kernlens.io.open_embeddings` opens, which is read several times.
+      target: what is to be predicted of each row, ``[n]``: classes (``Labels``, text, integers),
+        numbers with fractions (regression), or several labels each; None, NaN and "" mean none.
+        :func:`kernlens.targets.as_target` says what it is taken for.
+      decoder: the head that will be trained: ``decoders.Linear()``, ``InnerProduct()``,
+        ``Cosine()``, ``Mlp(32)``, any other Flax module, or ``(init_fn, apply_fn)``. Default: a
+        linear head.
+      kernel: any kernel ``(x1, x2) -> K``, in place of a decoder.
+      probe: another probe than the one that goes with the target and the decoder, such as
+        ``probes.ridge``; other options are bound with ``functools.partial``.
+      metric: the metric shown first and compared by. Default: macro-F1 of classes and labels, R² of
+        numbers.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``.
+      seed: of the draws, of landmarks and of random features.
+
+    Returns:
+      Prediction: a mapping of metrics to intervals, which prints itself.
+
+    Raises:
+      ValueError: shapes that differ, a value that is not finite, an ambiguous target, fewer than
+        two classes, too few rows, a decoder that does not fit, or an argument out of its range.
+    """
+    rows, target = as_rows(embeddings), as_target(target)
+    _check_sizes(rows, target)
+    if (decoder is not None or kernel is not None) and not isinstance(rows, Stream):
+        rows, target = _known(np.asarray(rows), target)
+        _check_rows(rows)
+    outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
+    reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
+    chosen = probe or probe_of(target, reading.readout)
+    found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
+    if metric is not None:
+        check_metric(found, metric)
+        found = found._replace(metric=metric)
+    return found._replace(notes=(*found.notes, *reading.notes))
+
+
+def probe_of(target: Any, readout: Readout) -> Probe:
+    """The probe that goes with a target and a readout.
+
+    Raises:
+      ValueError: class means of a target without classes.
+    """
+    if isinstance(target, Labels):
+        return READOUTS[readout]
+    if readout is not Readout.LINEAR:
+        raise ValueError(
+            "an inner-product or cosine head reads classes by their means, and this target has "
+            "none; expected a linear head, an MLP or a kernel"
+        )
+    return many_labels if isinstance(target, MultiLabels) else numbers
+
+
+def num_rows(target: Any) -> int:
+    """Number of rows of a target."""
+    if isinstance(target, Labels):
+        return len(target.codes)
+    return len(target.labelled) if isinstance(target, MultiLabels) else len(target)
+
+
+def _known(rows: np.ndarray, target: Any) -> tuple[np.ndarray, Any]:
+    """The rows with a target, and their targets."""
+    if isinstance(target, Labels):
+        kept = target.codes >= 0
+        return rows[kept], target._replace(codes=target.codes[kept])
+    if isinstance(target, MultiLabels):
+        kept = target.labelled
+        known = target._replace(membership=target.membership[kept], labelled=kept[kept])
+        return rows[kept], known
+    kept = ~np.isnan(target)
+    return rows[kept], target[kept]
+
+
+def _check_sizes(rows: Any, target: Any) -> None:
+    if len(rows.shape) == 2 and rows.shape[0] != num_rows(target):
+        raise ValueError(
+            "the embeddings and the target need the same rows; got embeddings "
+            f"{tuple(rows.shape)} and a target of {num_rows(target):,} rows"
+        )
+
+
+def _check_rows(rows: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.all(np.isfinite(rows.astype(np.float64)), axis=1))
+    if bad.size:
+        raise ValueError(
+            f"embeddings must be finite; {bad.size} of {len(rows)} rows with a target are not, "
+            f"the first of them number {bad[0]}"
+        )

@@ -1,0 +1,139 @@
+"""How an embedding is read: the features of a kernel or a decoder, and the readout on top."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernlens.kernels import features as feature_maps
+from kernlens.kernels.features import FeatureMap, identity
+from kernlens.kernels.mapped import mapped, sampled, standard_of
+from kernlens.kernels.of_decoder import SKETCHED, Decoder, DecoderKernel, Readout, of_decoder
+from kernlens.types import Array, Kernel, Stream
+
+MAX_EXACT = feature_maps.MAX_EXACT_ROWS
+"""Most rows whose kernel matrix is factored; with more, landmarks or a sketch stand in."""
+
+LANDMARKS = 1024
+"""Landmarks of a kernel of more rows."""
+
+LANDMARK_ROWS = 20_000
+"""Rows among which landmarks are chosen."""
+
+CHECKED = 256
+"""Rows on which the error of an approximation is measured."""
+
+IN_MEMORY = 2**29
+"""Bytes of features that are held; more are made again at each pass."""
+
+
+class Reading(NamedTuple):
+    """Rows as a probe takes them.
+
+    Attributes:
+      features: ``[n, p]``, an array or a stream.
+      readout: what the probe on top has to be.
+      notes: how a kernel became features.
+    """
+
+    features: Any
+    readout: Readout
+    notes: tuple[str, ...] = ()
+
+
+def read(
+    rows: np.ndarray | Array | Stream,
+    *,
+    decoder: Decoder | None = None,
+    kernel: Kernel | None = None,
+    num_outputs: int = 1,
+    seed: int = 0,
+) -> Reading:
+    """The features through which a decoder, or a kernel, sees an embedding.
+
+    Up to :data:`MAX_EXACT` rows a kernel's features are exact; with more rows they come from
+    landmarks (Nyström), or from a sketch of a tangent kernel, and a note tells how far their inner
+    products are from the kernel.
+
+    Args:
+      rows: ``[n, d]``, finite.
+      decoder: whose features; None for the rows as they are.
+      kernel: whose features, in place of a decoder's.
+      num_outputs: outputs of the decoder.
+      seed: of landmarks, random features and initial parameters.
+
+    Returns:
+      Reading; the rows themselves, untouched, for a linear kernel or decoder, or neither.
+
+    Raises:
+      ValueError: both a decoder and a kernel; what is neither; a kernel that gives another shape,
+        or values that are not finite.
+    """
+    if decoder is not None and kernel is not None:
+        raise ValueError("give a decoder or a kernel, not both: a decoder has its own kernel")
+    if decoder is not None:
+        made = of_decoder(decoder, dim=int(rows.shape[1]), num_outputs=num_outputs, seed=seed)
+    elif kernel is not None:
+        made = DecoderKernel(_checked(kernel, int(rows.shape[1])))
+    else:
+        return Reading(rows, Readout.LINEAR)
+    if made.feature_map is identity:
+        return Reading(rows, made.readout)
+    standard = standard_of(rows) if made.standardised else None
+    if made.feature_map is not None:
+        stream = mapped(rows, made.feature_map, standard=standard)
+        return Reading(_held(stream), made.readout)
+    n = int(rows.shape[0])
+    if n <= MAX_EXACT:
+        x = _prepared(sampled(rows, n), standard)
+        phi = np.asarray(feature_maps.exact(made.kernel, x, max_rows=MAX_EXACT)(x))
+        _check_finite(phi)
+        phi = phi[:, np.any(phi != 0, axis=0)]
+        note = f"kernel read by its {phi.shape[1]:,} exact features on these {n:,} rows"
+        return Reading(phi, made.readout, (note,))
+    if made.sketch is not None:
+        map_fn, how = made.sketch(SKETCHED), f"a sketch of {SKETCHED} random features"
+    else:
+        pool = _prepared(sampled(rows, LANDMARK_ROWS, seed=seed), standard)
+        landmarks = feature_maps.kmeans_landmarks(jax.random.key(seed), pool, LANDMARKS)
+        map_fn, how = feature_maps.nystrom(made.kernel, landmarks), f"{LANDMARKS:,} landmarks"
+    tried = _prepared(sampled(rows, CHECKED, seed=seed + 1), standard)
+    error = _error(made.kernel, map_fn, tried)
+    note = f"kernel read by {how}: off by {error:.1%} on {len(tried)} rows (Frobenius norm)"
+    return Reading(_held(mapped(rows, map_fn, standard=standard)), made.readout, (note,))
+
+
+def _prepared(rows: np.ndarray, standard: Any) -> Array:
+    return jnp.asarray(rows if standard is None else standard(rows), jnp.float32)
+
+
+def _held(stream: Any) -> Any:
+    """The features in memory where they fit, else the stream."""
+    n, p = stream.shape
+    if 4 * n * p > IN_MEMORY:
+        return stream
+    return np.concatenate([chunk.values for chunk in stream.chunks(rows=65_536)])
+
+
+def _error(kernel: Kernel, map_fn: FeatureMap, x: Array) -> float:
+    gram, phi = kernel(x, x), map_fn(x)
+    _check_finite(np.asarray(gram))
+    return float(jnp.linalg.norm(gram - phi @ phi.T) / jnp.linalg.norm(gram))
+
+
+def _check_finite(values: np.ndarray) -> None:
+    if not np.all(np.isfinite(values)):
+        raise ValueError("the kernel gives values that are not finite on these rows")
+
+
+def _checked(kernel: Any, dim: int) -> Kernel:
+    if not callable(kernel):
+        raise ValueError(f"a kernel is a function (x1, x2) -> K [n1, n2]; got {kernel!r}")
+    blocks = [jax.ShapeDtypeStruct((size, dim), jnp.float32) for size in (2, 3)]
+    shape = getattr(jax.eval_shape(kernel, *blocks), "shape", None)
+    if shape != (2, 3):
+        raise ValueError(
+            f"a kernel of rows [2, {dim}] and [3, {dim}] must give [2, 3]; got {shape}"
+        )
+    return kernel

@@ -1,0 +1,51 @@
+"""The table of probes, and what a user must know of each."""
+
+from collections.abc import Callable
+
+from kernlens.probes.class_means import class_means
+from kernlens.probes.discriminant import discriminant
+from kernlens.probes.prediction import Prediction
+from kernlens.probes.ridge import ridge
+from kernlens.scores import Estimator
+
+PROBES: dict[str, Callable[..., Prediction]] = {
+    "discriminant": discriminant,
+    "ridge": ridge,
+    "class_means": class_means,
+}
+"""Closed-form held-out predictions, by name."""
+
+ABOUT: dict[str, Estimator] = {
+    "discriminant": Estimator(
+        discriminant,
+        formula=r"g_k(x) = \log \pi_k - \tfrac\nu2 (x - m_k)^\top (W + \lambda I)^{-1} (x - m_k)",
+        source="Hastie, Tibshirani and Friedman (2009), sections 4.3 and 12.6, each row left out",
+        range="[0, 1] for the metrics, [0, inf) for the log loss",
+        null="the share of the largest class, and the entropy of the labels",
+        predicts="accuracy, macro-F1 and log loss of a trained linear reader, in value",
+        pitfalls="linear: boosting and neighbours may read more; accuracies of few rows tie, where "
+        "log loss does not; the intervals hold other rows, not another fit",
+        shift_free=True,
+    ),
+    "ridge": Estimator(
+        ridge,
+        formula=r"r_i = (y_i - f_i) / (1 - h_i)",
+        source="Allen (1974), PRESS; Hastie, Tibshirani and Friedman (2009), equation 7.52",
+        range="[0, 1] for the metrics, [0, inf) for the squared error",
+        null="the share of the largest class, and the variance of the labels",
+        predicts="order of trained linear readers; squared error of ridge, in value",
+        pitfalls="macro-F1 of unbalanced classes far below that of a trained classifier",
+        shift_free=True,
+    ),
+    "class_means": Estimator(
+        class_means,
+        formula=r"g_k(x) = \langle x, m_k\rangle",
+        source="Xu and Yang (2023), the inner-product decoder of entity tasks, each row left out",
+        range="[0, 1] for the metrics and the error rate",
+        null="the share of the largest class",
+        predicts="accuracy and macro-F1 of an inner-product head with class means, exactly",
+        pitfalls="a mean that all rows share, or rows of unlike lengths, decide for one class",
+        shift_free=False,
+    ),
+}
+"""What a reader must know of each of :data:`PROBES`."""

@@ -1,0 +1,76 @@
+"""Labelled rows, some at a time, from memory or from a stream."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from kernlens.types import Stream
+
+MAX_BYTES = 2**25
+"""Bytes of a block in float64."""
+
+
+def check_rows(features: Any, num_rows: int) -> Any:
+    """Features that a probe can take: a stream as it is, else a NumPy array.
+
+    Args:
+      features: real, ``[n, p]``, or a stream of such.
+      num_rows: ``n`` of the target.
+
+    Returns:
+      The stream, or the array.
+
+    Raises:
+      ValueError: another rank, no column, another number of rows than the target, or a dtype that
+        is not of real numbers.
+    """
+    features = features if isinstance(features, Stream) else np.asarray(features)
+    shape = tuple(features.shape)
+    if len(shape) != 2 or shape[1] < 1 or shape[0] != num_rows:
+        raise ValueError(
+            "features must be [n, p] with p >= 1, and the target must have n rows; "
+            f"got features {shape} and a target of {num_rows} rows"
+        )
+    if not jnp.issubdtype(features.dtype, jnp.number) or features.dtype.kind == "c":
+        raise ValueError(f"features must be real numbers; got dtype {features.dtype}")
+    return features
+
+
+def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows kept, in order, as float64 blocks.
+
+    Args:
+      features: an array or a stream, as :func:`check_rows` returns.
+      kept: whether a row counts, bool ``[n]``.
+
+    Yields:
+      Rows ``[b, p]`` and their numbers ``[b]``; blocks without a row are passed over.
+
+    Raises:
+      ValueError: a value that is not finite; names the first such row.
+    """
+    size = max(1, MAX_BYTES // (8 * features.shape[1]))
+    for values, rows in _raw(features, size):
+        chosen = kept[rows]
+        if not np.any(chosen):
+            continue
+        values, rows = values[chosen].astype(np.float64), rows[chosen]
+        finite = np.all(np.isfinite(values), axis=1)
+        if not np.all(finite):
+            raise ValueError(
+                f"features must be finite; {np.count_nonzero(~finite)} labelled rows near row "
+                f"{rows[np.argmin(finite)]} are not"
+            )
+        yield values, rows
+
+
+def _raw(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    if isinstance(features, Stream):
+        for chunk in features.chunks(rows=size):
+            yield chunk.values, np.asarray(chunk.rows)
+        return
+    for start in range(0, len(features), size):
+        part = features[start : start + size]
+        yield part, np.arange(start, start + len(part))

@@ -1,0 +1,171 @@
+"""Differences between predictions of the same rows, one by one and all together."""
+
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from kernlens import metrics
+from kernlens.metrics import influence as influences
+from kernlens.probes.prediction import (
+    ACCURACY,
+    AVERAGE_PRECISION,
+    BALANCED_ACCURACY,
+    MACRO_F1,
+    MAE,
+    MICRO_F1,
+    R2,
+    RMSE,
+    Prediction,
+    check_draws,
+    check_metric,
+    normal_quantile,
+    tails,
+)
+from kernlens.types import Interval
+
+CLASSIFICATION = (ACCURACY, MICRO_F1, MACRO_F1, BALANCED_ACCURACY)
+DRAWS = 20_000
+"""Normal draws for the largest of many differences."""
+
+
+def paired_difference(
+    a: Prediction,
+    b: Prediction,
+    *,
+    metric: str = MACRO_F1,
+    draws: int = 2000,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Interval:
+    """Difference of a metric between two predictions on the same rows.
+
+    Each bootstrap draw resamples rows and takes both predictions there, so what the two share (hard
+    rows, rare classes) cancels: the interval is narrower than two intervals set side by side. A
+    mean over rows, such as the log loss, takes the normal interval of one; of the other metrics of
+    numbers and of labels the interval is that of their linearisation (:func:`influence`).
+
+    Args:
+      a: a prediction.
+      b: a prediction of the same targets, row by row.
+      metric: a metric that both have.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the interval, in ``(0, 1)``.
+      seed: of the draws.
+
+    Returns:
+      Interval of ``a`` minus ``b``.
+
+    Raises:
+      ValueError: targets or names that differ, a metric that one of them lacks, or an argument out
+        of its range.
+    """
+    check_draws(draws, level)
+    for side in (a, b):
+        check_metric(side, metric)
+    if a.names != b.names or not np.array_equal(a.target, b.target):
+        raise ValueError(
+            "a paired difference needs the same rows and labels on both sides; got "
+            f"{len(a.target)} and {len(b.target)} rows, "
+            f"{len(a.names)} and {len(b.names)} classes, or other targets"
+        )
+    value = a.metrics[metric].value - b.metrics[metric].value
+    if metric in CLASSIFICATION and a.target.ndim == 1:
+        _, samples = metrics.resampled(a.target, (a.predicted, b.predicted), draws, seed)
+        gaps = getattr(samples[0], metric) - getattr(samples[1], metric)
+        low, high = np.quantile(gaps, tails(level))
+        return Interval(float(value), float(low), float(high), level)
+    gaps = influence(a, metric) - influence(b, metric)
+    gaps = gaps[np.isfinite(gaps)]
+    reach = normal_quantile(level) * float(np.std(gaps, ddof=1)) / np.sqrt(len(gaps))
+    return Interval(float(value), float(value - reach), float(value + reach), level)
+
+
+def influence(prediction: Prediction, metric: str) -> np.ndarray:
+    """Influence of each row on a metric of a prediction; see :mod:`kernlens.metrics.influence`.
+
+    Args:
+      prediction: of any target.
+      metric: one that it has.
+
+    Returns:
+      Influences, float64 ``[n]``, of mean 0 over the rows that count; NaN of rows that do not.
+
+    Raises:
+      ValueError: a metric that it lacks.
+    """
+    check_metric(prediction, metric)
+    if metric == prediction.loss:
+        losses = prediction.losses.astype(np.float64)
+        return np.where(np.isfinite(losses), losses - prediction.metrics[metric].value, np.nan)
+    of_labels = prediction.target.ndim == 2
+    given = prediction.scores if metric == AVERAGE_PRECISION else prediction.predicted
+    return (INFLUENCES_OF_LABELS if of_labels else INFLUENCES)[metric](prediction.target, given)
+
+
+def simultaneous_level(
+    predictions: Sequence[Prediction],
+    metric: str,
+    *,
+    level: float = 0.9,
+    seed: int = 0,
+) -> float:
+    r"""Level of each pair's interval with which the intervals of all pairs hold together.
+
+    The influences give the covariance of the metrics under sampling of rows; the quantile of the
+    largest standardised difference over all pairs, from normal draws of that covariance, is how
+    many standard errors all intervals need. Two predictions need no more than ``level``.
+
+    Args:
+      predictions: of the same rows.
+      metric: one that all have.
+      level: coverage of all intervals together, in ``(0, 1)``.
+      seed: of the draws.
+
+    Returns:
+      Level in ``[level, 1)``.
+
+    References:
+      Hothorn, Bretz and Westfall (2008), for the largest of correlated differences.
+    """
+    if len(predictions) < 3:
+        return level
+    psi = np.stack([np.nan_to_num(influence(own, metric)) for own in predictions])
+    covariance = psi @ psi.T
+    variances = np.diag(covariance)
+    scale = np.max(variances)
+    if not scale > 0:
+        return level
+    gaps = variances[:, None] + variances[None, :] - 2.0 * covariance
+    first, second = np.triu_indices(len(psi), 1)
+    # Predictions that are the same have no difference to draw.
+    differ = gaps[first, second] > 1e-12 * scale
+    if not np.any(differ):
+        return level
+    first, second = first[differ], second[differ]
+    values, vectors = np.linalg.eigh(covariance / scale)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    drawn = np.random.default_rng(seed).standard_normal((DRAWS, len(psi))) @ root.T
+    errors = np.sqrt(gaps[first, second] / scale)
+    largest = np.max(np.abs(drawn[:, first] - drawn[:, second]) / errors, axis=1)
+    together = 2.0 * NormalDist().cdf(float(np.quantile(largest, level))) - 1.0
+    return float(np.clip(together, level, np.nextafter(1.0, 0.0)))
+
+
+INFLUENCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    ACCURACY: influences.accuracy,
+    MICRO_F1: influences.accuracy,
+    MACRO_F1: influences.macro_f1,
+    BALANCED_ACCURACY: influences.balanced_accuracy,
+    R2: influences.r2,
+    RMSE: influences.rmse,
+    MAE: influences.mae,
+}
+"""Influence of each row on a metric of classes or numbers, by metric."""
+
+INFLUENCES_OF_LABELS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    MICRO_F1: influences.micro_f1_of_labels,
+    MACRO_F1: influences.macro_f1_of_labels,
+    AVERAGE_PRECISION: influences.average_precision,
+}
+"""The same for rows of many labels each."""

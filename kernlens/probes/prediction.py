@@ -1,0 +1,150 @@
+"""What a probe says: metrics with intervals, and what they were made from."""
+
+import html
+from collections.abc import Mapping
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from kernlens.show.table import Column, Table, printable
+from kernlens.types import Interval
+
+ACCURACY, MICRO_F1, MACRO_F1 = "accuracy", "micro_f1", "macro_f1"
+BALANCED_ACCURACY, LOG_LOSS, SQUARED_ERROR = "balanced_accuracy", "log_loss", "squared_error"
+ERROR_RATE = "error_rate"
+R2, RMSE, MAE, AVERAGE_PRECISION = "r2", "rmse", "mae", "average_precision"
+
+TITLES = {
+    MACRO_F1: "macro-F1",
+    ACCURACY: "accuracy",
+    MICRO_F1: "micro-F1",
+    BALANCED_ACCURACY: "balanced accuracy",
+    LOG_LOSS: "log loss",
+    SQUARED_ERROR: "squared error",
+    ERROR_RATE: "error rate",
+    R2: "R²",
+    RMSE: "RMSE",
+    MAE: "MAE",
+    AVERAGE_PRECISION: "average precision",
+}
+"""What a metric is called in text, in the order in which metrics are shown."""
+
+LOWER_IS_BETTER = frozenset({LOG_LOSS, SQUARED_ERROR, ERROR_RATE, RMSE, MAE})
+"""Metrics of which less is better."""
+
+
+class Path(NamedTuple):
+    """Leave-one-out along the ridge strengths of a probe.
+
+    Attributes:
+      strengths: relative to the mean eigenvalue of the (within-class) covariance,
+        ``[num_strengths]``.
+      losses: mean leave-one-out loss, ``[num_strengths]``.
+      metrics: by name, ``[num_strengths]`` each.
+      chosen: the strength taken.
+    """
+
+    strengths: np.ndarray
+    losses: np.ndarray
+    metrics: Mapping[str, np.ndarray]
+    chosen: float
+
+
+class Prediction(NamedTuple):
+    """What a closed-form probe says a trained head will reach on held-out rows.
+
+    Attributes:
+      metrics: leave-one-out value with its interval, by name of the metric. The interval is over
+        rows; its null is what guesses in the same proportions would reach, where that was asked.
+      metric: the metric asked for, a key of ``metrics``.
+      loss: the key of ``metrics`` that the probe minimises.
+      predicted: leave-one-out prediction of each labelled row: classes int32 ``[n]``, numbers
+        float64 ``[n]``, or labels bool ``[n, C]``.
+      target: what is true of it, in the same form.
+      losses: leave-one-out loss of each labelled row, float32 ``[n]``; infinite, and not part of
+        the mean, where discriminant analysis leaves out the only row of a class.
+      names: names of classes or labels by code; empty for numbers.
+      scores: what was compared with a threshold, float64 ``[n, C]``, for labels; else None.
+      path: the ridge strengths, or None for a probe that has none.
+      notes: what else a person should know, such as how a kernel became features.
+    """
+
+    metrics: Mapping[str, Interval]
+    metric: str
+    loss: str
+    predicted: np.ndarray
+    target: np.ndarray
+    losses: np.ndarray
+    names: tuple[str, ...]
+    scores: np.ndarray | None = None
+    path: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def value(self) -> Interval:
+        """The metric asked for."""
+        return self.metrics[self.metric]
+
+    @property
+    def level(self) -> float:
+        """Nominal coverage of the intervals, in ``(0, 1)``."""
+        return self.value.level
+
+    def table(self) -> Table:
+        """The metrics, the one asked for first."""
+        order = [self.metric, *(name for name in TITLES if name != self.metric)]
+        rows = [
+            {"metric": TITLES[name], "value": own, "chance": own.null}
+            for name, own in ((name, self.metrics[name]) for name in order if name in self.metrics)
+        ]
+        columns = [Column("metric"), Column("value", "value held out", ".3f")]
+        if any(row["chance"] is not None for row in rows):
+            columns.append(Column("chance", "by chance", ".3f"))
+        return Table(rows, columns)
+
+    def heading(self) -> str:
+        """What was predicted for how many rows."""
+        what = f"in {len(self.names):,} classes" if self.names else "with a number each"
+        if self.target.ndim == 2:
+            what = f"with {len(self.names):,} labels"
+        return f"{len(self.target):,} rows {what}, {self.level:.0%} intervals over rows"
+
+    def __repr__(self) -> str:
+        return "\n".join([self.heading(), self.table().text(), *self.notes])
+
+    def _repr_html_(self) -> str:
+        made = self.table()._replace(title=self.heading()).html()
+        return made + "".join(f"<p>{html.escape(printable(note))}</p>" for note in self.notes)
+
+
+def normal_quantile(level: float) -> float:
+    """Standard errors from the value to either end of a normal interval."""
+    return NormalDist().inv_cdf(tails(level)[1])
+
+
+def tails(level: float) -> tuple[float, float]:
+    """The quantiles at the ends of an interval."""
+    return 0.5 * (1.0 - level), 0.5 * (1.0 + level)
+
+
+def check_draws(draws: int, level: float) -> None:
+    """Refuses bootstrap options out of their range.
+
+    Raises:
+      ValueError: ``draws`` below 1, or ``level`` not in ``(0, 1)``.
+    """
+    if draws < 1 or not 0.0 < level < 1.0:
+        raise ValueError(f"draws must be >= 1 and level in (0, 1); got {draws} and {level}")
+
+
+def check_metric(prediction: Prediction, metric: str) -> None:
+    """Refuses a metric that a prediction does not have.
+
+    Raises:
+      ValueError: names those that it has.
+    """
+    if metric not in prediction.metrics:
+        raise ValueError(
+            f"metric must be one that the probe gives, {tuple(prediction.metrics)}; got {metric!r}"
+        )
