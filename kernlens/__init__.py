@@ -9,10 +9,10 @@ from typing import Any
 # XLA. Less than a millisecond (2**20 cycles) is enough within a factorisation.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
-from kernlens.lens import compare, predict
-
 __version__ = version("kernlens")
 
+VERBS = {"compare": "lens", "predict": "lens"}
+TYPES = {"Interval": "types", "Labels": "types", "MultiLabels": "types", "Prediction": "probes"}
 ALIASES = {
     "agreement": "metrics.agreement",
     "cooccurrence": "train.cooccurrence",
@@ -34,11 +34,14 @@ ALIASES = {
 }
 """Names that users type, and the module in its room that each stands for."""
 
-__all__ = ["__version__", "compare", "predict", *ALIASES]
+__all__ = ["__version__", *VERBS, *TYPES, *ALIASES]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the module behind an alias when it is first asked for."""
+    """Imports a verb, a type or the module behind an alias when it is first asked for."""
+    if name in VERBS or name in TYPES:
+        room = importlib.import_module(f"{__name__}.{VERBS.get(name) or TYPES[name]}")
+        return getattr(room, name)
     if name in ALIASES:
         return importlib.import_module(f"{__name__}.{ALIASES[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,10 +16,11 @@ from kernlens import labels as label_rows
 from kernlens import moments
 from kernlens.kernels import features
 from kernlens.metrics.agreement import Agreement, agreement
+from kernlens.probes import Prediction
 from kernlens.scores import SCORES
 from kernlens.show import report
 from kernlens.train import loop, pretrain
-from kernlens.types import Classification, Interactions, Labels, Outcome, Prediction
+from kernlens.types import Classification, Interactions, Labels, Outcome
 
 Row = dict[str, Any]
 Reader = Callable[[np.ndarray, Labels], Outcome]
@@ -76,11 +77,9 @@ def judge(
     timed = {name: _timed(probe, x, kept) for name, probe in probes.items()}
     predicted = {
         name: {
-            **_flat(prediction.metrics),
-            **_flat(prediction.low, "_low"),
-            **_flat(prediction.high, "_high"),
-            "error": prediction.error,
-            "strength": prediction.strength,
+            **_flat(prediction),
+            "error": prediction.metrics[prediction.loss].value,
+            "strength": prediction.path.chosen if prediction.path else None,
             "seconds": seconds,
         }
         for name, (prediction, seconds) in timed.items()
@@ -321,5 +320,11 @@ def _timed(fn: Callable, *args: Any) -> tuple[Any, float]:
     return value, time.perf_counter() - start
 
 
-def _flat(metrics: Classification, suffix: str = "") -> dict[str, float]:
-    return {name + suffix: float(value) for name, value in metrics._asdict().items()}
+def _flat(prediction: Prediction) -> dict[str, float]:
+    """Values and ends of the metrics of classes, each under its own name."""
+    found = {name: prediction.metrics[name] for name in Classification._fields}
+    return {
+        **{name: own.value for name, own in found.items()},
+        **{f"{name}_low": own.low for name, own in found.items()},
+        **{f"{name}_high": own.high for name, own in found.items()},
+    }

@@ -18,6 +18,9 @@ Kernel: TypeAlias = Callable[[Array, Array], Array]
 ApplyFn: TypeAlias = Callable[[Params, Any], Array]
 """``apply_fn(params, x) -> outputs``, with a leading batch axis on both."""
 
+Decoder: TypeAlias = Any
+"""A Flax module, or a pair ``(init_fn(key, x) -> params, apply_fn(params, x) -> outputs)``."""
+
 
 class Interval(NamedTuple):
     """An estimate with its interval: the one shape of predictions, scores and differences.

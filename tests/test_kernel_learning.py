@@ -42,7 +42,7 @@ def test_error_is_that_of_refits_and_of_the_ridge_probe(strength):
         )
     np.testing.assert_allclose(found, refitted(x, labels.codes, 3, strength), rtol=1e-10)
     given = probes.ridge(x, labels, strengths=(strength,), draws=1)
-    np.testing.assert_allclose(found, given.error, rtol=1e-10)
+    np.testing.assert_allclose(found, given.metrics[given.loss].value, rtol=1e-10)
 
 
 def test_gradient_is_that_of_differences():
@@ -109,7 +109,7 @@ def test_a_lengthscale_is_learnt_to_the_least_of_a_path():
                     feature_fn(jnp.float64(p), jnp.asarray(x)),
                     jnp.asarray(labels.codes),
                     num_classes=2,
-                    strength=found.strength,
+                    strength=found.path.chosen,
                 )
             )
             for p in path

@@ -36,7 +36,7 @@ def test_predict_is_the_probe_on_encoded_labels(name):
         found = lens.predict(PROBLEM.x, given, probe=PROBES[name], draws=50, level=0.8, seed=3)
         assert found.metrics == expected.metrics
         assert (found.low, found.high, found.level) == (expected.low, expected.high, 0.8)
-        assert found.class_names == ("apples", "bread", "salt", "tea")
+        assert found.names == ("apples", "bread", "salt", "tea")
 
 
 def test_predict_agrees_with_refitted_discriminant_analysis():
@@ -48,16 +48,18 @@ def test_predict_agrees_with_refitted_discriminant_analysis():
     refitted = cross_val_predict(model, x, y, cv=LeaveOneOut())
     plain = functools.partial(probes.discriminant, strengths=[1e-8])
     found = lens.predict(x, y, probe=plain)
-    np.testing.assert_allclose(found.metrics.accuracy, accuracy_score(y, refitted), rtol=1e-12)
+    np.testing.assert_allclose(
+        found.metrics["accuracy"].value, accuracy_score(y, refitted), rtol=1e-12
+    )
     macro = f1_score(y, refitted, average="macro")
-    np.testing.assert_allclose(found.metrics.macro_f1, macro, rtol=1e-12)
+    np.testing.assert_allclose(found.metrics["macro_f1"].value, macro, rtol=1e-12)
 
 
 def test_compare_orders_and_says_what_cannot_be_told_apart():
     given = {"bad": noisy(6.0), "good": PROBLEM.x, "wide": np.hstack([PROBLEM.x, noisy(8.0)])}
     given["shifted"] = 3.0 * PROBLEM.x + 1.0
     found = lens.compare(given, LABELS)
-    values = [entry.prediction.metrics.macro_f1 for entry in found.entries]
+    values = [entry.prediction.metrics["macro_f1"].value for entry in found.entries]
     assert values == sorted(values, reverse=True)
     verdicts = {entry.name: entry.verdict for entry in found.entries}
     assert found.entries[0].verdict == lens.BEST
@@ -137,10 +139,10 @@ def test_summary_is_one_line():
     assert line == (
         f"macro-F1 {metrics.macro_f1:.2f} [{low.macro_f1:.2f}, {high.macro_f1:.2f}] · "
         f"accuracy {metrics.accuracy:.2f} [{low.accuracy:.2f}, {high.accuracy:.2f}] · "
-        f"ridge strength {found.strength:.1g} · 40 ms"
+        f"ridge strength {found.path.chosen:.1g} · 40 ms"
     )
     assert lens.summary(found, seconds=2.34).endswith("· 2.3 s")
-    assert lens.summary(found).endswith(f"ridge strength {found.strength:.1g}")
+    assert lens.summary(found).endswith(f"ridge strength {found.path.chosen:.1g}")
 
 
 def test_titles_cover_all_metrics():
@@ -150,7 +152,9 @@ def test_titles_cover_all_metrics():
 def test_log_loss_orders_from_the_least_and_is_compared_row_by_row():
     given = {"bad": noisy(6.0), "good": PROBLEM.x, "near": noisy(0.05)}
     found = lens.compare(given, LABELS, metric="log_loss", level=0.8)
-    errors = {entry.name: entry.prediction.error for entry in found.entries}
+    errors = {
+        entry.name: entry.prediction.metrics[entry.prediction.loss].value for entry in found.entries
+    }
     assert list(errors.values()) == sorted(errors.values())
     assert list(errors)[-1] == "bad"
     verdicts = {entry.name: entry.verdict for entry in found.entries}
@@ -164,7 +168,11 @@ def test_log_loss_orders_from_the_least_and_is_compared_row_by_row():
         np.testing.assert_allclose(
             [gap.low, gap.high], [low, high], rtol=0, atol=0.01 * (high - low)
         )
-        np.testing.assert_allclose(gap.value, errors[entry.name] - best.prediction.error, atol=1e-6)
+        np.testing.assert_allclose(
+            gap.value,
+            errors[entry.name] - best.prediction.metrics[best.prediction.loss].value,
+            atol=1e-6,
+        )
     shares = np.bincount(PROBLEM.codes) / len(PROBLEM.codes)
     expected = log_loss(PROBLEM.codes, np.tile(shares, (len(PROBLEM.codes), 1)))
     np.testing.assert_allclose(found.baseline_log_loss, expected, rtol=1e-12)

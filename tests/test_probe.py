@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from kernlens import probes
 from kernlens.labels import drop_rare
-from kernlens.types import Classification, Labels
+from kernlens.types import Classification, Interval, Labels
 
 # What the library promises of every error, against float64.
 RTOL = 1e-4
@@ -104,25 +104,30 @@ def brute_ridge(x, codes, strengths):
 
 BRUTE = {"discriminant": brute_discriminant, "ridge": brute_ridge}
 FINE = np.logspace(-3, 2, 11)
-each_probe = pytest.mark.parametrize("name", list(probes.PROBES))
+each_probe = pytest.mark.parametrize("name", list(BRUTE))
+
+
+def values(found):
+    """Metrics of classes, in the order of their fields."""
+    return [found.metrics[name].value for name in Classification._fields]
 
 
 def test_every_probe_has_a_reference():
-    assert set(BRUTE) == set(probes.PROBES)
+    assert {*BRUTE, "class_means"} == set(probes.PROBES)
 
 
 def check_against_brute(name, features, labels, strengths, rtol):
     losses, classes = BRUTE[name](np.asarray(features, np.float64), labels.codes, strengths)
     errors = np.mean(losses, axis=1)
     found = probes.PROBES[name](features, labels, strengths=strengths, draws=1, select="error")
-    np.testing.assert_allclose(found.path_errors, errors, rtol=rtol)
+    np.testing.assert_allclose(found.path.losses, errors, rtol=rtol)
     best = int(np.argmin(errors))
-    assert found.strength == strengths[best]
-    assert found.error == found.path_errors[best]
+    assert found.path.chosen == strengths[best]
+    assert found.metrics[found.loss].value == found.path.losses[best]
     np.testing.assert_array_equal(found.predicted, classes[best])
     np.testing.assert_array_equal(found.target, labels.codes)
     accuracies = np.mean(classes == labels.codes, axis=1)
-    np.testing.assert_allclose(found.path_metrics.accuracy, accuracies, rtol=1e-12)
+    np.testing.assert_allclose(found.path.metrics["accuracy"], accuracies, rtol=1e-12)
 
 
 @each_probe
@@ -186,8 +191,8 @@ def test_rows_beyond_one_chunk_are_refits():
     scores = scores - 0.5 * np.einsum("nkp,pq,nkq->nk", offsets, inverse, offsets)
     loss = np.mean(logsumexp(scores, axis=1) - scores[np.arange(n), codes])
     # The rows left out change the loss by a share of about p * C / n, and never for the better.
-    np.testing.assert_allclose(found.error, loss, rtol=5e-3)
-    assert found.error > loss
+    np.testing.assert_allclose(found.metrics[found.loss].value, loss, rtol=5e-3)
+    assert found.metrics[found.loss].value > loss
 
 
 def test_discriminant_without_penalty_is_scikit_learns():
@@ -203,7 +208,7 @@ def test_discriminant_without_penalty_is_scikit_learns():
         losses.append(-posterior[labels.codes[i]])
         classes.append(np.argmax(posterior))
     # The smallest strength moves the loss by about its ratio to the smallest eigenvalue.
-    np.testing.assert_allclose(found.error, np.mean(losses), rtol=RTOL)
+    np.testing.assert_allclose(found.metrics[found.loss].value, np.mean(losses), rtol=RTOL)
     np.testing.assert_array_equal(found.predicted, classes)
 
 
@@ -213,7 +218,7 @@ def test_metrics_are_scikit_learns_of_the_predicted_classes(name):
     found = probes.PROBES[name](features, labels)
     target, predicted = found.target, found.predicted
     np.testing.assert_allclose(
-        list(found.metrics),
+        values(found),
         [
             accuracy_score(target, predicted),
             f1_score(target, predicted, average="micro"),
@@ -222,8 +227,8 @@ def test_metrics_are_scikit_learns_of_the_predicted_classes(name):
         ],
         rtol=1e-12,
     )
-    at = list(found.strengths).index(found.strength)
-    assert [v[at] for v in found.path_metrics] == list(found.metrics)
+    at = list(found.path.strengths).index(found.path.chosen)
+    assert [found.path.metrics[name][at] for name in Classification._fields] == values(found)
 
 
 @each_probe
@@ -235,11 +240,11 @@ def test_scale_shift_rotation_and_order_do_not_matter(name):
     rotation = np.linalg.qr(rng.normal(size=(5, 5)))[0]
     for changed in (features * 4096.0, features + 100.0, features @ rotation):
         found = run(changed, labels)
-        np.testing.assert_allclose(found.path_errors, base.path_errors, rtol=TIGHT)
+        np.testing.assert_allclose(found.path.losses, base.path.losses, rtol=TIGHT)
         np.testing.assert_array_equal(found.predicted, base.predicted)
     order = rng.permutation(len(features))
     found = run(features[order], labels._replace(codes=labels.codes[order]))
-    np.testing.assert_allclose(found.path_errors, base.path_errors, rtol=TIGHT)
+    np.testing.assert_allclose(found.path.losses, base.path.losses, rtol=TIGHT)
     np.testing.assert_array_equal(found.predicted, base.predicted[order])
     assert found.low == base.low  # the same cells, the same draws
 
@@ -255,12 +260,12 @@ def test_noise_scores_at_chance_with_balanced_classes(name, p, num_classes):
         for seed in range(seeds)
     ]
     chance = 1.0 / num_classes
-    accuracies = [one.metrics.accuracy for one in found]
+    accuracies = [one.metrics["accuracy"].value for one in found]
     # Selection and rows in common make an accuracy vary more than a binomial of n rows does.
     error = np.std(accuracies, ddof=1) / np.sqrt(seeds)
     assert abs(np.mean(accuracies) - chance) < 4 * error
     assert np.std(accuracies) < 3 * np.sqrt(chance * (1 - chance) / n)
-    held = [one.low.accuracy <= chance <= one.high.accuracy for one in found]
+    held = [one.metrics["accuracy"].low <= chance <= one.metrics["accuracy"].high for one in found]
     assert np.mean(held) > 0.6
 
 
@@ -270,10 +275,10 @@ def test_names_and_absent_classes_do_not_matter(name):
     base = probes.PROBES[name](features, labels)
     moved = np.array([5, 1, 2, 7], np.int32)[labels.codes]
     found = probes.PROBES[name](features, Labels(moved, tuple("abcdefghi")))
-    np.testing.assert_allclose(found.path_errors, base.path_errors, rtol=TIGHT)
+    np.testing.assert_allclose(found.path.losses, base.path.losses, rtol=TIGHT)
     np.testing.assert_array_equal(found.predicted, np.array([5, 1, 2, 7])[base.predicted])
     np.testing.assert_array_equal(found.target, moved)
-    np.testing.assert_allclose(list(found.metrics), list(base.metrics), rtol=1e-12)
+    np.testing.assert_allclose(values(found), values(base), rtol=1e-12)
 
 
 @each_probe
@@ -284,7 +289,7 @@ def test_rows_without_a_label_are_left_out(name):
     found = probes.PROBES[name](with_nan, labels._replace(codes=hidden))
     kept = hidden >= 0
     expected = probes.PROBES[name](features[kept], labels._replace(codes=hidden[kept]))
-    np.testing.assert_array_equal(found.path_errors, expected.path_errors)
+    np.testing.assert_array_equal(found.path.losses, expected.path.losses)
     np.testing.assert_array_equal(found.predicted, expected.predicted)
     assert found.metrics == expected.metrics
     thinned = drop_rare(labels, 10)
@@ -300,10 +305,10 @@ def test_weakest_is_within_half_a_standard_error(name, seed):
     least = np.argmin(errors)
     near = errors <= errors[least] + 0.5 * np.std(losses[least]) / np.sqrt(len(labels.codes))
     found = probes.PROBES[name](features, labels, strengths=FINE)
-    assert found.strength == np.min(FINE[near])
+    assert found.path.chosen == np.min(FINE[near])
     least = probes.PROBES[name](features, labels, strengths=FINE, select="error")
-    assert found.strength <= least.strength
-    assert seed != 4 or found.strength < least.strength  # the rule is seen at work
+    assert found.path.chosen <= least.path.chosen
+    assert seed != 4 or found.path.chosen < least.path.chosen  # the rule is seen at work
 
 
 @each_probe
@@ -311,9 +316,9 @@ def test_select_takes_the_best_of_the_path(name):
     features, labels = problem(10)
     for metric in Classification._fields:
         found = probes.PROBES[name](features, labels, select=metric)
-        path = getattr(found.path_metrics, metric)
-        assert getattr(found.metrics, metric) == np.max(path)
-        assert found.strength == np.max(found.strengths[path == np.max(path)])
+        path = found.path.metrics[metric]
+        assert found.metrics[metric].value == np.max(path)
+        assert found.path.chosen == np.max(found.path.strengths[path == np.max(path)])
 
 
 def macro_f1(target, predicted):
@@ -342,23 +347,25 @@ def test_intervals_are_those_of_resampled_rows(name):
         slack = 4 * 1.7 * np.std(sample) / np.sqrt(1000)
         low, high = np.quantile(sample, [0.1, 0.9])
         # Accuracy moves in steps of a row.
-        assert abs(getattr(found.low, metric) - low) < slack + 0.5 / n
-        assert abs(getattr(found.high, metric) - high) < slack + 0.5 / n
-        assert getattr(found.low, metric) < getattr(found.metrics, metric)
-        assert getattr(found.metrics, metric) < getattr(found.high, metric)
+        assert abs(found.metrics[metric].low - low) < slack + 0.5 / n
+        assert abs(found.metrics[metric].high - high) < slack + 0.5 / n
+        assert found.metrics[metric].low < found.metrics[metric].value
+        assert found.metrics[metric].value < found.metrics[metric].high
 
 
 @each_probe
 def test_the_interval_of_the_loss_is_that_of_a_mean(name):
     features, labels = problem(11, n=120)
     found = probes.PROBES[name](features, labels, level=0.8)
-    assert found.error == pytest.approx(np.mean(found.losses), rel=1e-6)
+    assert found.metrics[found.loss].value == pytest.approx(np.mean(found.losses), rel=1e-6)
     low, high = ttest_1samp(found.losses, 0.0).confidence_interval(0.8)
     # Student's t of 119 degrees of freedom is 1% wider than the normal.
     np.testing.assert_allclose(
-        [found.error_low, found.error_high], [low, high], atol=0.01 * (high - low)
+        [found.metrics[found.loss].low, found.metrics[found.loss].high],
+        [low, high],
+        atol=0.01 * (high - low),
     )
-    losses, _ = BRUTE[name](features, labels.codes, [found.strength])
+    losses, _ = BRUTE[name](features, labels.codes, [found.path.chosen])
     np.testing.assert_allclose(found.losses, losses[0], rtol=RTOL, atol=1e-6)
 
 
@@ -371,16 +378,18 @@ def test_the_loss_of_a_row_alone_in_its_class_is_infinite_and_not_counted():
     other = probes.discriminant(features[:, :2], Labels(codes, ("a", "b", "c")))
     gap = probes.paired_difference(found, other, metric="log_loss")
     assert np.all(np.isfinite([gap.value, gap.low, gap.high]))
-    assert gap.value == pytest.approx(found.error - other.error)
+    assert gap.value == pytest.approx(
+        found.metrics[found.loss].value - other.metrics[other.loss].value
+    )
 
 
 @each_probe
 def test_seed_and_level(name):
     features, labels = problem(12)
     run = functools.partial(probes.PROBES[name], features, labels, strengths=FEW)
-    assert run(seed=1).low == run(seed=1).low
-    assert run(seed=1).low != run(seed=2).low
-    assert run(level=0.5).low.macro_f1 > run(level=0.99).low.macro_f1
+    assert run(seed=1).metrics == run(seed=1).metrics
+    assert run(seed=1).metrics != run(seed=2).metrics
+    assert run(level=0.5).metrics["macro_f1"].low > run(level=0.99).metrics["macro_f1"].low
 
 
 def test_paired_difference_is_that_of_resampled_rows():
@@ -388,7 +397,9 @@ def test_paired_difference_is_that_of_resampled_rows():
     a = probes.discriminant(features, labels)
     b = probes.discriminant(features[:, :3], labels)
     found = probes.paired_difference(a, b, level=0.8)
-    assert found.value == pytest.approx(a.metrics.macro_f1 - b.metrics.macro_f1, abs=1e-12)
+    assert found.value == pytest.approx(
+        a.metrics["macro_f1"].value - b.metrics["macro_f1"].value, abs=1e-12
+    )
     rng = np.random.default_rng(0)
     sample = []
     for _ in range(600):
@@ -406,18 +417,19 @@ def test_paired_difference_laws():
     features, labels = problem(14, n=200)
     a, b = probes.discriminant(features, labels), probes.ridge(features[:, :1], labels)
     same = probes.paired_difference(a, a)
-    assert same == probes.Difference(0.0, 0.0, 0.0, 0.9, False)
+    assert same == Interval(0.0, 0.0, 0.0, 0.9)
+    assert not same.separated
     for metric in Classification._fields:
         forth = probes.paired_difference(a, b, metric=metric)
         assert forth.separated == (forth.low > 0 or forth.high < 0)
         assert forth.low <= forth.value <= forth.high
-        assert getattr(a.metrics, metric) - getattr(b.metrics, metric) == pytest.approx(forth.value)
+        assert a.metrics[metric].value - b.metrics[metric].value == pytest.approx(forth.value)
     assert probes.paired_difference(a, b).separated
     with pytest.raises(ValueError, match="same rows and labels"):
         probes.paired_difference(
             a, probes.ridge(features[1:], Labels(labels.codes[1:], labels.names))
         )
-    with pytest.raises(ValueError, match="metric must be one of"):
+    with pytest.raises(ValueError, match="metric must be one that"):
         probes.paired_difference(a, b, metric="f1")
 
 
@@ -427,9 +439,9 @@ def test_constant_features_give_the_largest_class(name, value):
     codes = np.repeat([0, 1, 2], [30, 12, 8]).astype(np.int32)
     found = probes.PROBES[name](np.full((50, 4), value, np.float32), Labels(codes, ("a", "b", "c")))
     np.testing.assert_array_equal(found.predicted, 0)
-    assert found.metrics.accuracy == 0.6
-    assert found.metrics.balanced_accuracy == pytest.approx(1 / 3, rel=1e-12)
-    assert found.strength == min(found.strengths)
+    assert found.metrics["accuracy"].value == 0.6
+    assert found.metrics["balanced_accuracy"].value == pytest.approx(1 / 3, rel=1e-12)
+    assert found.path.chosen == min(found.path.strengths)
 
 
 @each_probe
@@ -438,9 +450,9 @@ def test_classes_of_hardly_any_spread_are_told_apart(name, spread):
     codes = np.repeat([0, 1, 2], [10, 8, 6]).astype(np.int32)
     noise = spread * np.random.default_rng(0).normal(size=(24, 5))
     found = probes.PROBES[name](np.eye(5)[codes] + noise, Labels(codes, ("a", "b", "c")))
-    assert found.metrics.macro_f1 == 1.0
-    assert found.low.macro_f1 == 1.0
-    assert 0.0 <= found.error < 1e-3
+    assert found.metrics["macro_f1"].value == 1.0
+    assert found.metrics["macro_f1"].low == 1.0
+    assert 0.0 <= found.metrics[found.loss].value < 1e-3
 
 
 @settings(max_examples=30, deadline=None)
@@ -454,7 +466,7 @@ def test_classes_of_hardly_any_spread_are_told_apart(name, spread):
         min_size=6,
         max_size=8,
     ),
-    st.sampled_from(list(probes.PROBES)),
+    st.sampled_from(list(BRUTE)),
 )
 def test_degenerate_features_never_leave_nan(rows, name):
     codes = np.array([r[0] for r in rows], np.int32)
@@ -465,9 +477,9 @@ def test_degenerate_features_never_leave_nan(rows, name):
             probes.PROBES[name](features, labels)
         return
     found = probes.PROBES[name](features, labels, draws=20)
-    numbers = [*found.metrics, *found.low, *found.high, found.error, found.strength]
+    numbers = [found.path.chosen, *(end for own in found.metrics.values() for end in own[:3])]
     assert np.all(np.isfinite(numbers))
-    assert np.all(np.isfinite(found.path_errors))
+    assert np.all(np.isfinite(found.path.losses))
     assert set(found.predicted) <= set(codes)
 
 

@@ -11,10 +11,9 @@ regression with its tangent kernel; so its kernel, known before training, says w
 pair ``(init_fn, apply_fn)``, has its empirical tangent kernel at initialisation.
 """
 
-import enum
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,44 +22,10 @@ from jax.tree_util import Partial
 
 from kernlens import ntk
 from kernlens.kernels import closed_form
-from kernlens.kernels.features import FeatureMap, identity, unit
+from kernlens.kernels.features import identity, unit
+from kernlens.kernels.readout import DecoderKernel, Readout
 from kernlens.models import decoders
-from kernlens.types import ApplyFn, Array, Kernel, Params
-
-SKETCHED = 512
-"""Features of a sketched tangent kernel, where the kernel itself is too large."""
-
-Decoder: TypeAlias = nn.Module | tuple[Callable[[Array, Array], Params], ApplyFn]
-"""A Flax module, or ``(init_fn(key, x) -> params, apply_fn(params, x) -> outputs)``."""
-
-
-class Readout(enum.Enum):
-    """How a decoder turns features into classes."""
-
-    LINEAR = "linear"
-    """Weights that are trained: the last layer of a network, or its tangent."""
-    CLASS_MEANS = "class means"
-    """Inner products with the mean features of each class."""
-
-
-class DecoderKernel(NamedTuple):
-    """What a decoder is to a frozen embedding.
-
-    Attributes:
-      kernel: its kernel of rows.
-      readout: how it turns the kernel's features into classes.
-      feature_map: features of its own, exact or random, or None where only the kernel is known.
-      sketch: ``p -> map``, random features whose inner products estimate the kernel without bias,
-        for more rows than a kernel matrix allows; or None.
-      standardised: whether it reads columns of mean 0 and standard deviation 1, as heads are
-        trained on.
-    """
-
-    kernel: Kernel
-    readout: Readout = Readout.LINEAR
-    feature_map: FeatureMap | None = None
-    sketch: Callable[[int], FeatureMap] | None = None
-    standardised: bool = False
+from kernlens.types import ApplyFn, Array, Decoder, Params
 
 
 def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 0) -> DecoderKernel:

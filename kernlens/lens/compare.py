@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kernlens.embeddings import as_named
-from kernlens.kernels.of_decoder import Decoder
 from kernlens.lens.predict import Probe, predict
 from kernlens.probes import (
     LOWER_IS_BETTER,
@@ -16,7 +15,7 @@ from kernlens.probes import (
 )
 from kernlens.show.table import Column, Table
 from kernlens.targets import as_target
-from kernlens.types import Interval, Kernel
+from kernlens.types import Decoder, Interval, Kernel
 
 BEST = "best"
 WORSE = "worse"

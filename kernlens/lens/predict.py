@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from kernlens.embeddings import as_rows
-from kernlens.kernels.of_decoder import Decoder, Readout
+from kernlens.kernels.readout import Readout
 from kernlens.lens.reading import read
 from kernlens.probes import Prediction, class_means, discriminant
 from kernlens.probes.numbers import many_labels, numbers
 from kernlens.probes.prediction import check_metric
 from kernlens.targets import as_target
-from kernlens.types import Kernel, Labels, MultiLabels, Stream
+from kernlens.types import Decoder, Kernel, Labels, MultiLabels, Stream
 
 Probe = Callable[..., Prediction]
 """``(features, target, *, draws, level, seed) -> Prediction``."""

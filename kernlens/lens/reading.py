@@ -9,8 +9,8 @@ import numpy as np
 from kernlens.kernels import features as feature_maps
 from kernlens.kernels.features import FeatureMap, identity
 from kernlens.kernels.mapped import mapped, sampled, standard_of
-from kernlens.kernels.of_decoder import SKETCHED, Decoder, DecoderKernel, Readout, of_decoder
-from kernlens.types import Array, Kernel, Stream
+from kernlens.kernels.readout import DecoderKernel, Readout
+from kernlens.types import Array, Decoder, Kernel, Stream
 
 MAX_EXACT = feature_maps.MAX_EXACT_ROWS
 """Most rows whose kernel matrix is factored; with more, landmarks or a sketch stand in."""
@@ -20,6 +20,9 @@ LANDMARKS = 1024
 
 LANDMARK_ROWS = 20_000
 """Rows among which landmarks are chosen."""
+
+SKETCHED = 512
+"""Features of a tangent kernel of more rows."""
 
 CHECKED = 256
 """Rows on which the error of an approximation is measured."""
@@ -73,6 +76,9 @@ def read(
     if decoder is not None and kernel is not None:
         raise ValueError("give a decoder or a kernel, not both: a decoder has its own kernel")
     if decoder is not None:
+        # Here, since Flax takes half a second to load and most calls need none of it.
+        from kernlens.kernels.of_decoder import of_decoder
+
         made = of_decoder(decoder, dim=int(rows.shape[1]), num_outputs=num_outputs, seed=seed)
     elif kernel is not None:
         made = DecoderKernel(_checked(kernel, int(rows.shape[1])))

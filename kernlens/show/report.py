@@ -1,22 +1,20 @@
 """Reports: rows to a table, JSON, a figure and an HTML page; the only writer of results."""
 
-import dataclasses
 import html
 import io as text_io
 import json
-import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from kernlens.files import write_atomically
+from kernlens.show.values import to_json
 
 TITLE_WIDTH = 46
 """Letters of a panel's heading on one line, so that it does not run into what stands beside it."""
@@ -64,26 +62,6 @@ def plain(made: Table, width: int = 160) -> str:
     buffer = text_io.StringIO()
     Console(file=buffer, width=width, force_terminal=False, color_system=None).print(made)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
-
-
-def to_json(value: Any) -> Any:
-    """The value in JSON's types: tuples with names become objects, NaN and infinity null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return to_json(value._asdict())  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    if isinstance(value, Path):
-        # A results file names the data, not the machine it lay on; "." has a name too.
-        return (value if value.name not in ("", "..") else value.resolve()).name
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return to_json(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def write_json(path: str | Path, value: Any) -> None:

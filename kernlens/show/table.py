@@ -11,11 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich import box
-from rich.table import Table as RichTable
-from rich.text import Text
 
-from kernlens.show.report import to_json
+from kernlens.show.values import to_json
 from kernlens.types import Interval
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|$~^])")
@@ -65,12 +62,19 @@ class Table(NamedTuple):
         """Text of every cell, row by row, control characters shown."""
         return [[shown(row.get(c.key), c.format) for c in self.columns] for row in self.rows]
 
-    def rich(self, width: int | None = None) -> RichTable:
+    def rich(self, width: int | None = None) -> Any:
         """For a terminal; names are never read as markup.
 
         Args:
           width: of the terminal; where the table is wider, intervals stand under their values.
+
+        Returns:
+          A ``rich.table.Table``.
         """
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
         narrow = width is not None and self._width() > width
         made = RichTable(
             box=box.SIMPLE_HEAD,

@@ -1,0 +1,37 @@
+"""What a decoder is to a frozen embedding: a kernel, and how its features become classes."""
+
+import enum
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kernlens.kernels.features import FeatureMap
+from kernlens.types import Kernel
+
+
+class Readout(enum.Enum):
+    """How a decoder turns features into classes."""
+
+    LINEAR = "linear"
+    """Weights that are trained: the last layer of a network, or its tangent."""
+    CLASS_MEANS = "class means"
+    """Inner products with the mean features of each class."""
+
+
+class DecoderKernel(NamedTuple):
+    """What a decoder is to a frozen embedding.
+
+    Attributes:
+      kernel: its kernel of rows.
+      readout: how it turns the kernel's features into classes.
+      feature_map: features of its own, exact or random, or None where only the kernel is known.
+      sketch: ``p -> map``, random features whose inner products estimate the kernel without bias,
+        for more rows than a kernel matrix allows; or None.
+      standardised: whether it reads columns of mean 0 and standard deviation 1, as heads are
+        trained on.
+    """
+
+    kernel: Kernel
+    readout: Readout = Readout.LINEAR
+    feature_map: FeatureMap | None = None
+    sketch: Callable[[int], FeatureMap] | None = None
+    standardised: bool = False
