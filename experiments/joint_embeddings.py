@@ -28,10 +28,10 @@ from kernlens import (
     cooccurrence,
     datasets,
     kernel_learning,
-    labels,
     pretrain,
     probe,
     report,
+    targets,
     text,
 )
 from kernlens.datasets import files
@@ -200,7 +200,7 @@ def cell(
     seed: int,
 ) -> dict[str, Any]:
     """What readers of every variant reach, the weights, and their course."""
-    rows = np.random.default_rng(seed).permutation(labels.labelled_rows(task))
+    rows = np.random.default_rng(seed).permutation(targets.labelled_rows(task))
     half = min(len(rows) // 2, config.most)
     halves = [np.sort(part) for part in (rows[:half], rows[half : 2 * half])]
     choosing, judging = (

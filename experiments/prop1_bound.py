@@ -31,7 +31,7 @@ from experiments.grid import Grid, check_grid
 from experiments.shift import data as shift
 from experiments.shift.inequality import bounds, sides
 from experiments.sources import Source, classes, common_classes
-from kernlens import agreement, labels, pretrain, report, sampling
+from kernlens import agreement, pretrain, report, sampling, targets
 from kernlens.study import Setting
 from kernlens.types import Interactions, Labels
 
@@ -98,7 +98,7 @@ def cell(
     )  # fmt: skip
     main, _ = classes(everything, config)
     tasks = {
-        name: labels.drop_rare(everything.labels[name], config.min_class_count)
+        name: targets.drop_rare(everything.labels[name], config.min_class_count)
         for name in (main, BRAND)
         if name in everything.labels
     }

@@ -41,9 +41,9 @@ from experiments.mismatch.encoders import IP_TUNED, LR_TUNED, pretrained, tuned
 from experiments.sources import Source, common_classes, interactions
 from kernlens import (
     downstream,
-    labels,
     probe,
     report,
+    targets,
     text,
 )
 from kernlens.scores import pairs
@@ -218,7 +218,7 @@ def distances(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     """A row for each run, and for each pair of runs."""
     data, task = load(config)
-    rows = labels.labelled_rows(task)
+    rows = targets.labelled_rows(task)
     codes = np.unique(task.codes[rows], return_inverse=True)[1]
     test = downstream.stratified_split(0, codes)
     if max(config.sizes) > np.sum(~test):

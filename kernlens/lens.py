@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import intervals, metrics
-from kernlens.labels import encode
+from kernlens import containers, intervals, metrics
+from kernlens.embeddings import as_named, as_rows
 from kernlens.probe import (
     LOG_LOSS,
     METRICS,
@@ -17,7 +17,8 @@ from kernlens.probe import (
     value_of,
 )
 from kernlens.scores import Estimator
-from kernlens.types import Array, Classification, EmbeddingStream, Labels, Prediction
+from kernlens.targets import as_target
+from kernlens.types import Array, Classification, EmbeddingStream, Labels, MultiLabels, Prediction
 
 METRIC_TITLES = {
     "accuracy": "accuracy",
@@ -90,8 +91,8 @@ class Standing(NamedTuple):
 
 
 def predict(
-    embeddings: np.ndarray | Array | EmbeddingStream,
-    labels: Labels | Sequence | np.ndarray,
+    embeddings: Any,
+    labels: Any,
     *,
     probe: Callable[..., Prediction] = discriminant,
     draws: int = 200,
@@ -101,10 +102,12 @@ def predict(
     """What a trained linear classifier will reach on held-out rows, without training one.
 
     Args:
-      embeddings: one row per item, real and finite, ``[n, d]``, in any unit; or a stream of them,
-        as :func:`kernlens.io.open_embeddings` opens, which is read four times.
-      labels: class of each row, ``[n]``: ``Labels``, or raw values (strings, integers) where None,
-        NaN and the empty string mean "no label".
+      embeddings: one row per item, real and finite, ``[n, d]``, in any unit, in any container that
+        :func:`kernlens.embeddings.as_rows` takes; or a stream of them, as
+        :func:`kernlens.io.open_embeddings` opens, which is read four times.
+      labels: class of each row, ``[n]``, as ``Labels`` or in any container that
+        :func:`kernlens.targets.as_target` takes; None, NaN, NA, NaT and the empty string mean "no
+        label".
       probe: ``probe.discriminant``, ``probe.ridge`` or any
         ``(features, labels, *, draws, level, seed) -> Prediction``; other options are bound with
         ``functools.partial``.
@@ -116,15 +119,17 @@ def predict(
       Prediction: accuracy, micro- and macro-F1, balanced accuracy with intervals.
 
     Raises:
-      ValueError: shapes that differ, a value that is not finite, fewer than two classes, too few
-        rows, or an argument out of its range.
+      ValueError: shapes that differ, a value that is not finite, labels that may mean two things or
+        are not one class per row, fewer than two classes, too few rows, pandas indexes of the same
+        keys in another order, or an argument out of its range.
     """
-    return probe(embeddings, _as_labels(labels), draws=draws, level=level, seed=seed)
+    containers.check_same_order(embeddings, labels, names=("embeddings", "labels"))
+    return probe(as_rows(embeddings), _as_labels(labels), draws=draws, level=level, seed=seed)
 
 
 def compare(
-    embeddings: Mapping[str, np.ndarray | Array | EmbeddingStream],
-    labels: Labels | Sequence | np.ndarray,
+    embeddings: Mapping[str, Any] | Sequence,
+    labels: Any,
     *,
     probe: Callable[..., Prediction] = discriminant,
     metric: str = "macro_f1",
@@ -139,7 +144,8 @@ def compare(
     seem worse than the best of them by chance.
 
     Args:
-      embeddings: rows by name, ``[n, d]`` each; the same items in the same order, ``d`` may differ.
+      embeddings: rows by name, ``[n, d]`` each, or a list of them, named by position; the same
+        items in the same order, ``d`` may differ.
       labels: as for :func:`predict`.
       probe: as for :func:`predict`.
       metric: field of ``Classification`` to order by, or ``"log_loss"`` for the least log loss,
@@ -157,10 +163,9 @@ def compare(
     """
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {METRICS}; got {metric!r}")
-    labels = _as_labels(labels)
-    shapes = _shapes(embeddings)
+    named, labels = _same_rows(embeddings, labels)
     entries = []
-    for name, rows in embeddings.items():
+    for name, rows in named.items():
         start = time.perf_counter()
         try:
             prediction = predict(rows, labels, probe=probe, draws=draws, level=level, seed=seed)
@@ -168,7 +173,7 @@ def compare(
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         seconds = time.perf_counter() - start
-        entries.append(Entry(name, prediction, shapes[name][1], seconds, BEST))
+        entries.append(Entry(name, prediction, rows.shape[1], seconds, BEST))
     sign = -1.0 if metric == LOG_LOSS else 1.0
     entries.sort(key=lambda entry: -sign * value_of(entry.prediction, metric)[0])
     best, differences = entries[0], {}
@@ -193,8 +198,8 @@ def compare(
 
 
 def standings(
-    embeddings: Mapping[str, np.ndarray | Array | EmbeddingStream],
-    labels: Labels | Sequence | np.ndarray,
+    embeddings: Mapping[str, Any] | Sequence,
+    labels: Any,
     scores: Mapping[str, Estimator],
     *,
     level: float = 0.9,
@@ -216,11 +221,11 @@ def standings(
       ValueError: no embedding, row counts that differ, and what
         :func:`kernlens.intervals.table_replicates` raises, with the name of the embedding.
     """
-    labels, _ = _as_labels(labels), _shapes(embeddings)
+    named, labels = _same_rows(embeddings, labels)
     if not scores:
         return ()
     found = {}
-    for name, rows in embeddings.items():
+    for name, rows in named.items():
         try:
             found[name] = intervals.table_replicates(
                 scores, rows, labels.codes, len(labels.names), method=method
@@ -292,20 +297,26 @@ def _entropy(target: np.ndarray) -> float:
     return float(-np.sum(shares * np.log(shares)))
 
 
-def _shapes(
-    embeddings: Mapping[str, np.ndarray | Array | EmbeddingStream],
-) -> dict[str, tuple[int, ...]]:
-    """Shape of each embedding; no embeddings, or other rows in some, are a ValueError."""
-    if not embeddings:
-        raise ValueError("expected at least one embedding, {name: rows}; got none")
-    shapes = {
-        name: tuple(rows.shape) if hasattr(rows, "shape") else np.shape(rows)
-        for name, rows in embeddings.items()
-    }
-    if len({shape[:1] for shape in shapes.values()}) > 1:
+def _same_rows(
+    embeddings: Any, labels: Any
+) -> tuple[dict[str, np.ndarray | Array | EmbeddingStream], Labels]:
+    """Embeddings by name and labels; other rows in some of them are a ValueError."""
+    named = as_named(embeddings)
+    given = embeddings.values() if isinstance(embeddings, Mapping) else embeddings
+    for name, own in zip(named, given, strict=True):
+        containers.check_same_order(own, labels, names=(name, "labels"))
+    shapes = {name: tuple(rows.shape) for name, rows in named.items()}
+    if len({shape[0] for shape in shapes.values()}) > 1:
         raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")
-    return shapes
+    return named, _as_labels(labels)
 
 
 def _as_labels(labels: Any) -> Labels:
-    return labels if isinstance(labels, Labels) else encode(labels)
+    target = as_target(labels)
+    if isinstance(target, Labels):
+        return target
+    kind = "multi-label" if isinstance(target, MultiLabels) else "regression"
+    raise ValueError(
+        f"the target is {kind}; this verb predicts one class per row: kernlens.targets.labels "
+        "takes each distinct value of a column for a class"
+    )

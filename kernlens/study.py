@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens import features, moments, pretrain, report, training
-from kernlens import labels as label_rows
+from kernlens import features, moments, pretrain, report, targets, training
 from kernlens.agreement import Agreement, agreement
 from kernlens.scores import SCORES
 from kernlens.types import Classification, Interactions, Labels, Outcome, Prediction
@@ -68,7 +67,7 @@ def judge(
     Returns:
       A row: ``predicted``, ``scores``, ``baselines`` and ``trained``, each by name, with seconds.
     """
-    rows = label_rows.labelled_rows(labels)
+    rows = targets.labelled_rows(labels)
     x, kept = embeddings[rows], labels._replace(codes=labels.codes[rows])
     timed = {name: _timed(probe, x, kept) for name, probe in probes.items()}
     predicted = {

@@ -31,6 +31,29 @@ class Labels(NamedTuple):
     names: tuple[str, ...]
 
 
+class MultiLabels(NamedTuple):
+    """Any number of labels per row.
+
+    Attributes:
+      membership: whether a row has a label, bool ``[n, C]``; all False where nothing is known.
+      labelled: whether the labels of a row are known, bool ``[n]``. A row that is known to have
+        none of the labels is labelled.
+      names: label names, by column.
+    """
+
+    membership: np.ndarray
+    labelled: np.ndarray
+    names: tuple[str, ...]
+
+
+class Values(np.ndarray):
+    """One number per row, the target of a regression: float64 ``[n]``, NaN where a row has none.
+
+    An array like any other. The type says that its numbers are amounts: without it, whole numbers
+    could be taken for the codes of classes.
+    """
+
+
 class EmbeddingStream(Protocol):
     """Rows in files, read as often as asked: ``io.open_embeddings`` opens one."""
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.ntk_training.settings import HEAD, TABLES, TOWERS, Config
-from kernlens import datasets, kernels, labels, pretrain, sampling
+from kernlens import datasets, kernels, pretrain, sampling, targets
 from kernlens.types import Interactions, Labels
 
 
@@ -34,7 +34,7 @@ def inputs(config: Config) -> dict[str, Task]:
         label = data.labels["department"]
     fitted = pretrain.contrastive(data, dim=config.dim, epochs=config.epochs)
     embeddings = directions(fitted.embeddings[0])
-    label = labels.drop_rare(label, config.min_class_count)
+    label = targets.drop_rare(label, config.min_class_count)
     return {
         HEAD: head_task(config, embeddings, label),
         TOWERS: tower_task(config, embeddings, data),

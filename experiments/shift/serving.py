@@ -20,7 +20,6 @@ from experiments.next_items.outcomes import values
 from experiments.shift import data as shift
 from experiments.sources import Source, common_classes
 from kernlens import (
-    labels,
     moments,
     pretrain,
     probe,
@@ -30,6 +29,7 @@ from kernlens import (
     sampling,
     sequence_kernels,
     sequences,
+    targets,
 )
 from kernlens.scores import SCORES
 from kernlens.sequences import Histories
@@ -266,7 +266,7 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
         sequence_kernels.averages(z), given.train, test, num_items=num_items, excluded=test.items
     )
     task = common_classes(given.everything, config, config.min_class_count)[1]
-    rows = labels.labelled_rows(task)
+    rows = targets.labelled_rows(task)
     kept = task._replace(codes=task.codes[rows])
     found = {
         "ridge ranking": recall(place),
