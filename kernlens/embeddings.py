@@ -118,7 +118,7 @@ def _array_rows(x: np.ndarray | Array, kind: str) -> np.ndarray | Array:
 
 
 def _is_real(dtype: Any) -> bool:
-    return dtype == bool or (
+    return dtype == np.bool_ or (
         jnp.issubdtype(dtype, np.number) and not jnp.issubdtype(dtype, np.complexfloating)
     )
 
