@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from experiments import runner
-from kernlens import datasets, labels, probes
+from kernlens import datasets, probes, targets
 from kernlens.show import report
 from kernlens.train import pretrain, sampling
 from kernlens.types import Interactions, Labels
@@ -115,7 +115,7 @@ def models(data: Interactions, window: int, negatives: int, config: Config) -> d
 
 def quality(embeddings: np.ndarray, task: Labels) -> list[float]:
     """The probe's macro-F1 of each seed."""
-    rows = labels.labelled_rows(task)
+    rows = targets.labelled_rows(task)
     kept = task._replace(codes=task.codes[rows])
     return [probes.discriminant(z[rows], kept).metrics.macro_f1 for z in embeddings]
 
@@ -131,7 +131,7 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     else:
         data = datasets.load("complete_journey")
         task = data.labels["department"]
-    task = labels.drop_rare(task, config.min_class_count)
+    task = targets.drop_rare(task, config.min_class_count)
     rows = []
     for window, negatives in config.settings:
         make = functools.partial(

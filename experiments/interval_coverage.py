@@ -21,7 +21,7 @@ import numpy as np
 from experiments import runner
 from experiments.coverage.line import line as line_of
 from experiments.coverage.others import cover_probes, cover_rows
-from kernlens import datasets, labels, moments
+from kernlens import datasets, moments, targets
 from kernlens.probes import PROBES
 from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, Estimator, intervals
 from kernlens.show import report
@@ -110,8 +110,8 @@ def wine(config: Config) -> tuple[np.ndarray, np.ndarray]:
 def complete_journey(config: Config) -> tuple[np.ndarray, np.ndarray]:
     """Items of the larger departments by item2vec, 32 dimensions, 2 epochs."""
     data = datasets.load("complete_journey")
-    task = labels.drop_rare(data.labels["department"], config.min_class_count)
-    rows = labels.labelled_rows(task)
+    task = targets.drop_rare(data.labels["department"], config.min_class_count)
+    rows = targets.labelled_rows(task)
     fitted = pretrain.contrastive(data, window=5, negatives=5, dim=32, epochs=2)
     return fitted.embeddings[0][rows], np.unique(task.codes[rows], return_inverse=True)[1]
 
@@ -196,8 +196,8 @@ def cover(made: Population, size: int, config: Config, tell: Callable[[str], Non
 
     limits = values(made)
     seeds = [(config.seed, size, purpose) for purpose in (0, 1)]
-    targets = [values(part) for part in sampled(made, size, config.target_samples, seeds[0])]
-    tell(f"{len(targets)} samples of {size} rows for the target")
+    samples = [values(part) for part in sampled(made, size, config.target_samples, seeds[0])]
+    tell(f"{len(samples)} samples of {size} rows for the target")
     methods = {
         "jackknife": (intervals.Jackknife(config.blocks), config.samples),
         "bootstrap": (intervals.Bootstrap(config.draws), config.bootstrap_samples),
@@ -221,7 +221,7 @@ def cover(made: Population, size: int, config: Config, tell: Callable[[str], Non
                     intervals.interval(replicates[name], level=config.level, bounds=bounds)
                     for replicates in found
                 ]
-                values_of = [target[name] for target in targets]
+                values_of = [target[name] for target in samples]
                 rows.append(line_of(method, table, name, size, values_of, limits[name], mine))
     return rows
 

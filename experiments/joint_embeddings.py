@@ -24,7 +24,7 @@ import optax
 
 from experiments import runner
 from experiments.sources import common
-from kernlens import datasets, files, labels, probes
+from kernlens import datasets, files, probes, targets
 from kernlens.models import text
 from kernlens.probes import kernel_learning
 from kernlens.show import report
@@ -194,7 +194,7 @@ def cell(
     seed: int,
 ) -> dict[str, Any]:
     """What readers of every variant reach, the weights, and their course."""
-    rows = np.random.default_rng(seed).permutation(labels.labelled_rows(task))
+    rows = np.random.default_rng(seed).permutation(targets.labelled_rows(task))
     half = min(len(rows) // 2, config.most)
     halves = [np.sort(part) for part in (rows[:half], rows[half : 2 * half])]
     choosing, judging = (

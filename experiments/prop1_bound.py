@@ -31,7 +31,7 @@ from experiments.grid import Grid, check_grid
 from experiments.shift import data as shift
 from experiments.shift.inequality import bounds, sides
 from experiments.sources import Source, classes, common_classes
-from kernlens import labels
+from kernlens import targets
 from kernlens.metrics import agreement
 from kernlens.show import report
 from kernlens.study import Setting
@@ -101,7 +101,7 @@ def cell(
     )  # fmt: skip
     main, _ = classes(everything, config)
     tasks = {
-        name: labels.drop_rare(everything.labels[name], config.min_class_count)
+        name: targets.drop_rare(everything.labels[name], config.min_class_count)
         for name in (main, BRAND)
         if name in everything.labels
     }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kernlens import datasets, labels
+from kernlens import datasets, targets
 from kernlens.types import Interactions, Labels
 
 ORDERED = ("amazon", "movielens", "recbole")
@@ -92,7 +92,7 @@ def common(given: Labels, least: int, name: str) -> Labels:
     Raises:
       ValueError: fewer than two of them.
     """
-    kept = labels.drop_rare(given, least)
+    kept = targets.drop_rare(given, least)
     if len(kept.names) < 2:
         raise ValueError(
             f"--min-class-count {least} leaves {len(kept.names)} of {len(given.names)} classes of "

@@ -39,7 +39,7 @@ from experiments import runner
 from experiments.mismatch import bounds, readers, summary
 from experiments.mismatch.encoders import IP_TUNED, LR_TUNED, pretrained, tuned
 from experiments.sources import Source, common_classes, interactions
-from kernlens import labels, probes
+from kernlens import probes, targets
 from kernlens.models import text
 from kernlens.scores import pairs
 from kernlens.show import report
@@ -215,7 +215,7 @@ def distances(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
     """A row for each run, and for each pair of runs."""
     data, task = load(config)
-    rows = labels.labelled_rows(task)
+    rows = targets.labelled_rows(task)
     codes = np.unique(task.codes[rows], return_inverse=True)[1]
     test = heads.stratified_split(0, codes)
     if max(config.sizes) > np.sum(~test):

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kernlens import datasets, labels, probes, study
+from kernlens import datasets, probes, study, targets
 from kernlens.models import decoders
 from kernlens.show import report
 from kernlens.train import heads, sampling
@@ -68,8 +68,8 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
         raise ValueError(
             f"{config.data} has no label {config.label!r}; choices: {', '.join(data.labels)}"
         )
-    task = labels.drop_rare(data.labels[config.label], config.min_class_count)
-    rows_used = len(labels.labelled_rows(task))
+    task = targets.drop_rare(data.labels[config.label], config.min_class_count)
+    rows_used = len(targets.labelled_rows(task))
     console.print(
         f"{config.data}: {len(data.items):,} interactions, {data.num_sessions:,} sessions, "
         f"{data.num_items:,} items; task: {config.label}, {len(task.names)} classes, "

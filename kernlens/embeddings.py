@@ -45,7 +45,7 @@ def as_rows(x: Any) -> np.ndarray | Array | Stream:
       array([[0.5 , 1.  ],
              [2.  , 0.25]])
     """
-    if is_stream(x):
+    if isinstance(x, Stream):
         return x
     columns = containers.columns(x)
     if columns is not None:
@@ -75,30 +75,27 @@ def as_named(embeddings: Any) -> dict[str, np.ndarray | Array | Stream]:
       >>> list(as_named([np.eye(3), np.ones((3, 2))]))
       ['0', '1']
     """
-    named = embeddings.items() if isinstance(embeddings, Mapping) else None
-    if named is None:
-        if not isinstance(embeddings, list | tuple) or is_stream(embeddings):
-            raise ValueError(
-                "expected embeddings by name, {name: rows}, or a list of them; "
-                f"got one {containers.kind_of(embeddings)}"
-            )
-        named = enumerate(embeddings)
-    found = {}
-    for name, given in named:
+    hint = ""
+    if isinstance(embeddings, Mapping):
+        pairs = embeddings.items()
+    elif isinstance(embeddings, list | tuple) and not hasattr(embeddings, "_fields"):
+        pairs, hint = enumerate(embeddings), "; one embedding alone goes by name, {name: rows}"
+    else:
+        raise ValueError(
+            "expected embeddings by name, {name: rows}, or a list of them; "
+            f"got one {containers.kind_of(embeddings)}"
+        )
+    found: dict[str, np.ndarray | Array | Stream] = {}
+    for name, given in pairs:
         if str(name) in found:
             raise ValueError(f"two embeddings have the name {str(name)!r}; expected one each")
         try:
             found[str(name)] = as_rows(given)
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+            raise ValueError(f"{name}: {error}{hint}") from error
     if not found:
         raise ValueError("expected at least one embedding, {name: rows}; got none")
     return found
-
-
-def is_stream(x: Any) -> bool:
-    """Whether ``x`` gives its rows in chunks, as those that ``kernlens.io`` opens."""
-    return callable(getattr(x, "chunks", None))
 
 
 def _array_rows(x: np.ndarray | Array, kind: str) -> np.ndarray | Array:
@@ -201,14 +198,14 @@ def _trouble(row: Any, first: Any) -> str | None:
     if containers.is_missing(row):
         return f"is missing, {row!r}"
     if not isinstance(row, Sequence | np.ndarray) or np.ndim(row) == 0:
-        return f"is a {containers.kind_of(row)}, {row!r}"
+        return f"is no vector, {row!r}"
+    if len(row) != len(first):
+        return f"has length {len(row)}, and row 0 has {len(first)}"
     for value in row:
-        if not isinstance(value, numbers.Real | Decimal | np.bool_ | np.number | Sequence):
-            return f"holds {value!r}"
         if isinstance(value, str):
             return f"holds the text {value[:20]!r}"
-    if len(row) != len(first):
-        return f"has {len(row)} numbers and row 0 has {len(first)}"
+        if not isinstance(value, numbers.Real | Decimal | np.generic | Sequence):
+            return f"holds {value!r}"
     return None
 
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens import labels as label_rows
 from kernlens import moments
+from kernlens import targets as label_rows
 from kernlens.kernels import features
 from kernlens.metrics.agreement import Agreement, agreement
 from kernlens.probes import Prediction

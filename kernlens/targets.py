@@ -225,7 +225,7 @@ def _split(cells: Cells, separator: str) -> Rows:
     texts = cells.values.tolist()
     if not any(separator in text for text in texts) and not cells.missing.all():
         raise ValueError(
-            f"no row holds separator={separator!r}; got for example {cells.present[0]!r}"
+            f"no row holds separator={separator!r}; got for example {str(cells.present[0])!r}"
         )
     given = [[part.strip() for part in text.split(separator) if part.strip()] for text in texts]
     lengths = np.array([len(row) for row in given], int)
@@ -254,7 +254,7 @@ def _amounts(cells: Cells) -> Values:
     try:
         found[~cells.missing] = present.astype(np.float64)
     except ValueError:
-        for row in np.flatnonzero(~cells.missing):
+        for row in np.flatnonzero(~cells.missing).tolist():
             _number(cells.values[row], row)
         raise
     return containers.numeric(found).values.view(Values)
@@ -277,15 +277,16 @@ def _membership(table: Table) -> MultiLabels:
             "that is meant, or labels that are numbers as sets"
         )
     missing = np.stack([cells.missing for cells in table.columns], axis=1)
-    partly = missing.any(axis=1) & ~missing.all(axis=1)
+    unknown = np.all(missing, axis=1)
+    partly = np.any(missing, axis=1) & ~unknown
     if partly.any():
         row = containers.first(partly)
         raise ValueError(
-            f"a row of multi-labels must be known or missing as a whole; in row {row} "
-            f"{_some([table.names[i] for i in np.flatnonzero(missing[row])])} are missing"
+            f"a row of multi-labels must be known or missing as a whole; row {row} misses column "
+            f"{_some([table.names[i] for i in np.flatnonzero(missing[row])])}"
         )
     member = np.stack([cells.values == 1 for cells in table.columns], axis=1) & ~missing
-    return MultiLabels(member, ~missing.all(axis=1), table.names)
+    return MultiLabels(member, np.logical_not(unknown), table.names)
 
 
 def _is_zero_one(cells: Cells) -> bool:

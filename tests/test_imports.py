@@ -10,8 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
-    "types", "arrays", "labels", "files", "datasets", "io", "models", "ntk", "kernels", "moments",
-    "scores", "metrics", "train", "probes", "lens", "show", "study", "demo", "cli",
+    "types", "arrays", "containers", "targets", "embeddings", "files", "show", "datasets", "io", "models", "ntk", "kernels", "moments",
+    "scores", "metrics", "train", "probes", "lens", "study", "demo", "cli",
 )  # fmt: skip
 HEAVY = (
     "pandas", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",
@@ -68,7 +68,7 @@ def test_training_takes_modules_as_values():
 
 def test_types_import_nothing_and_only_datasets_read_raw_sources():
     assert not rooms_of(imported(PACKAGE / "types.py"))
-    assert rooms_of(imported(PACKAGE / "labels.py")) == {"types"}
+    assert rooms_of(imported(PACKAGE / "targets.py")) == {"types", "containers"}
     readers = {
         room(path)
         for path in FILES

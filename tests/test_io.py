@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernlens import files, io
-from kernlens.labels import encode
+from kernlens import files, io, targets
 from kernlens.types import Labels
 
 ROWS, DIM = 7, 3
@@ -342,7 +341,7 @@ def rows_of(ids, seed=0, dim=2):
 
 def labels_of(ids, raw):
     return io.LabelFile(
-        encode(list(raw)), None if ids is None else np.array(list(ids)).astype(str), "lab"
+        targets.labels(list(raw)), None if ids is None else np.array(list(ids)).astype(str), "lab"
     )
 
 

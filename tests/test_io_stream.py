@@ -17,8 +17,7 @@ import safetensors.numpy as safetensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernlens import io
-from kernlens.labels import encode
+from kernlens import io, targets
 
 BFLOAT16 = np.dtype(jnp.bfloat16)
 ROWS, DIM = 11, 3
@@ -655,7 +654,7 @@ def test_the_fingerprint_changes_with_the_content(tmp_path):
 
 def label_file(ids, raw):
     return io.LabelFile(
-        encode(list(raw)), None if ids is None else np.array(list(ids)).astype(str), "lab"
+        targets.labels(list(raw)), None if ids is None else np.array(list(ids)).astype(str), "lab"
     )
 
 

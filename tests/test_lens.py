@@ -12,8 +12,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from kernlens import lens, moments, probes
-from kernlens.labels import encode
+from kernlens import lens, moments, probes, targets
 from kernlens.probes import PROBES
 from kernlens.scores import SCORES
 from kernlens.types import Classification, Labels
@@ -31,8 +30,8 @@ def noisy(amount, seed=1):
 @pytest.mark.parametrize("name", PROBES)
 def test_predict_is_the_probe_on_encoded_labels(name):
     raw = NAMES[PROBLEM.codes]
-    expected = PROBES[name](PROBLEM.x, encode(raw), draws=50, level=0.8, seed=3)
-    for given in (raw, raw.tolist(), encode(raw)):
+    expected = PROBES[name](PROBLEM.x, targets.labels(raw), draws=50, level=0.8, seed=3)
+    for given in (raw, raw.tolist(), targets.labels(raw)):
         found = lens.predict(PROBLEM.x, given, probe=PROBES[name], draws=50, level=0.8, seed=3)
         assert found.metrics == expected.metrics
         assert (found.low, found.high, found.level) == (expected.low, expected.high, 0.8)

@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from kernlens import probes
-from kernlens.labels import drop_rare
+from kernlens.targets import drop_rare
 from kernlens.types import Classification, Interval, Labels
 
 # What the library promises of every error, against float64.

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from kernlens import io, lens, probes
-from kernlens.labels import encode
+from kernlens import io, lens, probes, targets
 from kernlens.probes import leave_one_out
 from kernlens.scores import SCORES, intervals
 from kernlens.types import Labels
@@ -77,7 +76,7 @@ def test_intervals_take_a_stream_with_codes_and_joined_files(stream):
     given = intervals.from_stream(stream, 4, CODES, **options)
     np.testing.assert_array_equal(given.digest, expected.digest)
     np.testing.assert_allclose(given.parts.scatter, expected.parts.scatter, rtol=1e-3, atol=1e-3)
-    labels = io.LabelFile(encode(np.array(["", *"abcd"])[CODES + 1]), None)
+    labels = io.LabelFile(targets.labels(np.array(["", *"abcd"])[CODES + 1]), None)
     joined = io.join_stream(stream, labels)
     given = intervals.from_stream(joined, 4, **options)
     np.testing.assert_array_equal(given.digest, expected.digest)

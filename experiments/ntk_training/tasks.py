@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.ntk_training.settings import HEAD, TABLES, TOWERS, Config
-from kernlens import datasets, kernels, labels
+from kernlens import datasets, kernels, targets
 from kernlens.train import pretrain, sampling
 from kernlens.types import Interactions, Labels
 
@@ -35,7 +35,7 @@ def inputs(config: Config) -> dict[str, Task]:
         label = data.labels["department"]
     fitted = pretrain.contrastive(data, dim=config.dim, epochs=config.epochs)
     embeddings = directions(fitted.embeddings[0])
-    label = labels.drop_rare(label, config.min_class_count)
+    label = targets.drop_rare(label, config.min_class_count)
     return {
         HEAD: head_task(config, embeddings, label),
         TOWERS: tower_task(config, embeddings, data),

@@ -19,7 +19,7 @@ from experiments.next_items.data import without_last
 from experiments.next_items.outcomes import values
 from experiments.shift import data as shift
 from experiments.sources import Source, common_classes
-from kernlens import labels, moments, probes
+from kernlens import moments, probes, targets
 from kernlens.datasets import sequences
 from kernlens.datasets.sequences import Histories
 from kernlens.kernels import sequence_kernels
@@ -260,7 +260,7 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
         sequence_kernels.averages(z), given.train, test, num_items=num_items, excluded=test.items
     )
     task = common_classes(given.everything, config, config.min_class_count)[1]
-    rows = labels.labelled_rows(task)
+    rows = targets.labelled_rows(task)
     kept = task._replace(codes=task.codes[rows])
     found = {
         "ridge ranking": recall(place),

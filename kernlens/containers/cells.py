@@ -100,7 +100,7 @@ def read(x: Any) -> Cells | Table | Rows:
             tuple(cells_of(values_of(column.values)) for column in table),
         )
     if isinstance(x, np.ma.MaskedArray):
-        x = x.astype(object).filled(None)
+        x = np.array(x.tolist(), object).reshape(x.shape)  # None where masked
     if is_column(x):
         x = values_of(x)
     elif is_array(x):
@@ -154,7 +154,7 @@ def is_missing(value: Any) -> bool:
     return isinstance(unequal, bool | np.bool_) and bool(unequal)
 
 
-def first(flags: np.ndarray) -> int:
+def first(flags: Any) -> int:
     """Number of the first row that a flag marks."""
     return int(np.argmax(flags))
 
@@ -215,7 +215,9 @@ def _kind(type_: type, row: int) -> str:
         return TEXT
     if issubclass(type_, _TIMES):
         return TIME
-    if issubclass(type_, numbers.Real | Decimal) or jnp.issubdtype(type_, np.floating):
+    if issubclass(type_, numbers.Real | Decimal):
+        return NUMBER
+    if issubclass(type_, np.generic) and jnp.issubdtype(type_, np.floating):  # such as bfloat16
         return NUMBER
     if issubclass(type_, Mapping | numbers.Complex):
         raise ValueError(f"expected text, numbers or bool; got {type_.__name__} in row {row}")

@@ -126,10 +126,10 @@ def array(x: Any) -> np.ndarray | jax.Array:
             return read(x)
         except UNREADABLE as error:
             reasons.append(str(error).split("\n", 1)[0])
-    told = f" ({'; '.join(reasons)})" if reasons else ""
+    reason = reasons[0] if reasons else "it is none"
     raise ValueError(
-        f"{kind_of(given)} cannot be read as an array{told}; "
-        "expected a dense array in the memory of the host or of a device that JAX has"
+        f"{kind_of(given)} cannot be read as an array: {reason}; expected a dense array in the "
+        "memory of the host, or of a device that JAX has"
     )
 
 
@@ -183,7 +183,8 @@ def check_same_order(a: Any, b: Any, *, names: tuple[str, str]) -> None:
     Raises:
       ValueError: the same keys in another order; tells of the first row that differs.
     """
-    one, two = (getattr(x, "index", None) for x in (a, b))
+    one: Any = getattr(a, "index", None)
+    two: Any = getattr(b, "index", None)
     if not all(hasattr(index, "equals") for index in (one, two)) or len(one) != len(two):
         return
     if one.equals(two) or Counter(one) != Counter(two):

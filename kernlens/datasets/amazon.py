@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from kernlens import files
+from kernlens import files, targets
 from kernlens.datasets import raw, table
 from kernlens.datasets.movielens import rating_filter
-from kernlens.labels import encode
 from kernlens.types import Interactions
 
 _EXPECTED = ("<reviews>.json[.gz]", "meta_<category>.json[.gz] (optional)")
@@ -98,8 +97,8 @@ def load(
     )
     return data._replace(
         labels={
-            "main_category": encode(np.array(mains, object)),
-            "category": encode(np.array(seconds, object)),
+            "main_category": targets.labels(np.array(mains, object)),
+            "category": targets.labels(np.array(seconds, object)),
         },
         text=np.array(titles, str),
         notes={

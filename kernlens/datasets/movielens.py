@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens import files
+from kernlens import files, targets
 from kernlens.datasets import raw, table
-from kernlens.labels import encode
 from kernlens.types import Interactions, Labels
 
 FORMATS = {
@@ -127,8 +126,8 @@ def first_and_single(
     first = np.array([v[0] if v else "" for v in values], object)
     single = np.array([v[0] if len(v) == 1 else "" for v in values], object)
     return {
-        field: encode(table.take(first, rows)),
-        f"single_{field}": encode(table.take(single, rows)),
+        field: targets.labels(table.take(first, rows)),
+        f"single_{field}": targets.labels(table.take(single, rows)),
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens.labels import encode
+from kernlens import targets
 from kernlens.types import Interactions, Labels
 
 ORDERS = ("time", "position", "random")
@@ -253,7 +253,7 @@ def take(values: Any, rows: np.ndarray) -> np.ndarray:
 
 def labels_at(values: Any, rows: np.ndarray) -> Labels:
     """Labels of the given rows; row ``-1`` and missing values have none."""
-    return encode(take(values, rows))
+    return targets.labels(take(values, rows))
 
 
 def text_at(values: Any, rows: np.ndarray) -> np.ndarray:

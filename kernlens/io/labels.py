@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens import files
+from kernlens import files, targets
 from kernlens.datasets import raw
 from kernlens.io.columns import (
     ID_NAMES,
@@ -17,7 +17,6 @@ from kernlens.io.columns import (
     read_table,
 )
 from kernlens.io.stored import choose_reader
-from kernlens.labels import encode
 from kernlens.types import Labels
 
 
@@ -62,7 +61,7 @@ def read_labels(
     path = files.existing(path)
     read = choose_reader(path, {".csv": _read_csv, ".parquet": _read_label_columns})
     raw, ids, column = read(path, id_column, label_column)
-    labels = encode(raw)
+    labels = targets.labels(raw)
     check_classes(f"{path}, column {column!r}", labels.names)
     notes = _notes(path, labels) if path.suffix.lower() == ".csv" else ()
     return LabelFile(labels, ids, str(path), notes)

@@ -128,7 +128,7 @@ def _functions(decoder: Any, num_outputs: int) -> tuple[Callable, Callable]:
     if isinstance(decoder, tuple) and len(decoder) == 2 and all(map(callable, decoder)):
         return decoder
     raise ValueError(
-        "a decoder is a Flax module, such as kernlens.decoders.Mlp(32), or a pair "
+        "a decoder is a Flax module, such as kernlens.models.decoders.Mlp(32), or a pair "
         f"(init_fn(key, x) -> params, apply_fn(params, x) -> outputs); got {decoder!r}"
     )
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from kernlens import containers
 from kernlens.embeddings import as_named
 from kernlens.lens.predict import Probe, predict
 from kernlens.probes import (
@@ -173,10 +174,7 @@ def compare(
       ValueError: no embedding, row counts that differ, an unknown metric, and what :func:`predict`
         raises, with the name of the embedding.
     """
-    named, target = as_named(embeddings), as_target(target)
-    shapes = {name: tuple(rows.shape) for name, rows in named.items()}
-    if len({shape[:1] for shape in shapes.values()}) > 1:
-        raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")
+    named, target = same_rows(embeddings, target)
     entries = []
     for name, rows in named.items():
         for title, decoder in _named_decoders(decoders).items():
@@ -190,7 +188,7 @@ def compare(
                 label = f"{name} · {title}" if title else name
                 raise ValueError(f"{label}: {error}") from error
             seconds = time.perf_counter() - start
-            entries.append(Entry(name, title, prediction, shapes[name][1], seconds, BEST))
+            entries.append(Entry(name, title, prediction, int(rows.shape[1]), seconds, BEST))
     return _compared(entries, draws=draws, level=level, seed=seed)
 
 
@@ -219,6 +217,22 @@ def _compared(entries: list[Entry], *, draws: int, level: float, seed: int) -> C
             verdict = WORSE if differences[entry.label, best.label].separated else TIED
         entries[i] = entry._replace(verdict=verdict)
     return Comparison(tuple(entries), differences, metric, level)
+
+
+def same_rows(embeddings: Any, target: Any) -> tuple[dict[str, Any], Any]:
+    """Embeddings by name, and the target.
+
+    Raises:
+      ValueError: no embedding, other numbers of rows, or pandas indexes in another order.
+    """
+    named = as_named(embeddings)
+    given = embeddings.values() if isinstance(embeddings, Mapping) else embeddings
+    for name, own in zip(named, given, strict=True):
+        containers.check_same_order(own, target, names=(name, "the target"))
+    shapes = {name: tuple(rows.shape) for name, rows in named.items()}
+    if len({shape[:1] for shape in shapes.values()}) > 1:
+        raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")
+    return named, as_target(target)
 
 
 def is_chance(value: Interval, sign: float) -> bool:

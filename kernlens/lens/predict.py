@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kernlens import containers
 from kernlens.embeddings import as_rows
 from kernlens.kernels.readout import Readout
 from kernlens.lens.reading import read
@@ -67,9 +68,10 @@ def predict(
       Prediction: a mapping of metrics to intervals, which prints itself.
 
     Raises:
-      ValueError: shapes that differ, a value that is not finite, an ambiguous target, fewer than
-        two classes, too few rows, a decoder that does not fit, or an argument out of its range.
+      ValueError: shapes that differ, a value that is not finite, an ambiguous target, pandas
+        indexes of the same keys in another order, fewer than two classes, too few rows, a decoder that does not fit, or an argument out of its range.
     """
+    containers.check_same_order(embeddings, target, names=("embeddings", "target"))
     rows, target = as_rows(embeddings), as_target(target)
     _check_sizes(rows, target)
     if (decoder is not None or kernel is not None) and not isinstance(rows, Stream):

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kernlens.embeddings import as_named
-from kernlens.lens.compare import BEST, STYLES, TIED, WORSE
+from kernlens.lens.compare import BEST, STYLES, TIED, WORSE, same_rows
 from kernlens.scores import Estimator, intervals
 from kernlens.show.table import Column, Table
-from kernlens.targets import as_target
 from kernlens.types import Interval, Labels
 
 
@@ -82,12 +80,9 @@ def standings(
       ValueError: no embedding, row counts that differ, a target that is not classes, and what
         :func:`kernlens.scores.intervals.table_replicates` raises, with the name of the embedding.
     """
-    named, labels = as_named(embeddings), as_target(labels)
+    named, labels = same_rows(embeddings, labels)
     if not isinstance(labels, Labels):
         raise ValueError(f"scores read classes; got a target of type {type(labels).__name__}")
-    if len({int(rows.shape[0]) for rows in named.values()}) > 1:
-        shapes = {name: tuple(rows.shape) for name, rows in named.items()}
-        raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")
     if not scores:
         return ()
     found = {}

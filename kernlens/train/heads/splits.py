@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens import labels as label_rows
-from kernlens import metrics
+from kernlens import metrics, targets
 from kernlens.types import Array, Labels, Outcome
 
 
@@ -86,7 +85,7 @@ def make_task(
         raise ValueError(f"seeds must be one or more, none below 0; got {seeds}")
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else np.float64
     rounding = float(jnp.finfo(dtype).eps)
-    rows = label_rows.labelled_rows(labels)
+    rows = targets.labelled_rows(labels)
     x, codes = x[rows].astype(np.float64), np.asarray(labels.codes)[rows]
     finite = np.isfinite(x).all(axis=1)
     if not finite.all():
