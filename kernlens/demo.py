@@ -28,7 +28,10 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Config:
-    """Predicts, then trains, a small grid of item embeddings, and sets the two side by side."""
+    """Predicts, then trains, a small grid of item embeddings, and sets the two side by side.
+
+    Example: kernlens demo --short
+    """
 
     out: Path = Path("demo")
     """Folder for table.txt, results.json, figure.png and index.html."""

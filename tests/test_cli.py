@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy as safetensors
 
-from kernlens import cli, demo, lens
+from kernlens import cli, demo, lens, metrics
 from kernlens.files import cache_folder, use_compilation_cache
 from kernlens.io.embeddings import READERS
 from kernlens.probes import METRICS, PROBES
@@ -106,21 +106,20 @@ def test_json_is_what_the_library_says(files, capsys):
     assert [entry["name"] for entry in found["entries"]] == [e.name for e in expected.entries]
     for entry, reference in zip(found["entries"], expected.entries, strict=True):
         assert (entry["dim"], entry["verdict"]) == (reference.dim, reference.verdict)
-        assert entry["strength"] == reference.prediction.strength
+        assert entry["strength"] == reference.prediction.path.chosen
         for metric in Classification._fields:
-            for key, side in [("value", "metrics"), ("low", "low"), ("high", "high")]:
-                # Rows come in another order, so the solver rounds otherwise; metrics are counts.
-                np.testing.assert_allclose(
-                    entry["metrics"][metric][key],
-                    getattr(getattr(reference.prediction, side), metric),
-                    rtol=1e-12,
-                )
+            # Rows come in another order, so the solver rounds otherwise; metrics are counts.
+            own = reference.prediction.metrics[metric]
+            assert entry["metrics"][metric] == pytest.approx(own._asdict(), rel=1e-12)
     assert found["entries"][0]["difference_to_best"] is None
     difference = expected.differences["bad", "good"]
     np.testing.assert_allclose(found["entries"][1]["difference_to_best"]["low"], difference.low)
     assert found["entries"][1]["difference_to_previous"]["separated"] == difference.separated
-    floor = {**expected.baseline._asdict(), "log_loss": expected.baseline_log_loss}
+    target = expected.best.prediction.target
+    shares = np.bincount(target) / len(target)
+    floor = {**metrics.majority(target)._asdict(), "log_loss": -np.sum(shares * np.log(shares))}
     assert found["baseline"] == pytest.approx(floor, rel=1e-12)
+    assert found["conclusion"] == expected.sentence()
     lacking = [str(row) for row in np.setdiff1d(np.arange(150), rows)]
     assert found["rows"] == {
         "joined": 140,
@@ -164,11 +163,8 @@ def test_nothing_is_cut_off_at_any_width(files, capsys, monkeypatch, columns, me
     assert out.count("x") >= 30
     for word in ("cannot", "told", "apart", "from", "the", "best"):
         assert word in out.split()
-    assert (
-        out.count("[")
-        == out.count("]")
-        == 5 + 2 * (metric in ("balanced_accuracy", "log_loss") and columns == 160)
-    )
+    # Two metrics of two embeddings, a difference, and the best value in the conclusion.
+    assert out.count("[") == out.count("]") == 6
 
 
 def test_log_loss_puts_the_least_first(files, capsys):
@@ -178,12 +174,12 @@ def test_log_loss_puts_the_least_first(files, capsys):
     found = json.loads((files / "out.json").read_text())
     good, bad = found["entries"]
     assert (good["name"], bad["name"]) == ("good", "bad")
-    assert good["metrics"]["log_loss"]["value"] == good["error"] < bad["error"]
+    assert good["metrics"]["log_loss"]["value"] < bad["metrics"]["log_loss"]["value"]
     assert 0 < bad["difference_to_best"]["low"] < bad["difference_to_best"]["high"]
     assert f"log loss {found['baseline']['log_loss']:.3f}" in out
     code, _, err = run(capsys, *given, "--metric", "log_loss", "--probe", "ridge")
     assert code == 1
-    assert "this probe has a squared_error, and no log loss" in err
+    assert "metric must be one that the probe gives" in err
 
 
 def test_equal_stems_are_told_apart_by_path(files, capsys):
@@ -329,7 +325,9 @@ def test_a_missing_package_is_one_line_and_1(files, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "{compare, demo}"),
+        ((), "{predict, compare, score, demo}"),
+        (("predict", "good.npy", "bad.npy", "--labels", "labels.csv"), "one embedding file"),
+        (("score", "good.npy", "--labels", "labels.csv", "--scores"), "at least one score"),
         (("comapre",), "comapre"),
         (("compare", "good.npy"), "--labels"),
         (("compare", "--labels", "labels.csv"), "at least one embedding file"),
@@ -458,3 +456,84 @@ def test_the_version_is_the_packages():
     import kernlens
 
     assert done.stdout == f"kernlens {kernlens.__version__}\n"
+
+
+DECODER_WORDS = ["linear", "inner-product", "cosine", "mlp:8"]
+
+
+@pytest.mark.parametrize("word", DECODER_WORDS)
+def test_predict_takes_every_decoder(files, capsys, word):
+    given = ("predict", "good.npy", "--labels", "labels.csv", "--decoder", word, "--json", "p.json")
+    code, out, err = run(capsys, *given)
+    assert (code, err) == (0, "")
+    found = json.loads((files / "p.json").read_text())
+    assert found["decoder"] == word
+    value = found["metrics"]["macro_f1"]
+    assert f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]" in out
+    assert value["value"] > 2 * value["null"]
+
+
+def test_compare_takes_several_decoders(files, capsys):
+    given = ("compare", "good.npy", "bad.parquet", "--labels", "labels.csv", "--json", "c.json")
+    code, out, err = run(capsys, *given, "--decoder", "linear", "cosine")
+    assert (code, err) == (0, "")
+    found = json.loads((files / "c.json").read_text())["entries"]
+    assert {(one["name"], one["decoder"]) for one in found} == {
+        (name, word) for name in ("good", "bad") for word in ("linear", "cosine")
+    }
+    assert "cosine" in out
+
+
+def test_a_kernel_and_a_decoder_of_ones_own_are_found_in_the_current_folder(files, capsys):
+    (files / "mine.py").write_text(
+        "import flax.linen as nn\nimport jax.numpy as jnp\n"
+        "def near(a, b):\n    return jnp.exp(-jnp.sum((a[:, None] - b[None]) ** 2, -1) / 20)\n"
+        "class Head(nn.Module):\n    num_outputs: int = 1\n    @nn.compact\n"
+        "    def __call__(self, z):\n"
+        "        return nn.Dense(self.num_outputs)(jnp.tanh(nn.Dense(4)(z)))\n"
+        "words = 'no kernel'\n"
+    )
+    given = ("predict", "good.npy", "--labels", "labels.csv")
+    for option, value in (("--kernel", "mine:near"), ("--decoder", "mine:Head")):
+        code, out, err = run(capsys, *given, option, value)
+        assert (code, err) == (0, ""), err
+        assert "kernel read by its" in out
+    for option, value, message in (
+        ("--kernel", "mine:far", "the module mine has no name 'far'"),
+        ("--kernel", "yours:near", "no module 'yours' to import"),
+        ("--kernel", "mine:words", "expected a function (x1, x2) -> K"),
+        ("--kernel", "nearest", "no such kernel; choose one of linear"),
+        ("--decoder", "forest", "no such decoder; choose one of linear"),
+        ("--decoder", "mlp:wide", "expected linear, inner-product"),
+    ):
+        code, out, err = run(capsys, *given, option, value)
+        assert (code, out) == (1, "")
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_score_ranks_by_the_scores_asked(files, capsys):
+    given = ("score", "bad.parquet", "good.npy", "--labels", "labels.csv", "--scores", "h_score")
+    code, out, err = run(capsys, *given, "--json", "s.json")
+    assert (code, err) == (0, "")
+    (found,) = json.loads((files / "s.json").read_text())["scores"]
+    assert (found["score"], found["best"]) == ("h_score", "good")
+    assert "by chance" in out
+
+
+@pytest.mark.parametrize("verb", ["predict", "compare", "score", "demo"])
+def test_help_has_an_example(files, capsys, verb):
+    code, out, _ = run(capsys, verb, "--help")
+    assert code == 0
+    assert f"Example: kernlens {verb} " in " ".join(out.split())
+
+
+def test_names_of_files_are_text_and_never_markup(files, capsys):
+    for name in ("[red]x[bold]", "esc\x1b[31m"):
+        np.save(name, PROBLEM.x)
+    given = ("compare", "[red]x[bold].npy", "esc\x1b[31m.npy", "--labels", "labels.csv")
+    code, out, err = run(capsys, *given)
+    assert (code, err) == (0, "")
+    assert "[red]x[bold]" in out
+    assert "\x1b" not in out
+    assert "esc\\x1b[31m" in out

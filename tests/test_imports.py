@@ -10,8 +10,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
-    "types", "arrays", "containers", "targets", "embeddings", "files", "show", "datasets", "io", "models", "ntk", "kernels", "moments",
-    "scores", "metrics", "train", "probes", "lens", "study", "demo", "cli",
+    "types", "arrays", "containers", "targets", "embeddings", "files", "show", "datasets", "io",
+    "models", "ntk", "kernels", "moments", "scores", "metrics", "train",
+    "probes", "lens", "study", "demo", "cli",
 )  # fmt: skip
 HEAVY = (
     "pandas", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",

@@ -84,7 +84,9 @@ def test_weights_go_to_the_part_that_tells_and_the_error_falls():
     held = rng.standard_normal((300, 4)) + 1.5 * np.eye(4)[labels.codes]
     fresh = (held, 10.0 * rng.standard_normal((300, 40)))
     equal, learnt = (
-        probes.ridge(np.asarray(kernel_learning.weighted(w, fresh)), labels, draws=1).error
+        probes.ridge(np.asarray(kernel_learning.weighted(w, fresh)), labels, draws=1)
+        .metrics["squared_error"]
+        .value
         for w in (jnp.asarray(start, jnp.float32), jnp.asarray(found.params, jnp.float32))
     )
     assert learnt < equal
@@ -109,7 +111,7 @@ def test_a_lengthscale_is_learnt_to_the_least_of_a_path():
                     feature_fn(jnp.float64(p), jnp.asarray(x)),
                     jnp.asarray(labels.codes),
                     num_classes=2,
-                    strength=found.path.chosen,
+                    strength=found.strength,
                 )
             )
             for p in path

@@ -6,7 +6,7 @@ import pytest
 from kernlens import io, lens, probes, targets
 from kernlens.probes import leave_one_out
 from kernlens.scores import SCORES, intervals
-from kernlens.types import Labels
+from kernlens.types import Classification, Labels
 from tests.cases import gaussian_classes
 
 PROBLEM = gaussian_classes(0, n=300, separation=0.8)
@@ -28,12 +28,13 @@ def stream(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", list(probes.PROBES))
 def test_a_stream_is_predicted_as_its_rows_in_memory(stream, name):
-    given = probes.PROBES[name](stream, LABELS, strengths=FEW)
-    expected = probes.PROBES[name](X, LABELS, strengths=FEW)
-    np.testing.assert_allclose(given.path.losses, expected.path.losses, rtol=1e-9)
+    options = {} if name == "class_means" else {"strengths": FEW}
+    given, expected = (probes.PROBES[name](x, LABELS, **options) for x in (stream, X))
+    np.testing.assert_allclose(given.losses, expected.losses, rtol=1e-5, atol=1e-9)
     np.testing.assert_array_equal(given.predicted, expected.predicted)
     np.testing.assert_array_equal(given.target, expected.target)
-    assert (given.metrics, given.low) == (expected.metrics, expected.low)
+    for metric in Classification._fields:
+        assert given.metrics[metric] == expected.metrics[metric]
 
 
 def test_a_stream_of_more_features_than_rows(tmp_path):
@@ -88,7 +89,7 @@ def test_mistakes_are_named(stream):
         intervals.from_stream(stream, 4)
     with pytest.raises(ValueError, match="codes go with a stream"):
         intervals.from_stream([(X, CODES)], 4, CODES)
-    with pytest.raises(ValueError, match=r"features \(300, 6\) and labels \(9,\)"):
+    with pytest.raises(ValueError, match=r"got embeddings \(300, 6\) and a target of 9"):
         lens.predict(stream, LABELS._replace(codes=CODES[:9]))
     with pytest.raises(ValueError, match="two classes or more"):
         lens.predict(stream, LABELS._replace(codes=0 * CODES))

@@ -15,6 +15,7 @@ from kernlens.cli.compare import Compare, compare
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
 from kernlens.files import use_compilation_cache
+from kernlens.show.table import printable
 
 DESCRIPTION = (
     "See what a pretrained embedding will do downstream, before you train anything. "
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        print("error:", printable(" ".join(str(error).split())), file=sys.stderr)
         return 1
     return 0
 

@@ -16,6 +16,7 @@ from kernlens.cli.words import KERNEL_HELP
 from kernlens.files import check_writable
 from kernlens.probes import PROBES
 from kernlens.show import report
+from kernlens.show.table import printable
 
 if TYPE_CHECKING:
     ProbeName = str
@@ -140,7 +141,7 @@ def read(config: Given) -> Rows:
             max_unjoined_labels=config.max_unjoined_labels,
         )
     for note in label_file.notes:
-        print("warning:", note, file=sys.stderr)
+        print("warning:", printable(note), file=sys.stderr)
     dropped = {name: given.dropped_ids for name, given in embeddings.items()}
     return Rows(joined, dropped, dict(zip(names, map(str, config.embeddings), strict=True)))
 

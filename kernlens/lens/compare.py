@@ -14,7 +14,7 @@ from kernlens.probes import (
     paired_difference,
     simultaneous_level,
 )
-from kernlens.show.table import Column, Table
+from kernlens.show.table import Column, Table, printable
 from kernlens.targets import as_target
 from kernlens.types import Decoder, Interval, Kernel
 
@@ -38,9 +38,9 @@ class Entry(NamedTuple):
       prediction: what a trained head will reach.
       dim: number of columns of the embedding.
       seconds: wall time of the prediction; the first of a kind includes compilation.
-      verdict: ``BEST``, ``TIED`` where the interval of the difference to the best holds 0,
-        ``WORSE``, or ``CHANCE`` where its own interval holds what chance gives; of one entry alone
-        ``ABOVE`` or ``CHANCE``.
+      verdict: ``BEST``, ``TIED`` where the interval of the difference to the best holds 0, or
+        ``WORSE``; ``CHANCE`` where the best, or what ties with it, has an interval that holds what
+        chance gives; ``ABOVE`` of one entry alone that is better.
     """
 
     name: str
@@ -110,6 +110,9 @@ class Comparison(NamedTuple):
 
     def sentence(self) -> str:
         """What follows from the comparison."""
+        return printable(self._sentence())
+
+    def _sentence(self) -> str:
         best, title = self.best, TITLES[self.metric]
         value = format(best.prediction.value, ".3f")
         null = best.prediction.value.null
@@ -207,14 +210,14 @@ def _compared(entries: list[Entry], *, draws: int, level: float, seed: int) -> C
                 metric=metric, draws=draws, level=together, seed=seed,
             )  # fmt: skip
             differences[entry.label, entries[other].label] = found._replace(level=level)
-        if is_chance(entry.prediction.value, sign):
+        if i and differences[entry.label, best.label].separated:
+            verdict = WORSE
+        elif is_chance(entry.prediction.value, sign):
             verdict = CHANCE
         elif len(entries) == 1:
             verdict = ABOVE
-        elif not i:
-            verdict = BEST
         else:
-            verdict = WORSE if differences[entry.label, best.label].separated else TIED
+            verdict = TIED if i else BEST
         entries[i] = entry._replace(verdict=verdict)
     return Comparison(tuple(entries), differences, metric, level)
 
