@@ -69,7 +69,8 @@ def predict(
 
     Raises:
       ValueError: shapes that differ, a value that is not finite, an ambiguous target, pandas
-        indexes of the same keys in another order, fewer than two classes, too few rows, a decoder that does not fit, or an argument out of its range.
+        indexes of the same keys in another order, fewer than two classes, too few rows, a decoder
+        that does not fit, or an argument out of its range.
     """
     containers.check_same_order(embeddings, target, names=("embeddings", "target"))
     rows, target = as_rows(embeddings), as_target(target)

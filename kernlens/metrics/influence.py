@@ -1,8 +1,8 @@
 r"""Influence of each row on a metric: how its value moves as a row counts a little more.
 
 A metric of ``n`` rows is nearly its value plus the mean of the influences :math:`\psi_i`, which
-have mean 0, so that :math:`\mathrm{sd}(\psi) / \sqrt n` is its standard error, and the difference of two
-metrics of the same rows has that of the difference of their influences.
+have mean 0, so that :math:`\mathrm{sd}(\psi) / \sqrt n` is its standard error, and the
+difference of two metrics of the same rows has that of the difference of their influences.
 
 References:
   Hampel (1974); Davison and Hinkley (1997), section 2.7.

@@ -1,7 +1,8 @@
 r"""Exact leave-one-out of ridge regression on any outputs, along a path of strengths.
 
 With :math:`z_i` the standardised rows, :math:`\sum_i z_i z_i^\top = V E V^\top`,
-:math:`u_i = V^\top z_i` and centred outputs :math:`y_i`, the fit without row :math:`i` is :math:`y_i - r_i` with
+:math:`u_i = V^\top z_i` and centred outputs :math:`y_i`, the fit without row :math:`i` is
+:math:`y_i - r_i` with
 
 .. math::
   r_i = \frac{y_i - u_i^\top (E + \lambda I)^{-1} \sum_j u_j y_j^\top}

@@ -15,7 +15,7 @@ import numpy as np
 from kernlens.show.values import to_json
 from kernlens.types import Interval
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|$~^])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]#|$~^])")
 
 
 class Column(NamedTuple):
@@ -192,4 +192,4 @@ def printable(text: str) -> str:
 
 
 def _in_markdown(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", text)
+    return _MARKDOWN.sub(r"\\\1", html.escape(text, quote=False))

@@ -1,0 +1,95 @@
+"""Tables: one set of rows in every form, names from outside as text."""
+
+import io as text_io
+import json
+
+import pytest
+from rich.console import Console
+
+from kernlens.show.table import Column, Table, printable
+from kernlens.types import Interval
+
+GAP = Interval(0.1234, 0.05, 0.2, 0.9)
+HOSTILE = ["[red]x[/red]", "x[/bold]", "$x^{$", "<script>alert(1)</script>", "\x1b[31mred", "a|b"]
+COLUMNS = (Column("name"), Column("gap", "gain", "+.2f"), Column("n", format=","))
+
+
+def table(*names):
+    rows = [{"name": name, "gap": GAP, "n": 12345} for name in names]
+    return Table(rows, COLUMNS, "Title")
+
+
+def in_terminal(made, width=120):
+    buffer = text_io.StringIO()
+    Console(file=buffer, width=width, force_terminal=True, color_system=None).print(
+        made.rich(width)
+    )
+    return buffer.getvalue()
+
+
+def test_an_interval_prints_as_people_write_it():
+    assert str(Interval(0.314, 0.29, 0.331, 0.9)) == "0.31 [0.29, 0.33]"
+    assert f"{GAP:+.3f}" == "+0.123 [+0.050, +0.200]"
+    assert float(GAP) == 0.1234
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "null", "separated"),
+    [
+        (0.1, 0.2, None, True),
+        (-0.2, -0.1, None, True),
+        (-0.1, 0.1, None, False),
+        (0.0, 0.1, None, False),
+        (0.1, 0.2, 0.15, False),
+        (0.1, 0.2, 0.3, True),
+        (float("nan"), float("nan"), None, False),
+    ],
+)
+def test_an_interval_is_separated_where_it_leaves_out_its_null(low, high, null, separated):
+    assert Interval(0.15, low, high, 0.9, null).separated == separated
+
+
+def test_every_form_holds_the_same_cells():
+    made = table("a", "b")
+    for text in (in_terminal(made), made.text(), made.html()):
+        for cell in ("name", "gain", "+0.12 [+0.05, +0.20]", "12,345"):
+            assert cell in text
+    assert made.markdown().splitlines()[2] == "| a | +0.12 \\[+0.05, +0.20\\] | 12,345 |"
+    found = json.loads(json.dumps(made.json()))
+    assert found[0]["gap"] == {
+        "value": 0.1234,
+        "low": 0.05,
+        "high": 0.2,
+        "level": 0.9,
+        "null": None,
+    }
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_text_in_every_form(name):
+    made = table(name)
+    shown = printable(name)
+    assert shown in in_terminal(made)
+    assert shown in made.text()
+    for text in (in_terminal(made), made.text(), made.markdown(), made.html()):
+        assert "\x1b" not in text
+    assert "<script" not in made.html()
+    assert "<script" not in made.markdown()
+    assert made.markdown().splitlines()[2].count("|") - made.markdown().count("\\|") == 4
+
+
+def test_what_is_missing_or_undefined_is_no_number():
+    nan = float("nan")
+    rows = [{"name": None, "gap": Interval(nan, nan, nan, 0.9)}, {"name": "b", "n": nan}]
+    cells = Table(rows, COLUMNS).cells()
+    assert cells == [["", "-", ""], ["b", "", "-"]]
+    assert Table(rows, COLUMNS).json()[0]["gap"]["value"] is None
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_nothing_is_cut_off_in_a_narrow_terminal(width):
+    made = table("a", "a long name of an embedding")
+    text = in_terminal(made, width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("[+0.05, +0.20]") == 2
