@@ -50,7 +50,7 @@ RECORDED = EXPERIMENTS
 # An example, which tests/test_moments_map_reduce.py runs, and what serves the experiments.
 OTHERS = {
     "map_reduce", "__init__", "runner", "readme", "claims", "markdown", "paper_tables",
-    "ntk_tasks", "peer_neural_tangents", "grid", "sources", "scores_page",
+    "ntk_tasks", "peer_neural_tangents", "grid", "sources", "scores_page", "verdicts",
 }  # fmt: skip
 each_experiment = pytest.mark.parametrize(
     "experiment", EXPERIMENTS, ids=lambda module: module.__name__.split(".")[-1]
