@@ -11,9 +11,9 @@ Item2vec pretrained on weeks 1 to 40 in one half of the stores. The kernel class
 Tasks: department (as printed, :math:`k_Y = 1[y = y']`) and brand (:math:`k_Y = y y'`, for which the
 proof works). Embeddings are read raw, with unit rows, and centred by the training mean.
 
-Verdict: the claim holds if the printed inequality is never violated, at any judged :math:`\delta` and
-on either side's expectations, and its left side ranks embeddings by accuracy as they come (raw) in
-and out of distribution (Spearman's interval over settings above 0 everywhere); in part if it is
+Verdict: the claim holds if the printed inequality is never violated, at any judged :math:`\delta`
+and on either side's expectations, and its left side ranks embeddings by accuracy as they come (raw)
+in and out of distribution (Spearman's interval over settings above 0 everywhere); in part if it is
 never violated where the expectations are those of the proof; else it fails. Judged are those
 :math:`\delta` of the list that are at most 0.5: a statement with probability :math:`1 - \delta`
 says nothing at :math:`\delta = 1`, where violations are counted and shown, not judged.
@@ -55,7 +55,7 @@ class Config(Source, Grid):
     splits: int = 5
     """Splits of the items, and of the departments, into training and test."""
     deltas: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 1.0)
-    """Chances at which the inequality is checked, in (0, 1]; those above 0.5 are shown, not judged."""
+    """Chances at which the inequality is checked; those above 0.5 are not judged."""
     min_class_count: int = 50
     """Classes with fewer items are left out."""
     draws: int = 2000

@@ -119,7 +119,7 @@ def score_rows(sign):
     for i in range(8):
         value = {"value": sign * float(i), "seconds": 0.0}
         trained = {metric: [0.1 * i, 0.1 * i + 0.02] for metric in prop1_entity_score.METRICS}
-        probed = {metric: 0.1 * i + 0.03 for metric in prop1_entity_score.METRICS}
+        probed = dict.fromkeys(prop1_entity_score.METRICS, 0.1 * i + 0.03)
         rows.append(
             {
                 "data": "d", "setting": f"s{i}", "seed": 0,
