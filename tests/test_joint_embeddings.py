@@ -17,8 +17,7 @@ from kernlens.types import Labels
 def test_noise_loses_weight(tmp_path):
     cells = runner.Cells(tmp_path, Console(file=io.StringIO()))
     rows = joint_embeddings.run(joint_embeddings.TINY, cells)
-    assert np.mean([row["gained"] for row in rows]) < 0
-    assert all(row["log_ratio"][joint_embeddings.LEARNT] < -1 for row in rows)
+    assert max(row["gained"] for row in rows) < 0
 
 
 def row(run, learnt, **others):
