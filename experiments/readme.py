@@ -70,7 +70,8 @@ def prop1_entity_score(results: Mapping[str, Any]) -> str:
     minutes = results["seconds"] / 60
     parts.append(
         f"`{results['command']}`, {minutes:.0f} minutes, "
-        f"jax {results['environment']['jax']} on {results['environment']['platform']}."
+        f"jax {results['environment']['jax']} on {results['environment']['platform']}: "
+        f"{results['summary']['verdict']}."
     )
     return "\n\n".join(parts)
 
