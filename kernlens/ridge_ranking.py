@@ -77,9 +77,9 @@ def fit(
 
     Args:
       moments: of the features, one class an item, all rows labelled.
-      item_vectors: :math:`\psi`, ``[m, h]``; one-hot targets by default. An item whose vector is not
-        finite is cold: examples that it follows say nothing beyond the mean, and it has no score,
-        so it is no candidate, and a miss as a target.
+      item_vectors: :math:`\psi`, ``[m, h]``; one-hot targets by default. An item whose vector is
+        not finite is cold: examples that it follows say nothing beyond the mean, and it has no
+        score, so it is no candidate, and a miss as a target.
       strengths: the path, relative to the mean eigenvalue of the covariance, ``[num_strengths]``,
         each positive. Generalised cross-validation of the squared error chooses, the larger of
         equals: leave-one-out with every leverage at its mean, which needs no second pass.

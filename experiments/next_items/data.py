@@ -7,7 +7,6 @@ import numpy as np
 from kernlens import ranking, sequences
 from kernlens.types import Interactions
 
-
 RECURRING = 0.01
 """Share of targets met before from which items count as recurring."""
 

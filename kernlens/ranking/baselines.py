@@ -72,6 +72,7 @@ def session_matrix(interactions: Interactions) -> Any:
     found = sparse.csr_array(
         (np.ones(len(interactions.items)), interactions.items, interactions.offsets),
         shape=(interactions.num_sessions, interactions.num_items),
+        copy=True,
     )
     found.sum_duplicates()
     return found
