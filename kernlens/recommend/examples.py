@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernlens.sequences import Histories
+from kernlens.sequences import Histories, take
 
 
 def check(train: Histories, num_items: int) -> None:
@@ -89,12 +89,7 @@ def trainable(train: Histories, cold: np.ndarray) -> tuple[Histories, dict[str, 
             f"no example is left to train on: {notes['cold_items']} of {len(cold)} items have no "
             "embedding, and every target or whole history is of them"
         )
-    return rows_of(warm, kept), {name: int(value) for name, value in notes.items()}
-
-
-def rows_of(histories: Histories, kept: np.ndarray) -> Histories:
-    """Some rows of histories, by mask or place."""
-    return Histories(*(part[kept] for part in histories))
+    return take(warm, kept), {name: int(value) for name, value in notes.items()}
 
 
 def held_out(train: Histories, share: float) -> tuple[Histories, Histories]:
@@ -121,4 +116,4 @@ def held_out(train: Histories, share: float) -> tuple[Histories, Histories]:
     total = np.cumsum(counts[order])
     taken = np.clip(np.searchsorted(total, share * total[-1]), 1, len(users) - 1)
     out = np.isin(owner, order[:taken])
-    return rows_of(train, ~out), rows_of(train, out)
+    return take(train, ~out), take(train, out)

@@ -11,7 +11,7 @@ import numpy as np
 from kernlens import ranking
 from kernlens.recommend import examples
 from kernlens.recommend.tables import Tables
-from kernlens.sequences import Histories
+from kernlens.sequences import Histories, Past
 from kernlens.towers import TwoTowers
 from kernlens.types import Array, Params
 
@@ -123,34 +123,43 @@ def scores(
 
 
 def place(
-    trained: Trained, histories: Histories, run: int, *, block: int | None = None
+    trained: Trained, asked: ranking.Queries, run: int, *, block: int | None = None
 ) -> ranking.Place:
-    """Where the target of each history stands among all items, biases included.
+    """Where the targets of a protocol's queries stand, biases included.
+
+        place = recommend.place(trained, ranking.all_items(split.test), 0)
+        ranking.recall(place, 10).mean()
 
     Args:
       trained: the runs.
-      histories: as in `queries`, each with a target; a cold target is a miss.
+      asked: of `ranking.all_items` or `ranking.new_items`; a cold target is a miss.
       run: which run, in ``0..runs-1``.
       block: histories a step; None is 2,048 for the inner product and 256 for any other join.
 
     Returns:
-      Place, for `ranking.recall` and its like.
+      Place.
 
     Raises:
       ValueError: a run or an item id out of range.
     """
+    histories, out = asked.histories, asked.left_out
     if trained.towers.join is None:
         vectors, items = queries(trained, histories, run), item_vectors(trained, run)
-        return ranking.place_by_inner_product(vectors, items, histories.target, block=block or 2048)
-    found, start = [], 0
+        return ranking.place_by_inner_product(
+            vectors, items, histories.target, left_out=out, block=block or 2048
+        )
+    above, tied, start = [], [], 0
     for rows in scores(trained, histories, run, block=block or 256):
-        found.append(ranking.place(rows, histories.target[start : start + len(rows)]))
-        start += len(rows)
-    num_items = len(trained.tables.cold)
-    if not found:
-        return ranking.Place(np.zeros(0, np.int64), np.zeros(0, np.int64), num_items)
-    above, tied = (np.concatenate([getattr(p, k) for p in found]) for k in ("above", "tied"))
-    return ranking.Place(above, tied, num_items)
+        some = slice(start, start + len(rows))
+        own = None if out is None else Past(out.items, out.start[some], out.stop[some])
+        found = ranking.place(rows, histories.target[some], left_out=own)
+        above.append(found.above)
+        tied.append(found.tied)
+        start = some.stop
+    cold, none = trained.tables.cold, np.zeros(0, np.int64)
+    return ranking.Place(
+        np.concatenate([none, *above]), np.concatenate([none, *tied]), len(cold), int(cold.sum())
+    )
 
 
 def _folded(trained: Trained) -> bool:
