@@ -49,9 +49,12 @@ WITHIN = 0.1
 EARLIER = {"protocol": "latest 20 items of each history left out", "queries": None}
 """How rows without a protocol of their own were ranked."""
 PROTOCOLS: dict[bool, dict[str, Any]] = {
-    False: {"item_bias": True},
-    True: {"negatives": 2, "share_negatives": False, "contrast": pretrain.SIGMOID},
-}
+    False: {},
+    True: {
+        "standardise": False, "item_bias": False, "held_out": 0, "negatives": 2,
+        "share_negatives": False, "contrast": pretrain.SIGMOID,
+    },
+}  # fmt: skip
 """How towers learn: `recommend.fit`'s arguments by whether it is as published."""
 
 
@@ -63,11 +66,11 @@ class Config(Source, Grid):
     """Adam's learning rate in pretraining."""
     published: bool = False
     """Towers learn as in the published code: a sigmoid loss over 2 negatives that each example
-    draws for itself, and no bias of items; else a softmax over 128 shared ones, with a bias."""
+    draws for itself, no bias of items, and all epochs; else as `recommend.fit` does."""
     tower_seeds: int = 1
     """Trained runs of each tower on each embedding; from 2 on, how well they agree is told too."""
-    tower_epochs: int = 5
-    """Passes over the training examples."""
+    tower_epochs: int = 100
+    """Most passes over the training examples; unless published, held-out users say when to stop."""
     tower_rate: float = 3e-3
     """Adam's learning rate for the towers."""
     batch: int = 1024
@@ -215,7 +218,6 @@ def train(name: str, task: Task, tables: np.ndarray, config: Config) -> list[lis
                 recommend.queries(made, test, run),
                 recommend.item_vectors(made, run),
                 task.queries,
-                bias=recommend.item_bias(made, run),
                 counts=task.known.counts,
             )
         )
