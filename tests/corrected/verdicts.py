@@ -4,7 +4,14 @@ import copy
 import functools
 import json
 
-from experiments import joint_embeddings, prop1_bound, prop1_entity_score, runner, summaries
+from experiments import (
+    joint_embeddings,
+    online_replay,
+    prop1_bound,
+    prop1_entity_score,
+    runner,
+    summaries,
+)
 from kernlens import study
 from tests.corrected.case import Case
 
@@ -39,6 +46,17 @@ def _error(data: str) -> float:
         if one.name == prop1_entity_score.CROSS_VALIDATED and "macro_f1" in one.metrics
     )
     return study.agree(rows, found, "LR", "macro_f1", draws=1).mean_absolute_error.value
+
+
+def _replayed() -> str:
+    """The verdict of a gain over the random choice whose interval holds 0."""
+    ends = {"low": -0.0025, "high": 0.0022}
+    return online_replay.verdict(
+        [
+            {"chooser": name, "kernlens less it": ends, "recall": {"value": 0.05}}
+            for name in ("kernlens", "random", "published score", "oracle")
+        ]
+    )
 
 
 def _other_chances() -> str:
@@ -80,6 +98,13 @@ CASES: tuple[Case, ...] = (
         before="holds in part",
         right="undecided",
         measure=_joint,
+    ),
+    Case(
+        fault="a difference too small to be seen was said to fail",
+        call="online_replay.verdict(lines), less random [-0.0025, 0.0022]",
+        before="fails",
+        right="undecided",
+        measure=_replayed,
     ),
     *(
         Case(
