@@ -46,8 +46,9 @@ def cores(results: Mapping[str, Any]) -> str:
 def prop1_entity_score(results: Mapping[str, Any]) -> str:
     """Agreement of every predictor, one table a data set."""
     parts = []
-    for name in dict.fromkeys(line["data"] for line in results["summary"]):
-        lines = [line for line in results["summary"] if line["data"] == name]
+    every = results["summary"]["lines"]
+    for name in dict.fromkeys(line["data"] for line in every):
+        lines = [line for line in every if line["data"] == name]
         count = sum(row["data"] == name for row in results["rows"])
         rows = []
         for line in lines:
@@ -69,7 +70,8 @@ def prop1_entity_score(results: Mapping[str, Any]) -> str:
     minutes = results["seconds"] / 60
     parts.append(
         f"`{results['command']}`, {minutes:.0f} minutes, "
-        f"jax {results['environment']['jax']} on {results['environment']['platform']}."
+        f"jax {results['environment']['jax']} on {results['environment']['platform']}: "
+        f"{results['summary']['verdict']}."
     )
     return "\n\n".join(parts)
 
