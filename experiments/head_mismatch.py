@@ -31,7 +31,7 @@ from experiments.mismatch.summary import verdict
 from experiments.next_items.data import Task, last_items
 from experiments.next_items.outcomes import METRICS, values
 from experiments.sources import Source, interactions
-from kernlens import pretrain, ranking, recommend, report
+from kernlens import pretrain, ranking, recommend, report, sequences
 from kernlens.towers import Concatenation, DenseTower, Mlp, TwoTowers
 
 HIDDEN = (32, 16)
@@ -143,7 +143,7 @@ def recommended(
     task: Task, z: np.ndarray, head: str, kind: str, config: Config, run: int
 ) -> dict[str, np.ndarray]:
     """Metrics of each held-out sequence ``[tower_seeds, n]``, and lists ``[tower_seeds, n, k]``."""
-    train, test = task.split[:2]
+    train, test, left_out = task.train, task.queries.histories, task.queries.left_out
     seeds = [1000 * run + seed for seed in range(config.tower_seeds)]
     made = recommend.fit(
         train, z, TwoTowers(DenseTower(HIDDEN), Mlp(HIDDEN), HEADS[head]),
@@ -155,21 +155,13 @@ def recommended(
         parts, start = [], 0
         for scores in recommend.scores(made, test, at, block=BLOCK):
             stop = start + len(scores)
-            seen = test.items[start:stop]
-            place = ranking.place(scores, test.target[start:stop], seen)
-            parts.append({**values(place), "top": best(scores, seen)})
+            out = sequences.take(test, slice(start, stop)).past if left_out else None
+            place = ranking.place(scores, test.target[start:stop], left_out=out)
+            parts.append({**values(place), "top": ranking.top(scores, TOP, left_out=out)})
             start = stop
         for name in found:
             found[name].append(np.concatenate([part[name] for part in parts]))
     return {name: np.stack(one) for name, one in found.items()}
-
-
-def best(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The ten items of highest score that a history does not hold, in any order, ``[n, k]``."""
-    scores = np.pad(scores, ((0, 0), (0, 1)))  # a last column, which padding marks
-    scores[np.arange(len(seen))[:, None], seen] = -np.inf
-    scores[:, -1] = -np.inf
-    return np.argpartition(-scores, min(TOP, scores.shape[1] - 1) - 1, axis=1)[:, :TOP]
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> float:

@@ -94,7 +94,7 @@ def popular(given: serving.Known, test: Any) -> float:
     bias = ranking.popularity(given.known.counts)
     nothing, items = (np.zeros((n, 0), np.float32) for n in (len(test.target), len(bias)))
     place = ranking.place_by_inner_product(
-        nothing, items, test.target, bias=bias, excluded=test.items
+        nothing, items, test.target, bias=bias, left_out=given.left_out(test)
     )
     return float(ranking.recall(place, min(serving.TOP, len(bias))).mean())
 

@@ -14,6 +14,7 @@ from experiments.shift import serving
 from experiments.shift.inequality import bounds, sides
 from experiments.sources import Source
 from kernlens import sequences
+from tests.cases import pasts
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -106,8 +107,8 @@ def test_what_is_held_out_is_not_known():
 def test_lists_hold_the_best_items_that_were_not_seen():
     rng = np.random.default_rng(0)
     queries, items = rng.standard_normal((5, 3)), rng.standard_normal((30, 3))
-    bias, seen = rng.standard_normal(30), np.array([[0, 1, -1]] * 5)
-    found = serving.top(queries, items, bias, seen)
+    bias = rng.standard_normal(30)
+    found = serving.top(queries, items, bias, pasts([[0, 1, 1]] * 5))
     scores = queries @ items.T + bias
     scores[:, :2] = -np.inf
     assert_array_equal(found, np.argsort(-scores, axis=1)[:, :10])

@@ -4,8 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens import sequences
+from kernlens import ranking, sequences
 from kernlens.types import Interactions
+
+RECURRING = 0.01
+"""Share of targets met before from which items count as recurring."""
 
 
 class Task(NamedTuple):
@@ -13,11 +16,15 @@ class Task(NamedTuple):
 
     Attributes:
       known: the interactions without the held-out ones: all that pretraining may see.
-      split: training examples, and a sample of the held-out ones.
+      train: training examples.
+      protocol: what the candidates are, a name in ``ranking.PROTOCOLS``.
+      queries: a sample of the held-out examples under it.
     """
 
     known: Interactions
-    split: sequences.Split
+    train: sequences.Histories
+    protocol: str
+    queries: ranking.Queries
 
 
 def last_items(
@@ -36,8 +43,20 @@ def last_items(
     split = sequences.leave_last_out(shuffled, length=length, targets=targets, seed=None)
     total = len(split.test.target)
     kept = np.sort(np.random.default_rng(seed).permutation(total)[:most])
-    test = sequences.Histories(*(np.asarray(part)[kept] for part in split.test))
-    return Task(without_last(shuffled), split._replace(test=test))
+    protocol, queries = asked(sequences.take(split.test, kept))
+    return Task(without_last(shuffled), split.train, protocol, queries)
+
+
+def asked(test: sequences.Histories) -> tuple[str, ranking.Queries]:
+    """The protocol by the data, and the examples under it.
+
+    Where items recur, all stay candidates. Where they do not (ratings), what a user has ever met is
+    left out, and the queries of the few targets met before with it.
+    """
+    assert test.past is not None
+    recurring = np.mean(test.past.holds(test.target)) >= RECURRING if len(test.target) else True
+    name = "all items" if recurring else "new items"
+    return name, ranking.PROTOCOLS[name](test)
 
 
 def without_last(interactions: Interactions, sessions: np.ndarray | None = None) -> Interactions:

@@ -50,7 +50,10 @@ def untrained(given: serving.Known, one: serving.Served) -> serving.Served:
     """The ridge ranker that predicts, itself served on the same embedding."""
     read = sequence_kernels.averages(one.embeddings)
     _, ranker = ridge_ranking.predict(
-        read, given.train, given.before, num_items=given.known.num_items
+        read,
+        given.train,
+        ranking.PROTOCOLS[given.protocol](given.before),
+        num_items=given.known.num_items,
     )
     past = serving.households(given, given.after.items.shape[1])
     after, known = (
@@ -79,13 +82,14 @@ def _policy(
     households: np.ndarray,
 ) -> serving.Served:
     test = given.after
+    left_out = given.left_out(test)
     place = ranking.place_by_inner_product(
-        queries, items, test.target, bias=bias, excluded=test.items
+        queries, items, test.target, bias=bias, left_out=left_out
     )
     return serving.Served(
         name=name, seed=0, loss=0.0, embeddings=items, predicted={}, queries=queries, items=items,
         bias=bias, before={}, after=serving.values(place),
-        top=serving.top(queries, items, bias, test.items), households=households,
+        top=serving.top(queries, items, bias, left_out), households=households,
     )  # fmt: skip
 
 

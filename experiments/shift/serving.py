@@ -15,7 +15,7 @@ import optax
 
 from experiments import runner
 from experiments.grid import Grid, check_grid
-from experiments.next_items.data import without_last
+from experiments.next_items.data import asked, without_last
 from experiments.next_items.outcomes import values
 from experiments.shift import data as shift
 from experiments.sources import Source, common_classes
@@ -32,7 +32,7 @@ from kernlens import (
     sequences,
 )
 from kernlens.scores import SCORES
-from kernlens.sequences import Histories
+from kernlens.sequences import Histories, Past
 from kernlens.study import Setting
 from kernlens.towers import DenseTower, Mlp, TwoTowers
 from kernlens.types import Interactions
@@ -93,6 +93,7 @@ class Known(NamedTuple):
       before: held-out last items of the last known weeks.
       after: last items of baskets after the cut.
       week: of each basket of ``after``.
+      protocol: what the candidates are, a name in ``ranking.PROTOCOLS``.
     """
 
     everything: Interactions
@@ -101,6 +102,11 @@ class Known(NamedTuple):
     before: Histories
     after: Histories
     week: np.ndarray
+    protocol: str
+
+    def left_out(self, test: Histories) -> Past | None:
+        """What of the pasts of some examples is left out under the protocol."""
+        return test.past if self.protocol == "new items" else None
 
 
 class Served(NamedTuple):
@@ -154,20 +160,22 @@ def known(config: Config) -> Known:
     held = (week <= config.cut) & (week > config.cut - config.held)
 
     def last(mask: np.ndarray) -> tuple[Histories, np.ndarray]:
-        some = sequences.sessions(everything, mask)
-        found = sequences.leave_last_out(some, length=config.length, targets=1, seed=None).test
-        weeks = some.session_attributes["week"][np.diff(some.offsets) > 1]
-        kept = np.random.default_rng(0).permutation(len(found.target))[: config.test]
-        kept = np.sort(kept)
-        return Histories(*(np.asarray(part)[kept] for part in found)), weeks[kept]
+        rows = np.flatnonzero(mask[long])
+        kept = np.sort(np.random.default_rng(0).permutation(rows)[: config.test])
+        return sequences.take(every, kept), week[long][kept]
 
-    before, _ = last(held)
+    # Of all baskets, so that a past reaches across the cut.
+    every = sequences.leave_last_out(everything, length=config.length, targets=1, seed=None).test
+    long = np.diff(everything.offsets) > 1
     after, weeks = last(week > config.cut)
+    protocol, queries = asked(after)
+    after, weeks = queries.histories, weeks[queries.asked]
+    before = ranking.PROTOCOLS[protocol](last(held)[0]).histories
     past = sequences.sessions(without_last(everything, held), week <= config.cut)
     train = sequences.leave_last_out(
         past, length=config.length, targets=config.targets, seed=None
     ).train
-    return Known(everything, past, train, before, after, weeks)
+    return Known(everything, past, train, before, after, weeks, protocol)
 
 
 def served(config: Config, given: Known, cells: runner.Cells) -> list[Served]:
@@ -211,10 +219,10 @@ def _serve(config: Config, given: Known, fit: Any, seed: int) -> dict[str, np.nd
         queries = recommend.queries(made, test, 0)
         found[f"{name} queries"] = queries
         place = ranking.place_by_inner_product(
-            queries, items, test.target, bias=bias, excluded=test.items
+            queries, items, test.target, bias=bias, left_out=given.left_out(test)
         )
         found |= {f"{name} {key}": value for key, value in values(place).items()}
-    found["top"] = top(found["after queries"], items, bias, given.after.items)
+    found["top"] = top(found["after queries"], items, bias, given.left_out(given.after))
     found["households"] = recommend.queries(made, households(given, config.length), 0)
     return found | {f"predicted {key}": np.asarray(value) for key, value in predicted.items()}
 
@@ -258,12 +266,17 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
         return float(values(place)["recall"].mean())
 
     def by_product(queries: np.ndarray) -> float:
-        place = ranking.place_by_inner_product(queries, z, test.target, excluded=test.items)
+        place = ranking.place_by_inner_product(
+            queries, z, test.target, left_out=given.left_out(test)
+        )
         return recall(place)
 
     weights = sequence_kernels.discount(np.maximum(counts, 1), alpha=1e-3)
     place, _ = ridge_ranking.predict(
-        sequence_kernels.averages(z), given.train, test, num_items=num_items, excluded=test.items
+        sequence_kernels.averages(z),
+        given.train,
+        ranking.PROTOCOLS[given.protocol](test),
+        num_items=num_items,
     )
     task = common_classes(given.everything, config, config.min_class_count)[1]
     rows = labels.labelled_rows(task)
@@ -285,15 +298,13 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
     return found
 
 
-def top(queries: np.ndarray, items: np.ndarray, bias: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The ``TOP`` items of each query, best first, those of its history left out, ``[n, TOP]``."""
-    found = np.empty((len(queries), min(TOP, len(items))), np.int32)
+def top(
+    queries: np.ndarray, items: np.ndarray, bias: np.ndarray, left_out: Past | None
+) -> np.ndarray:
+    """The ``TOP`` items of each query, best first, ``[n, TOP]``."""
+    found = []
     for start in range(0, len(queries), BLOCK):
-        scores = queries[start : start + BLOCK] @ items.T + bias
-        own = seen[start : start + BLOCK]
-        rows = np.repeat(np.arange(len(own)), own.shape[1]).reshape(own.shape)
-        scores[rows[own >= 0], own[own >= 0]] = -np.inf
-        best = np.argpartition(-scores, found.shape[1] - 1, axis=1)[:, : found.shape[1]]
-        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-        found[start : start + BLOCK] = np.take_along_axis(best, order, axis=1)
-    return found
+        rows = slice(start, start + BLOCK)
+        out = left_out and Past(left_out.items, left_out.start[rows], left_out.stop[rows])
+        found.append(ranking.top(queries[rows] @ items.T + bias, TOP, left_out=out))
+    return np.concatenate(found)

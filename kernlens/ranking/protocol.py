@@ -1,0 +1,84 @@
+"""Which queries are asked, and among which items they are ranked."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from kernlens.sequences import Histories, Past, take
+
+
+class Queries(NamedTuple):
+    """Examples to be ranked, made by a protocol: :func:`all_items` or :func:`new_items`.
+
+    Attributes:
+      histories: the examples that are ranked.
+      left_out: pasts whose items are no candidates, or None where all items are.
+      repeated: whether the user had met the target before, bool ``[n]``.
+      asked: which of the given examples these are, bool ``[given]``; the targets of the others were
+        left out.
+    """
+
+    histories: Histories
+    left_out: Past | None
+    repeated: np.ndarray
+    asked: np.ndarray
+
+    @property
+    def dropped(self) -> int:
+        """Examples that are not asked."""
+        return int(np.sum(~self.asked))
+
+
+def all_items(test: Histories) -> Queries:
+    """The protocol where items recur, as in baskets: every item is a candidate for every query.
+
+    Args:
+      test: examples with their pasts, such as ``sequences.leave_last_out(...).test``.
+
+    Returns:
+      All examples, with those whose target the user had met before marked.
+
+    Raises:
+      ValueError: examples without pasts.
+    """
+    repeated = _past(test).holds(test.target)
+    return Queries(test, None, repeated, np.ones(len(repeated), bool))
+
+
+def new_items(test: Histories) -> Queries:
+    """The protocol of discovery: no item that the user has ever met is a candidate.
+
+    A target that was met before cannot be found among new items, so its query is not asked, and
+    counted. Ranking it among the new items instead would leak the answer: it would be the only item
+    of the past that is left.
+
+    Args:
+      test: examples with their pasts, such as ``sequences.leave_last_out(...).test``.
+
+    Returns:
+      The examples whose target is new; ``dropped`` counts the others.
+
+    Raises:
+      ValueError: examples without pasts.
+    """
+    asked = ~_past(test).holds(test.target)
+    kept = take(test, asked)
+    return Queries(kept, kept.past, np.zeros(len(kept.target), bool), asked)
+
+
+PROTOCOLS: dict[str, Callable[[Histories], Queries]] = {
+    "all items": all_items,
+    "new items": new_items,
+}
+"""Protocols by what the candidates are."""
+
+
+def _past(test: Histories) -> Past:
+    if test.past is None:
+        raise ValueError(
+            "a protocol needs all that each user did before its target, and these histories have "
+            "only their latest items (past=None); sequences.leave_last_out and "
+            "sequences.split_by_time give both"
+        )
+    return test.past
