@@ -98,9 +98,9 @@ def table(read: Callable[[str], Mapping[str, Any]]) -> str:
             f"1. {data}: recommenders with an MLP as head differ more between pretraining runs",
             "head_mismatch",
             "; ".join(
-                f"{kind}: sd of recall@10, MLP less inner product, {interval(one['sd'], 4)}, items "
-                f"of a list {interval(one['lists'], 3)}"
-                for kind, one in heads["less"].items()
+                f"{kind}: sd of recall@10, MLP against inner product, x {interval(one['sd'])}, "
+                f"items of a list {interval(one['lists']['difference'], 3)} more"
+                for kind, one in heads["over"].items()
             ),
             heads["verdict"],
         )
