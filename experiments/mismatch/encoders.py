@@ -22,11 +22,12 @@ PRETRAINED_BY = {CL: IP, IP_TUNED: IP, LR_TUNED: LR}
 READS_HISTORIES = (CL, IP_TUNED)
 """Families whose embeddings depend on what was bought or seen together, and in which order."""
 
-FIELDS = (
-    *(field.name for field in dataclasses.fields(Source)),
-    "epochs", "dim", "window", "negatives", "text_steps", "text_batch", "text_baskets",
-    "min_class_count",
-)  # fmt: skip
+ITEMS = (*(field.name for field in dataclasses.fields(Source)), "min_class_count")
+FIELDS = {
+    CL: (*ITEMS, "epochs", "dim", "window", "negatives"),
+    IP_TUNED: (*ITEMS, "window", "negatives", "text_baskets"),
+    LR_TUNED: (*ITEMS, "text_steps", "text_batch"),
+}
 """What an embedding depends on; the readers are not among them."""
 
 
@@ -45,7 +46,7 @@ def runs(
       config: the experiment's.
       cells: the experiment's; embeddings are kept in a folder of their own.
     """
-    own = runner.fingerprint(config, FIELDS)
+    own = runner.fingerprint(config, FIELDS[name])
     shared = cells.beside(cells.folder.parents[1] / "mismatch_embeddings" / own)
 
     @functools.cache  # a text encoder is loaded where a run of it is missing

@@ -88,13 +88,13 @@ def trained_lr(z, codes, z_test, seeds, *, balanced: bool = False, steps: int = 
 def _trained(z, codes, z_test, seeds, share, *, steps, classes):
     optimizer = optax.sgd(0.3, momentum=0.9)
 
-    def loss(params, rows):
+    def loss(params: Any, rows):
         logits = z[rows] @ params["w"] + params["b"]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, codes[rows])
         return jnp.mean(losses)
 
     def one(seed):
-        params = {"w": jnp.zeros((z.shape[1], classes)), "b": jnp.zeros(classes)}
+        params: Any = {"w": jnp.zeros((z.shape[1], classes)), "b": jnp.zeros(classes)}
 
         def step(state, key):
             params, opt = state

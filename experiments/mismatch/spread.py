@@ -4,7 +4,7 @@ Intervals of variances are those of normal values: by chi-square and F, which ne
 of runs. All intervals are at 90%, 5% to either side.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,7 +143,7 @@ def more(runs: int, unlike: Callable[..., float], like: Callable[..., float]) ->
     }
 
 
-def table(pairs: list[Mapping[str, Any]], runs: int, key: Callable[[Any], float]) -> np.ndarray:
+def table(pairs: Sequence[Mapping[str, Any]], runs: int, key: Callable[[Any], float]) -> np.ndarray:
     """A value of each pair of runs, symmetric, ``[runs, runs]``; the diagonal is 0."""
     made = np.zeros((runs, runs))
     for pair in pairs:
@@ -162,7 +162,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation; NaN where a side is constant, or of fewer than three."""
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(stats.spearmanr(a, b).statistic)
+    return float(stats.spearmanr(a, b)[0])
 
 
 def _squares(values: np.ndarray) -> tuple[float, float, int]:
