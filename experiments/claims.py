@@ -56,7 +56,7 @@ def table(read: Callable[[str], Mapping[str, Any]]) -> str:
         add(
             f"{of}: a decoder unlike the pretraining's makes runs differ", "thm1_decoder_mismatch",
             "; ".join(
-                f"{one['unlike']} against {one['like']}: sd of macro-F1 x {interval(one['sd'])}, "
+                f"{one['unlike']} against {one['like']}: sd of macro-F1 × {interval(one['sd'])}, "
                 f"1 - κ {interval(one['disagreement']['difference'], 3)} more"
                 for one in by
             ),
@@ -98,7 +98,7 @@ def table(read: Callable[[str], Mapping[str, Any]]) -> str:
             f"1. {data}: recommenders with an MLP as head differ more between pretraining runs",
             "head_mismatch",
             "; ".join(
-                f"{kind}: sd of recall@10, MLP against inner product, x {interval(one['sd'])}, "
+                f"{kind}: sd of recall@10, MLP against inner product, × {interval(one['sd'])}, "
                 f"items of a list {interval(one['lists']['difference'], 3)} more"
                 for kind, one in heads["over"].items()
             ),

