@@ -62,8 +62,8 @@ class Config(Source):
     """Negatives per anchor."""
     tower_seeds: int = 2
     """Trained runs of each recommender on each embedding."""
-    tower_epochs: int = 3
-    """Passes over the training examples."""
+    tower_epochs: int = 100
+    """Most passes over the training examples; the loss on held-out users says when to stop."""
     length: int = 20
     """Most items of a history, the latest."""
     targets: int = 1
@@ -146,8 +146,7 @@ def recommended(
     seeds = [1000 * run + seed for seed in range(config.tower_seeds)]
     made = recommend.fit(
         train, z, TwoTowers(DenseTower(HIDDEN), Mlp(HIDDEN), HEADS[head]),
-        trained=EMBEDDINGS[kind], item_bias=True, epochs=config.tower_epochs, seeds=seeds,
-        optimizer=adam(),
+        trained=EMBEDDINGS[kind], epochs=config.tower_epochs, seeds=seeds,
     )  # fmt: skip
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*METRICS, "top")}
     for at in range(len(seeds)):

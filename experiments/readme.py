@@ -293,19 +293,32 @@ def prop2_sequence_average(results: Mapping[str, Any]) -> str:
             line["ranker"],
             interval(line["over users"], 4),
             *(f"{line[key]:.4f}" for key in ("least", "most", "ndcg", "mrr")),
+            *("–" if line[key] is None else f"{line[key]:.4f}" for key in ("repeated", "new")),
             *("–" if line[key] is None else f"{line[key]:.3f}" for key in SAMPLED),
         ]
         for line in levels(results["rows"])
     ]
     columns = ["", "recall@10, over users", "least", "most", "NDCG@10", "MRR"]
+    columns += ["recall@10, repeated targets", "new targets"]
     columns += [f"recall@10 of 100 {name}" for name in SAMPLED]
     return "\n\n".join(
         [
             markdown(head, rows),
             markdown(columns, reached),
-            f"`{results['command']}`, {len(results['rows'])} embeddings: "
-            f"{results['summary']['verdict']}.",
+            f"`{results['command']}`, {len(results['rows'])} embeddings. Order: "
+            f"{results['summary']['verdict']}. Value: {results['summary']['value']}. "
+            f"{ranked(results['summary']['ranked'])}.",
         ]
+    )
+
+
+def ranked(told: Mapping[str, Any]) -> str:
+    """What was asked, and among which items."""
+    if told["queries"] is None:
+        return f"Measured under an earlier protocol: {told['protocol']}"
+    return (
+        f"Candidates: {told['protocol']}; {told['queries']:,} queries, {told['repeated']:,} "
+        f"of them for an item that the user had met before, {told['dropped']:,} more not asked"
     )
 
 

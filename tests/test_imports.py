@@ -11,10 +11,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
     "types", "memory", "labels", "datasets", "sampling", "sequences", "encoders", "decoders",
-    "towers", "training", "pretrain", "recommend", "kernels", "ntk", "features", "sequence_kernels",
+    "towers", "training", "pretrain", "kernels", "ntk", "features", "sequence_kernels",
     "moments", "scores", "metrics", "leave_one_out", "probe", "kernel_learning", "intervals",
-    "ranking", "ridge_ranking", "cooccurrence", "lens", "downstream", "agreement", "io", "text",
-    "report", "answers", "study", "cache", "demo", "cli",
+    "ranking", "recommend", "ridge_ranking", "cooccurrence", "lens", "downstream", "agreement",
+    "io", "text", "report", "answers", "study", "cache", "demo", "cli",
 )  # fmt: skip
 HEAVY = (
     "pandas", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",

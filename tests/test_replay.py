@@ -122,7 +122,7 @@ def test_a_redeemed_coupon_is_placed_by_its_best_product():
         redeemed=np.array([0, 1, 2]),
     )  # fmt: skip
     # User 0 scores the coupons 3, 1, 2; user 1 scores them 5, 2, 0.
-    score = functools.partial(coupons.best, queries=queries, items=items, bias=np.zeros(4))
+    score = functools.partial(coupons.best, queries=queries, items=items)
     found, users = coupons.places([campaign], score)
     assert_array_equal(found, [1.0, 0.5, 0.5])
     assert_array_equal(users, [0, 1, 0])

@@ -178,6 +178,44 @@ def test_predict_is_fit_and_place_on_the_whole():
     assert ridge_ranking.predict(map_fn, train, none, num_items=30)[0].above.shape == (0,)
 
 
+def test_cold_items_are_absent_from_histories_and_a_miss_as_targets():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((30, 4)).astype(np.float32)
+    vectors[[4, 11, 20]] = np.nan
+    train, test = chains(400, 5), chains(60, 6)
+    cold = np.isin(np.arange(30), [4, 11, 20])
+
+    def absent(histories):
+        return histories._replace(items=np.where(np.isin(histories.items, [4, 11, 20]), -1,
+                                                 histories.items))  # fmt: skip
+
+    assert np.any(cold[test.target])
+    map_fn = sequence_kernels.averages(vectors)
+    whole = sequence_kernels.averages(np.where(cold[:, None], 0, vectors))
+    for item_vectors in (None, vectors):
+        place, ranker = ridge_ranking.predict(
+            map_fn, train, ranking.all_items(test), num_items=30, item_vectors=item_vectors
+        )
+        given = np.asarray(whole(jnp.asarray(absent(train).items)), np.float64)
+        held = np.asarray(whole(jnp.asarray(absent(test).items)), np.float64)
+        z = given - given.mean(0)
+        if item_vectors is None:
+            y = np.eye(30)[train.target]
+        else:  # examples of cold targets stand at the mean of the others
+            y = vectors[train.target].astype(np.float64)
+            y[cold[train.target]] = y[~cold[train.target]].mean(0)
+        unit = ranker.strength * np.trace(z.T @ z) / 4
+        fitted = y.mean(0) + (held - given.mean(0)) @ np.linalg.solve(
+            z.T @ z + unit * np.eye(4), z.T @ (y - y.mean(0))
+        )
+        scores = fitted if item_vectors is None else fitted @ vectors.T
+        expected = ranking.place(scores, test.target)
+        assert np.mean(place.above != expected.above) < 0.05  # rounding may swap neighbours
+        missed = np.zeros(60, bool) if item_vectors is None else cold[test.target]
+        np.testing.assert_array_equal(place.missed, missed)
+        assert place.cold == (0 if item_vectors is None else 3)
+
+
 def test_bad_input_is_refused():
     x, target, psi = problem(6)
     found = moments.from_arrays(x, target, 12)
@@ -194,3 +232,13 @@ def test_bad_input_is_refused():
     map_fn = sequence_kernels.averages(np.eye(20, dtype=np.float32))
     with pytest.raises(ValueError, match=r"train histories must hold items in 0\.\.19"):
         ridge_ranking.predict(map_fn, train, ranking.all_items(train), num_items=20)
+    with pytest.raises(ValueError, match="item_vectors must be finite for a target at least"):
+        ridge_ranking.fit(found, item_vectors=np.full_like(psi, np.nan))
+
+    def bad(items):
+        return jnp.where(items[:, :1] == train.items[3, 0], jnp.nan, 1.0) * jnp.ones((1, 2))
+
+    queries = ranking.all_items(train)
+    said = r"features of train history \d+, items \[.*\], are not finite; the maps of sequence_kern"
+    with pytest.raises(ValueError, match=said):
+        ridge_ranking.predict(bad, train, queries, num_items=30)

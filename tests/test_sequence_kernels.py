@@ -69,6 +69,52 @@ def test_weights_of_zero_and_unknown_items():
         np.testing.assert_array_equal(bad, np.arange(len(items)) == 4)
 
 
+def masked(params, x):
+    """A tower that tells what it was given: the number of items, and their sum."""
+    z, mask = x
+    return jnp.concatenate([params * jnp.sum(mask, axis=1, keepdims=True, dtype=z.dtype),
+                            jnp.sum(z, axis=1)], axis=1)  # fmt: skip
+
+
+def test_every_item_is_read_item_0_too():
+    embeddings, _, items = problem(2)
+    items[2], items[3, -2:] = 0, [0, 5]
+    found = sequence_kernels.over_embeddings(masked, embeddings)(jnp.ones(()), jnp.asarray(items))
+    for row, own in zip(items, np.asarray(found), strict=True):
+        kept = row[row >= 0]
+        assert own[0] == len(kept)
+        np.testing.assert_allclose(own[1:], embeddings[kept].sum(axis=0), atol=1e-5)
+    assert found[2, 0] == items.shape[1]
+
+
+def test_cold_items_count_as_absent():
+    embeddings, weights, items = problem(2)
+    embeddings[3, 1], embeddings[7] = np.inf, np.nan
+    items[4], items[5, -3:] = 7, [3, 7, 2]
+    cold = np.isin(items, [3, 7])
+    without = np.where(cold, -1, items)
+    for w in (None, weights):
+        found = sequence_kernels.average(jnp.asarray(embeddings), jnp.asarray(items), w)
+        like = np.ones(len(embeddings)) if w is None else w
+        expected = [average_reference(embeddings, like, row) for row in without]
+        np.testing.assert_allclose(found, expected, rtol=RTOL, atol=1e-6)
+    np.testing.assert_array_equal(found[4], 0.0)
+    tower = sequence_kernels.over_embeddings(masked, embeddings)
+    np.testing.assert_array_equal(
+        tower(jnp.ones(()), jnp.asarray(items)), tower(jnp.ones(()), jnp.asarray(without))
+    )
+    gram = sequence_kernels.averaged(kernels.rbf, embeddings)
+    np.testing.assert_allclose(gram(items, items), gram(without, without), rtol=RTOL)
+    told = sequence_kernels.cold(embeddings, items)
+    assert told.items == 2
+    assert told.entries == cold.sum() / (items >= 0).sum()
+    assert told.empty == 2  # row 4, and row 1, which holds item 3 alone
+    gradient = jax.grad(lambda v: jnp.sum(sequence_kernels.average(v, jnp.asarray(items)) ** 2))(
+        jnp.asarray(embeddings)
+    )
+    np.testing.assert_array_equal(np.isfinite(gradient), True)
+
+
 def test_averages_give_finite_gradients_for_empty_sequences():
     embeddings, weights, items = problem(3)
 

@@ -50,8 +50,8 @@ class Config(Source, Grid):
     """The last week that is known."""
     held: int = 4
     """Last known weeks, whose baskets' last items are held out to predict on."""
-    tower_epochs: int = 5
-    """Passes over the training examples."""
+    tower_epochs: int = 100
+    """Most passes over the training examples; the loss on held-out users says when to stop."""
     targets: int = 1
     """Training targets of a basket, the latest ones."""
     length: int = 20
@@ -105,8 +105,8 @@ class Known(NamedTuple):
     protocol: str
 
     def left_out(self, test: Histories) -> Past | None:
-        """What of the pasts of some examples is left out under the protocol."""
-        return test.past if self.protocol == "new items" else None
+        """What is left out of examples that are asked under the protocol."""
+        return ranking.PROTOCOLS[self.protocol](test).left_out
 
 
 class Served(NamedTuple):
@@ -119,8 +119,7 @@ class Served(NamedTuple):
       embeddings: of all items.
       predicted: what was said of it before the cut, by name.
       queries: of the trained recommender's histories after the cut, ``[n, h]``.
-      items: its item vectors, ``[m, h]``.
-      bias: its item biases, ``[m]``.
+      items: its item vectors, ``[m, h]``; inner products are scores, biases included.
       before: recall, NDCG and reciprocal rank of it before the cut, each ``[n]``.
       after: the same after it.
       top: its lists after the cut, ``[n, TOP]``.
@@ -135,7 +134,6 @@ class Served(NamedTuple):
     predicted: dict[str, float]
     queries: np.ndarray
     items: np.ndarray
-    bias: np.ndarray
     before: dict[str, np.ndarray]
     after: dict[str, np.ndarray]
     top: np.ndarray
@@ -209,20 +207,19 @@ def _serve(config: Config, given: Known, fit: Any, seed: int) -> dict[str, np.nd
     z = fitted.embeddings[seed]
     predicted = predict(config, given, z) | {"pretraining loss": -float(fitted.final_loss[seed])}
     made = recommend.fit(
-        given.train, z, TwoTowers(DenseTower((32, 16)), Mlp((32, 16))), item_bias=True,
-        epochs=config.tower_epochs, seeds=(seed,), optimizer=adam(),
+        given.train, z, TwoTowers(DenseTower((32, 16)), Mlp((32, 16))),
+        epochs=config.tower_epochs, seeds=(seed,),
     )  # fmt: skip
-    items, bias = recommend.item_vectors(made, 0), recommend.item_bias(made, 0)
-    assert bias is not None
-    found = {"z": z, "loss": np.asarray(fitted.final_loss[seed]), "items": items, "bias": bias}
+    items = recommend.item_vectors(made, 0)
+    found = {"z": z, "loss": np.asarray(fitted.final_loss[seed]), "items": items}
     for name, test in (("before", given.before), ("after", given.after)):
         queries = recommend.queries(made, test, 0)
         found[f"{name} queries"] = queries
         place = ranking.place_by_inner_product(
-            queries, items, test.target, bias=bias, left_out=given.left_out(test)
+            queries, items, test.target, left_out=given.left_out(test)
         )
         found |= {f"{name} {key}": value for key, value in values(place).items()}
-    found["top"] = top(found["after queries"], items, bias, given.left_out(given.after))
+    found["top"] = top(found["after queries"], items, given.left_out(given.after))
     found["households"] = recommend.queries(made, households(given, config.length), 0)
     return found | {f"predicted {key}": np.asarray(value) for key, value in predicted.items()}
 
@@ -236,7 +233,7 @@ def _unpacked(name: str, seed: int, kept: dict[str, np.ndarray]) -> Served:
     return Served(
         name=name, seed=seed, loss=float(kept["loss"]), embeddings=kept["z"],
         predicted={k: float(v) for k, v in under("predicted ").items()},
-        queries=kept["after queries"], items=kept["items"], bias=kept["bias"],
+        queries=kept["after queries"], items=kept["items"],
         before=under("before ", metrics), after=under("after ", metrics), top=kept["top"],
         households=kept["households"],
     )  # fmt: skip
@@ -298,13 +295,11 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
     return found
 
 
-def top(
-    queries: np.ndarray, items: np.ndarray, bias: np.ndarray, left_out: Past | None
-) -> np.ndarray:
+def top(queries: np.ndarray, items: np.ndarray, left_out: Past | None) -> np.ndarray:
     """The ``TOP`` items of each query, best first, ``[n, TOP]``."""
     found = []
     for start in range(0, len(queries), BLOCK):
         rows = slice(start, start + BLOCK)
         out = left_out and Past(left_out.items, left_out.start[rows], left_out.stop[rows])
-        found.append(ranking.top(queries[rows] @ items.T + bias, TOP, left_out=out))
+        found.append(ranking.top(queries[rows] @ items.T, TOP, left_out=out))
     return np.concatenate(found)
