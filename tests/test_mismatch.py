@@ -111,6 +111,14 @@ def test_jackknife_of_a_mean_is_students_interval():
     assert -0.01 <= cut["low"] <= cut["high"] <= 0.01
 
 
+def test_more_is_of_the_difference_and_of_what_is_beyond_twice():
+    unlike, like = np.random.default_rng(6).random((2, 7))
+    found = spread.more(7, lambda kept: unlike[kept].mean(), lambda kept: like[kept].mean())
+    for name, values in (("difference", unlike - like), ("beyond twice", unlike - 2 * like)):
+        expected = scipy.stats.t.interval(0.9, 6, values.mean(), scipy.stats.sem(values))
+        np.testing.assert_allclose((found[name]["low"], found[name]["high"]), expected)
+
+
 def test_rank_correlation_of_what_does_not_vary_is_undefined():
     assert math.isnan(spread.spearman(np.ones(5), np.arange(5.0)))
     assert math.isnan(spread.spearman(np.arange(2.0), np.arange(2.0)))

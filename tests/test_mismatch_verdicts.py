@@ -157,6 +157,18 @@ def test_whitening_is_of_class_means_and_of_l2(plain, white, strong, balanced, s
         assert verdicts(made(family, apart=given))["whitening"] == said
 
 
+def test_whitening_fails_where_a_factor_of_two_is_ruled_out():
+    """A tenth more on average, which may be none, and surely is not the double."""
+    pairs = RUNS * (RUNS - 1) // 2
+    some = 0.33 + 0.1 * np.random.default_rng(4).standard_normal(pairs)
+    given = dict.fromkeys((readers.MEANS_WHITE, readers.LR_BALANCED), some)
+    found = thm1_decoder_mismatch.summarise(thm1_decoder_mismatch.TINY, made(CL, apart=given))
+    more = found["families"][CL]["whitening"]["L2"]
+    assert more["difference"]["low"] < 0 < more["difference"]["high"]
+    assert more["beyond twice"]["high"] < 0
+    assert found["verdicts"][f"{CL}: whitening"] == FAILS
+
+
 def test_whitening_is_undecided_where_runs_are_too_unlike():
     pairs = RUNS * (RUNS - 1) // 2
     wild = np.random.default_rng(2).choice([0.02, 0.02, 0.02, 0.9], pairs)
