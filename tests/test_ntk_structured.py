@@ -573,7 +573,7 @@ def test_half_precision_parameters(name):
     case = BY_NAME[name]
     params, x = cast(case.params, jnp.bfloat16), cast(case.x, jnp.bfloat16)
     k = empirical_ntk_fn(case.f, trace_axes=())(x, None, params)
-    assert k.dtype == jnp.bfloat16
+    assert k.dtype == jnp.float32
     rounded = jax.tree.map(
         lambda leaf: np.asarray(leaf).astype(np.float64), cast(params, "float32")
     )

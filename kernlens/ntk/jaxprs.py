@@ -15,8 +15,8 @@ RANDOM = frozenset(("random_bits", "threefry2x32", "rng_bit_generator", "rng_uni
 def operations(closed: ClosedJaxpr) -> float:
     """Multiply-adds of the matrix products and convolutions of a jaxpr.
 
-    A loop counts as often as it runs, where that is known. All branches of a conditional count,
-    since a batch takes each of them where its rows part ways.
+    A loop counts as often as it runs, where that is known. Of a conditional the dearest branch
+    counts: one that depends on the example is no conditional, since a batch takes all its branches.
     """
     return _operations(closed.jaxpr)
 
@@ -62,7 +62,8 @@ def _operations(jaxpr: Any) -> float:
                 out * prod(kernel_shape) / kernel_shape[params["dimension_numbers"].rhs_spec[0]]
             )
         times = params.get("length", 1) if name == "scan" else 1
-        total += times * sum(_operations(inner) for inner in _inside(eqn))
+        inside = [_operations(inner) for inner in _inside(eqn)]
+        total += max(inside) if name == "cond" else times * sum(inside)
     return total
 
 
