@@ -420,14 +420,14 @@ def test_variances_of_a_float32_kernel_keep_their_digits():
     y = np.ones((30, 1), np.float32)
 
     def variances(prior):
-        found = dynamics.gp_inference(prior, y, 1e-3, True)("nngp", prior, prior)
+        found = dynamics.gp_inference(prior, y, 0.1, True)("nngp", prior, prior)
         assert found.covariance.dtype == jnp.float32
         return jnp.diagonal(found.covariance)
 
     wide = prior.astype(np.float64)
-    exact = np.diag(wide - wide @ np.linalg.solve(wide + 1e-3 * np.eye(30), wide))
-    # Half an epsilon of the prior, 3e-5, in each entry of the kernel.
-    assert_allclose(variances(prior), exact, rtol=0, atol=3e-5)
+    exact = np.diag(wide - wide @ np.linalg.solve(wide + 0.1 * np.eye(30), wide))
+    # 0.02 is left of 1000; float32 subtraction knows it to 6e-5, 0.3 percent.
+    assert_allclose(variances(prior), exact, rtol=1e-5)
     # Under a trace the arithmetic is float32: off by more, and never below zero.
     traced = np.asarray(jax.jit(variances)(prior))
     assert traced.min() >= 0
@@ -498,8 +498,9 @@ def test_the_solver_agrees_with_the_closed_form_in_the_default_precision():
     # As in neural-tangents: outputs of training rows, of test rows, or a pair of both.
     predict = dynamics.gradient_descent(dynamics.mse, kernel, y, 0.5)
     solved = jax.jit(lambda t: predict(t, f_train, f_test, k_test))(t)
-    assert_allclose(predict(t, None, f_test, k_test), solved[1], atol=1e-6)
-    assert_allclose(predict(t, f_train), solved[0], atol=1e-6)
+    assert_allclose(predict(t, f_train), solved[0], atol=1e-5)
+    alone, pair = (predict(t, start, f_test, k_test) for start in (None, 0.0))
+    assert_allclose(alone, pair[1], atol=1e-5)
     hasty = dynamics.gradient_descent(dynamics.mse, kernel, y, 0.5, max_steps=2)
     with pytest.warns(UserWarning, match="gave up after 2 steps: outputs of later times are NaN"):
         assert np.isnan(hasty(50.0)).all()

@@ -44,8 +44,9 @@ class Gaussian(NamedTuple):
       mean: ``[*t.shape, m, O]``.
       covariance: of the layout of the kernel, ``[*t.shape, m, m]`` or ``[*t.shape, m, m, O, O]``.
         It is computed in float64; under a trace in the dtype of the kernel, where in float32 its
-        entries are off by up to some 1e-5 of the prior variance. A variance that rounding left
-        below 0 is 0, so one within the rounding of the kernel's own entries may come out as 0.
+        entries are off by up to some 1e-6 of the prior variance. Directions that the dtype of the
+        kernel does not resolve (eigenvalues below 10 of its epsilons of the largest) keep their
+        prior variance. A variance that rounding left below 0 is 0.
     """
 
     mean: Array
