@@ -69,7 +69,7 @@ def of_complex(measure):
 
 def product_with(p):
     product_fn = nt.empirical_ntk_vp_fn(modulus, X[:1], None, p)
-    return float(product_fn(jnp.array([[1.0, 0.0]]))[0, 0])
+    return float(product_fn(jnp.array([[1.0, 0.0]], jnp.float32))[0, 0])
 
 
 HALF = {"w": draw(32, 48) / 6, "v": draw(48, 8) / 7}
@@ -185,7 +185,7 @@ def slope_in_scale():
 def over_scales():
     kernel_fn = nt.empirical_ntk_fn(lambda p, x, *, scale: scale * (x @ p["w"]))
     many = jax.vmap(lambda scale: kernel_fn(X, None, LEFT, scale=scale).sum())
-    return entry_or_error(lambda: float(many(jnp.array([1.0, 3.0]))[1]))
+    return entry_or_error(lambda: float(many(jnp.array([1.0, 3.0], jnp.float32))[1]))
 
 
 GRAM = float((X.astype(np.float64) @ X.T).sum())
