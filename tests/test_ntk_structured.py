@@ -462,6 +462,7 @@ def test_structured_is_the_product_of_jacobians(case):
         ("two towers", "structured", 1, "float64", Contraction.GRADIENT),
         ("tied logits", "structured", 1, "float64", Contraction.GRADIENT),
         ("tied logits", "structured", 3, "float64", Contraction.GRAM),
+        ("lookups", "structured", 3, "float64", Contraction.GRAM),
         ("recurrence", "jacobian", 50, "float64", None),
         ("transposed", "structured", "auto", "float64", Contraction.GRADIENT),
         ("convolutions", "structured", "auto", "float32", Contraction.GRAM),

@@ -29,6 +29,9 @@ from kernlens.ntk.models import PathFilter
 from kernlens.ntk.precision import wide_dtype
 from kernlens.types import ApplyFn, Array, Params
 
+_Bound = Callable[..., Any]
+"""``f(params, x, arrays=arrays)``, with the rest of its keyword arguments bound."""
+
 
 class _Settings(NamedTuple):
     trace_axes: tuple[int, ...]
@@ -189,7 +192,7 @@ def cross_ntk_fn(
 
 
 def _runner(
-    settings: _Settings, f1: ApplyFn, f2: ApplyFn | None, args: Any, explain: bool
+    settings: _Settings, f1: _Bound, f2: _Bound | None, args: Any, explain: bool
 ) -> Callable[..., Any]:
     """Checks a call's functions and shapes, and makes what computes it."""
     params1, params2, x1, x2, arrays = args
@@ -237,8 +240,8 @@ def _runner(
 
 def _run(
     settings: _Settings,
-    f1: ApplyFn,
-    f2: ApplyFn | None,
+    f1: _Bound,
+    f2: _Bound | None,
     params1: Params,
     params2: Params,
     x1: Any,
@@ -268,8 +271,8 @@ def _run(
 
 def _task(
     settings: _Settings,
-    f1: ApplyFn,
-    f2: ApplyFn | None,
+    f1: _Bound,
+    f2: _Bound | None,
     params1: Params,
     params2: Params,
     x1: Any,
@@ -359,5 +362,5 @@ def _explanation(task: _Task) -> Explanation:
     return Explanation(task.method, choices if by_leaf else (), task.operations, task.block_size)
 
 
-def _pick(f: ApplyFn, k: int, params: Params, x: Any, *, arrays: list[Array]) -> Array:
+def _pick(f: _Bound, k: int, params: Params, x: Any, *, arrays: list[Array]) -> Array:
     return jax.tree.leaves(f(params, x, arrays=arrays))[k]
