@@ -64,10 +64,10 @@ def class_spreads(moments: Moments) -> Array:
 
 
 def fourth(moments: Moments) -> Array:
-    r"""Fourth moment, :math:`\sum_i w_i \|z_i\|^4`, where it is known.
+    r"""Fourth moment over the second, :math:`\sum_i w_i \|z_i\|^4 / \sum_i w_i \|z_i\|^2`.
 
     Returns:
-      Value, ``[]``.
+      Value in the squared unit of the features, ``[]``; 0 for rows that are all alike.
 
     Raises:
       ValueError: a subset of dimensions or two embeddings side by side, of which it is not known.
