@@ -41,19 +41,20 @@ def hsic(x, codes):
 
 
 def evidence(x, y, *, iterations, tolerance, epsilon, start):
-    """Log evidence per row at the fixed point, by dense solves."""
+    """Log evidence per row at the fixed point, by singular values, which hold all scales."""
     n, dim = x.shape
+    u, sigma, turn = np.linalg.svd(x, full_matrices=False)
     alpha, beta = start, 1.0
     for _ in range(iterations):
         ratio = alpha / beta
-        solved = np.linalg.solve(x.T @ x + ratio * np.eye(dim), np.c_[x.T @ y, x.T @ x])
-        weights, gamma = solved[:, 0], np.trace(solved[:, 1:])
+        weights = turn.T @ (sigma / (sigma**2 + ratio) * (u.T @ y))
+        gamma = np.sum(sigma**2 / (sigma**2 + ratio))
         residual = np.sum((y - x @ weights) ** 2)
         alpha = gamma / (weights @ weights + epsilon)
         beta = (n - gamma) / (residual + epsilon)
         if abs(alpha / beta - ratio) <= tolerance * ratio:
             break
-    logdet = np.linalg.slogdet(alpha * np.eye(dim) + beta * x.T @ x)[1]
+    logdet = np.sum(np.log(alpha + beta * sigma**2))
     fit = dim * np.log(alpha) + n * np.log(beta / (2 * np.pi)) - logdet
     return 0.5 * (fit - beta * residual - alpha * weights @ weights) / n
 
@@ -93,7 +94,8 @@ def between(x, codes):
 
 
 def h_score(x, codes):
-    return np.trace(np.linalg.pinv(centred(x).T @ centred(x)) @ between(x, codes))
+    z = centred(x) / np.linalg.norm(centred(x), axis=0)  # no map of the columns changes it
+    return np.trace(np.linalg.pinv(z.T @ z) @ between(z, codes))
 
 
 def shrunk_h_score(x, codes):
@@ -103,7 +105,7 @@ def shrunk_h_score(x, codes):
 
 
 def rate(x, epsilon):
-    return 0.5 * np.log1p(np.linalg.eigvalsh(x.T @ x / len(x)) / epsilon).sum()
+    return 0.5 * np.log1p(np.linalg.svd(x, compute_uv=False) ** 2 / len(x) / epsilon).sum()
 
 
 def transrate(x, codes):

@@ -1,0 +1,190 @@
+"""The law of scales: every score of every table gives float64's value however its columns differ.
+
+Columns of scales from 1e-4 to 1e4 in one embedding, and all of them from 1e-12 to 1e12. The
+references read the float32 rows in float64; they are those of the tests of each table.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.stats import spearmanr
+
+from kernlens import moments, probe
+from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, curves, discriminant
+from kernlens.scores.rows import ROWS_BESIDE
+from kernlens.types import Labels
+from tests import cases, test_scores, test_scores_pairs, test_scores_spectrum
+
+GRADED = np.array([1e2, 1e-4, 1e4, 1.0, 1e-2, 3.0])
+SCALES = {
+    "graded": GRADED,
+    "graded, far up": 2.0**40 * GRADED,
+    "graded, far down": 2.0**-40 * GRADED,
+    "far up": np.full(6, 1e12),
+    "far down": np.full(6, 1e-12),
+}
+by_scale = pytest.mark.parametrize("scales", SCALES.values(), ids=SCALES.keys())
+
+
+def problem(scales, *, n=120, mean=0.5):
+    x, codes, _ = cases.gaussian_classes(1, n=n, mean=mean)
+    return (scales * x).astype(np.float32), codes
+
+
+def check(found, expected, name, *, atol=0.0):
+    """Float64's value to 1e-4 of itself, where float32 has one."""
+    least = float(np.finfo(np.float32).tiny)
+    assert_allclose(found, expected, rtol=1e-4, atol=max(atol, least), err_msg=name)
+
+
+@by_scale
+def test_scores_of_features_and_labels(scales):
+    x, codes = problem(scales)
+    found = test_scores.every(*test_scores.summaries(x, codes))
+    assert found.keys() == SCORES.keys()
+    for name, score in found.items():
+        expected = test_scores.REFERENCES[name](x.astype(np.float64), codes)
+        check(score.value, expected, name)
+
+
+@by_scale
+def test_spectra(scales):
+    x, _ = problem(scales)
+    found = test_scores_spectrum.measure(x)
+    assert found.keys() == SPECTRA.keys()
+    for name, value in found.items():
+        check(value, test_scores_spectrum.REFERENCES[name](x.astype(np.float64)), name)
+
+
+@by_scale
+def test_comparisons_of_two_embeddings(scales):
+    a, b = test_scores_pairs.problem(1, mean=0.5)
+    a, b = (scales[:5] * a).astype(np.float32), (scales[4::-1] * b).astype(np.float32)
+    found = test_scores_pairs.measure(a, b)
+    assert found.keys() == PAIRS.keys()
+    for name, value in found.items():
+        expected = test_scores_pairs.REFERENCES[name](a.astype(np.float64), b.astype(np.float64))
+        check(value, expected, name)
+
+
+def uniformity(x):
+    rows = x / np.linalg.norm(x, axis=1, keepdims=True)
+    first, second = np.triu_indices(len(x), 1)
+    return np.log(np.mean(np.exp(-2.0 * np.sum((rows[first] - rows[second]) ** 2, axis=1))))
+
+
+def parc(x, codes):
+    first, second = np.triu_indices(len(x), 1)
+    z = (x - x.mean(0)) / x.std(0)
+    return spearmanr(1 - np.corrcoef(z)[first, second], codes[first] != codes[second])[0]
+
+
+def nearest(x, count):
+    far = np.sum((x[:, None] - x[None]) ** 2, axis=2) + np.diag(np.full(len(x), np.inf))
+    return np.argsort(far, axis=1)[:, :count]
+
+
+def neighbour_overlap(a, b):
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    pairs = zip(nearest(a, 5), nearest(b, 5), strict=True)
+    return np.mean([len(set(one) & set(other)) / 5 for one, other in pairs])
+
+
+def displacement(a, b):
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    return 0.5 * np.mean(np.sum((a - b) ** 2, axis=1))
+
+
+def coherence(x):
+    u = np.linalg.svd(x, full_matrices=False)[0]
+    return np.sum(u**2, axis=1).max() * len(x) / x.shape[1]
+
+
+@by_scale
+def test_scores_of_rows(scales):
+    x, codes = problem(scales, n=60)
+    other = x + (scales * np.random.default_rng(2).standard_normal(x.shape)).astype(np.float32)
+    wide, wide_other = x.astype(np.float64), other.astype(np.float64)
+    unit = SPECTRA["self_clustering"].features(jnp.asarray(x))
+    expected = {
+        "uniformity": uniformity(wide),
+        "parc": parc(wide, codes),
+        "neighbour_accuracy": np.mean(codes[nearest(wide, 1)[:, 0]] == codes),
+        "energy": np.mean(np.logaddexp.reduce(wide, axis=1)),
+        "neighbour_overlap": neighbour_overlap(wide, wide_other),
+        "displacement": displacement(wide, wide_other),
+        "coherence": coherence(wide),
+    }
+    given = {
+        "uniformity": (unit,),
+        "parc": (x, codes),
+        "neighbour_accuracy": (x, codes, 4),
+        "energy": (x,),
+        "neighbour_overlap": (x, other, np.arange(60)),
+        "displacement": (x, other),
+        "coherence": (moments.from_arrays(x, codes, 4), x),
+    }
+    table = {**ROWS, **ROWS_BESIDE}
+    assert expected.keys() == table.keys()
+    for name, row in table.items():
+        # Rounding of rows swaps a few of the 1,770 pairs.
+        check(row.fn(*given[name]), expected[name], name, atol=1e-4 * (name == "parc"))
+
+
+@by_scale
+def test_discriminants_in_sample_and_learning_curves(scales):
+    x, codes = problem(scales)
+
+    def measured(x):
+        m = moments.from_arrays(x, codes, 4, class_scatters=True)
+        own = {name: row.fn(x, codes, 4) for name, row in discriminant.IN_SAMPLE.items()}
+        return {**own, "learning_curve": curves.learning_curve(m, [10, 100, 1000]).errors}
+
+    found = measured(x)
+    with jax.enable_x64(True):
+        expected = measured(x.astype(np.float64))
+    for name, value in found.items():
+        check(value, expected[name], name)
+
+
+def left_out(x, codes, strength, *, linear):
+    """Errors of ridge, or log losses of the discriminant, of each row without it, by refitting."""
+    n, classes = len(x), codes.max() + 1
+    z, y = x - x.mean(0), np.eye(classes)[codes]
+    means = np.stack([z[codes == c].mean(0) for c in range(classes)])
+    within = z - means[codes]
+    size = np.sum((z if linear else within) ** 2) / x.shape[1]
+    ridge = strength * size * np.eye(x.shape[1])
+    losses = []
+    for i in range(n):
+        kept = np.arange(n) != i
+        if linear:
+            own = z[kept].mean(0)
+            centred = z[kept] - own
+            weights = np.linalg.solve(centred.T @ centred + ridge, centred.T @ y[kept])
+            losses.append(np.sum((y[i] - y[kept].mean(0) - (z[i] - own) @ weights) ** 2))
+            continue
+        means = np.stack([z[kept & (codes == c)].mean(0) for c in range(classes)])
+        rows = z[kept] - means[codes[kept]]
+        inverse = np.linalg.inv(rows.T @ rows + ridge)
+        apart = z[i] - means
+        freedom = n - 1 - classes
+        logits = np.log(y.mean(0)) - 0.5 * freedom * np.sum(apart @ inverse * apart, axis=1)
+        losses.append(np.logaddexp.reduce(logits) - logits[codes[i]])
+    return np.mean(losses)
+
+
+@by_scale
+def test_probes(scales):
+    x, codes = problem(scales, n=80)
+    codes = codes % 3  # two rows at least of each
+    labels = Labels(codes, ("a", "b", "c"))
+    assert set(probe.PROBES) == {"discriminant", "ridge"}
+    for name, fn in probe.PROBES.items():
+        found = fn(x, labels, strengths=(1e-4, 1e-1), draws=2)
+        reference = partial(left_out, x.astype(np.float64), codes, linear=name == "ridge")
+        check(found.path_errors, [reference(1e-4), reference(1e-1)], name)
