@@ -234,9 +234,7 @@ def resampled(
         samples.append(
             drawn._replace(
                 macro_f1=_moved(drawn.macro_f1, point.macro_f1, predicted + support),
-                balanced_accuracy=_moved(
-                    drawn.balanced_accuracy, point.balanced_accuracy, support
-                ),
+                balanced_accuracy=_moved(drawn.balanced_accuracy, point.balanced_accuracy, support),
             )
         )
     return points, samples

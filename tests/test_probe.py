@@ -1,6 +1,7 @@
 """Probes against refits without each row in turn, in float64, and against scikit-learn."""
 
 import functools
+from statistics import NormalDist
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -123,6 +124,19 @@ def check_against_brute(name, features, labels, strengths, rtol):
     np.testing.assert_array_equal(found.target, labels.codes)
     accuracies = np.mean(classes == labels.codes, axis=1)
     np.testing.assert_allclose(found.path_metrics.accuracy, accuracies, rtol=1e-12)
+
+
+def test_the_weakest_strength_is_within_half_a_standard_error():
+    features, labels = problem(5, n=120)
+    least = probe.discriminant(features, labels, select="error", draws=1, level=0.5)
+    error = (least.error_high - least.error) / NormalDist().inv_cdf(0.75)
+
+    def weakest(share):
+        near = least.path_errors <= least.error + share * error
+        return min(least.strengths[near])
+
+    assert weakest(0.5) != weakest(1.0) and weakest(0.5) != weakest(0.0)
+    assert probe.discriminant(features, labels, draws=1).strength == weakest(0.5)
 
 
 @each_probe

@@ -281,8 +281,10 @@ def test_null_is_the_mean_over_permuted_labels(unlabelled):
     codes = jnp.asarray(np.stack([rng.permutation(problem.codes) for _ in range(500)]))
 
     @jax.jit
-    @jax.vmap
     def permuted(codes):
+        return jax.lax.map(of, codes)
+
+    def of(codes):
         tables = {
             row: moments.from_arrays(row(x), codes, 4) for row in (features.identity, features.unit)
         }
@@ -333,6 +335,24 @@ def test_zero_columns_change_nothing(name):
     padded = np.concatenate([x, np.zeros((len(x), 2))], axis=1)
     expected = REFERENCES[name](x, codes)
     assert_allclose(score(name, padded, codes).value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_column_is_one_of_zeros():
+    x, codes, _ = cases.gaussian_classes(7, mean=2.0)
+    x = 1e-3 * x
+    constant, zeros = (np.where(np.arange(6) == 2, value, x) for value in (1e3 / 3, 0.0))
+    for name in NAMES:
+        if SCORES[name].shift_free:
+            got, expected = (score(name, rows, codes) for rows in (constant, zeros))
+            assert_allclose(got, expected, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["gcv", "arora_complexity"])
+def test_of_few_rows_ridge_keeps_its_digits(name):
+    x, codes, num_classes = cases.gaussian_classes(3, n=40, dim=80)
+    x = x.astype(np.float32)
+    got = SCORES[name].fn(moments.from_arrays(x, codes, num_classes)).value
+    assert_allclose(got, REFERENCES[name](x.astype(np.float64), codes), rtol=1e-4)
 
 
 def test_merged_shards_score_as_the_whole():

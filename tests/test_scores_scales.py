@@ -4,8 +4,6 @@ Columns of scales from 1e-4 to 1e4 in one embedding, and all of them from 1e-12 
 references read the float32 rows in float64; they are those of the tests of each table.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +15,7 @@ from kernlens import moments, probe
 from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, curves, discriminant
 from kernlens.scores.rows import ROWS_BESIDE
 from kernlens.types import Labels
-from tests import cases, test_scores, test_scores_pairs, test_scores_spectrum
+from tests import cases, test_probe, test_scores, test_scores_pairs, test_scores_spectrum
 
 GRADED = np.array([1e2, 1e-4, 1e4, 1.0, 1e-2, 3.0])
 SCALES = {
@@ -151,40 +149,12 @@ def test_discriminants_in_sample_and_learning_curves(scales):
         check(value, expected[name], name)
 
 
-def left_out(x, codes, strength, *, linear):
-    """Errors of ridge, or log losses of the discriminant, of each row without it, by refitting."""
-    n, classes = len(x), codes.max() + 1
-    z, y = x - x.mean(0), np.eye(classes)[codes]
-    means = np.stack([z[codes == c].mean(0) for c in range(classes)])
-    within = z - means[codes]
-    size = np.sum((z if linear else within) ** 2) / x.shape[1]
-    ridge = strength * size * np.eye(x.shape[1])
-    losses = []
-    for i in range(n):
-        kept = np.arange(n) != i
-        if linear:
-            own = z[kept].mean(0)
-            centred = z[kept] - own
-            weights = np.linalg.solve(centred.T @ centred + ridge, centred.T @ y[kept])
-            losses.append(np.sum((y[i] - y[kept].mean(0) - (z[i] - own) @ weights) ** 2))
-            continue
-        means = np.stack([z[kept & (codes == c)].mean(0) for c in range(classes)])
-        rows = z[kept] - means[codes[kept]]
-        inverse = np.linalg.inv(rows.T @ rows + ridge)
-        apart = z[i] - means
-        freedom = n - 1 - classes
-        logits = np.log(y.mean(0)) - 0.5 * freedom * np.sum(apart @ inverse * apart, axis=1)
-        losses.append(np.logaddexp.reduce(logits) - logits[codes[i]])
-    return np.mean(losses)
-
-
 @by_scale
 def test_probes(scales):
-    x, codes = problem(scales, n=80)
-    codes = codes % 3  # two rows at least of each
-    labels = Labels(codes, ("a", "b", "c"))
-    assert set(probe.PROBES) == {"discriminant", "ridge"}
+    x, codes = problem(scales, n=60)
+    labels = Labels(codes % 3, ("a", "b", "c"))
+    assert test_probe.BRUTE.keys() == probe.PROBES.keys()
     for name, fn in probe.PROBES.items():
         found = fn(x, labels, strengths=(1e-4, 1e-1), draws=2)
-        reference = partial(left_out, x.astype(np.float64), codes, linear=name == "ridge")
-        check(found.path_errors, [reference(1e-4), reference(1e-1)], name)
+        losses, _ = test_probe.BRUTE[name](x.astype(np.float64), labels.codes, (1e-4, 1e-1))
+        check(found.path_errors, np.mean(losses, axis=1), name)

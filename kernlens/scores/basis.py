@@ -97,7 +97,9 @@ def graded_eigh(matrix: Array, *, eps: float) -> tuple[Array, Array]:
     safe = jnp.where(present, sizes, 1.0)
     unit = jnp.where(jnp.outer(present, present), matrix / safe / safe[:, None], 0.0)
     floor = 4.0 * dim * eps
-    apart = jnp.max(sizes, initial=0.0) / jnp.min(jnp.where(present, sizes, jnp.inf), initial=jnp.inf)
+    apart = jnp.max(sizes, initial=0.0) / jnp.min(
+        jnp.where(present, sizes, jnp.inf), initial=jnp.inf
+    )
     whole = unit + jnp.diag(jnp.where(present, 0.0, 1.0))
     eye = jnp.eye(dim, dtype=matrix.dtype)
     regular = jnp.isfinite(cholesky(whole - floor * norm(whole) * eye)).all()

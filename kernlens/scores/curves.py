@@ -79,7 +79,7 @@ class LearningCurve(NamedTuple):
     ridge=checks.at_least_0,
     noise=checks.at_least_0,
 )
-@jax.jit
+@in_float64
 def eigenlearning(
     eigenvalues: Array,
     squared: Array,
@@ -111,6 +111,7 @@ def eigenlearning(
     References:
       Simon et al. (2023), equations 4 to 9; Bordelon, Canatar and Pehlevan (2020), equation 4.
     """
+    eigenvalues, squared = wide((eigenvalues, squared))
     # In a unit of their own, so that no kappa leaves the range of the dtype.
     unit = eigenvalues.sum() + ridge
     unit = jnp.where(unit > 0, unit, 1.0)

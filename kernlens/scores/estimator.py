@@ -85,10 +85,10 @@ def in_float64(
     @partial(jax.jit, static_argnames=static_argnames)
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        floats = [a for a in jax.tree.leaves(args) if jnp.issubdtype(a.dtype, jnp.floating)]
+        given = jax.tree.leaves((args, kwargs))
+        dtype = next(a.dtype for a in given if jnp.issubdtype(a.dtype, jnp.floating))
         with jax.enable_x64(True):
-            found = fn(*args, **kwargs)
-            return jax.tree.map(lambda a: a.astype(floats[0].dtype), found)
+            return jax.tree.map(lambda a: a.astype(dtype), fn(*args, **kwargs))
 
     return call
 

@@ -221,7 +221,9 @@ def arora_complexity(moments: Moments, *, strength: float = 1e-2) -> Score:
     kept = ridge / (basis.values + ridge)
     bound = unexplained(basis).sum() + jnp.sum(fitted(basis) * kept)
     total = label_scatters(basis).sum()
-    rest = jnp.maximum((n - 1.0 - basis.rank) + jnp.sum(jnp.where(basis.values > 0, kept, 0.0)), 0.0)
+    rest = jnp.maximum(
+        (n - 1.0 - basis.rank) + jnp.sum(jnp.where(basis.values > 0, kept, 0.0)), 0.0
+    )
     value, null = (jnp.sqrt(2.0 * v / (strength * n)) for v in (bound, total * rest / (n - 1.0)))
     return where_defined(total > 0, value, null)
 
