@@ -112,7 +112,7 @@ def test_blocks_and_draws_have_keys_of_their_own():
 
     rows = np.arange(30)
     assert_array_equal(intervals.block_of(4, rows, 7), [bits(0, row) % 7 for row in rows])
-    below = [[sum(intervals.POISSON <= bits(1, draw, row)) for row in rows] for draw in range(3)]
+    below = [[sum(bits(1, draw, row) >= intervals.POISSON) for row in rows] for draw in range(3)]
     assert_array_equal(intervals.bootstrap_weights(4, rows, 3), below)
 
 

@@ -185,7 +185,7 @@ def test_eigenvalues_far_apart_and_a_million_labels():
             jnp.asarray(values, jnp.float32), jnp.asarray(values), n, ridge=0.0, noise=0.1
         )
         if n < 3:
-            at = learnt(brentq(lambda k: learnt(k).sum() - n, -30.0, 20.0))
+            at = learnt(brentq(lambda k, n=n: learnt(k).sum() - n, -30.0, 20.0))
         else:  # more labels than directions: no regularisation is left
             at = (values > 0).astype(float)
         overfitting = n / (n - np.sum(at**2))

@@ -217,7 +217,7 @@ def _add_higher(
 ) -> tuple[Array, Moments]:
     """Adds what is about the mean and no second moment of the features.
 
-    ``spread`` is the sum of the squared norms so far, by which third and fourth moments are divided.
+    ``spread`` is the sum of the squared norms so far, which third and fourth moments are over.
     """
     weights = tile.weights
     column = weights[:, None]

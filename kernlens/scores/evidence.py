@@ -21,7 +21,7 @@ STRENGTHS = tuple(10.0 ** (0.5 * k) for k in range(-8, 7))
 """Ridge strengths over which generalised cross-validation takes its least, 1e-4 to 1e3."""
 
 LEAST = 1e-60
-"""Floor of what is divided by, far below any ratio of hyperparameters at scales of 1e-16 to 1e16."""
+"""Floor of what is divided by, below any ratio of hyperparameters at scales of 1e-16 to 1e16."""
 
 PUBLISHED = {"epsilon": 1e-5, "tolerance": 1e-3, "iterations": 11}
 """The constants of the authors' LogME."""
@@ -163,7 +163,9 @@ def gcv(moments: Moments, *, strengths: tuple[float, ...] = STRENGTHS) -> Score:
     .. math:: \min_t \frac1n \sum_c \frac{\|(I - A_t)\, y_c\|^2}{(\mathrm{tr}(I - A_t) / n)^2},
               \qquad \mathrm{tr}(I - A_t) = n - 1 - \sum_i \frac{s_i}{s_i + t}
 
-    the same number as the kernel alignment risk estimator of the linear kernel.
+    the same number as the kernel alignment risk estimator of the linear kernel. With more features
+    than rows both factors go to 0 with the strength; each is a sum of what is left, in float64, and
+    their quotient that of dense algebra in float64.
 
     Args:
       moments: of the features as they are (:func:`kernlens.features.identity`).
