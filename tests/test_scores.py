@@ -70,10 +70,13 @@ def logme_centred(x, codes):
     return np.mean([evidence(z, y, **options) for y in centred(one_hot(codes)).T])
 
 
-def gcv(x, codes):
+STRENGTHS = tuple(10.0 ** np.arange(-4, 3.5, 0.5))
+
+
+def gcv(x, codes, strengths=STRENGTHS):
     z, y, n = centred(x), centred(one_hot(codes)), len(x)
     errors = []
-    for strength in 10.0 ** np.arange(-4, 3.5, 0.5):
+    for strength in strengths:
         ridge = strength * np.sum(z**2) / z.shape[1]
         left = np.eye(n) - 1.0 / n - z @ np.linalg.solve(z.T @ z + ridge * np.eye(z.shape[1]), z.T)
         errors.append(n * np.sum((left @ y) ** 2) / np.trace(left) ** 2)
@@ -353,6 +356,28 @@ def test_of_few_rows_ridge_keeps_its_digits(name):
     x = x.astype(np.float32)
     got = SCORES[name].fn(moments.from_arrays(x, codes, num_classes)).value
     assert_allclose(got, REFERENCES[name](x.astype(np.float64), codes), rtol=1e-4)
+
+
+def test_gcv_of_few_rows_at_a_vanishing_strength():
+    """The fit is nearly exact, so the error is the quotient of two numbers near 0."""
+    x, codes, num_classes = cases.gaussian_classes(3, n=40, dim=80)
+    x = x.astype(np.float32)
+    got = scores.gcv(moments.from_arrays(x, codes, num_classes), strengths=(1e-4,)).value
+    assert_allclose(got, gcv(x.astype(np.float64), codes, (1e-4,)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["h_score", "gcv"])
+def test_gradient_passes_through_float64(name):
+    x, codes, _ = cases.gaussian_classes(12, n=30)
+    step = np.random.default_rng(13).standard_normal(x.shape)
+
+    def value(x):
+        return SCORES[name].fn(moments.from_arrays(x, jnp.asarray(codes), 4)).value
+
+    gradient = jax.grad(value)(jnp.asarray(x, jnp.float32))
+    with jax.enable_x64(True):
+        quotient = (value(x + 1e-5 * step) - value(x - 1e-5 * step)) / 2e-5
+    assert_allclose(np.sum(gradient * step), quotient, rtol=1e-3)
 
 
 def test_merged_shards_score_as_the_whole():

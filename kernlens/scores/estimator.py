@@ -85,12 +85,26 @@ def in_float64(
     @partial(jax.jit, static_argnames=static_argnames)
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = jax.tree.leaves((args, kwargs))
-        dtype = next(a.dtype for a in given if jnp.issubdtype(a.dtype, jnp.floating))
-        with jax.enable_x64(True):
-            return jax.tree.map(lambda a: a.astype(dtype), fn(*args, **kwargs))
+        static = {name: kwargs.pop(name) for name in static_argnames if name in kwargs}
+        leaves = jax.tree.leaves((args, kwargs))
+        dtype = next(a.dtype for a in leaves if jnp.issubdtype(a.dtype, jnp.floating))
+
+        def score(given: tuple[tuple, dict[str, Any]]) -> Any:
+            with jax.enable_x64(True):
+                found = fn(*given[0], **given[1], **static)
+                return jax.tree.map(lambda a: a.astype(dtype), found)
+
+        # The way back is traced when float64 is off again, so it is told to be on.
+        differentiable = jax.custom_vjp(score)
+        differentiable.defvjp(lambda given: (score(given), given), partial(_pulled_back, score))
+        return differentiable((args, kwargs))
 
     return call
+
+
+def _pulled_back(score: Callable, given: Any, cotangent: Any) -> tuple[Any]:
+    with jax.enable_x64(True):
+        return jax.vjp(score, given)[1](cotangent)
 
 
 def wide(tree: Any) -> Any:
