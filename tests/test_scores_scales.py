@@ -58,6 +58,15 @@ def test_spectra(scales):
         check(value, test_scores_spectrum.REFERENCES[name](x.astype(np.float64)), name)
 
 
+def test_graded_columns_twice_have_the_rank_of_once():
+    x, _ = problem(GRADED)
+    once = x.astype(np.float64) - x.astype(np.float64).mean(0)
+    logs = np.log(2.0 * np.linalg.svd(once, compute_uv=False) ** 2)
+    twice = moments.from_arrays(np.concatenate([x, x], axis=1), np.full(len(x), -1), 0)
+    expected = -np.polyfit(np.log(np.arange(1, 7)), logs, 1)[0]
+    check(SPECTRA["alpha_req"].fn(twice), expected, "alpha_req")
+
+
 @by_scale
 def test_comparisons_of_two_embeddings(scales):
     a, b = test_scores_pairs.problem(1, mean=0.5)
