@@ -42,7 +42,8 @@ def test_learnability_is_conserved_at_any_scale(scale):
         found = curves.eigenlearning(values, values, n, ridge=ridge, noise=0.0)
         total = found.learnabilities.sum() + ridge / found.kappa
         assert_allclose(total, n, rtol=1e-4)
-        missed = np.sum((1 - np.asarray(found.learnabilities)) ** 2 * np.asarray(values))
+        wide = np.asarray(values, np.float64)
+        missed = np.sum((found.kappa / (wide + found.kappa)) ** 2 * wide)
         assert_allclose(found.test_error, found.overfitting * missed, rtol=1e-4)
 
 
