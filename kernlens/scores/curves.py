@@ -111,7 +111,7 @@ def eigenlearning(
     References:
       Simon et al. (2023), equations 4 to 9; Bordelon, Canatar and Pehlevan (2020), equation 4.
     """
-    eigenvalues, squared = wide((eigenvalues, squared))
+    eigenvalues, squared, n, ridge, noise = wide((eigenvalues, squared, n, ridge, noise))
     # In a unit of their own, so that no kappa leaves the range of the dtype.
     unit = eigenvalues.sum() + ridge
     unit = jnp.where(unit > 0, unit, 1.0)
