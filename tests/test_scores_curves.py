@@ -124,7 +124,7 @@ def test_degenerate_labels_and_features_have_the_error_of_guessing(codes):
 
     def errors(x):
         m = moments.from_arrays(x, codes, 3, class_scatters=True)
-        return learning_curve(m, [4, 100]).errors
+        return np.asarray(learning_curve(m, [4, 100]).errors)
 
     for x in (np.zeros((12, 3)), np.ones((12, 3))):
         assert_allclose(errors(x.astype(np.float32)), guessing, rtol=1e-6, atol=1e-7)
