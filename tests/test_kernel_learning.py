@@ -183,4 +183,6 @@ def test_the_learnt_kernel_is_features_like_any_other():
         labels,
         steps=2,
     )
-    assert np.all(np.isfinite(found.errors))
+    phi = np.asarray(map_fn(jnp.asarray(x)), np.float64)
+    expected = refitted(phi * np.asarray(found.params), labels.codes, 3, found.strength)
+    np.testing.assert_allclose(found.errors.min(), expected, rtol=1e-6)

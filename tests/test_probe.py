@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from kernlens import probe
 from kernlens.labels import drop_rare
+from kernlens.leave_one_out import Path
 from kernlens.types import Classification, Labels
 
 # What the library promises of every error, against float64.
@@ -123,6 +124,19 @@ def check_against_brute(name, features, labels, strengths, rtol):
     np.testing.assert_array_equal(found.target, labels.codes)
     accuracies = np.mean(classes == labels.codes, axis=1)
     np.testing.assert_allclose(found.path_metrics.accuracy, accuracies, rtol=1e-12)
+
+
+def test_the_weakest_strength_is_within_half_a_standard_error(monkeypatch):
+    """Losses .8, .4 and 2 standard errors above the least, from the weakest strength on."""
+    features, labels = problem()
+
+    def path(rows, strengths):
+        right = np.tile(rows.codes, (len(strengths), 1))
+        losses = np.zeros(right.shape, np.float32)
+        return Path(right, np.array([1.08, 1.04, 1.0, 1.2]), np.full(4, 0.1), losses)
+
+    monkeypatch.setattr(probe, "discriminant_path", path)
+    assert probe.discriminant(features, labels, strengths=FEW, draws=1).strength == FEW[1]
 
 
 @each_probe
