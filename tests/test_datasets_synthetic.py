@@ -63,6 +63,21 @@ def test_neighbours_share_a_class_as_often_as_the_knobs_say(dependence, noise):
     np.testing.assert_allclose(np.mean(left == right), expected, atol=0.01)  # 90,000 pairs
 
 
+def test_a_session_starts_by_popularity_whatever_the_one_before():
+    # Were a session to begin in the class that the last one ended in, all would share one class.
+    options = SMALL | {"popularity_skew": 0.0, "sequence_dependence": 1.0, "noise": 0.0}
+    data = datasets.load("synthetic", **options)
+    codes = data.labels["class"].codes[data.items].reshape(10_000, 10)
+    assert np.ptp(codes, axis=1).max() == 0  # a session stays in its class
+    # Uniform items, five equal classes, 10,000 sessions: four standard errors of a share.
+    atol = 4 * np.sqrt(0.2 * 0.8 / 10_000)
+    np.testing.assert_allclose(np.bincount(codes[:, 0]) / 10_000, 0.2, atol=atol)
+    in_order = np.argsort(data.times[::10], kind="stable")
+    for sessions in (np.arange(10_000), in_order):  # a user's sessions, and all of them by time
+        starts = codes[sessions, 0]
+        np.testing.assert_allclose(np.mean(starts[1:] == starts[:-1]), 0.2, atol=atol)
+
+
 def test_class_sizes_follow_the_imbalance():
     even = datasets.load("synthetic", **SMALL)
     assert np.bincount(even.labels["class"].codes).tolist() == [40] * 5

@@ -135,6 +135,22 @@ def test_shuffle_is_seeded_and_unbiased_by_the_stored_order():
     np.testing.assert_allclose(rising, 0.5, atol=0.03)
 
 
+@pytest.mark.parametrize("order", table.ORDERS)
+@pytest.mark.parametrize("ties", table.TIES)
+def test_only_a_stored_order_of_ties_is_said_to_be_observed(order, ties):
+    data, _ = table.assemble(
+        "source",
+        users=[0, 0, 0],
+        items=[7, 5, 9],
+        times=np.array([4, 4, 4]),
+        positions=np.array([2, 3, 1]),
+        order=order,
+        ties=ties,
+    )
+    observed = {("time", "stored"), ("position", "stored")}
+    assert data.ordered == ((order, ties) in observed)
+
+
 def test_observed_position_orders_a_session():
     data, _ = table.assemble(
         "source",
