@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from kernlens import decoders, encoders, pretrain, sampling
+from kernlens import decoders, encoders, pretrain, sampling, training
 from kernlens.datasets import synthetic
 from tests.cases import toy_interactions
 
@@ -225,11 +225,48 @@ def test_a_run_on_other_data_is_refused_and_the_same_run_read(finished):
 
 def test_long_epochs_split_into_rounds():
     told = []
-    pretrain.contrastive(
+    fitted = pretrain.contrastive(
         DATA, window=1, negatives=1, dim=2, epochs=2, block=16, on_round=lambda p: told.append(p)
     )
-    assert len(told) == 2 * -(-8_000 // (16 * 256))
+    rounds = -(-8_000 // (16 * 256))
+    assert len(told) == 2 * rounds == 4
     assert told[-1].done == told[-1].rounds
+    # The last epoch's two rounds, not the last round.
+    np.testing.assert_allclose(fitted.final_loss, fitted.losses[2:].mean(axis=0), rtol=1e-6)
+    assert fitted.pairs == 2 * pretrain.count_pairs(DATA, 1)
+
+
+def test_a_seed_has_blocks_of_its_own_in_each_epoch_and_other_keys_for_start_and_steps(monkeypatch):
+    class Caught(Exception):
+        pass
+
+    def catch(loss, optimizer, params, keys, batches, *, rounds, shared, **options):
+        raise Caught(params, keys, batches, rounds, shared)
+
+    monkeypatch.setattr(training, "fit", catch)
+    kwargs = {"block": 512, "window": 2, "subsample": 1e-2}
+    with pytest.raises(Caught) as caught:
+        pretrain.contrastive(
+            DATA, epochs=2, seeds=(5, 6), encoder=encoders.Lookup(60, 4), dim=4, **kwargs
+        )
+    params, keys, batches, rounds, noise = caught.value.args
+    assert rounds == 2
+    seen = set()
+    for epoch in range(2):
+        for place, seed in enumerate((5, 6)):
+            made = sampling.blocks((seed, epoch), DATA, **kwargs)
+            np.testing.assert_array_equal(batches(epoch).items[:, place], made.items)
+            np.testing.assert_array_equal(batches(epoch).sequences[:, place], made.sequences)
+            seen.add(made.items.tobytes())
+    assert len(seen) == 4
+    for place, seed in enumerate((5, 6)):
+        first, second = jax.random.split(jax.random.key(seed))
+        assert keys[place] == second
+        table = encoders.Lookup(60, 4).init(jax.random.split(first, 3)[0], jnp.zeros(1, jnp.int32))
+        found = params["encoder"]["params"]["table"][place]
+        np.testing.assert_allclose(found, table["params"]["table"], rtol=1e-6)
+    expected = sampling.unigram(DATA.counts, power=0.75)
+    np.testing.assert_array_equal(noise.starts, expected.starts)
 
 
 @pytest.mark.parametrize("window", [1, 3])
