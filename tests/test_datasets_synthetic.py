@@ -28,7 +28,11 @@ def test_laws_and_seeds():
     np.testing.assert_array_equal(one.items, again.items)
     np.testing.assert_array_equal(one.labels["class"].codes, again.labels["class"].codes)
     assert np.any(one.items != other.items)
-    assert np.all(np.diff(one.times.reshape(10_000, 10), axis=1) == 60)
+    # A session a day from day 0 of each user, an interaction a minute.
+    first = np.flatnonzero(np.diff(one.users, prepend=-1))
+    day = np.arange(10_000) - first[one.users]
+    expected = 86_400 * day[:, None] + 60 * np.arange(10)
+    np.testing.assert_array_equal(one.times.reshape(10_000, 10), expected)
 
 
 def test_every_item_occurs_even_where_draws_are_few():

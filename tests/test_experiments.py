@@ -60,6 +60,7 @@ LONG = (
     ntk_predicts_training,
     bench_pretrain,
     prop2_sequence_average,
+    bench_ntk,
     bench_scores,
     interval_coverage,
     prop1_entity_score,
