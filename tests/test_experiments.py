@@ -55,7 +55,7 @@ OTHERS = {
 each_experiment = pytest.mark.parametrize(
     "experiment", EXPERIMENTS, ids=lambda module: module.__name__.split(".")[-1]
 )
-# Half a minute and more of compiling each, or run by a test file of their own.
+# Over five seconds of compiling, a limit by the clock, or a test file of their own.
 LONG = (
     ntk_predicts_training,
     bench_pretrain,
@@ -64,6 +64,7 @@ LONG = (
     bench_scores,
     interval_coverage,
     prop1_entity_score,
+    score_tournament,
     *EXPERIMENTS[-6:],
 )
 
