@@ -233,7 +233,7 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"({' '.join(map(_text, value))})"
     if isinstance(value, np.ndarray | jax.Array):
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             return f"{value.dtype}{_text(jax.random.key_data(value))}"
         data = np.ascontiguousarray(value)
         return f"{data.dtype}{data.shape}{zlib.crc32(data.tobytes()):08x}"
