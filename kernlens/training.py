@@ -7,8 +7,10 @@ next batches, looks at what was held out, reports progress and saves. The seeds 
 
 import functools
 import json
+import re
 import time
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from kernlens.types import Array, Params
 
@@ -251,9 +254,11 @@ def fit(
       seeds_at_once: seeds that `jax.vmap` trains side by side, the next as many after them, all in
         one compiled program; None is all. Side by side fills an accelerator; one after the other
         keeps a large table in a processor's cache.
-      checkpoint: folder to save the state in after every round; a folder that holds a run of the
-        same ``fingerprint`` is resumed, to the bits the unbroken run would have had.
-      fingerprint: text that names the run's settings.
+      checkpoint: folder to save the state in after every round. If it holds the same run, that is
+        resumed, to the bits the unbroken run would have had. Two runs are the same if they agree in
+        ``fingerprint``, ``rounds``, ``keys``, ``shared``, the batches of round 0, and the program
+        of a step as jax traces it from loss and optimiser. Initial parameters are not compared.
+      fingerprint: text that names what these leave out, such as the data of later batches.
       on_round: called after each round.
       until: given the losses of the rounds so far, ``[done, seeds]``, says whether to stop; a
         function of them alone, so that a resumed run stops where the unbroken one does.
@@ -264,8 +269,7 @@ def fit(
       The trained parameters and the losses of all rounds that ran, resumed ones included.
 
     Raises:
-      ValueError: the folder holds a run with another fingerprint or number of rounds, or a number
-        of `Validation` is out of range.
+      ValueError: the folder holds another run, or a number of `Validation` is out of range.
     """
     start = time.perf_counter()
     optimizer, at_once = _extra_args(optimizer), seeds_at_once or keys.shape[0]
@@ -285,7 +289,23 @@ def fit(
         )
     done, store = 0, None
     if checkpoint is not None:
-        store = _Store(Path(checkpoint), json.dumps({"run": fingerprint, "rounds": rounds}))
+        settings: dict[str, Any] = {"run": fingerprint, "rounds": rounds}
+        if rounds:
+            first = batches(0)
+            step = _round.trace(
+                run.state,
+                keys,
+                first,
+                shared,
+                loss_fn=loss_fn,
+                optimizer=optimizer,
+                seeds_at_once=1,
+            )
+            found = {"step": step.jaxpr, "keys": keys, "batches": first, "shared": shared}
+            if validation is not None:
+                found["validation"] = validation
+            settings |= {name: checksum(value) for name, value in found.items()}
+        store = _Store(Path(checkpoint), json.dumps(settings))
         done, run = store.restore(run)
 
     def looks() -> np.ndarray:
@@ -337,6 +357,54 @@ def fit(
     found = run.state.params if run.best is None or not len(looks()) else run.best
     jax.block_until_ready(found)
     return Fit(found, run.losses[:done], time.perf_counter() - start, looks())
+
+
+def checksum(tree: Any) -> str:
+    """Names arrays and traced programs by what they hold.
+
+    Args:
+      tree: pytree of arrays, numbers, text and ``ClosedJaxpr``.
+
+    Returns:
+      Eight hexadecimal digits, the same in every process.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    return f"{zlib.crc32(_text([*leaves, structure]).encode()):08x}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, ClosedJaxpr):
+        return _text([value.jaxpr, value.consts])
+    if isinstance(value, Jaxpr):
+        return _program_text(value)
+    if isinstance(value, Mapping):
+        return _text(sorted((str(key), _text(item)) for key, item in value.items()))
+    if isinstance(value, Set):
+        return _text(sorted(map(_text, value)))
+    if isinstance(value, list | tuple):
+        return f"({' '.join(map(_text, value))})"
+    if isinstance(value, np.ndarray | jax.Array):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            return f"{value.dtype}{_text(jax.random.key_data(value))}"
+        data = np.ascontiguousarray(value)
+        return f"{data.dtype}{data.shape}{zlib.crc32(data.tobytes()):08x}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _program_text(jaxpr: Jaxpr) -> str:
+    # jax's own printing leaves out constants, and depends on which inner programs were traced once.
+    names: dict[Any, int] = {}
+
+    def name(variable: Any) -> str:
+        if isinstance(variable, Literal):
+            return f"{variable.aval} {_text(variable.val)}"
+        return f"{variable.aval} v{names.setdefault(variable, len(names))}"
+
+    lines = [[name(v) for v in (*jaxpr.constvars, *jaxpr.invars)]]
+    for eqn in jaxpr.eqns:
+        inputs = [name(v) for v in eqn.invars]
+        lines.append([str(eqn.primitive), _text(eqn.params), *inputs, *map(name, eqn.outvars)])
+    return "\n".join(" ".join(line) for line in [*lines, [name(v) for v in jaxpr.outvars]])
 
 
 class _Store:

@@ -39,6 +39,7 @@ def rows_of(data, per_user):
 
 
 def listed(histories):
+    np.testing.assert_array_equal(histories.lengths, np.sum(histories.items >= 0, axis=1))
     return [
         (tuple(row[row >= 0].tolist()), int(target), int(user))
         for row, target, user in zip(histories.items, histories.target, histories.user, strict=True)
