@@ -102,6 +102,7 @@ def prop1_bound(results: Mapping[str, Any]) -> str:
             f"{line['bound']['0.05']['printed']:.3f}",
             f"{line['bound']['0.05']['Cauchy-Schwarz']:.3f}",
             f"{line['violated']['alignment, printed']:.0%}",
+            f"{line['violated_at']['1']:.0%}",
             interval(line["order"]),
         ]
         for line in results["summary"]["lines"]
@@ -114,7 +115,8 @@ def prop1_bound(results: Mapping[str, Any]) -> str:
         "a",
         "√δ a, δ = 0.05",
         "a²",
-        "violated, any δ",
+        "violated, δ ≤ 0.5",
+        "at δ = 1",
         "ρ of a, before",
     ]
     return f"{markdown(head, rows)}\n\n`{results['command']}`: {results['summary']['verdict']}."

@@ -11,7 +11,7 @@ from experiments.next_items import mixture
 from experiments.next_items.data import last_items, without_last
 from experiments.next_items.predictions import ESTIMATED
 from experiments.next_items.summary import TRAINED, ceiling
-from experiments.prop2_sequence_average import verdict
+from experiments.prop2_sequence_average import order, value
 from experiments.sources import Source, classes, interactions
 from kernlens import datasets
 from kernlens.agreement import Interval
@@ -67,10 +67,10 @@ def test_histories_and_targets_together_are_the_basket():
     total = np.bincount(task.known.items, minlength=40)
     long = np.diff(everything.offsets) > 1
     lost = np.diff(everything.offsets)[~long].sum()
-    held = np.bincount(task.split.test.target, minlength=40)
-    assert len(task.split.test.target) == long.sum()
+    held = np.bincount(task.queries.histories.target, minlength=40)
+    assert len(task.queries.histories.target) == long.sum()
     assert (total + held).sum() + lost == len(everything.items)
-    fewer = last_items(everything, length=1000, targets=1, most=10, seed=3).split.test
+    fewer = last_items(everything, length=1000, targets=1, most=10, seed=3).queries.histories
     assert len(fewer.target) == 10
 
 
@@ -94,22 +94,78 @@ def test_the_mixture_finds_the_share_that_made_the_data(lam):
     assert found.gain > 0
 
 
+def line_of(spearman, error):
+    """A line of the estimated discount from ``(low, high)`` of each tower."""
+    line = {"predictor": ESTIMATED}
+    for tower, rho, off in zip(TRAINED, spearman, error, strict=True):
+        line[f"{tower} recall"] = {
+            "spearman": Interval(sum(rho) / 2, *rho),
+            "relative_error": Interval(sum(off) / 2, *off),
+        }  # fmt: skip
+    # Another predictor decides nothing.
+    worst = {
+        k: {"spearman": Interval(-1, -1, -1), "relative_error": Interval(9, 9, 9)} for k in line
+    }
+    return [worst | {"predictor": "plain average"}, line]
+
+
+UP, BOTH, DOWN = (0.1, 0.9), (-0.1, 0.9), (-0.9, -0.1)
+NONE = (float("nan"), float("nan"))
+
+
 @pytest.mark.parametrize(
-    ("lows", "error", "said"),
+    ("towers", "said"),
     [
-        ((0.1, 0.2, 0.3), 0.05, "holds"),
-        ((0.1, 0.2, 0.3), 0.5, "holds in part"),
-        ((-0.1, 0.2, -0.3), 0.05, "holds in part"),
-        ((-0.1, -0.2, -0.3), 0.05, "fails"),
+        ((UP, UP, UP), "holds"),
+        ((UP, BOTH, UP), "holds in part"),
+        ((DOWN, DOWN, UP), "holds in part"),
+        ((DOWN, DOWN, DOWN), "fails"),
+        ((DOWN, BOTH, DOWN), "undecided"),
+        ((BOTH, BOTH, BOTH), "undecided"),
+        (((0.0, 0.9),) * 3, "undecided"),
+        (((-0.9, 0.0),) * 3, "fails"),
+        ((NONE, UP, UP), "holds in part"),
+        ((NONE, NONE, NONE), "undecided"),
     ],
 )
-def test_the_verdict_follows_its_rule(lows, error, said):
-    line = {"predictor": ESTIMATED}
-    for tower, low in zip(TRAINED, lows, strict=True):
-        line[f"{tower} recall"] = {
-            "spearman": Interval(0.5, low, 0.9), "relative_error": error,
-        }  # fmt: skip
-    assert verdict([line]) == said
+def test_the_verdict_of_the_order_follows_its_rule(towers, said):
+    for error in ((0.01, 0.02), (0.5, 0.9)):  # the paper claims no value
+        assert order(line_of(towers, (error,) * 3)) == said
+
+
+NEAR, ACROSS, FAR = (0.02, 0.1), (0.05, 0.11), (0.11, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("towers", "said"),
+    [
+        ((NEAR, NEAR, NEAR), "holds"),
+        ((NEAR, FAR, FAR), "holds in part"),
+        ((NEAR, ACROSS, FAR), "holds in part"),
+        ((FAR, FAR, FAR), "fails"),
+        (((0.1, 0.3), FAR, FAR), "undecided"),
+        ((ACROSS, ACROSS, ACROSS), "undecided"),
+        ((NONE, NONE, NONE), "undecided"),
+    ],
+)
+def test_the_verdict_of_the_value_follows_its_rule(towers, said):
+    for rho in (UP, DOWN):
+        assert value(line_of((rho,) * 3, towers)) == said
+
+
+def test_what_is_in_a_sequence_is_left_out_unless_items_recur_in_it():
+    everything = data()
+    distinct = everything._replace(items=np.arange(600) % 40)  # sessions shorter than 40 items
+    assert np.diff(distinct.offsets).max() < 40
+    task = last_items(distinct, length=2, targets=1, most=10**6, seed=3)
+    queries = task.queries
+    assert task.protocol == "new to the sequence"
+    assert queries.dropped == 0
+    sizes = np.diff(distinct.offsets)
+    assert_array_equal(queries.left_out.stop - queries.left_out.start, sizes[sizes > 1] - 1)
+    again = last_items(everything, length=2, targets=1, most=10**6, seed=3)
+    assert again.protocol == "all items"
+    assert again.queries.left_out is None
 
 
 def test_an_observed_order_is_kept_and_another_shuffled():
@@ -118,7 +174,7 @@ def test_an_observed_order_is_kept_and_another_shuffled():
     assert not interactions(
         Source(data="movielens", root=SAMPLES / "movielens_1m", min_count=1)
     ).ordered
-    test = last_items(everything, length=100, targets=1, most=10**6, seed=3).split.test
+    test = last_items(everything, length=100, targets=1, most=10**6, seed=3).queries.histories
     long = np.flatnonzero(np.diff(everything.offsets) > 1)
     assert len(test.target) == len(long) > 0
     for session, items, target in zip(long, test.items, test.target, strict=True):

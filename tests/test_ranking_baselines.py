@@ -60,6 +60,10 @@ def test_a_past_is_all_that_the_user_did_before(per_user):
             assert data.items[end] == target
             first = data.offsets[np.flatnonzero(data.users == user)[0]]
             assert past.start[i] == first
+            session = np.searchsorted(data.offsets, end, side="right") - 1
+            begun = first if per_user else data.offsets[session]
+            assert histories.sequence.start[i] == begun
+            assert histories.sequence.stop[i] == end
             row = histories.items[i][histories.items[i] >= 0]
             assert_array_equal(past.items[end - len(row) : end], row)
     met = [split.test.target[i] in data.items[split.test.past.start[i] : split.test.past.stop[i]]
@@ -97,7 +101,8 @@ def test_take_keeps_what_belongs_together():
 
 
 def test_all_items_asks_everything_and_new_items_what_was_never_met():
-    test = split_of(baskets()).test
+    data = baskets()
+    test = split_of(data).test
     repeated = test.past.holds(test.target)
     everything = ranking.all_items(test)
     assert everything.left_out is None
@@ -108,6 +113,15 @@ def test_all_items_asks_everything_and_new_items_what_was_never_met():
     assert new.dropped == repeated.sum() > 0
     assert not new.repeated.any()
     assert not new.left_out.holds(new.histories.target).any()
+    own = ranking.new_to_sequence(test)
+    inside = [t in data.items[a:b] for t, a, b in zip(test.target, *test.sequence[1:], strict=True)]
+    assert own.dropped == sum(inside) > 0
+    assert_array_equal(own.histories.target, test.target[~np.array(inside)])
+    assert_array_equal(own.repeated, repeated[~np.array(inside)])
+    assert own.repeated.any()
+    assert not own.left_out.holds(own.histories.target).any()
+    with pytest.raises(ValueError, match=r"do not tell their whole sequences \(sequence=None\)"):
+        ranking.new_to_sequence(test._replace(sequence=None))
     for protocol in ranking.PROTOCOLS.values():
         with pytest.raises(ValueError, match=r"needs all that each user did .*past=None"):
             protocol(test._replace(past=None))

@@ -8,7 +8,7 @@ from kernlens import ranking, sequences
 from kernlens.types import Interactions
 
 RECURRING = 0.01
-"""Share of targets met before from which items count as recurring."""
+"""Share of targets met before in a sequence from which items count as recurring in it."""
 
 
 class Task(NamedTuple):
@@ -50,21 +50,19 @@ def last_items(
 def asked(test: sequences.Histories) -> tuple[str, ranking.Queries]:
     """The protocol by the data, and the examples under it.
 
-    Where items recur, all stay candidates. Where they do not (ratings), what a user has ever met is
-    left out, and the queries of the few targets met before with it.
+    Where items recur inside a sequence, all stay candidates. Where they do not (baskets without
+    repeats, ratings), all that is in the sequence is left out, and the queries of the few targets
+    that were in it before with it.
     """
-    assert test.past is not None
-    recurring = np.mean(test.past.holds(test.target)) >= RECURRING if len(test.target) else True
-    name = "all items" if recurring else "new items"
+    assert test.sequence is not None
+    recurring = np.mean(test.sequence.holds(test.target)) if len(test.target) else 1.0
+    name = "all items" if recurring >= RECURRING else "new to the sequence"
     return name, ranking.PROTOCOLS[name](test)
 
 
 def without_last(interactions: Interactions, sessions: np.ndarray | None = None) -> Interactions:
     """All but the last item of each session, or of those that a mask names."""
     kept = np.ones(len(interactions.items), bool)
-    lengths = np.diff(interactions.offsets)
-    cut = (lengths > 0) & (True if sessions is None else sessions)
+    cut = (np.diff(interactions.offsets) > 0) & (True if sessions is None else sessions)
     kept[(interactions.offsets[1:] - 1)[cut]] = False
-    offsets = np.concatenate([[0], np.cumsum(lengths - cut)])
-    times = None if interactions.times is None else interactions.times[kept]
-    return interactions._replace(items=interactions.items[kept], times=times, offsets=offsets)
+    return sequences.keep(interactions, kept)

@@ -15,6 +15,8 @@ from kernlens import features, ntk, ranking, ridge_ranking, sequence_kernels, se
 from kernlens.towers import TOWERS
 
 ESTIMATED, PLAIN = "discounted, estimated α", "plain average"
+EASE_ITEMS = 4_000
+"""Most frequent items that the EASE baseline models."""
 SKETCHED = {"gru": "GRU tower", "attention": "self-attention tower"}
 
 
@@ -146,10 +148,11 @@ def ridge(task: Task, map_fn: Callable[[Any], Any], most: int | None = None) -> 
     return {**outcome(place, task.queries), "strength": ranker.strength}
 
 
-def baselines(task: Task, most: int) -> dict[str, Any]:
+def baselines(task: Task) -> dict[str, Any]:
     """Outcomes of the rankers without an embedding, by name; EASE on the most frequent items."""
     x, found = ranking.session_matrix(task.known), {}
     for name, fn in ranking.BASELINES.items():
-        place = fn(x, task.queries, most=most) if fn is ranking.ease else fn(x, task.queries)
+        options = {"most": EASE_ITEMS} if fn is ranking.ease else {}
+        place = fn(x, task.queries, **options)
         found[name] = {**outcome(place, task.queries), "cold": place.cold}
     return found

@@ -105,8 +105,8 @@ class Known(NamedTuple):
     protocol: str
 
     def left_out(self, test: Histories) -> Past | None:
-        """What of the pasts of some examples is left out under the protocol."""
-        return test.past if self.protocol == "new items" else None
+        """What is left out of examples that are asked under the protocol."""
+        return ranking.PROTOCOLS[self.protocol](test).left_out
 
 
 class Served(NamedTuple):

@@ -5,8 +5,9 @@ and how many tie with it. Items that tie stand in random order, so every metric 
 over that order: a recommender that gives all items one score earns what a random one earns. Metrics
 come from counts in float64, rankings of any number of items from blocks.
 
-Which items are candidates is a protocol: :func:`all_items` where items recur, :func:`new_items`
-where what a user has met is not asked for again. Both give :class:`Queries`.
+Which items are candidates is a protocol: :func:`all_items` where items recur,
+:func:`new_to_sequence` where a sequence never holds an item twice, :func:`new_items` where only
+what the user has never met counts. Each gives :class:`Queries`, which no answer can leak from.
 
     queries = ranking.all_items(split.test)
     x = ranking.session_matrix(known)
@@ -31,7 +32,13 @@ from kernlens.ranking.lists import top
 from kernlens.ranking.means import mean_by_target, mean_difference, mean_with_interval
 from kernlens.ranking.measures import METRICS, ndcg, recall, reciprocal_rank
 from kernlens.ranking.places import Place, place, place_by_inner_product
-from kernlens.ranking.protocol import PROTOCOLS, Queries, all_items, new_items
+from kernlens.ranking.protocol import (
+    PROTOCOLS,
+    Queries,
+    all_items,
+    new_items,
+    new_to_sequence,
+)
 from kernlens.ranking.sampled import sampled_place
 
 BASELINES: dict[str, Callable[[Any, Queries], Place]] = {
@@ -61,6 +68,7 @@ __all__ = [
     "ndcg",
     "near_last",
     "new_items",
+    "new_to_sequence",
     "own_past",
     "place",
     "place_by_inner_product",

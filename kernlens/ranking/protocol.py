@@ -9,7 +9,7 @@ from kernlens.sequences import Histories, Past, take
 
 
 class Queries(NamedTuple):
-    """Examples to be ranked, made by a protocol: :func:`all_items` or :func:`new_items`.
+    """Examples to be ranked, made by a protocol, a function in ``PROTOCOLS``.
 
     Attributes:
       histories: the examples that are ranked.
@@ -46,6 +46,30 @@ def all_items(test: Histories) -> Queries:
     return Queries(test, None, repeated, np.ones(len(repeated), bool))
 
 
+def new_to_sequence(test: Histories) -> Queries:
+    """The protocol of completion: no item that is already in the sequence is a candidate.
+
+    For sequences that never hold an item twice: what is in a basket is not offered again, what the
+    user bought in another may be. A target that was in the sequence before cannot be found so, and
+    its query is not asked, as under :func:`new_items`.
+
+    Args:
+      test: examples with their sequences, such as ``sequences.leave_last_out(...).test``.
+
+    Returns:
+      The examples whose target is new to the sequence; ``dropped`` counts the others.
+
+    Raises:
+      ValueError: examples without pasts or sequences.
+    """
+    repeated = _past(test).holds(test.target)
+    if test.sequence is None:
+        raise ValueError("these histories do not tell their whole sequences (sequence=None)")
+    asked = ~test.sequence.holds(test.target)
+    kept = take(test, asked)
+    return Queries(kept, kept.sequence, repeated[asked], asked)
+
+
 def new_items(test: Histories) -> Queries:
     """The protocol of discovery: no item that the user has ever met is a candidate.
 
@@ -69,7 +93,8 @@ def new_items(test: Histories) -> Queries:
 
 PROTOCOLS: dict[str, Callable[[Histories], Queries]] = {
     "all items": all_items,
-    "new items": new_items,
+    "new to the sequence": new_to_sequence,
+    "new to the user": new_items,
 }
 """Protocols by what the candidates are."""
 

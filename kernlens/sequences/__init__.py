@@ -5,7 +5,7 @@ the target, and the items before it. All is NumPy on the host, with no loop over
 """
 
 from kernlens.sequences.histories import Histories, Past, take
-from kernlens.sequences.order import check, sessions, shuffle_ties, sort_by_time
+from kernlens.sequences.order import check, keep, sessions, shuffle_ties, sort_by_time
 from kernlens.sequences.splits import Split, leave_last_out, split_by_time
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Past",
     "Split",
     "check",
+    "keep",
     "leave_last_out",
     "sessions",
     "shuffle_ties",

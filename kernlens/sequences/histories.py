@@ -76,6 +76,7 @@ class Histories(NamedTuple):
       user: whose example it is, int32 ``[n]``.
       past: all that the user did before the target, in this sequence and in those stored before it;
         None for histories made by hand.
+      sequence: what of it is in this sequence: all of what ``items`` holds the latest of.
     """
 
     items: np.ndarray
@@ -83,6 +84,7 @@ class Histories(NamedTuple):
     target: np.ndarray
     user: np.ndarray
     past: Past | None = None
+    sequence: Past | None = None
 
     @property
     def mask(self) -> np.ndarray:
@@ -101,7 +103,8 @@ def take(histories: Histories, rows: np.ndarray | slice) -> Histories:
       These examples, with their pasts.
     """
     items, lengths, target, user = (np.asarray(part)[rows] for part in histories[:4])
-    past = histories.past
-    if past is not None:
-        past = Past(past.items, past.start[rows], past.stop[rows])
-    return Histories(items, lengths, target, user, past)
+    past, sequence = (
+        None if part is None else Past(part.items, part.start[rows], part.stop[rows])
+        for part in (histories.past, histories.sequence)
+    )
+    return Histories(items, lengths, target, user, past, sequence)

@@ -94,6 +94,23 @@ def sessions(interactions: Interactions, kept: np.ndarray) -> Interactions:
     )
 
 
+def keep(interactions: Interactions, kept: np.ndarray) -> Interactions:
+    """Some of the interactions, in the sessions they are in, of which some may be left empty.
+
+    Args:
+      interactions: any.
+      kept: which, a mask ``[num_interactions]``.
+
+    Returns:
+      These interactions; items, users and sessions keep their ids.
+    """
+    before = np.concatenate([[0], np.cumsum(kept)])
+    times = None if interactions.times is None else interactions.times[kept]
+    return interactions._replace(
+        items=interactions.items[kept], times=times, offsets=before[interactions.offsets]
+    )
+
+
 def shuffle_ties(interactions: Interactions, *, seed: int) -> Interactions:
     """Puts interactions of one session that stand together at one time in random order.
 

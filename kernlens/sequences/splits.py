@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernlens.sequences.histories import Histories, Past
-from kernlens.sequences.order import check, owners, shuffle_ties, times_of
+from kernlens.sequences.order import check, keep, owners, shuffle_ties, times_of
 from kernlens.types import Interactions
 
 
@@ -15,6 +15,8 @@ class Split(NamedTuple):
     Attributes:
       train: training examples, sequence after sequence, in order.
       test: test examples, at most one a sequence.
+      known: the interactions that may be learnt from: without those held out. An embedding that is
+        to be judged by ``test`` is pretrained on these, and baselines count them.
       notes: what was counted: ``empty_sequences`` and ``sequences_of_one_item``, which give no
         example; ``test_targets_unseen_in_training``, items that no training example has as target
         or in its history; ``test_targets_in_history``, items met again among the latest ``length``;
@@ -23,6 +25,7 @@ class Split(NamedTuple):
 
     train: Histories
     test: Histories
+    known: Interactions
     notes: dict[str, int]
 
 
@@ -72,7 +75,9 @@ def leave_last_out(
     if targets is not None:
         earliest = np.maximum(earliest, last - targets)
     train = position[(position >= earliest[owner]) & (position < last[owner])]
-    return _split(interactions, starts, owner, train, test, length)
+    known = np.ones(len(owner), bool)
+    known[test] = False
+    return _split(interactions, starts, train, test, known, length)
 
 
 def split_by_time(
@@ -128,7 +133,7 @@ def split_by_time(
         before = np.concatenate([[0], np.cumsum(times < time)])
         earliest = np.maximum(earliest, starts[:-1] + np.diff(before[starts]) - targets)
     train = position[(position >= earliest[owner]) & (times < time)]
-    return _split(interactions, starts, owner, train, test, length)
+    return _split(interactions, starts, train, test, times < time, length)
 
 
 def _check_choices(length: int, targets: int | None) -> None:
@@ -149,17 +154,18 @@ def _starts(interactions: Interactions, per_user: bool) -> np.ndarray:
 def _split(
     interactions: Interactions,
     starts: np.ndarray,
-    owner: np.ndarray,
     train: np.ndarray,
     test: np.ndarray,
+    known: np.ndarray,
     length: int,
 ) -> Split:
     sizes = np.diff(starts)
     if not np.any(sizes > 1):
         raise ValueError(
             f"no sequence has two items, a history and a target: {len(sizes)} sequences, "
-            f"{len(owner)} interactions"
+            f"{len(interactions.items)} interactions"
         )
+    owner = owners(starts)
     session = owners(interactions.offsets)
     items, users = interactions.items, interactions.users
     everything = _starts(interactions, per_user=True)
@@ -175,6 +181,7 @@ def _split(
             target=items[targets].astype(np.int32),
             user=users[session[targets]].astype(np.int32),
             past=Past(items, first[targets], targets),
+            sequence=Past(items, start, targets),
         )
 
     trained, tested = examples(train), examples(test)
@@ -189,4 +196,5 @@ def _split(
         "test_targets_in_history": np.sum(np.any(tested.items == tested.target[:, None], axis=1)),
         "test_targets_in_past": np.sum(tested.past.holds(tested.target)),
     }
-    return Split(trained, tested, {name: int(value) for name, value in notes.items()})
+    counted = {name: int(value) for name, value in notes.items()}
+    return Split(trained, tested, keep(interactions, known), counted)
