@@ -73,6 +73,25 @@ def test_histories_and_targets_together_are_the_basket():
     assert len(fewer.target) == 10
 
 
+def line_of(spearman, error):
+    """A line of the estimated discount from ``(low, high)`` of each tower."""
+    line = {"predictor": ESTIMATED}
+    for tower, rho, off in zip(TRAINED, spearman, error, strict=True):
+        line[f"{tower} recall"] = {
+            "spearman": Interval(sum(rho) / 2, *rho),
+            "relative_error": Interval(sum(off) / 2, *off),
+        }  # fmt: skip
+    # Another predictor decides nothing.
+    worst = {
+        k: {"spearman": Interval(-1, -1, -1), "relative_error": Interval(9, 9, 9)} for k in line
+    }
+    return [worst | {"predictor": "plain average"}, line]
+
+
+UP, BOTH, DOWN = (0.1, 0.9), (-0.1, 0.9), (-0.9, -0.1)
+NONE = (float("nan"), float("nan"))
+
+
 @pytest.mark.parametrize(
     ("towers", "said"),
     [

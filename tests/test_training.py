@@ -238,8 +238,8 @@ def test_validation_ends_when_all_seeds_are_done_and_resumes_to_the_same_bits(tm
     assert done.all()
     assert not training.best_looks(whole.looks[:-1], 1)[1].all()
     assert best.max() == count - 2
-    for rounds, watch in ((30, watch), (5, WATCH)):
-        settings = {"optimizer": optax.sgd(1.5), "rounds": rounds, "validation": watch}
+    for rounds, looks in ((30, watch), (5, WATCH)):
+        settings = {"optimizer": optax.sgd(1.5), "rounds": rounds, "validation": looks}
         folder = tmp_path / str(rounds)
         whole = fit(**settings)
         with pytest.raises(Stop):
