@@ -8,7 +8,6 @@ import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
 from experiments import readme
-from experiments.next_items import mixture
 from experiments.next_items.data import last_items, without_last
 from experiments.next_items.predictions import ESTIMATED, PLAIN
 from experiments.next_items.summary import TRAINED, ceiling, levels
@@ -73,26 +72,6 @@ def test_histories_and_targets_together_are_the_basket():
     assert (total + held).sum() + lost == len(everything.items)
     fewer = last_items(everything, length=1000, targets=1, most=10, seed=3).queries.histories
     assert len(fewer.target) == 10
-
-
-@pytest.mark.parametrize("lam", [0.2, 0.7])
-def test_the_mixture_finds_the_share_that_made_the_data(lam):
-    rng = np.random.default_rng(0)
-    n, m, dim, scale = 6_000, 30, 4, 4.0
-    items = rng.standard_normal((m, dim)).astype(np.float32)
-    queries = (0.5 * rng.standard_normal((n, dim))).astype(np.float32)
-    share = rng.dirichlet(np.full(m, 0.5)) * 0.9 + 0.1 / m
-    own = np.exp(scale * queries @ items.T)
-    z = own.sum(axis=1)
-    chances = lam * share + (1 - lam) * own / z[:, None]
-    target = (rng.random(n)[:, None] > np.cumsum(chances, axis=1)).sum(axis=1).clip(0, m - 1)
-    found = mixture.fit(queries, items, share, target)
-    assert found.scale == scale
-    # Five standard errors of a share estimated from n examples are 0.03.
-    assert_allclose(found.lam, lam, atol=0.03)
-    assert_allclose(found.z, z.mean(), rtol=1e-3)
-    assert_allclose(found.alpha, (1 - found.lam) / (found.lam * found.z), rtol=1e-6)
-    assert found.gain > 0
 
 
 def line_of(spearman, error):
