@@ -189,6 +189,83 @@ def test_until_stops_on_the_losses_so_far(unbroken):
     assert_same_bits(fitted, fit(rounds=3))
 
 
+def held(steps=3):
+    """Held-out batches of each seed."""
+    rng = np.random.default_rng(9)
+    return rng.standard_normal((steps, len(SEEDS), 2)).astype(np.float32)
+
+
+WATCH = training.Validation(held(), every=2, patience=1)
+
+
+def test_a_look_is_the_loss_of_the_mean_of_the_rounds_since_the_last():
+    fitted = fit(rounds=4, validation=WATCH._replace(patience=9))
+    ends = [np.asarray(fit(rounds=r).params["w"], np.float64) for r in (1, 2, 3, 4)]
+    means = [(ends[0] + ends[1]) / 2, (ends[2] + ends[3]) / 2]
+    assert fitted.looks.shape == (2, 3)
+    for look, mean in zip(fitted.looks, means, strict=True):
+        for place, seed in enumerate(SEEDS):
+            key = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
+            values = [
+                noisy(
+                    {"w": mean[place].astype(np.float32)}, jax.random.fold_in(key, step),
+                    held()[step, place], {"a": A},
+                )
+                for step in range(3)
+            ]  # fmt: skip
+            assert_allclose(look[place], np.mean(values), rtol=1e-5)
+    best = np.argmin(fitted.looks, axis=0)
+    for place in range(3):
+        assert_allclose(fitted.params["w"][place], means[best[place]][place], rtol=1e-5)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_the_best_look_is_the_one_before_patience_runs_out(patience):
+    rng = np.random.default_rng(0)
+    losses = rng.standard_normal((9, 40)).astype(np.float32)
+    losses[4, ::3] = np.nan
+    best, done = training.best_looks(losses, patience)
+    for column, found, over in zip(losses.T, best, done, strict=True):
+        least, at, ended = np.inf, 0, False
+        for look, value in enumerate(column):
+            if value < least:
+                least, at = value, look
+            if look - at >= patience:
+                ended = True
+                break
+        assert (found, over) == (at, ended)
+
+
+def test_validation_ends_when_all_seeds_are_done_and_resumes_to_the_same_bits(tmp_path):
+    watch = WATCH._replace(every=1)
+    whole = fit(optimizer=optax.sgd(1.5), rounds=30, validation=watch)
+    count = len(whole.looks)
+    assert count == len(whole.losses) < 30
+    best, done = training.best_looks(whole.looks, 1)
+    assert done.all()
+    assert not training.best_looks(whole.looks[:-1], 1)[1].all()
+    assert best.max() == count - 2
+    for rounds, looks in ((30, watch), (5, WATCH)):
+        settings = {"optimizer": optax.sgd(1.5), "rounds": rounds, "validation": looks}
+        folder = tmp_path / str(rounds)
+        whole = fit(**settings)
+        with pytest.raises(Stop):
+            fit(**settings, checkpoint=folder, on_round=interrupt(1))
+        resumed = fit(**settings, checkpoint=folder)
+        assert_same_bits(resumed, whole)
+        assert_array_equal(resumed.looks, whole.looks)
+        told = []
+        assert_same_bits(fit(**settings, checkpoint=folder, on_round=told.append), whole)
+        assert told == []
+
+
+def test_looks_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match=r"every in 1\.\.5, .*got 6, 1"):
+        fit(validation=WATCH._replace(every=6))
+    with pytest.raises(ValueError, match=r"patience of at least 1; got 2, 0"):
+        fit(validation=WATCH._replace(patience=0))
+
+
 class Stop(Exception):
     """What a test interrupts a run with."""
 
