@@ -135,30 +135,46 @@ def test_tiny_version_runs_and_goes_on_where_it_stopped(experiment, tmp_path):
     assert runner.report.to_json(found) == runner.report.to_json(
         experiment.summarise(experiment.TINY, again)
     )
-    assert found["verdict"] in ("holds", "holds in part", "fails")
+
+
+UP, DOWN, BOTH, NONE = (0.5, 0.9), (-0.9, -0.1), (-0.2, 0.9), (None, None)
 
 
 @pytest.mark.parametrize(
-    ("after", "said"), [(0.8, "holds"), (0.5, "holds in part"), (None, "holds in part")]
+    ("items", "classes", "lost", "said"),
+    [
+        (UP, UP, 0.05, "holds"),
+        (UP, UP, 0.15, "holds in part"),
+        (UP, UP, -0.5, "holds"),  # a shift may help
+        (UP, BOTH, 0.0, "holds in part"),
+        (UP, DOWN, 0.0, "holds in part"),
+        (DOWN, UP, 0.0, "holds in part"),
+        (BOTH, BOTH, 0.0, "undecided"),
+        (BOTH, DOWN, 0.0, "undecided"),
+        (DOWN, DOWN, 0.0, "fails"),
+        ((0.0, 0.9), DOWN, 0.0, "undecided"),
+        ((-0.9, 0.0), DOWN, 0.0, "fails"),
+        (UP, NONE, 0.0, "holds in part"),
+        (NONE, NONE, 0.0, "undecided"),
+    ],
 )
-def test_the_verdict_of_a_shift_follows_its_rule(after, said):
+def test_the_verdict_of_a_shift_follows_its_rule(items, classes, lost, said):
     """Two settings alone leave orders without an interval: no verdict rests on them."""
-
-    def line(task, predictor, value):
-        low = None if value is None else value - 0.1
-        ends = {"value": value, "low": low, "high": value}
-        inside = {"value": 0.85, "low": 0.5, "high": 1.0}
-        first = robust_to_shift.TASKS[task][0][0]
-        own = {first: {"spearman": inside}, "after": {"spearman": ends}}
-        return {"task": task, "predictor": predictor, **own}
-
-    lines = [
-        line("next items", "ridge ranking", 0.8),
-        line("classes", "discriminant probe", after),
-    ]
-    assert robust_to_shift.verdict(lines) == said
-    none = [line("next items", "ridge ranking", None), line("classes", "discriminant probe", None)]
-    assert robust_to_shift.verdict(none) == "fails"
+    lines = []
+    for task, predictor, (low, high) in (
+        ("next items", "ridge ranking", items), ("classes", "discriminant probe", classes),
+    ):  # fmt: skip
+        value = None if low is None else (low + high) / 2
+        inside = {"value": None if value is None else value + lost, "low": 0.1, "high": 1.0}
+        lines.append(
+            {
+                "task": task, "predictor": predictor,
+                robust_to_shift.TASKS[task][0][0]: {"spearman": inside},
+                "after": {"spearman": {"value": value, "low": low, "high": high}},
+            }
+        )  # fmt: skip
+    lines.append({"task": "next items", "predictor": "last item"})  # which the claim is not about
+    assert robust_to_shift.verdict(lines[::-1]) == said
 
 
 def histories(order="time"):
