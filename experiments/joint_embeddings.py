@@ -9,7 +9,7 @@ together, the strong simple baseline of behaviour.
 
 Verdict: over pretraining runs, texts, tasks and readers, the learnt weights' macro-F1 less that of
 the best alternative that uses both, by a bootstrap over runs. Holds where the interval lies above
-0, holds in part where it contains 0, fails where it lies below.
+0, fails where no part of it does, and is undecided where it contains 0.
 """
 
 import functools
@@ -24,7 +24,9 @@ import optax
 
 from experiments import runner
 from experiments.sources import common
-from kernlens import datasets, files, probes, targets
+from experiments.verdicts import exceeds
+from kernlens import datasets, probes, targets
+from kernlens.datasets import files
 from kernlens.models import text
 from kernlens.probes import kernel_learning
 from kernlens.show import report
@@ -286,9 +288,7 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "text_seconds": {row["text"]: row["text_seconds"] for row in rows},
         "error": float(np.mean([1 - min(row["errors"]) / row["errors"][0] for row in rows])),
     }
-    gap = found["less both"]
-    part = "holds in part" if gap["high"] >= 0 else "fails"
-    return found | {"verdict": "holds" if gap["low"] > 0 else part}
+    return found | {"verdict": exceeds(found["less both"])}
 
 
 def lead(rows: list[dict[str, Any]], others: tuple[str, ...], config: Config) -> dict[str, Any]:

@@ -46,8 +46,9 @@ def cores(results: Mapping[str, Any]) -> str:
 def prop1_entity_score(results: Mapping[str, Any]) -> str:
     """Agreement of every predictor, one table a data set."""
     parts = []
-    for name in dict.fromkeys(line["data"] for line in results["summary"]):
-        lines = [line for line in results["summary"] if line["data"] == name]
+    every = results["summary"]["lines"]
+    for name in dict.fromkeys(line["data"] for line in every):
+        lines = [line for line in every if line["data"] == name]
         count = sum(row["data"] == name for row in results["rows"])
         rows = []
         for line in lines:
@@ -69,7 +70,8 @@ def prop1_entity_score(results: Mapping[str, Any]) -> str:
     minutes = results["seconds"] / 60
     parts.append(
         f"`{results['command']}`, {minutes:.0f} minutes, "
-        f"jax {results['environment']['jax']} on {results['environment']['platform']}."
+        f"jax {results['environment']['jax']} on {results['environment']['platform']}: "
+        f"{results['summary']['verdict']}."
     )
     return "\n\n".join(parts)
 
@@ -291,19 +293,32 @@ def prop2_sequence_average(results: Mapping[str, Any]) -> str:
             line["ranker"],
             interval(line["over users"], 4),
             *(f"{line[key]:.4f}" for key in ("least", "most", "ndcg", "mrr")),
+            *("–" if line[key] is None else f"{line[key]:.4f}" for key in ("repeated", "new")),
             *("–" if line[key] is None else f"{line[key]:.3f}" for key in SAMPLED),
         ]
         for line in levels(results["rows"])
     ]
     columns = ["", "recall@10, over users", "least", "most", "NDCG@10", "MRR"]
+    columns += ["recall@10, repeated targets", "new targets"]
     columns += [f"recall@10 of 100 {name}" for name in SAMPLED]
     return "\n\n".join(
         [
             markdown(head, rows),
             markdown(columns, reached),
-            f"`{results['command']}`, {len(results['rows'])} embeddings: "
-            f"{results['summary']['verdict']}.",
+            f"`{results['command']}`, {len(results['rows'])} embeddings. Order: "
+            f"{results['summary']['verdict']}. Value: {results['summary']['value']}. "
+            f"{ranked(results['summary']['ranked'])}.",
         ]
+    )
+
+
+def ranked(told: Mapping[str, Any]) -> str:
+    """What was asked, and among which items."""
+    if told["queries"] is None:
+        return f"Measured under an earlier protocol: {told['protocol']}"
+    return (
+        f"Candidates: {told['protocol']}; {told['queries']:,} queries, {told['repeated']:,} "
+        f"of them for an item that the user had met before, {told['dropped']:,} more not asked"
     )
 
 

@@ -202,11 +202,25 @@ class Predictor(NamedTuple):
         return float(np.median([row[self.group][self.name]["seconds"] for row in rows]))
 
 
-def predictors(rows: Sequence[Row]) -> list[Predictor]:
-    """All predictors that the rows carry: probes in value, scores and baselines in order alone."""
+def predictors(rows: Sequence[Row], *, values: Mapping[str, str] | None = None) -> list[Predictor]:
+    """All predictors that the rows carry.
+
+    Probes predict every metric in value. Scores and baselines only rank, unless a baseline is in
+    the unit of a metric.
+
+    Args:
+      rows: of :func:`cell`.
+      values: the metric that a baseline predicts in value, such as ``macro_f1``, by the baseline's
+        name; none by default.
+    """
     same = {field: field for field in Classification._fields}
+    valued = {name: {metric: "value"} for name, metric in (values or {}).items()}
     return [
-        Predictor(group, name, same if group == "predicted" else {})
+        Predictor(
+            group,
+            name,
+            same if group == "predicted" else valued.get(name, {}) if group == "baselines" else {},
+        )
         for group in ("predicted", "scores", "baselines")
         for name in rows[0][group]
     ]

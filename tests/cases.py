@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.datasets import load_digits, load_wine
 
+from kernlens.datasets.sequences import Past
 from kernlens.types import Interactions
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -49,6 +50,13 @@ def hostile_rows(seed=0, *, n=12, dim=3) -> np.ndarray:
     x[4] = -x[5]
     x[6] = 2.0 * x[7]
     return x
+
+
+def pasts(rows) -> Past:
+    """The past of each example from lists of items."""
+    ends = np.cumsum([len(row) for row in rows])
+    items = np.array([item for row in rows for item in row], np.int32)
+    return Past(items, np.concatenate([[0], ends[:-1]]).astype(int), ends)
 
 
 def golden_problems() -> dict[str, Problem]:

@@ -71,6 +71,25 @@ def test_intervals_are_those_of_every_possible_draw():
         assert np.mean(np.array(values) >= interval.high - 1e-9) >= 0.09
 
 
+def test_one_draw_measures_the_rows_drawn():
+    # A draw of rows with repeats; the ends of an interval of one draw are its value.
+    predicted, measured = pairs(5, m=7, ties=True)
+    for seed in range(20):
+        found = agreement(predicted, measured, draws=1, seed=seed)
+        picks = np.random.default_rng(seed).multinomial(7, np.full(7, 1 / 7))
+        p, q = np.repeat(predicted, picks), np.repeat(measured, picks)
+        expected = {
+            name: getattr(module, name)(p, q)
+            for name in ("spearman", "kendall", "mean_absolute_error", "bias")
+        }
+        expected["max_absolute_error"] = np.max(np.abs(p - q))
+        expected["regret"] = np.max(q) - np.mean(q[p == np.max(p)])
+        assert set(expected) == set(found._fields)
+        for name, value in expected.items():
+            ends = getattr(found, name)[1:]
+            np.testing.assert_allclose(ends, value, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
 def test_groups_are_drawn_together():
     # Copies add nothing when they are drawn with what they copy, and narrow the interval otherwise.
     predicted, measured = pairs(1, m=12)
@@ -89,7 +108,9 @@ def test_constant_scores_are_undefined_and_say_so():
     assert np.all(np.isnan(found.spearman))
     assert np.all(np.isnan(found.kendall))
     assert np.isnan(module.spearman(measured, np.full(6, 0.1)))
-    assert np.all(np.isfinite(found.mean_absolute_error))
+    error = found.mean_absolute_error
+    assert error.value == pytest.approx(14.6 / 6, rel=1e-12)  # of 0.1, 0.9, 1.9, ..., 4.9
+    assert 0.1 <= error.low < error.value < error.high <= 4.9
     assert found.regret.value == 2.5  # any of the six, at random
 
 

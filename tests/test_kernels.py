@@ -102,14 +102,50 @@ def test_equal_rows_are_exactly_equal_in_any_block(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_finite_gradients_at_hostile_rows(name):
-    x = jnp.asarray(cases.hostile_rows())
-    weights = jnp.asarray(rows(5, len(x), len(x)))
-    both = jax.jit(jax.grad(lambda x: jnp.sum(weights * KERNELS[name](x, x))))(x)
-    assert np.isfinite(both).all()
-    zero = jnp.zeros_like(x)
-    one = jax.jit(jax.grad(lambda x: KERNELS[name](x, zero).sum()))(x)
+def test_gradients_at_hostile_rows(name):
+    x, weights = cases.hostile_rows(), rows(5, 12, 12)
+    kernel, reference = REFERENCES[name](1.0)
+    gradient = jax.jit(jax.grad(lambda x, w: jnp.sum(w * kernel(x, x))))
+    assert np.isfinite(gradient(jnp.asarray(x), jnp.asarray(weights))).all()
+    one = jax.jit(jax.grad(lambda x: kernel(x, jnp.zeros_like(x)).sum()))(jnp.asarray(x))
     assert np.isfinite(one).all()
+    # Rows with a derivative have the reference's, whatever they are paired with; zero rows aside,
+    # which the reference does not know. With itself a row has the zero subgradient, or the
+    # derivative of its length, which `test_gradient_with_itself` sees.
+    good, whole = [8, 9, 10, 11], [0, 1, *range(4, 12)]
+    weights[[2, 3]], weights[:, [2, 3]] = 0.0, 0.0
+    np.fill_diagonal(weights, 0.0)
+    expected = np.zeros((4, x.shape[1]))
+    for place, column in np.ndindex(expected.shape):
+        values = []
+        for step in (1e-5, -1e-5):
+            moved = x.copy()
+            moved[good[place], column] += step
+            moved = moved[whole]
+            values.append(np.sum(weights[np.ix_(whole, whole)] * reference(moved, moved)))
+        expected[place, column] = (values[0] - values[1]) / 2e-5
+    found = gradient(jnp.asarray(x), jnp.asarray(weights))[np.array(good)]
+    # Float32 sums; the differences' own error is about 1e-9.
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+# The derivative of k(x, x) / 2 in x, at the hyperparameters of ``REFERENCES``.
+OWN_SLOPES = {
+    "linear": lambda x: x,
+    "polynomial": lambda x: 2.1 * x * (0.7 * np.sum(x**2, axis=1, keepdims=True) + 0.5) ** 2,
+    "arc_cosine1": lambda x: x,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("jit", [jax.jit, lambda fn: fn], ids=["compiled", "eager"])
+def test_gradient_with_itself_is_no_noise(name, jit):
+    # Compiled, a scaled row can lie a last bit from itself, and its distance has a slope of one.
+    kernel, _ = REFERENCES[name](1.0)
+    x = rows(13, 12, 3).astype(np.float32)
+    found = jit(jax.grad(lambda x: 0.5 * jnp.sum(jnp.diagonal(kernel(x, x)))))(jnp.asarray(x))
+    expected = OWN_SLOPES.get(name, np.zeros_like)(x.astype(np.float64))
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -235,8 +271,11 @@ def test_label_kernel():
 
 def test_unit_rows_at_the_edges_of_float32():
     x = jnp.asarray([[3e-30, 4e-30], [3e30, 4e30], [0.0, 0.0]], jnp.float32)
-    assert_allclose(arrays.unit_rows(x), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
-    assert np.isfinite(jax.grad(lambda x: arrays.unit_rows(x).sum())(x)).all()
+    assert_allclose(kernels.unit_rows(x), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
+    # (1 - u sum(u)) / norm for a unit row u = (0.6, 0.8); zero at a zero row.
+    gradient = jax.grad(lambda x: kernels.unit_rows(x).sum())(x)
+    expected = [[3.2e28, -2.4e28], [3.2e-32, -2.4e-32], [0, 0]]
+    assert_allclose(gradient, expected, rtol=1e-5)
 
 
 def test_mistakes_are_named():

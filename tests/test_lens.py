@@ -12,7 +12,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from kernlens import decoders, lens, metrics, moments, probes, targets
+from kernlens import lens, metrics, moments, probes, targets
+from kernlens.models import decoders
 from kernlens.probes import PROBES, paths
 from kernlens.scores import SCORES
 from kernlens.types import Classification, Labels
@@ -96,6 +97,17 @@ def test_differences_are_the_paired_ones_to_the_best_and_between_neighbours(metr
             verdict = lens.WORSE if difference.separated else lens.TIED
             assert by_name[a].verdict in (verdict, lens.CHANCE)
     assert (found.metric, found.level) == (metric, 0.8)
+
+
+def test_worse_is_worse_than_the_best_not_than_the_one_before():
+    bad = noisy(6.0)
+    found = lens.compare({"good": PROBLEM.x, "bad": bad, "its copy": bad}, LABELS)
+    assert [(entry.name, entry.verdict) for entry in found.entries] == [
+        ("good", lens.BEST),
+        ("bad", lens.WORSE),
+        ("its copy", lens.WORSE),
+    ]
+    assert not found.differences["its copy", "bad"].separated
 
 
 def test_equal_embeddings_keep_the_order_given():
@@ -308,7 +320,8 @@ def test_standings_give_scores_with_intervals_and_what_they_separate():
     clear = np.eye(3)[labels] * 4 + rng.standard_normal((240, 3))
     noise = rng.standard_normal((240, 3))
     same = clear + 1e-3 * rng.standard_normal((240, 3))
-    wanted = {name: SCORES[name] for name in ("h_score", "logme")}
+    # Of gcv, an error, less is better.
+    wanted = {name: SCORES[name] for name in ("h_score", "logme", "gcv")}
     found = lens.standings({"noise": noise, "clear": clear, "same": same}, labels, wanted)
     assert [standing.score for standing in found] == list(wanted)
     for standing in found:
@@ -336,5 +349,5 @@ def test_standings_refuse_other_rows_and_name_the_embedding():
 
 def test_values_beyond_float32_are_refused_without_a_warning():
     x = np.ones((20, 2)) * 1e300
-    with pytest.raises(ValueError, match=r"a: .* not finite, or whose fourth power exceeds"):
+    with pytest.raises(ValueError, match=r"a: .* not finite, or whose square exceeds"):
         lens.standings({"a": x}, np.arange(20) % 2, {"logme": SCORES["logme"]})

@@ -7,9 +7,13 @@ import pytest
 
 from kernlens.models import decoders, encoders
 
+W = np.array([0.5, -2.0, 1.0])
+# The gradient in z at z = 0: a norm is floored at the root of eps = 1e-12, the temperature is 0.1.
+AT_ZERO = {"inner_product": W, "cosine": W / np.linalg.norm(W) / (0.1 * 1e-6)}
+
 
 @pytest.mark.parametrize("name", decoders.PAIR_DECODERS)
-def test_pair_decoders_broadcast_are_symmetric_and_have_finite_gradients(name):
+def test_pair_decoders_broadcast_are_symmetric_and_have_a_gradient_at_zero(name):
     decoder = decoders.PAIR_DECODERS[name]()
     z = jax.random.normal(jax.random.key(0), (4, 1, 3))
     w = jax.random.normal(jax.random.key(1), (5, 3))
@@ -19,8 +23,10 @@ def test_pair_decoders_broadcast_are_symmetric_and_have_finite_gradients(name):
     np.testing.assert_allclose(
         scores, decoder.apply(params, w[:, None], z[:, 0]).T, rtol=1e-6, atol=1e-6
     )
-    grad = jax.grad(lambda z: jnp.sum(decoder.apply(params, z, jnp.zeros(3))))(jnp.zeros(3))
-    assert np.all(np.isfinite(grad))
+    gradient = jax.grad(lambda z, w: decoder.apply(params, z, w))
+    np.testing.assert_array_equal(gradient(jnp.zeros(3), jnp.zeros(3)), 0.0)
+    found = gradient(jnp.zeros(3), jnp.asarray(W, jnp.float32))
+    np.testing.assert_allclose(found, AT_ZERO[name], rtol=1e-5)
 
 
 def test_inner_product_and_cosine_are_their_formulas():
@@ -37,8 +43,19 @@ def test_inner_product_and_cosine_are_their_formulas():
 def test_heads_take_their_outputs_from_the_task(name):
     head = decoders.HEADS[name]().clone(num_outputs=7)
     z = jax.random.normal(jax.random.key(0), (4, 3))
-    params = head.init(jax.random.key(1), z)
-    assert head.apply(params, z).shape == (4, 7)
+    draws = iter(range(10))
+    params = jax.tree.map(  # biases start at zero, and would hide
+        lambda leaf: jax.random.normal(jax.random.key(next(draws)), leaf.shape),
+        head.init(jax.random.key(1), z),
+    )
+    expected = np.asarray(z, np.float64)
+    # From the hidden layer on, if there is one, to the one of 7 outputs.
+    layers = sorted(params["params"].values(), key=lambda layer: layer["bias"].shape == (7,))
+    for layer in layers:
+        expected = np.maximum(expected, 0) if layer is not layers[0] else expected
+        expected = expected @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+    assert expected.shape == (4, 7)
+    np.testing.assert_allclose(head.apply(params, z), expected, rtol=1e-5, atol=1e-5)
     assert hash(head) == hash(decoders.HEADS[name]().clone(num_outputs=7))
 
 

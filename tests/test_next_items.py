@@ -7,11 +7,11 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
-from experiments.next_items import mixture
+from experiments import readme
 from experiments.next_items.data import last_items, without_last
-from experiments.next_items.predictions import ESTIMATED
-from experiments.next_items.summary import TRAINED, ceiling
-from experiments.prop2_sequence_average import verdict
+from experiments.next_items.predictions import ESTIMATED, PLAIN
+from experiments.next_items.summary import TRAINED, ceiling, levels
+from experiments.prop2_sequence_average import EARLIER, order, value
 from experiments.sources import Source, classes, interactions
 from kernlens import datasets
 from kernlens.metrics.agreement import Interval
@@ -67,49 +67,125 @@ def test_histories_and_targets_together_are_the_basket():
     total = np.bincount(task.known.items, minlength=40)
     long = np.diff(everything.offsets) > 1
     lost = np.diff(everything.offsets)[~long].sum()
-    held = np.bincount(task.split.test.target, minlength=40)
-    assert len(task.split.test.target) == long.sum()
+    held = np.bincount(task.queries.histories.target, minlength=40)
+    assert len(task.queries.histories.target) == long.sum()
     assert (total + held).sum() + lost == len(everything.items)
-    fewer = last_items(everything, length=1000, targets=1, most=10, seed=3).split.test
+    fewer = last_items(everything, length=1000, targets=1, most=10, seed=3).queries.histories
     assert len(fewer.target) == 10
 
 
-@pytest.mark.parametrize("lam", [0.2, 0.7])
-def test_the_mixture_finds_the_share_that_made_the_data(lam):
-    rng = np.random.default_rng(0)
-    n, m, dim, scale = 6_000, 30, 4, 4.0
-    items = rng.standard_normal((m, dim)).astype(np.float32)
-    queries = (0.5 * rng.standard_normal((n, dim))).astype(np.float32)
-    share = rng.dirichlet(np.full(m, 0.5)) * 0.9 + 0.1 / m
-    own = np.exp(scale * queries @ items.T)
-    z = own.sum(axis=1)
-    chances = lam * share + (1 - lam) * own / z[:, None]
-    target = (rng.random(n)[:, None] > np.cumsum(chances, axis=1)).sum(axis=1).clip(0, m - 1)
-    found = mixture.fit(queries, items, share, target)
-    assert found.scale == scale
-    # Five standard errors of a share estimated from n examples are 0.03.
-    assert_allclose(found.lam, lam, atol=0.03)
-    assert_allclose(found.z, z.mean(), rtol=1e-3)
-    assert_allclose(found.alpha, (1 - found.lam) / (found.lam * found.z), rtol=1e-6)
-    assert found.gain > 0
+def line_of(spearman, error):
+    """A line of the estimated discount from ``(low, high)`` of each tower."""
+    line = {"predictor": ESTIMATED}
+    for tower, rho, off in zip(TRAINED, spearman, error, strict=True):
+        line[f"{tower} recall"] = {
+            "spearman": Interval(sum(rho) / 2, *rho),
+            "relative_error": Interval(sum(off) / 2, *off),
+        }  # fmt: skip
+    # Another predictor decides nothing.
+    worst = {
+        k: {"spearman": Interval(-1, -1, -1), "relative_error": Interval(9, 9, 9)} for k in line
+    }
+    return [worst | {"predictor": "plain average"}, line]
+
+
+UP, BOTH, DOWN = (0.1, 0.9), (-0.1, 0.9), (-0.9, -0.1)
+NONE = (float("nan"), float("nan"))
 
 
 @pytest.mark.parametrize(
-    ("lows", "error", "said"),
+    ("towers", "said"),
     [
-        ((0.1, 0.2, 0.3), 0.05, "holds"),
-        ((0.1, 0.2, 0.3), 0.5, "holds in part"),
-        ((-0.1, 0.2, -0.3), 0.05, "holds in part"),
-        ((-0.1, -0.2, -0.3), 0.05, "fails"),
+        ((UP, UP, UP), "holds"),
+        ((UP, BOTH, UP), "holds in part"),
+        ((DOWN, DOWN, UP), "holds in part"),
+        ((DOWN, DOWN, DOWN), "fails"),
+        ((DOWN, BOTH, DOWN), "undecided"),
+        ((BOTH, BOTH, BOTH), "undecided"),
+        (((0.0, 0.9),) * 3, "undecided"),
+        (((-0.9, 0.0),) * 3, "fails"),
+        ((NONE, UP, UP), "holds in part"),
+        ((NONE, NONE, NONE), "undecided"),
     ],
 )
-def test_the_verdict_follows_its_rule(lows, error, said):
-    line = {"predictor": ESTIMATED}
-    for tower, low in zip(TRAINED, lows, strict=True):
-        line[f"{tower} recall"] = {
-            "spearman": Interval(0.5, low, 0.9), "relative_error": error,
-        }  # fmt: skip
-    assert verdict([line]) == said
+def test_the_verdict_of_the_order_follows_its_rule(towers, said):
+    for error in ((0.01, 0.02), (0.5, 0.9)):  # the paper claims no value
+        assert order(line_of(towers, (error,) * 3)) == said
+
+
+NEAR, ACROSS, FAR = (0.02, 0.1), (0.05, 0.11), (0.11, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("towers", "said"),
+    [
+        ((NEAR, NEAR, NEAR), "holds"),
+        ((NEAR, FAR, FAR), "holds in part"),
+        ((NEAR, ACROSS, FAR), "holds in part"),
+        ((FAR, FAR, FAR), "fails"),
+        (((0.1, 0.3), FAR, FAR), "undecided"),
+        ((ACROSS, ACROSS, ACROSS), "undecided"),
+        ((NONE, NONE, NONE), "undecided"),
+    ],
+)
+def test_the_verdict_of_the_value_follows_its_rule(towers, said):
+    for rho in (UP, DOWN):
+        assert value(line_of((rho,) * 3, towers)) == said
+
+
+def outcome_of(value, by_target=None):
+    """What a ranker reached, as rows hold it; rows of the earlier protocol have no kinds."""
+    interval = {"value": value, "low": value - 0.01, "high": value + 0.01}
+    found = dict.fromkeys(("recall", "ndcg", "mrr"), interval)
+    return found if by_target is None else {**found, "by target": by_target}
+
+
+def test_levels_are_means_over_rows_of_either_protocol():
+    kinds = {"repeated": {"value": 0.5, "low": 0.4, "high": 0.6}, "new": None}
+    rows = [
+        {
+            "trained": {"dense": [outcome_of(0.1), outcome_of(0.3)]},
+            "baselines": {"EASE": outcome_of(0.7, kinds), "last item": outcome_of(0.2)},
+            "predicted": {PLAIN: outcome_of(0.4, kinds)},
+        },
+        {
+            "trained": {"dense": [outcome_of(0.2), outcome_of(0.6)]},
+            "baselines": {"last item": outcome_of(0.4)},  # the first row has those of the data
+            "predicted": {PLAIN: outcome_of(0.6, kinds)},
+        },
+    ]
+    found = {line["ranker"]: line for line in levels(rows)}
+    assert_allclose(found["trained dense"]["mean"], 0.3)
+    assert (found["trained dense"]["least"], found["trained dense"]["most"]) == (0.1, 0.6)
+    assert_allclose([found["last item"]["mean"], found["EASE"]["mean"]], [0.3, 0.7])
+    assert_allclose(found[PLAIN]["mean"], 0.5)
+    assert found[PLAIN]["repeated"] == found["EASE"]["repeated"] == 0.5
+    assert found[PLAIN]["new"] is found["trained dense"]["repeated"] is None
+
+
+def test_the_readme_says_under_which_protocol_a_table_was_measured():
+    told = {"protocol": "all items", "queries": 2000, "repeated": 900, "dropped": 0}
+    assert readme.ranked(told) == (
+        "Candidates: all items; 2,000 queries, 900 of them for an item that the user had met "
+        "before, 0 more not asked"
+    )
+    said = "Measured under an earlier protocol: latest 20 items of each history left out"
+    assert readme.ranked(EARLIER) == said
+
+
+def test_what_is_in_a_sequence_is_left_out_unless_items_recur_in_it():
+    everything = data()
+    distinct = everything._replace(items=np.arange(600) % 40)  # sessions shorter than 40 items
+    assert np.diff(distinct.offsets).max() < 40
+    task = last_items(distinct, length=2, targets=1, most=10**6, seed=3)
+    queries = task.queries
+    assert task.protocol == "new to the sequence"
+    assert queries.dropped == 0
+    sizes = np.diff(distinct.offsets)
+    assert_array_equal(queries.left_out.stop - queries.left_out.start, sizes[sizes > 1] - 1)
+    again = last_items(everything, length=2, targets=1, most=10**6, seed=3)
+    assert again.protocol == "all items"
+    assert again.queries.left_out is None
 
 
 def test_an_observed_order_is_kept_and_another_shuffled():
@@ -118,7 +194,7 @@ def test_an_observed_order_is_kept_and_another_shuffled():
     assert not interactions(
         Source(data="movielens", root=SAMPLES / "movielens_1m", min_count=1)
     ).ordered
-    test = last_items(everything, length=100, targets=1, most=10**6, seed=3).split.test
+    test = last_items(everything, length=100, targets=1, most=10**6, seed=3).queries.histories
     long = np.flatnonzero(np.diff(everything.offsets) > 1)
     assert len(test.target) == len(long) > 0
     for session, items, target in zip(long, test.items, test.target, strict=True):

@@ -414,6 +414,26 @@ def test_an_ensemble_with_output_axes_in_pairs():
         assert_allclose(rotated, answer.covariance, rtol=TIGHT, atol=1e-8)
 
 
+def test_variances_of_a_float32_kernel_keep_their_digits():
+    x = np.linspace(-2, 2, 30)
+    prior = np.float32(1e3 * np.exp(-0.5 * (x[:, None] - x) ** 2))
+    y = np.ones((30, 1), np.float32)
+
+    def variances(prior):
+        found = dynamics.gp_inference(prior, y, 0.1, True)("nngp", prior, prior)
+        assert found.covariance.dtype == jnp.float32
+        return jnp.diagonal(found.covariance)
+
+    wide = prior.astype(np.float64)
+    exact = np.diag(wide - wide @ np.linalg.solve(wide + 0.1 * np.eye(30), wide))
+    # 0.02 is left of 1000; float32 subtraction knows it to 6e-5, 0.3 percent.
+    assert_allclose(variances(prior), exact, rtol=1e-5)
+    # Under a trace the arithmetic is float32: off by more, and never below zero.
+    traced = np.asarray(jax.jit(variances)(prior))
+    assert traced.min() >= 0
+    assert_allclose(traced, exact, rtol=0, atol=1e-5 * 1e3)
+
+
 TARGETS = np.eye(OUTPUTS)[np.arange(ROWS) % OUTPUTS]
 GRADIENTS = {
     "mse": lambda f, y: (f - y) / y.size,
@@ -443,6 +463,7 @@ def test_the_flow_of_cross_entropy_is_the_flow_of_the_parameters():
         rtol=1e-9,
         atol=1e-10,
         max_steps=250,
+        return_info=True,
     )
     outputs, info = host(predict(t, f_train, f_test, k_test))
     assert info.success
@@ -474,9 +495,15 @@ def test_the_solver_agrees_with_the_closed_form_in_the_default_precision():
     y, f_train, f_test = draws(15)
     t = np.array([[1.0, 5.0], [0.2, 0.0]])
     closed = dynamics.gradient_descent_mse(kernel, y, 0.5)(t, f_train, f_test, k_test)
+    # As in neural-tangents: outputs of training rows, of test rows, or a pair of both.
     predict = dynamics.gradient_descent(dynamics.mse, kernel, y, 0.5)
-    solved, info = jax.jit(lambda t: predict(t, f_train, f_test, k_test))(t)
-    assert bool(info.success)
+    solved = jax.jit(lambda t: predict(t, f_train, f_test, k_test))(t)
+    assert_allclose(predict(t, f_train), solved[0], atol=1e-5)
+    alone, pair = (predict(t, start, f_test, k_test) for start in (None, 0.0))
+    assert_allclose(alone, pair[1], atol=1e-5)
+    hasty = dynamics.gradient_descent(dynamics.mse, kernel, y, 0.5, max_steps=2)
+    with pytest.warns(UserWarning, match="gave up after 2 steps: outputs of later times are NaN"):
+        assert np.isnan(hasty(50.0)).all()
     for one, other in zip(solved, closed, strict=True):
         # Ten times the tolerance of a step; float32 rounding is below that.
         assert_allclose(one, other, atol=1e-4)
@@ -578,4 +605,5 @@ def test_bad_input_is_refused(name):
 
 
 def test_an_indefinite_kernel_is_taken_with_a_ridge_that_mends_it():
-    assert np.isfinite(BUILD(EYE - 0.5, ONES, 1.0, 2.0, True)(None)).all()
+    # Ones are an eigenvector with eigenvalue 1 - 4 / 2 = -1, which ends at -1 / (-1 + 2) = -1.
+    assert_allclose(BUILD(EYE - 0.5, ONES, 1.0, 2.0, True)(None), -ONES, rtol=1e-5)

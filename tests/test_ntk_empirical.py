@@ -171,14 +171,15 @@ def test_sides_of_other_lengths():
 def test_batch_axes_elsewhere():
     params, x = cast((MLP, X), "float32")
     expected = nt.empirical_ntk_fn(mlp)(x, x[:2], params)
-    for vmap_axes in (1, (1, 0, {})):
-        moved = nt.empirical_ntk_fn(mlp, vmap_axes=vmap_axes)(x.T, x[:2].T, params)
-        assert_array_equal(moved, expected)
+    # As in neural-tangents, f takes x as the caller has it.
+    for axis in (1, -1):
+        kernel_fn = nt.empirical_ntk_fn(lambda p, x: mlp(p, x.T), vmap_axes=(axis, 0, {}))
+        assert_array_equal(kernel_fn(x.T, x[:2].T, params), expected)
 
     def pair(p, x):
-        return mlp(p, x["a"] + x["b"])
+        return mlp(p, x["a"].T + x["b"])
 
-    tree = nt.empirical_ntk_fn(pair, vmap_axes={"a": 1, "b": 0})
+    tree = nt.empirical_ntk_fn(pair, vmap_axes=({"a": 1, "b": 0}, 0, {}))
     assert_array_equal(
         tree({"a": x.T, "b": 0 * x}, None, params), nt.empirical_ntk_fn(mlp)(x, None, params)
     )
@@ -271,11 +272,19 @@ def test_kernel_is_differentiable(trace_axes, block_size):
     assert_allclose(slope, (at(step) - at(-step)) / (2 * step), rtol=1e-7)
 
 
-def test_gradient_is_finite_where_a_head_starts_at_zero():
-    params, x = cast(([MLP[0], jax.tree.map(np.zeros_like, MLP[1])], X), "float32")
+@pytest.mark.usefixtures("x64")
+def test_gradient_where_a_head_starts_at_zero():
+    zero = [MLP[0], jax.tree.map(np.zeros_like, MLP[1])]
+    params, x = cast((zero, X), "float64")
     kernel_fn = nt.empirical_ntk_fn(mlp)
     gradient = jax.grad(lambda p: kernel_fn(x, None, p).sum())(params)
-    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
+    # The head's share is |sum_i (tanh(x_i W + b), 1)|^2; the other vanishes to second order.
+    hidden = np.tanh(X @ MLP[0]["w"] + MLP[0]["b"])
+    slope = 2 * hidden.sum(0) * (1 - hidden**2)
+    assert_allclose(gradient[0]["w"], X.T @ slope, rtol=1e-10)
+    assert_allclose(gradient[0]["b"], slope.sum(0), rtol=1e-10)
+    assert_array_equal(gradient[1]["w"], 0.0)
+    assert_array_equal(gradient[1]["b"], 0.0)
 
 
 class Network(nnx.Module):
@@ -346,6 +355,83 @@ def test_keyword_arguments_reach_the_function():
         assert_allclose(k, scale**2 * plain, rtol=1e-5)
     squared = exact(lambda p, x: (2.0 * mlp(p, x)) ** 2, MLP, X, trace_axes=(-1,))
     assert error(kernel_fn(x, None, params, scale=2.0, square=True), squared) < FLOAT32
+
+
+def test_static_keyword_arguments_have_kernels_of_their_own():
+    def f(params, x, *, value):
+        # True, 1 and 1.0 are equal for Python, and so are the two zeros.
+        scale = {bool: 2.0, int: 3.0, float: 5.0}[type(value)]
+        return mlp(params, x) * (scale + float(np.copysign(1.0, value)))
+
+    params, x = cast((MLP, X), "float32")
+    kernel_fn = nt.empirical_ntk_fn(f)
+    plain = nt.empirical_ntk_fn(mlp)(x, None, params)
+    for value, scale in ((True, 3.0), (1, 4.0), (1.0, 6.0), (0.0, 6.0), (-0.0, 4.0), (True, 3.0)):
+        assert_allclose(kernel_fn(x, None, params, value=value), scale**2 * plain, rtol=1e-5)
+
+
+def test_arrays_of_keyword_arguments_are_values_of_one_program():
+    traces = []
+
+    def f(params, x, *, options, name):
+        traces.append(name)
+        return mlp(params, x) * options["scale"][0] * (2.0 if name == "double" else 1.0)
+
+    params, x = cast((MLP, X), "float32")
+    kernel_fn = nt.empirical_ntk_fn(f)
+    plain = nt.empirical_ntk_fn(mlp)(x, None, params)
+
+    def call(scale, name, kind=np.asarray):
+        options = {"scale": (kind(np.float32(scale)),), "list": [None, ("a", 1)]}
+        return kernel_fn(x + 0.0, None, jax.tree.map(jnp.copy, params), options=options, name=name)
+
+    assert_allclose(call(3.0, "single"), 9.0 * plain, rtol=1e-5)
+    compiled_once = len(traces)
+    for kind in (np.asarray, jnp.asarray):
+        assert_allclose(call(2.0, "single", kind), 4.0 * plain, rtol=1e-5)
+    assert len(traces) == compiled_once
+    assert_allclose(call(2.0, "double"), 16.0 * plain, rtol=1e-5)
+    assert len(traces) > compiled_once
+    with pytest.raises(ValueError, match=r"argument options\[which\] is of set, which is no array"):
+        kernel_fn(x, None, params, options={"which": {1}}, name="single")
+
+
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+def test_complex_parameters_are_their_real_and_imaginary_parts(method):
+    parts = {"real": draw(3, 5), "imag": draw(3, 5), "v": draw(5, 2)}
+
+    def of_parts(p, x):
+        return jnp.sqrt((x @ p["real"]) ** 2 + (x @ p["imag"]) ** 2) @ p["v"]
+
+    def whole(p, x):
+        return jnp.abs(x.astype(p["w"].dtype) @ p["w"]) @ p["v"]
+
+    params = {
+        "w": jnp.asarray(parts["real"] + 1j * parts["imag"], jnp.complex64),
+        "v": jnp.asarray(parts["v"], jnp.float32),
+    }
+    x = cast(X, "float32")
+    k = nt.empirical_ntk_fn(whole, (), method=method)(x, x[:2], params)
+    assert error(k, exact(of_parts, parts, X)[:, :2]) < FLOAT32
+    if method == "auto":
+        # One leaf of the user, one path for the filter.
+        alone = nt.empirical_ntk_fn(whole, params_filter=lambda path: path == ("w",))
+        head = {"v": parts["v"]}
+        rest = exact(lambda p, x: of_parts({**parts, **p}, x), head, X, trace_axes=(-1,))
+        expected = exact(of_parts, parts, X, trace_axes=(-1,)) - rest
+        assert error(alone(x, None, params), expected) < FLOAT32
+
+
+def test_values_that_are_traced_elsewhere_need_no_check():
+    params, x = cast((MLP, X), "float32")
+    plain = nt.empirical_ntk_fn(mlp)(x, None, params)
+    kernel_fn = nt.empirical_ntk_fn(lambda p, x, *, scale: scale * mlp(p, x))
+    inside = jax.jit(lambda scale: kernel_fn(x, None, params, scale=scale))(jnp.float32(2.0))
+    assert_allclose(inside, 4.0 * plain, rtol=1e-5)
+    closed = jax.jit(
+        lambda scale: nt.empirical_ntk_fn(lambda p, x: scale * mlp(p, x))(x, None, params)
+    )(jnp.float32(2.0))
+    assert_allclose(closed, 4.0 * plain, rtol=1e-5)
 
 
 def test_patterns_of_neural_tangents():
@@ -437,6 +523,50 @@ def test_batch_norm_in_training_mode_is_refused():
     assert nt.empirical_ntk_fn(running)(x, None, variables["params"]).shape == (6, 6)
 
 
+class Dropped(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(2)(nn.Dropout(0.5, deterministic=not train)(nn.Dense(4)(x)))
+
+
+def test_dropout_is_refused_by_its_name():
+    x = jnp.asarray(X, jnp.float32)
+    model = Dropped()
+    params = model.init(jax.random.key(0), x, train=False)
+
+    def f(params, x, *, train):
+        return model.apply(params, x, train, rngs={"dropout": jax.random.key(1)})
+
+    kernel_fn = nt.empirical_ntk_fn(f)
+    with pytest.raises(ValueError, match=r"draws random numbers.*dropout.*deterministic=True"):
+        kernel_fn(x, None, params, train=True)
+    assert_array_equal(
+        kernel_fn(x, None, params, train=False),
+        nt.empirical_ntk_fn(lambda p, x: f(p, x, train=False))(x, None, params),
+    )
+
+
+def test_running_statistics_among_the_parameters_are_named():
+    x = jnp.asarray(X, jnp.float32)
+    model = Normalised()
+    variables = model.init(jax.random.key(0), x, train=False)
+
+    def f(variables, x):
+        return model.apply(variables, x, train=False)
+
+    with pytest.warns(
+        UserWarning, match="batch_stats/BatchNorm_0/mean, batch_stats/BatchNorm_0/var"
+    ):
+        nt.empirical_ntk_fn(f)(x, None, variables)
+    graph, state = nnx.split(Network(nnx.Rngs(0)))
+    with pytest.warns(UserWarning, match=r"norm/mean/value, norm/var/value\. Pass"):
+        nt.empirical_ntk_fn(lambda state, x: nnx.merge(graph, state)(x))(x, None, state)
+    # Not where they are left out.
+    kept = nt.empirical_ntk_fn(f, params_filter=lambda path: path[0] == "params")
+    own = nt.empirical_ntk_fn(lambda p, x: f({**variables, "params": p}, x))
+    assert_allclose(kept(x, None, variables), own(x, None, variables["params"]), rtol=1e-6)
+
+
 class Bad(NamedTuple):
     """A call that is refused: by what words, and what differs from a good one."""
 
@@ -472,6 +602,21 @@ BAD = {
     "x2 of another width": Bad("x2", x2=X[:, :2]),
     "NaN": Bad("parameter 0/w has 6 entries that are NaN or infinite", params=NAN),
     "infinity": Bad("parameter 1/b has 4 entries", params=INF),
+    "complex output": Bad(
+        "has dtype complex64; expected real", lambda p, x: jax.lax.complex(*[mlp(p, x)] * 2)
+    ),
+    "NaN in x": Bad(r"x1 has 6 entries that are NaN", x1=np.where(np.arange(3) > 1, np.nan, X)),
+    "infinity in x2": Bad(
+        r"x2\[b\] has 18 entries that are NaN or infinite",
+        lambda p, x: mlp(p, x["a"]),
+        x1={"a": X, "b": X},
+        x2={"a": X, "b": np.full_like(X, np.inf)},
+    ),
+    "products in half precision": Bad(
+        "narrower than float32; use method='auto'",
+        lambda p, x: mlp(p, x).astype(jnp.bfloat16),
+        settings={"method": "vector_products"},
+    ),
     "batch coupled": Bad("coupled over its batch", lambda p, x: mlp(p, x) - mlp(p, x).mean(0)),
     "no batch axis": Bad(r"shape \(4,\) for a batch of 6", lambda p, x: mlp(p, x).sum(0)),
     "scalar output": Bad(r"shape \(\) for a batch of 6", lambda p, x: mlp(p, x).sum()),
@@ -486,6 +631,7 @@ BAD = {
     "implementation": Bad("7 is not a valid", settings={"implementation": 7}),
     "block size": Bad("block_size must be at least 1", settings={"block_size": 0}),
     "axes of outputs": Bad("batch axis first", settings={"vmap_axes": (0, 1, {})}),
+    "axes of both": Bad(r"expected 0 or \(in_axes, 0", settings={"vmap_axes": 1}),
 }
 
 

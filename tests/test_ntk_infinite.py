@@ -280,10 +280,11 @@ def test_the_mean_over_draws_of_a_two_tower_score_is_its_nngp():
 
 @quick
 @pytest.mark.parametrize("parameterization", ["ntk", "standard"])
-@pytest.mark.parametrize("name", ["dense", "lookup"])
+@pytest.mark.parametrize("name", ["dense", "dense without bias", "lookup"])
 def test_the_ntk_of_one_layer_is_exact_at_any_width(name, parameterization):
-    if name == "dense":
-        net, x = dense(5, 1.4, 0.3, parameterization=parameterization), jnp.asarray(rows(0))
+    if name != "lookup":
+        bias = 0.3 if name == "dense" else None
+        net, x = dense(5, 1.4, bias, parameterization=parameterization), jnp.asarray(rows(0))
     else:
         net, x = lookup(NUM_ITEMS, 5, 1.4, parameterization=parameterization), jnp.arange(5)
     expected = net.kernel_fn(x, get="ntk")

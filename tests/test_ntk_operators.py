@@ -171,14 +171,18 @@ def test_what_has_no_kernel_is_refused():
         make(x, trace_axes=(0,))
     with pytest.raises(ValueError, match=r"trace_axes \(-1,\) must be distinct"):
         operators.from_function(lambda p, x: mlp(p, x)[:, 0, 0], params, x)
-    with pytest.raises(ValueError, match=r"outputs that differ by .*per example"):
+    with pytest.raises(ValueError, match=r"coupled over its batch.*per example"):
         operators.from_function(lambda p, x: mlp(p, x - x.mean(0)), params, x)
-    with pytest.raises(ValueError, match=r"must return floats of shape \[2, ...\]"):
+    with pytest.raises(ValueError, match=r"dtype int.., which has no gradient"):
         operators.from_function(lambda p, x: mlp(p, x).argmax(-1), params, x)
-    with pytest.raises(ValueError, match=r"parameter \['step'\] is int32"):
+    with pytest.raises(ValueError, match="parameter step is int32; expected floats"):
         operators.from_function(mlp, {**params, "step": np.int32(3)}, x)
-    with pytest.raises(ValueError, match=r"parameter \['bias'\] .*is not finite"):
+    with pytest.raises(ValueError, match="parameter bias has 8 entries that are NaN"):
         operators.from_function(mlp, {**params, "bias": params["bias"] * jnp.nan}, x)
+    with pytest.raises(ValueError, match="x1 has 4 entries that are NaN"):
+        make(x.at[2].set(jnp.nan))
+    with pytest.raises(ValueError, match="x2 has 20 entries that are NaN or infinite"):
+        make(x, jnp.inf * jnp.ones_like(x))
     with pytest.raises(ValueError, match="x1: expected at least one row"):
         make(x[:0])
     with pytest.raises(ValueError, match="common leading axis"):
@@ -189,6 +193,52 @@ def test_what_has_no_kernel_is_refused():
         operators.from_kernel(lambda a, b: (a @ b.T).sum(), x)
     with pytest.raises(AssertionError):
         make(x).matvec(jnp.ones(9))
+
+
+def test_complex_parameters_and_half_precision():
+    def modulus(params, x):
+        return jnp.abs(x.astype(params["w"].dtype) @ params["w"]) @ params["v"]
+
+    def of_parts(parts, x):
+        return jnp.hypot(x @ parts[0], x @ parts[1]) @ parts[2]
+
+    parts, x, v = [rows(50, 4, 3), rows(51, 4, 3), rows(52, 3, 2)], rows(53, 6, 4), rows(54, 12, 1)
+    params = {"w": jax.lax.complex(parts[0], parts[1]), "v": parts[2]}
+    dense = np.concatenate(
+        [f64(leaf).reshape(12, -1) for leaf in jax.jacobian(of_parts)(parts, x)], axis=1
+    )
+    gram = dense @ dense.T
+    k = operators.from_function(modulus, params, x, trace_axes=(), block_size=4)
+    close = partial(assert_allclose, rtol=0, atol=100 * EPS * np.abs(gram).max())
+    close(k.matvec(v), gram @ f64(v))
+    close(k.diagonal(), np.diag(gram))
+
+    def half(params, x):
+        return (x @ params).astype(jnp.bfloat16)
+
+    single = jnp.asarray(x, jnp.float32)
+    k = operators.from_function(half, jnp.ones((4, 2), jnp.float32), single, block_size=4)
+    assert k.dtype == jnp.float32
+    # The gradient of a row is the row, in full; a product with it is rounded to eight bits.
+    assert_allclose(k.diagonal(), (f64(single) ** 2).sum(1), rtol=1e-5)
+    ones = jnp.ones(6, jnp.float32)
+    expected = f64(single) @ f64(single).sum(0)
+    assert_allclose(k.matvec(ones), expected, rtol=0, atol=2**-8 * np.abs(expected).max())
+
+
+def test_a_scale_that_is_differentiated_passes_through_an_operator():
+    params, x = mlp_params(), rows(55, 5, 4)
+    v = rows(56, 5, 1)[:, 0]
+
+    def form(scale):
+        k = operators.from_function(
+            lambda p, x: scale * mlp(p, x), params, x, trace_axes=(1, 2), block_size=5
+        )
+        return v @ k.matvec(v)
+
+    # Quadratic in the scale.
+    at = jnp.asarray(1.5)
+    assert_allclose(jax.grad(form)(at), 2 * form(at) / at, rtol=1e3 * EPS)
 
 
 RANK = 110

@@ -276,6 +276,41 @@ def test_auto_takes_products_for_many_outputs_of_few_parameters():
     assert_array_equal(auto(x), products(x))
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_complex_parameters_are_two_leaves(way):
+    params, x = (
+        {"w": jax.lax.complex(draw(30, 3, 4), draw(31, 3, 4)), "v": draw(32, 4)},
+        draw(33, 3, 3),
+    )
+
+    def modulus(params, x):
+        return jnp.abs(x.astype(params["w"].dtype) @ params["w"]) @ params["v"]
+
+    z = f64(x) @ np.asarray(params["w"], np.complex128)
+    over_z = f64(params["v"]) * z / np.abs(z)
+    slopes = np.real(over_z[:, None] * np.conj(over_z[None])).sum(-1)
+    kernel = f64(x) @ f64(x).T * slopes + np.abs(z) @ np.abs(z).T
+    phi = sketch.features(jax.random.key(8), modulus, params, 2**12, trace_axes=(), method=way)(x)
+    value, standard_error = sketch.estimate(phi[:, None], phi[None])
+    assert np.all(np.abs(f64(value) - kernel) < 5 * f64(standard_error))
+    assert np.all(f64(standard_error) < 0.1 * np.abs(kernel).max())
+
+
+def test_features_of_a_function_that_closes_over_a_traced_value():
+    case = CASES["convolution"]
+
+    def total(scale):
+        map_fn = sketch.features(
+            jax.random.key(0), lambda p, x: scale * convolution(p, x), case.params, 64,
+            trace_axes=(1,), method="structured",
+        )  # fmt: skip
+        return jnp.sum(map_fn(case.x) ** 2)
+
+    # Quadratic in the scale.
+    at = jnp.asarray(1.5, FLOAT)
+    np.testing.assert_allclose(jax.grad(total)(at), 2 * total(at) / at, rtol=1e3 * EPS)
+
+
 @pytest.mark.skipif(jnp.float32 == FLOAT, reason="float64 is off")
 @pytest.mark.parametrize("way", WAYS)
 def test_float32_and_float64_have_the_same_projection(way):
@@ -343,6 +378,11 @@ def test_bad_settings_are_refused_at_once(change, match):
             lambda params, x: x * jax.lax.stop_gradient(params),
             jnp.ones((2, 3), FLOAT),
             "has no gradient",
+        ),
+        (
+            lambda params, x: x * params,
+            jnp.full((2, 3), jnp.nan, FLOAT),
+            "x has 6 entries that are NaN",
         ),
         (lambda params, x: jnp.argmax(x * params, -1), jnp.ones((2, 3), FLOAT), "no gradient"),
     ],

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import kernlens as kl
-from kernlens import datasets, decoders, heads, kernels, ntk, probes, targets
+from kernlens import datasets, heads, kernels, ntk, probes, targets
 from kernlens.kernels import features
 from kernlens.kernels.mapped import mapped, sampled, standard_of
 from kernlens.kernels.of_decoder import DECODERS, of_decoder
 from kernlens.kernels.readout import Readout
 from kernlens.lens import reading
+from kernlens.models import decoders
 from kernlens.types import Labels
 from tests.cases import gaussian_classes
 

@@ -1,3 +1,5 @@
+import inspect
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import pytest
 
 from kernlens.datasets import synthetic
 from kernlens.models import decoders, encoders
-from kernlens.train import pretrain, sampling
+from kernlens.train import loop, pretrain, sampling
 from tests.cases import toy_interactions
 
 DATA = synthetic.load(
@@ -68,14 +70,25 @@ def test_loss_is_its_definition_over_triplets(contrast, share, separate, decoder
 
 
 @pytest.mark.parametrize("contrast", pretrain.CONTRASTS.values(), ids=pretrain.CONTRASTS)
-def test_gradient_is_finite_where_no_negative_is_left(contrast):
+def test_gradient_where_no_negative_is_left_is_that_of_the_positives(contrast):
+    # Two items, each within the other's window: neither can be a negative.
     data = toy_interactions([[0, 1, 0, 1, 0, 1]])
     loss = pretrain.SkipGramLoss(encoders.Lookup(2, 3), None, contrast, 2, 3, True, False)
     params = loss.init(jax.random.key(0))
     block = block_of(data, 6, 2)
     noise = sampling.unigram(np.array([1, 1]))
-    grad = jax.grad(loss)(params, jax.random.key(0), block, noise)
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grad))
+    grad = jax.grad(loss)(params, jax.random.key(0), block, noise)["encoder"]["params"]["table"]
+    z = np.asarray(params["encoder"]["params"]["table"], np.float64)
+    expected, pairs = np.zeros_like(z), 0
+    for i, j in np.argwhere(np.abs(np.subtract.outer(np.arange(6), np.arange(6))) <= 2):
+        a, p = data.items[[i, j]]
+        if i != j:
+            pairs += 1
+            # softmax over the positive alone costs nothing; -log sigmoid(s) falls by sigmoid(-s)
+            slope = 0.0 if contrast is pretrain.SOFTMAX else -1 / (1 + np.exp(z[a] @ z[p]))
+            expected[a] += slope * z[p]
+            expected[p] += slope * z[a]
+    np.testing.assert_allclose(grad, expected / pairs, rtol=1e-5, atol=1e-8)
 
 
 def test_inner_product_module_is_the_default():
@@ -141,17 +154,120 @@ def test_interrupted_run_resumes_to_the_same_bits(tmp_path):
     assert told == [3, 4]
     np.testing.assert_array_equal(resumed.embeddings, whole.embeddings)
     np.testing.assert_array_equal(resumed.losses, whole.losses)
-    with pytest.raises(ValueError, match="checkpoint of another run"):
-        pretrain.contrastive(DATA, checkpoint=tmp_path / "run", **(kwargs | {"window": 3}))
+
+
+class Frozen(nn.Module):
+    """A table that starts as given values, under an initialiser that no repr can tell."""
+
+    values: tuple[tuple[float, ...], ...]
+
+    @nn.compact
+    def __call__(self, items):
+        return self.param("table", lambda _: jnp.asarray(self.values))[items]
+
+
+def renamed(scale):
+    """A contrast whose functions always have the same names."""
+    return pretrain.Contrast(
+        lambda logits, counts: scale * pretrain.SIGMOID.summary(logits, counts),
+        lambda positive, summary: pretrain.SIGMOID.pair(positive, summary),
+    )
+
+
+START = tuple(map(tuple, np.random.default_rng(0).standard_normal((60, 3)).tolist()))
+RUN = {
+    "window": 2, "negatives": 2, "dim": 3, "epochs": 1, "seeds": 1, "encoder": Frozen(START),
+    "decoder": decoders.Cosine(0.2), "contrast": renamed(1.0), "noise": sampling.log_uniform(60),
+    "optimizer": optax.adam(1e-2), "subsample": 0.1, "separate_context": True,
+    "share_negatives": True, "block": 512,
+}  # fmt: skip
+OTHER = {
+    "window": [1], "negatives": [3], "epochs": [2], "seeds": [2, (1,)],
+    "encoder": [Frozen(START[::-1]), encoders.Lookup(60, 3)],
+    "decoder": [decoders.Cosine(0.3), None], "contrast": [renamed(0.5), pretrain.SOFTMAX],
+    "noise": [sampling.log_uniform(60, num_slots=1 << 19), None],
+    "optimizer": [optax.adam(2e-2), optax.sgd(1e-2)], "subsample": [0.2, None],
+    "separate_context": [False], "share_negatives": [False], "block": [256],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder that holds a finished run of ``RUN``."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, pretrain.contrastive(DATA, checkpoint=folder, **RUN)
+
+
+def test_every_argument_is_checked_when_a_run_is_resumed():
+    arguments = set(inspect.signature(pretrain.contrastive).parameters)
+    # dim says nothing where an encoder is given; the last three change no number but by rounding.
+    free = {"dim", "seeds_at_once", "checkpoint", "on_round"}
+    assert set(OTHER) | {"interactions"} == arguments - free
+    assert set(RUN) == set(OTHER) | {"dim"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in OTHER.items() for value in values]
+)
+def test_a_run_with_another_argument_is_refused(finished, name, value):
+    with pytest.raises(ValueError, match="holds the checkpoint of another run"):
+        pretrain.contrastive(DATA, checkpoint=finished[0], **(RUN | {name: value}))
+
+
+def test_a_run_on_other_data_is_refused_and_the_same_run_read(finished):
+    folder, whole = finished
+    data = DATA._replace(items=DATA.items[::-1].copy())
+    with pytest.raises(ValueError, match="holds the checkpoint of another run"):
+        pretrain.contrastive(data, checkpoint=folder, **RUN)
+    same = RUN | {"contrast": renamed(1.0), "optimizer": optax.adam(1e-2)}
+    again = pretrain.contrastive(DATA, checkpoint=folder, **same)
+    np.testing.assert_array_equal(again.embeddings, whole.embeddings)
 
 
 def test_long_epochs_split_into_rounds():
     told = []
-    pretrain.contrastive(
+    fitted = pretrain.contrastive(
         DATA, window=1, negatives=1, dim=2, epochs=2, block=16, on_round=lambda p: told.append(p)
     )
-    assert len(told) == 2 * -(-8_000 // (16 * 256))
+    rounds = -(-8_000 // (16 * 256))
+    assert len(told) == 2 * rounds == 4
     assert told[-1].done == told[-1].rounds
+    # The last epoch's two rounds, not the last round.
+    np.testing.assert_allclose(fitted.final_loss, fitted.losses[2:].mean(axis=0), rtol=1e-6)
+    assert fitted.pairs == 2 * pretrain.count_pairs(DATA, 1)
+
+
+def test_a_seed_has_blocks_of_its_own_in_each_epoch_and_other_keys_for_start_and_steps(monkeypatch):
+    class Caught(Exception):
+        pass
+
+    def catch(loss, optimizer, params, keys, batches, *, rounds, shared, **options):
+        raise Caught(params, keys, batches, rounds, shared)
+
+    monkeypatch.setattr(loop, "fit", catch)
+    kwargs = {"block": 512, "window": 2, "subsample": 1e-2}
+    with pytest.raises(Caught) as caught:
+        pretrain.contrastive(
+            DATA, epochs=2, seeds=(5, 6), encoder=encoders.Lookup(60, 4), dim=4, **kwargs
+        )
+    params, keys, batches, rounds, noise = caught.value.args
+    assert rounds == 2
+    seen = set()
+    for epoch in range(2):
+        for place, seed in enumerate((5, 6)):
+            made = sampling.blocks((seed, epoch), DATA, **kwargs)
+            np.testing.assert_array_equal(batches(epoch).items[:, place], made.items)
+            np.testing.assert_array_equal(batches(epoch).sequences[:, place], made.sequences)
+            seen.add(made.items.tobytes())
+    assert len(seen) == 4
+    for place, seed in enumerate((5, 6)):
+        first, second = jax.random.split(jax.random.key(seed))
+        assert keys[place] == second
+        table = encoders.Lookup(60, 4).init(jax.random.split(first, 3)[0], jnp.zeros(1, jnp.int32))
+        found = params["encoder"]["params"]["table"][place]
+        np.testing.assert_allclose(found, table["params"]["table"], rtol=1e-6)
+    expected = sampling.unigram(DATA.counts, power=0.75)
+    np.testing.assert_array_equal(noise.starts, expected.starts)
 
 
 @pytest.mark.parametrize("window", [1, 3])

@@ -1,6 +1,7 @@
 """Probes against refits without each row in turn, in float64, and against scikit-learn."""
 
 import functools
+import importlib
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from kernlens import probes
+from kernlens.probes.leave_one_out import Path
 from kernlens.targets import drop_rare
 from kernlens.types import Classification, Interval, Labels
 
@@ -128,6 +130,21 @@ def check_against_brute(name, features, labels, strengths, rtol):
     np.testing.assert_array_equal(found.target, labels.codes)
     accuracies = np.mean(classes == labels.codes, axis=1)
     np.testing.assert_allclose(found.path.metrics["accuracy"], accuracies, rtol=1e-12)
+
+
+def test_the_weakest_strength_is_within_half_a_standard_error(monkeypatch):
+    """Losses .8, .4 and 2 standard errors above the least, from the weakest strength on."""
+    features, labels = problem()
+
+    def path(rows, strengths):
+        right = np.tile(rows.codes, (len(strengths), 1))
+        losses = np.zeros(right.shape, np.float32)
+        return Path(right, np.array([1.08, 1.04, 1.0, 1.2]), np.full(4, 0.1), losses)
+
+    module = importlib.import_module("kernlens.probes.discriminant")  # not the function in it
+    monkeypatch.setattr(module, "discriminant_path", path)
+    found = probes.discriminant(features, labels, strengths=FEW, draws=1)
+    assert found.path.chosen == FEW[1]
 
 
 @each_probe

@@ -10,6 +10,7 @@ from sklearn.metrics import ndcg_score
 from kernlens.datasets.sequences import Histories
 from kernlens.metrics import ranking
 from kernlens.metrics.ranking import Place
+from tests.cases import pasts
 
 # Sums of a few float64 terms.
 RTOL = 1e-12
@@ -119,17 +120,16 @@ def test_streamed_places_are_those_of_the_whole_matrix(seed, block):
     queries, items, target = problem(seed)
     rng = np.random.default_rng(seed)
     bias = rng.integers(-3, 4, len(items)).astype(np.float32)
-    excluded = rng.integers(-1, len(items), (len(queries), 6))
-    excluded[:, 1] = excluded[:, 0]
-    excluded[:5, 2] = target[:5]
+    met = [[int(j) for j in rng.integers(0, 53, i % 7) if j != t] for i, t in enumerate(target)]
+    left_out = pasts([row + row[:1] for row in met])
     found = ranking.place_by_inner_product(
-        queries, items, target, bias=bias, excluded=excluded, block=block
+        queries, items, target, bias=bias, left_out=left_out, block=block
     )
     scores = queries @ items.T + bias
-    expected = [ranks_of(scores[i], t, excluded[i]) for i, t in enumerate(target)]
+    expected = [ranks_of(scores[i], t, met[i]) for i, t in enumerate(target)]
     np.testing.assert_array_equal(found.above, [ranks[0] - 1 for ranks in expected])
     np.testing.assert_array_equal(found.tied, [len(ranks) - 1 for ranks in expected])
-    whole = ranking.place(scores, target, excluded)
+    whole = ranking.place(scores, target, left_out=left_out)
     np.testing.assert_array_equal(found.above, whole.above)
     np.testing.assert_array_equal(found.tied, whole.tied)
     assert found.above.dtype == found.tied.dtype == np.int64
@@ -159,7 +159,8 @@ def test_a_target_that_cannot_be_ranked_is_a_miss():
         ranking.sampled_place(queries, items, target, seed=0, count=9),
     ):
         missed = np.array([False, True, True, False, False, True])
-        np.testing.assert_array_equal(place.above == 10, missed)
+        np.testing.assert_array_equal(place.missed, missed)
+        assert place.cold == 1
         for metric in ranking.METRICS.values():
             values = metric(place, 10)
             np.testing.assert_array_equal(values == 0, missed)
@@ -171,12 +172,12 @@ def test_a_target_that_cannot_be_ranked_is_a_miss():
     np.testing.assert_array_equal(found.above, expected.above)
 
 
-def test_excluded_items_leave_the_candidates():
+def test_what_is_left_out_is_no_candidate():
     scores = np.array([[5.0, 4.0, 3.0, 3.0, 2.0]])
-    place = ranking.place(scores, np.array([3]), np.array([[0, 2, 2, -1]]))
+    place = ranking.place(scores, np.array([3]), left_out=pasts([[0, 2, 2]]))
     assert (place.above, place.tied) == (1, 0)
-    everything = ranking.place(scores, np.array([4]), np.array([[0, 1, 2, 3, 4]]))
-    assert (everything.above, everything.tied) == (0, 0)
+    alone = ranking.place(scores, np.array([4]), left_out=pasts([[0, 1, 2, 3]]))
+    assert (alone.above, alone.tied) == (0, 0)
 
 
 def test_sampled_places_are_binomial_and_paired():
@@ -286,8 +287,9 @@ def test_bad_input_is_refused():
     wrong[3] = len(items)
     with pytest.raises(ValueError, match=r"target ids must be in 0\.\.52, .* got 53 in row 3"):
         ranking.place_by_inner_product(queries, items, wrong)
-    with pytest.raises(ValueError, match=r"excluded ids must be in 0\.\.52, .* got -2 in row 1"):
-        ranking.place(queries @ items.T, target, np.where(target[:, None] == target[1], -2, 0))
+    rows = [[(int(t) + 1) % 53] for t in target]
+    with pytest.raises(ValueError, match=r"left out ids must be in 0\.\.52, .* got -2 in row 1"):
+        ranking.place(queries @ items.T, target, left_out=pasts([rows[0], [-2], *rows[2:]]))
     with pytest.raises(ValueError, match="target ids must be integers; got dtype float64"):
         ranking.place(queries @ items.T, target.astype(float))
     place = ranking.place(queries @ items.T, target)

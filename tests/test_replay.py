@@ -122,7 +122,7 @@ def test_a_redeemed_coupon_is_placed_by_its_best_product():
         redeemed=np.array([0, 1, 2]),
     )  # fmt: skip
     # User 0 scores the coupons 3, 1, 2; user 1 scores them 5, 2, 0.
-    score = functools.partial(coupons.best, queries=queries, items=items, bias=np.zeros(4))
+    score = functools.partial(coupons.best, queries=queries, items=items)
     found, users = coupons.places([campaign], score)
     assert_array_equal(found, [1.0, 0.5, 0.5])
     assert_array_equal(users, [0, 1, 0])
@@ -194,25 +194,32 @@ def test_tiny_version_runs_and_goes_on_where_it_stopped(tmp_path):
     assert by["kernlens"]["kernlens less it"]["value"] == 0.0
     assert by["popularity"]["lift"]["replayed"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert online_replay.show({"summary": found})
-    assert found["verdict"] in ("holds", "holds in part", "fails")
+
+
+UP, BOTH, DOWN = (0.001, 0.02), (-0.01, 0.02), (-0.02, -0.001)
 
 
 @pytest.mark.parametrize(
     ("random", "published", "oracle", "said"),
     [
-        (0.01, 0.01, 0.06, "holds"),
-        (0.01, -0.01, 0.06, "holds in part"),
-        (0.01, 0.01, 0.07, "holds in part"),
-        (-0.01, 0.01, 0.06, "fails"),
+        (UP, UP, (-0.0049, 0.0), "holds"),
+        (UP, UP, (-0.005, 0.0), "holds"),  # a twentieth of 0.1
+        (UP, UP, (-0.0051, 0.0), "holds in part"),
+        (UP, BOTH, (0.0, 0.0), "holds in part"),
+        (UP, DOWN, (0.0, 0.0), "holds in part"),
+        (BOTH, UP, (0.0, 0.0), "undecided"),
+        ((0.0, 0.02), UP, (0.0, 0.0), "undecided"),
+        (DOWN, UP, (0.0, 0.0), "fails"),
+        ((-0.02, 0.0), UP, (0.0, 0.0), "fails"),
     ],
 )
 def test_the_verdict_follows_its_rule(random, published, oracle, said):
-    lows = {"kernlens": 0.0, "random": random, "published score": published, "oracle": 0.0}
+    ends = {"kernlens": (0, 0), "random": random, "published score": published, "oracle": oracle}
     lines = [
         {
-            "chooser": name, "kernlens less it": {"low": low},
-            "recall": {"value": oracle if name == "oracle" else 0.06},
+            "chooser": name, "kernlens less it": dict(zip(("low", "high"), own, strict=True)),
+            "recall": {"value": 0.1},
         }
-        for name, low in lows.items()
+        for name, own in ends.items()
     ]  # fmt: skip
     assert online_replay.verdict(lines) == said

@@ -6,10 +6,11 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from kernlens import moments
-from kernlens.datasets.sequences import Histories
+from kernlens.datasets.sequences import Histories, take
 from kernlens.kernels import sequence_kernels
 from kernlens.metrics import ranking
 from kernlens.probes import ridge_ranking
+from tests.cases import pasts
 
 
 def problem(seed=0, *, n=200, p=5, m=12, mean=0.0):
@@ -111,8 +112,19 @@ def test_more_features_than_rows_and_constant_features():
     rng = np.random.default_rng(5)
     x, target = rng.standard_normal((6, 20)).astype(np.float32), np.arange(6) % 3
     ranker = ridge_ranking.fit(moments.from_arrays(x, target, 3))
-    assert np.all(np.isfinite(ranker.vectors))
-    assert np.isfinite(ranker.errors[-1])
+    # Generalised cross-validation and the fit by the 6 x 6 Gram matrix, in float64.
+    z, y = (part - part.mean(0) for part in (x.astype(np.float64), np.eye(3)[target]))
+    gram, judged = z @ z.T, 0
+    for strength, error in zip(ranker.strengths, ranker.errors, strict=True):
+        hat = gram @ np.linalg.inv(gram + penalty(z, strength) * np.eye(6))
+        slack = 1 - (1 + np.trace(hat)) / 6
+        if slack > 0.05:  # below, both are rounding
+            np.testing.assert_allclose(error, np.sum((y - hat @ y) ** 2) / 6 / slack**2, rtol=1e-4)
+            judged += 1
+        if strength == ranker.strength:
+            np.testing.assert_allclose(z @ ranker.vectors.T, hat @ y, atol=1e-5)
+    assert judged > 3
+    assert ranker.strength == ranker.strengths[np.argmin(ranker.errors)]
 
 
 def chains(n, seed, *, m=30, length=5):
@@ -122,7 +134,8 @@ def chains(n, seed, *, m=30, length=5):
     items = (3 * rng.integers(0, m // 3, (n, length)) + group[:, None]).astype(np.int32)
     items[np.arange(length) < rng.integers(0, length, n)[:, None]] = -1
     target = (3 * rng.integers(0, m // 3, n) + group).astype(np.int32)
-    return Histories(items, np.sum(items >= 0, axis=1), target, np.arange(n) % 50)
+    past = pasts([row[row >= 0] for row in items])
+    return Histories(items, np.sum(items >= 0, axis=1), target, np.arange(n) % 50, past)
 
 
 @pytest.mark.parametrize("rows", [64, 8192])
@@ -134,7 +147,12 @@ def test_predict_finds_what_there_is_to_find(rows):
     map_fn = sequence_kernels.averages(vectors)
     for item_vectors in (None, vectors):
         place, _ = ridge_ranking.predict(
-            map_fn, train, test, num_items=30, item_vectors=item_vectors, rows=rows
+            map_fn,
+            train,
+            ranking.all_items(test),
+            num_items=30,
+            item_vectors=item_vectors,
+            rows=rows,
         )
         # All ten items of the group, and no other, can be the next.
         np.testing.assert_array_equal(ranking.recall(place, 10), 1.0)
@@ -144,22 +162,61 @@ def test_predict_finds_what_there_is_to_find(rows):
 def test_predict_is_fit_and_place_on_the_whole():
     train, test = chains(300, 3), chains(50, 4)
     test.items[0] = -1
-    test.target[1] = -1
+    new = np.flatnonzero(~test.past.holds(test.target))
+    test.target[new[1]] = -1
+    queries = ranking.new_items(test)
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((30, 4)).astype(np.float32)
     map_fn = sequence_kernels.averages(vectors)
-    place, ranker = ridge_ranking.predict(
-        map_fn, train, test, num_items=30, excluded=test.items, rows=128
-    )
+    place, ranker = ridge_ranking.predict(map_fn, train, queries, num_items=30, rows=128)
     whole = ridge_ranking.fit(moments.from_arrays(map_fn(train.items), train.target, 30))
     assert whole.strength == ranker.strength
-    scores = scores_of(whole, np.asarray(map_fn(jnp.asarray(test.items)), np.float64))
-    expected = ranking.place(scores, test.target, test.items)
+    asked = queries.histories
+    scores = scores_of(whole, np.asarray(map_fn(jnp.asarray(asked.items)), np.float64))
+    expected = ranking.place(scores, asked.target, left_out=queries.left_out)
     assert place.above[1] == expected.above[1] == 30
     # Streamed and whole moments differ by rounding, which may swap neighbours.
     assert np.mean(place.above != expected.above) < 0.05
-    none = test._replace(items=test.items[:0], target=test.target[:0])
+    none = ranking.all_items(take(test, slice(0, 0)))
     assert ridge_ranking.predict(map_fn, train, none, num_items=30)[0].above.shape == (0,)
+
+
+def test_cold_items_are_absent_from_histories_and_a_miss_as_targets():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((30, 4)).astype(np.float32)
+    vectors[[4, 11, 20]] = np.nan
+    train, test = chains(400, 5), chains(60, 6)
+    cold = np.isin(np.arange(30), [4, 11, 20])
+
+    def absent(histories):
+        return histories._replace(items=np.where(np.isin(histories.items, [4, 11, 20]), -1,
+                                                 histories.items))  # fmt: skip
+
+    assert np.any(cold[test.target])
+    map_fn = sequence_kernels.averages(vectors)
+    whole = sequence_kernels.averages(np.where(cold[:, None], 0, vectors))
+    for item_vectors in (None, vectors):
+        place, ranker = ridge_ranking.predict(
+            map_fn, train, ranking.all_items(test), num_items=30, item_vectors=item_vectors
+        )
+        given = np.asarray(whole(jnp.asarray(absent(train).items)), np.float64)
+        held = np.asarray(whole(jnp.asarray(absent(test).items)), np.float64)
+        z = given - given.mean(0)
+        if item_vectors is None:
+            y = np.eye(30)[train.target]
+        else:  # examples of cold targets stand at the mean of the others
+            y = vectors[train.target].astype(np.float64)
+            y[cold[train.target]] = y[~cold[train.target]].mean(0)
+        unit = ranker.strength * np.trace(z.T @ z) / 4
+        fitted = y.mean(0) + (held - given.mean(0)) @ np.linalg.solve(
+            z.T @ z + unit * np.eye(4), z.T @ (y - y.mean(0))
+        )
+        scores = fitted if item_vectors is None else fitted @ vectors.T
+        expected = ranking.place(scores, test.target)
+        assert np.mean(place.above != expected.above) < 0.05  # rounding may swap neighbours
+        missed = np.zeros(60, bool) if item_vectors is None else cold[test.target]
+        np.testing.assert_array_equal(place.missed, missed)
+        assert place.cold == (0 if item_vectors is None else 3)
 
 
 def test_bad_input_is_refused():
@@ -167,7 +224,7 @@ def test_bad_input_is_refused():
     found = moments.from_arrays(x, target, 12)
     with pytest.raises(ValueError, match="strengths must be positive"):
         ridge_ranking.fit(found, strengths=[0.0, 1.0])
-    with pytest.raises(ValueError, match=r"item_vectors must be finite, \[m, h\] with m = 12"):
+    with pytest.raises(ValueError, match=r"item_vectors must be \[m, h\] with m = 12"):
         ridge_ranking.fit(found, item_vectors=psi[1:])
     unlabelled = np.where(np.arange(200) == 3, -1, target)
     with pytest.raises(ValueError, match="200 rows, 199 of them labelled"):
@@ -177,4 +234,14 @@ def test_bad_input_is_refused():
     train = chains(20, 0)
     map_fn = sequence_kernels.averages(np.eye(20, dtype=np.float32))
     with pytest.raises(ValueError, match=r"train histories must hold items in 0\.\.19"):
-        ridge_ranking.predict(map_fn, train, train, num_items=20)
+        ridge_ranking.predict(map_fn, train, ranking.all_items(train), num_items=20)
+    with pytest.raises(ValueError, match="item_vectors must be finite for a target at least"):
+        ridge_ranking.fit(found, item_vectors=np.full_like(psi, np.nan))
+
+    def bad(items):
+        return jnp.where(items[:, :1] == train.items[3, 0], jnp.nan, 1.0) * jnp.ones((1, 2))
+
+    queries = ranking.all_items(train)
+    said = r"features of train history \d+, items \[.*\], are not finite; the maps of sequence_kern"
+    with pytest.raises(ValueError, match=said):
+        ridge_ranking.predict(bad, train, queries, num_items=30)

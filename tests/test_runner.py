@@ -67,6 +67,50 @@ def test_cells_belong_to_the_data_not_to_the_name_of_its_folder(tmp_path, monkey
     assert runner.command(Toy, "toy", here) == "python -m experiments.toy --root ml"
 
 
+def test_a_fingerprint_tells_every_value_of_every_field():
+    """Fields of all kinds, each set to another value of its type."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        count: int = 4
+        rate: float = 0.1
+        flag: bool = False
+        names: tuple[str, ...] = ("a", "b")
+        pairs: tuple[tuple[int, int], ...] = ((1, 2),)
+        root: Path | None = None
+
+    others = [
+        {"count": 5}, {"rate": 0.2}, {"flag": True}, {"names": ("b", "a")}, {"names": ("a",)},
+        {"names": ()}, {"pairs": ((2, 1),)}, {"root": Path("a")}, {"root": Path("b")},
+    ]  # fmt: skip
+    made = [Config(), *(Config(**other) for other in others)]
+    assert len({runner.fingerprint(config) for config in made}) == len(made)
+    assert runner.fingerprint(Config(rate=0.1)) == runner.fingerprint(Config())
+    # Of some fields, by their names and values alone.
+    assert runner.fingerprint(Config(count=5), ["rate"]) == runner.fingerprint(Config(), ["rate"])
+    assert runner.fingerprint(Config(rate=4.0), ["rate"]) != runner.fingerprint(Config(), ["rate"])
+
+
+def test_two_configurations_in_one_folder_keep_their_own_cells(tmp_path):
+    made = []
+
+    def run(config, cells):
+        return [cells("the one cell", lambda: made.append(config.count) or 10 * config.count)]
+
+    toy = types.SimpleNamespace(**{**vars(Toy), "run": run})
+    console = Console(file=io.StringIO())
+    options = runner.Options(out=tmp_path / "out", cells=tmp_path / "cells")
+    for count in (4, 5, 4, 5):
+        found = runner.results(toy, Toy.Config(count=count), options, console)
+        assert found["rows"] == [10 * count]
+        assert found["config"]["count"] == count
+    assert made == [4, 5]
+    # Only the cells of the configuration at hand are forgotten.
+    runner.results(toy, Toy.Config(count=4), dataclasses.replace(options, fresh=True), console)
+    runner.results(toy, Toy.Config(count=5), options, console)
+    assert made == [4, 5, 4]
+
+
 def test_what_a_run_cost_counts_all_that_made_it(tmp_path, monkeypatch):
     """Four cells of 10 s by a clock that moves in them alone, stopped after the second."""
     now = [0.0]

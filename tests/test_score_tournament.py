@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import readme
-from experiments.tournament import heads, rankers, ranking, sets
-from experiments.tournament.settings import ORDER, TINY, Config
+from experiments.tournament import heads, rankers, ranking, sets, summary
+from experiments.tournament.settings import DEFAULT, ORDER, REFERENCE, TINY, Config
 from kernlens.metrics import agreement
 from kernlens.scores import rows
 
@@ -138,15 +138,16 @@ def test_scores_of_rows_rank_on_a_sample_that_all_embeddings_share():
     rng = np.random.default_rng(5)
     codes = rng.integers(0, 3, rankers.SAMPLE + 40)
     x = (rng.standard_normal((len(codes), 4)) + codes[:, None]).astype(np.float32)
-    config = dataclasses.replace(TINY, scores=("parc", "uniformity"))
-    train = np.arange(len(codes))
-    blind = rankers.rank_blind(x, (0, 7), config, False)
-    found = rankers.rank(x, codes, train, config, False)
-    kept = np.random.default_rng([0]).permutation(len(x))[: rankers.SAMPLE]
+    kept = np.random.default_rng([7]).permutation(len(x))[: rankers.SAMPLE]
     unit = x[kept] / np.linalg.norm(x[kept], axis=1, keepdims=True)
-    assert blind["uniformity"].value == pytest.approx(-float(rows.uniformity(unit)), rel=1e-4)
-    kept = np.random.default_rng([config.seed]).permutation(len(x))[: rankers.SAMPLE]
-    assert found["parc"].value == pytest.approx(float(rows.parc(x[kept], codes[kept])), rel=1e-4)
+    # What follows the first of the seed, the embedding's number, chooses no other rows.
+    for embedding in (0, 5):
+        given = {"uniformity": (x,), "parc": (x, codes)}
+        found = rankers.of_rows(given, (7, embedding), TINY, False)
+        assert found["uniformity"].value == pytest.approx(-float(rows.uniformity(unit)), rel=1e-4)
+        assert found["parc"].value == pytest.approx(
+            float(rows.parc(x[kept], codes[kept])), rel=1e-4
+        )
     assert {"parc", "uniformity", "bytes", "mean_norm"} <= set(rankers.GROUPS)
 
 
@@ -168,3 +169,109 @@ def test_the_default_gives_way_to_what_lies_above_its_interval():
     (line,) = readme.defaults(summary("gcv", 0.7))
     assert line[1] == "gcv"
     assert line[2].startswith(f"τ 0.70, above {ORDER}: τ 0.50 [0.40, 0.60]")
+
+
+RIGHT = np.arange(12.0)
+NEARLY = RIGHT[[1, 0, *range(2, 12)]]  # two neighbours change places
+OFTEN = RIGHT[[2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9]]
+COSTS = {REFERENCE: 1.0, f"{DEFAULT}, log loss": 0.01}
+
+
+def tournament(scores, costs=COSTS, forecast=None):
+    """Rows of two tasks in which every head finds the embeddings as good as their number."""
+    return [
+        {
+            "task": task, "family": "f", "budget": 0, "labels": 20, "split": 0,
+            "embeddings": [str(i) for i in range(12)],
+            "outcomes": {"LR": (RIGHT / 20).tolist()},
+            "scores": {name: np.asarray(values).tolist() for name, values in scores.items()},
+            "seconds": {name: costs.get(name, 0.05) for name in scores},
+            "compiling": dict.fromkeys(scores, 0.0),
+            "forecast": forecast or {},
+        }
+        for task in ("one", "two")
+    ]  # fmt: skip
+
+
+def summarised(default, reference, other=OFTEN, **more):
+    scores = {DEFAULT: default, f"{DEFAULT}, log loss": RIGHT, REFERENCE: reference, "gcv": other}
+    config = dataclasses.replace(Config(), draws=200)
+    return summary.summarise(config, tournament(scores, **more))
+
+
+@pytest.mark.parametrize(
+    ("default", "reference", "value", "passed"),
+    [
+        (RIGHT, -RIGHT, 2.0, True),
+        (-RIGHT, RIGHT, -2.0, False),
+        (RIGHT, NEARLY, 2 / 66, True),  # one pair of 66 in the wrong order
+        (NEARLY, RIGHT, -2 / 66, False),
+        (RIGHT, RIGHT, 0.0, True),
+    ],
+)
+def test_the_target_is_the_default_less_cross_validation(default, reference, value, passed):
+    found = summarised(default, reference)
+    (gate,) = (
+        one
+        for one in found["gates"]
+        if one["gate"] == f"{DEFAULT}: tau less that of cross-validation"
+    )
+    assert gate["passed"] is passed
+    assert gate["measured"] == pytest.approx(value)
+    assert gate["low"] - 1e-12 <= gate["measured"] <= gate["high"] + 1e-12
+    (line,) = (one for one in found["rankers"] if one["ranker"] == DEFAULT)
+    for part in (line, *line["slices"].values()):
+        assert part["difference"]["value"] == pytest.approx(value)
+
+
+def test_rankers_stand_by_falling_tau():
+    found = summarised(OFTEN, -RIGHT, NEARLY)
+    assert [one["ranker"] for one in found["rankers"]] == [
+        f"{DEFAULT}, log loss", "gcv", DEFAULT, REFERENCE
+    ]  # fmt: skip
+
+
+def test_like_the_best_is_what_its_gap_may_be_nothing_to():
+    """A gap whose lower end is 0 does not separate; one that is all above 0 does."""
+    found = summarised(NEARLY, -RIGHT)
+    (choice, *_) = found["choices"]
+    assert choice["best"] == f"{DEFAULT}, log loss"
+    gap = choice["default_below_best"]
+    assert gap["low"] == 0.0 < gap["value"] < gap["high"]
+    # The best and the default; not what errs often, nor the reverse.
+    assert choice["not_told_from_best"] == 2
+    assert summarised(OFTEN, -RIGHT)["choices"][0]["not_told_from_best"] == 1
+    assert summarised(RIGHT, RIGHT, RIGHT)["choices"][0]["not_told_from_best"] == 4
+
+
+@pytest.mark.parametrize(("cost", "cheap"), [(0.1, "gcv"), (0.11, DEFAULT)])
+def test_the_best_at_a_tenth_of_the_cost(cost, cheap):
+    costs = {REFERENCE: 4.0, f"{DEFAULT}, log loss": 2.0, "gcv": 4.0 * cost, DEFAULT: 0.08}
+    found = summarised(OFTEN, -RIGHT, NEARLY, costs=costs)
+    assert found["choices"][0]["cheap"] == cheap
+    met = {one["gate"]: one["passed"] for one in found["gates"] if "cost" in one["gate"]}
+    assert met == {
+        f"{DEFAULT}: cost in that of cross-validation": True,
+        f"{DEFAULT}, log loss: cost in that of cross-validation": False,
+    }
+
+
+@pytest.mark.parametrize(("error", "passed"), [(0.049, True), (0.051, False), (-0.051, False)])
+def test_forecasts_are_judged_by_their_relative_error(error, passed):
+    measured = np.array([1.0, 2.0, 4.0])
+    told = {
+        "measured": measured, "foretold": measured * (1 + error), "anchored": measured * 0.9,
+        "leave_one_out": measured * 1.25, "seconds": [1.0, 2.0, 3.0],
+    }  # fmt: skip
+    found = summarised(RIGHT, RIGHT, forecast=told)
+    by = {one["of"]: one for one in found["forecasts"]}
+    assert set(by) == {"all", "from 20 labels", "one", "two"}
+    assert by["all"]["forecasts"] == 6
+    for line in by.values():
+        assert line["median_relative_error"] == pytest.approx(abs(error))
+        assert line["anchored"] == pytest.approx(0.1)
+        assert line["leave_one_out"] == pytest.approx(0.25)
+    gates = {one["gate"]: one["passed"] for one in found["gates"]}
+    title = "median relative error of the forecast by the"
+    assert gates[f"{title} learning curve alone"] is passed
+    assert gates[f"{title} curve from leave-one-out"] is False

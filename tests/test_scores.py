@@ -42,19 +42,20 @@ def hsic(x, codes):
 
 
 def evidence(x, y, *, iterations, tolerance, epsilon, start):
-    """Log evidence per row at the fixed point, by dense solves."""
+    """Log evidence per row at the fixed point, by singular values, which hold all scales."""
     n, dim = x.shape
+    u, sigma, turn = np.linalg.svd(x, full_matrices=False)
     alpha, beta = start, 1.0
     for _ in range(iterations):
         ratio = alpha / beta
-        solved = np.linalg.solve(x.T @ x + ratio * np.eye(dim), np.c_[x.T @ y, x.T @ x])
-        weights, gamma = solved[:, 0], np.trace(solved[:, 1:])
+        weights = turn.T @ (sigma / (sigma**2 + ratio) * (u.T @ y))
+        gamma = np.sum(sigma**2 / (sigma**2 + ratio))
         residual = np.sum((y - x @ weights) ** 2)
         alpha = gamma / (weights @ weights + epsilon)
         beta = (n - gamma) / (residual + epsilon)
         if abs(alpha / beta - ratio) <= tolerance * ratio:
             break
-    logdet = np.linalg.slogdet(alpha * np.eye(dim) + beta * x.T @ x)[1]
+    logdet = np.sum(np.log(alpha + beta * sigma**2))
     fit = dim * np.log(alpha) + n * np.log(beta / (2 * np.pi)) - logdet
     return 0.5 * (fit - beta * residual - alpha * weights @ weights) / n
 
@@ -70,10 +71,13 @@ def logme_centred(x, codes):
     return np.mean([evidence(z, y, **options) for y in centred(one_hot(codes)).T])
 
 
-def gcv(x, codes):
+STRENGTHS = tuple(10.0 ** np.arange(-4, 3.5, 0.5))
+
+
+def gcv(x, codes, strengths=STRENGTHS):
     z, y, n = centred(x), centred(one_hot(codes)), len(x)
     errors = []
-    for strength in 10.0 ** np.arange(-4, 3.5, 0.5):
+    for strength in strengths:
         ridge = strength * np.sum(z**2) / z.shape[1]
         left = np.eye(n) - 1.0 / n - z @ np.linalg.solve(z.T @ z + ridge * np.eye(z.shape[1]), z.T)
         errors.append(n * np.sum((left @ y) ** 2) / np.trace(left) ** 2)
@@ -94,7 +98,8 @@ def between(x, codes):
 
 
 def h_score(x, codes):
-    return np.trace(np.linalg.pinv(centred(x).T @ centred(x)) @ between(x, codes))
+    z = centred(x) / np.linalg.norm(centred(x), axis=0)  # no map of the columns changes it
+    return np.trace(np.linalg.pinv(z.T @ z) @ between(z, codes))
 
 
 def shrunk_h_score(x, codes):
@@ -104,7 +109,7 @@ def shrunk_h_score(x, codes):
 
 
 def rate(x, epsilon):
-    return 0.5 * np.log1p(np.linalg.eigvalsh(x.T @ x / len(x)) / epsilon).sum()
+    return 0.5 * np.log1p(np.linalg.svd(x, compute_uv=False) ** 2 / len(x) / epsilon).sum()
 
 
 def transrate(x, codes):
@@ -280,8 +285,10 @@ def test_null_is_the_mean_over_permuted_labels(unlabelled):
     codes = jnp.asarray(np.stack([rng.permutation(problem.codes) for _ in range(500)]))
 
     @jax.jit
-    @jax.vmap
     def permuted(codes):
+        return jax.lax.map(of, codes)
+
+    def of(codes):
         tables = {
             row: moments.from_arrays(row(x), codes, 4) for row in (features.identity, features.unit)
         }
@@ -332,6 +339,46 @@ def test_zero_columns_change_nothing(name):
     padded = np.concatenate([x, np.zeros((len(x), 2))], axis=1)
     expected = REFERENCES[name](x, codes)
     assert_allclose(score(name, padded, codes).value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_column_is_one_of_zeros():
+    x, codes, _ = cases.gaussian_classes(7, mean=2.0)
+    x = 1e-3 * x
+    constant, zeros = (np.where(np.arange(6) == 2, value, x) for value in (1e3 / 3, 0.0))
+    for name in NAMES:
+        if SCORES[name].shift_free:
+            got, expected = (score(name, rows, codes) for rows in (constant, zeros))
+            assert_allclose(got, expected, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["gcv", "arora_complexity"])
+def test_of_few_rows_ridge_keeps_its_digits(name):
+    x, codes, num_classes = cases.gaussian_classes(3, n=40, dim=80)
+    x = x.astype(np.float32)
+    got = SCORES[name].fn(moments.from_arrays(x, codes, num_classes)).value
+    assert_allclose(got, REFERENCES[name](x.astype(np.float64), codes), rtol=1e-4)
+
+
+def test_gcv_of_few_rows_at_a_vanishing_strength():
+    """The fit is nearly exact, so the error is the quotient of two numbers near 0."""
+    x, codes, num_classes = cases.gaussian_classes(3, n=40, dim=80)
+    x = x.astype(np.float32)
+    got = scores.gcv(moments.from_arrays(x, codes, num_classes), strengths=(1e-4,)).value
+    assert_allclose(got, gcv(x.astype(np.float64), codes, (1e-4,)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["h_score", "gcv"])
+def test_gradient_passes_through_float64(name):
+    x, codes, _ = cases.gaussian_classes(12, n=30)
+    step = np.random.default_rng(13).standard_normal(x.shape)
+
+    def value(x):
+        return SCORES[name].fn(moments.from_arrays(x, jnp.asarray(codes), 4)).value
+
+    gradient = jax.grad(value)(jnp.asarray(x, jnp.float32))
+    with jax.enable_x64(True):
+        quotient = (value(x + 1e-5 * step) - value(x - 1e-5 * step)) / 2e-5
+    assert_allclose(np.sum(gradient * step), quotient, rtol=1e-3)
 
 
 def test_merged_shards_score_as_the_whole():

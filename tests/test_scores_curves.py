@@ -1,9 +1,11 @@
 """Learning curves against closed cases and against ridge regression that is fitted."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.optimize import brentq
 
 from kernlens import moments
 from kernlens.scores import curves, learning_curve
@@ -40,7 +42,9 @@ def test_learnability_is_conserved_at_any_scale(scale):
         found = curves.eigenlearning(values, values, n, ridge=ridge, noise=0.0)
         total = found.learnabilities.sum() + ridge / found.kappa
         assert_allclose(total, n, rtol=1e-4)
-        assert np.isfinite(found.test_error)
+        wide = np.asarray(values, np.float64)
+        missed = np.sum((found.kappa / (wide + found.kappa)) ** 2 * wide)
+        assert_allclose(found.test_error, found.overfitting * missed, rtol=1e-4)
 
 
 def test_debiased_coefficients_average_to_the_truth():
@@ -112,13 +116,36 @@ def test_errors_fall_with_labels_and_stay_below_those_of_guessing():
 
 
 @pytest.mark.parametrize("codes", [np.zeros(12, int), np.full(12, -1), np.arange(12) % 3])
-def test_degenerate_labels_and_features_are_finite(codes):
-    for x in (np.zeros((12, 3)), np.ones((12, 3)), np.random.default_rng(4).random((12, 3))):
-        m = moments.from_arrays(
-            x.astype(np.float32), codes.astype(np.int32), 3, class_scatters=True
+def test_degenerate_labels_and_features_have_the_error_of_guessing(codes):
+    labelled = codes[codes >= 0]
+    shares = np.bincount(labelled, minlength=3) / max(len(labelled), 1)
+    guessing = (1 - np.sum(shares**2)) * 12 / 11 if len(labelled) else 0.0
+    codes = codes.astype(np.int32)
+
+    def errors(x):
+        m = moments.from_arrays(x, codes, 3, class_scatters=True)
+        return np.asarray(learning_curve(m, [4, 100]).errors)
+
+    for x in (np.zeros((12, 3)), np.ones((12, 3))):
+        assert_allclose(errors(x.astype(np.float32)), guessing, rtol=1e-6, atol=1e-7)
+    x = np.random.default_rng(4).random((12, 3)).astype(np.float32)
+    with jax.enable_x64(True):
+        expected = errors(x.astype(np.float64))
+    assert np.all(expected <= guessing + 1e-9)
+    assert_allclose(errors(x), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_one_label_of_each_number_goes_to_the_bias():
+    x, codes = sample(np.random.default_rng(6), 200)
+    m = moments.from_arrays(x, codes, 2, class_scatters=True)
+    found = curves.coefficients(m)
+    curve = learning_curve(m, [5, 50])
+    for n, error, strength in zip([5, 50], curve.errors, curve.strengths, strict=True):
+        ridge = float(strength) * float(found.eigenvalues.sum())
+        at = curves.eigenlearning(
+            found.eigenvalues, found.squared, n - 1.0, ridge=ridge, noise=found.noise
         )
-        curve = learning_curve(m, [4, 100])
-        assert all(np.isfinite(values).all() for values in curve)
+        assert_allclose(error, at.test_error, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +175,26 @@ def test_numbers_of_labels_below_2_are_named(sizes):
         learning_curve(m, sizes)
 
 
-def test_eigenvalues_far_apart_and_a_million_labels_are_finite():
-    values = jnp.asarray([1e8, 1.0, 1e-8, 0.0])
+def test_eigenvalues_far_apart_and_a_million_labels():
+    values = np.array([1e8, 1.0, 1e-8, 0.0])
+
+    def learnt(log_kappa):
+        return values / (values + np.exp(log_kappa))
+
     for n in (2.0, 4.0, 1e6):
-        found = curves.eigenlearning(values, values, n, ridge=0.0, noise=0.1)
-        assert all(np.isfinite(value).all() for value in found)
+        found = curves.eigenlearning(
+            jnp.asarray(values, jnp.float32), jnp.asarray(values), n, ridge=0.0, noise=0.1
+        )
+        if n < 3:
+            at = learnt(brentq(lambda k, n=n: learnt(k).sum() - n, -30.0, 20.0))
+        else:  # more labels than directions: no regularisation is left
+            at = (values > 0).astype(float)
+        overfitting = n / (n - np.sum(at**2))
+        assert_allclose(found.learnabilities, at, rtol=1e-4)
+        assert_allclose(found.overfitting, overfitting, rtol=1e-4)
+        error = overfitting * (np.sum((1 - at) ** 2 * values) + 0.1)
+        assert_allclose(found.test_error, error, rtol=1e-4)
+        assert_allclose(found.train_error, 0.0, atol=1e-30)
 
 
 def test_moments_without_class_scatters_are_named():

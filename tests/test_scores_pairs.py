@@ -188,6 +188,27 @@ def test_degenerate_rows_are_finite(x):
             assert np.isfinite(value), name
 
 
+def test_an_embedding_of_zeros_has_no_likeness_and_all_of_the_distance():
+    other = np.random.default_rng(7).standard_normal((12, 5)).astype(np.float32)
+    wide, zeros = other.astype(np.float64), np.zeros((12, 5))
+    z = centred(wide)
+    variances = np.linalg.eigvalsh(z.T @ z / 12)
+    expected = {
+        "pip_loss": np.linalg.norm(wide @ wide.T),
+        "frobenius_distance": np.linalg.norm(wide),
+        "alignment_loss": 1.0,
+        "eigenspace_instability": 1.0,
+        "gulp": np.sum((variances / (variances + 0.01)) ** 2),
+        "procrustes": np.sum(z**2) / 12,
+        "procrustes_angle": np.pi / 2,
+    }
+    for pair in ((zeros, other), (other, zeros)):
+        for name, value in measure(*pair).items():
+            assert_allclose(value, expected.get(name, 0.0), rtol=1e-5, atol=1e-7, err_msg=name)
+    for name, value in measure(zeros, zeros).items():
+        assert_allclose(value, np.pi / 2 if name == "procrustes_angle" else 0.0, err_msg=name)
+
+
 def test_rotation_is_the_least_squares_one():
     a, b = (x.astype(np.float64) for x in problem(8))
     u, _, v = np.linalg.svd(a.T @ b)

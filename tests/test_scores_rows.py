@@ -204,15 +204,31 @@ def test_checks_let_traced_arrays_and_their_gradients_pass():
     assert_array_equal(np.flatnonzero(np.isnan(hidden).any(axis=1)), [5])
 
 
-@pytest.mark.parametrize("x", [np.zeros((12, 3)), np.ones((12, 3)), cases.hostile_rows()])
-def test_degenerate_rows_are_finite(x):
-    x, codes = jnp.asarray(x, jnp.float32), jnp.asarray(np.arange(12, dtype=np.int32) % 3)
-    m = moments.from_arrays(x, codes, 3)
-    found = [
-        rows.uniformity(features.unit(x)),
-        rows.parc(x, codes),
-        rows.neighbour_accuracy(x, codes, 3),
-        rows.coherence(m, x),
-        rows.displacement(x, x),
+def test_degenerate_rows_have_the_values_of_their_limits():
+    codes = np.arange(12, dtype=np.int32) % 3
+    hostile = cases.hostile_rows()
+    unit = hostile / np.maximum(np.linalg.norm(hostile, axis=1, keepdims=True), 1e-30)
+    first, second = np.triu_indices(12, 1)
+    even = np.log(np.mean(np.exp(-2.0 * np.sum((unit[first] - unit[second]) ** 2, axis=1))))
+    z = (hostile - hostile.mean(0)) / hostile.std(0)
+    ranks = spearmanr(1 - np.corrcoef(z)[first, second], codes[first] != codes[second])[0]
+    apart = np.linalg.norm(hostile[:, None] - hostile, axis=2) + np.diag(np.full(12, np.inf))
+    near = np.mean(codes[apart.argmin(1)] == codes)
+    leverage = np.sum(np.linalg.svd(hostile, full_matrices=False)[0] ** 2, axis=1).max()
+    # Of equal rows the first is the nearest, and the nearest to the first is the second: of class
+    # 0 three rows are right. Rows that are all one have one direction, in which all weigh alike.
+    cases_ = [
+        (np.zeros((12, 3)), [0.0, 0.0, 0.25, 0.0]),
+        (np.ones((12, 3)), [0.0, 0.0, 0.25, 1 / 3]),
+        (hostile, [even, ranks, near, leverage * 4]),
     ]
-    assert np.isfinite(found).all()
+    for x, expected in cases_:
+        x = jnp.asarray(x, jnp.float32)
+        found = [
+            rows.uniformity(features.unit(x)),
+            rows.parc(x, codes),
+            rows.neighbour_accuracy(x, codes, 3),
+            rows.coherence(moments.from_arrays(x, codes, 3), x),
+        ]
+        assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
+        assert rows.displacement(x, x) == 0.0

@@ -120,6 +120,17 @@ def test_degenerate_rows_are_finite(x):
             assert value in (0.0, 1.0) or name == "self_clustering", name
 
 
+def test_weights_of_a_power_law_are_those_of_least_squares():
+    x = cases.gaussian_classes(5).x.astype(np.float32)
+    m = moments.from_arrays(x, np.full(len(x), -1), 0)
+    logs = np.log(variances(x.astype(np.float64))[1:5] / len(x))
+    for weighted in (False, True):
+        ranks = np.arange(2, 6)
+        slope, level = np.polyfit(np.log(ranks), logs, 1, w=ranks ** (-0.5 * weighted))
+        fit = spectrum.power_law(m, start=2, stop=5, weighted=weighted)
+        assert_allclose(fit, [-slope, level], rtol=1e-5)
+
+
 def test_fewer_rows_than_features():
     x = np.random.default_rng(4).standard_normal((4, 6)).astype(np.float32)
     assert_allclose(measure(x)["rankme"], np.exp(_entropy(singular(x))), rtol=1e-4)

@@ -70,14 +70,69 @@ def test_weights_of_zero_and_unknown_items():
         np.testing.assert_array_equal(bad, np.arange(len(items)) == 4)
 
 
-def test_averages_give_finite_gradients_for_empty_sequences():
+def masked(params, x):
+    """A tower that tells what it was given: the number of items, and their sum."""
+    z, mask = x
+    return jnp.concatenate([params * jnp.sum(mask, axis=1, keepdims=True, dtype=z.dtype),
+                            jnp.sum(z, axis=1)], axis=1)  # fmt: skip
+
+
+def test_every_item_is_read_item_0_too():
+    embeddings, _, items = problem(2)
+    items[2], items[3, -2:] = 0, [0, 5]
+    found = sequence_kernels.over_embeddings(masked, embeddings)(jnp.ones(()), jnp.asarray(items))
+    for row, own in zip(items, np.asarray(found), strict=True):
+        kept = row[row >= 0]
+        assert own[0] == len(kept)
+        np.testing.assert_allclose(own[1:], embeddings[kept].sum(axis=0), atol=1e-5)
+    assert found[2, 0] == items.shape[1]
+
+
+def test_cold_items_count_as_absent():
+    embeddings, weights, items = problem(2)
+    embeddings[3, 1], embeddings[7] = np.inf, np.nan
+    items[4], items[5, -3:] = 7, [3, 7, 2]
+    cold = np.isin(items, [3, 7])
+    without = np.where(cold, -1, items)
+    for w in (None, weights):
+        found = sequence_kernels.average(jnp.asarray(embeddings), jnp.asarray(items), w)
+        like = np.ones(len(embeddings)) if w is None else w
+        expected = [average_reference(embeddings, like, row) for row in without]
+        np.testing.assert_allclose(found, expected, rtol=RTOL, atol=1e-6)
+    np.testing.assert_array_equal(found[4], 0.0)
+    tower = sequence_kernels.over_embeddings(masked, embeddings)
+    np.testing.assert_array_equal(
+        tower(jnp.ones(()), jnp.asarray(items)), tower(jnp.ones(()), jnp.asarray(without))
+    )
+    gram = sequence_kernels.averaged(kernels.rbf, embeddings)
+    np.testing.assert_allclose(gram(items, items), gram(without, without), rtol=RTOL)
+    told = sequence_kernels.cold(embeddings, items)
+    assert told.items == 2
+    assert told.entries == cold.sum() / (items >= 0).sum()
+    assert told.empty == 2  # row 4, and row 1, which holds item 3 alone
+    gradient = jax.grad(lambda v: jnp.sum(sequence_kernels.average(v, jnp.asarray(items)) ** 2))(
+        jnp.asarray(embeddings)
+    )
+    np.testing.assert_array_equal(np.isfinite(gradient), True)
+
+
+def test_gradients_of_averages_are_the_loops_and_zero_for_empty_sequences():
     embeddings, weights, items = problem(3)
 
     def total(vectors, w):
         return jnp.sum(sequence_kernels.average(vectors, jnp.asarray(items), w) ** 2)
 
-    for gradient in jax.grad(total, (0, 1))(jnp.asarray(embeddings), jnp.asarray(weights)):
-        assert np.all(np.isfinite(gradient))
+    z, w = embeddings.astype(np.float64), weights.astype(np.float64)
+    expected = np.zeros_like(z), np.zeros_like(w)
+    for row in items:
+        kept = row[row >= 0]
+        mean = average_reference(embeddings, weights, row)
+        for i in kept:
+            expected[0][i] += 2 * mean * w[i] / w[kept].sum()
+            expected[1][i] += 2 * mean @ (z[i] - mean) / w[kept].sum()
+    found = jax.grad(total, (0, 1))(jnp.asarray(embeddings), jnp.asarray(weights))
+    for gradient, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(gradient, right, rtol=1e-4, atol=1e-5)
 
 
 def test_discount_is_proposition_2s():

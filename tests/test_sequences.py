@@ -40,6 +40,7 @@ def rows_of(data, per_user):
 
 
 def listed(histories):
+    np.testing.assert_array_equal(histories.lengths, np.sum(histories.items >= 0, axis=1))
     return [
         (tuple(row[row >= 0].tolist()), int(target), int(user))
         for row, target, user in zip(histories.items, histories.target, histories.user, strict=True)
@@ -59,6 +60,11 @@ def test_leave_last_out_agrees_with_a_loop(per_user, targets):
         train += cases[:-1] if targets is None else cases[:-1][-targets:]
     assert listed(split.train) == train
     assert listed(split.test) == test
+    held = sum(len(row) > 1 for _, row in rows_of(data, per_user))
+    assert len(split.known.items) == len(data.items) - held
+    left = [row if len(row) < 2 else row[:-1] for _, row in rows_of(data, per_user)]
+    kept = [row for _, row in rows_of(split.known, per_user)]
+    assert [row for row in kept if row] == [row for row in left if row]
     sizes = np.array([len(row) for _, row in rows_of(data, per_user)])
     assert split.notes["empty_sequences"] == np.sum(sizes == 0)
     assert split.notes["sequences_of_one_item"] == np.sum(sizes == 1)
@@ -86,6 +92,8 @@ def test_split_by_time_agrees_with_a_loop(per_user, targets):
         test += [case for case, at in cases[-1:] if at >= time]
     assert train
     assert test
+    assert split.known.times.max() < time
+    assert len(split.known.items) == np.sum(data.times < time)
     assert listed(split.train) == train
     assert listed(split.test) == test
 

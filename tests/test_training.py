@@ -16,6 +16,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kernlens.train import loop
+from kernlens.train.checksums import checksum
 
 SEEDS = (3, 5, 8)
 STEPS = 4
@@ -58,10 +59,10 @@ def fit(loss_fn=noisy, optimizer=ADAM, seeds=SEEDS, rounds=ROUNDS, **kwargs):
         loss_fn,
         optimizer,
         kwargs.pop("params", starts(seeds)),
-        loop.seed_keys(seeds),
-        make_batches(seeds),
+        kwargs.pop("keys", loop.seed_keys(seeds)),
+        kwargs.pop("batches", make_batches(seeds)),
         rounds=rounds,
-        shared={"a": jnp.asarray(A), "b": jnp.asarray(B)},
+        shared=kwargs.pop("shared", {"a": jnp.asarray(A), "b": jnp.asarray(B)}),
         **kwargs,
     )
 
@@ -69,6 +70,13 @@ def fit(loss_fn=noisy, optimizer=ADAM, seeds=SEEDS, rounds=ROUNDS, **kwargs):
 @pytest.fixture(scope="module")
 def unbroken():
     return fit()
+
+
+@pytest.fixture(scope="module")
+def one_round(tmp_path_factory):
+    """A folder with a finished run of one round, and the run."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, fit(checkpoint=folder, rounds=1)
 
 
 def assert_same_bits(fitted, other):
@@ -105,14 +113,14 @@ def test_a_step_sees_the_seeds_key_folded_with_the_number_of_the_step():
         optax.sgd(0.1),
         jnp.zeros(2, jnp.float32),
         loop.seed_keys((0, 7)),
-        lambda i: np.zeros((1, 2), np.float32),
+        lambda i: np.zeros((STEPS, 2), np.float32),
         rounds=3,
     )
     for place, seed in enumerate((0, 7)):
-        for step in range(3):
-            key = jax.random.fold_in(jax.random.key(seed), step)
-            expected = jax.random.normal(key, (), jnp.float32)
-            assert_allclose(seen.losses[step, place], expected, rtol=1e-6)
+        folded = [jax.random.fold_in(jax.random.key(seed), step) for step in range(3 * STEPS)]
+        drawn = [jax.random.normal(key, (), jnp.float32) for key in folded]
+        expected = np.reshape(drawn, (3, STEPS)).mean(axis=1)
+        assert_allclose(seen.losses[:, place], expected, rtol=1e-5)  # a mean of four in float32
 
 
 def test_seeds_together_equal_each_seed_alone(unbroken):
@@ -182,6 +190,83 @@ def test_until_stops_on_the_losses_so_far(unbroken):
     assert_same_bits(fitted, fit(rounds=3))
 
 
+def held(steps=3):
+    """Held-out batches of each seed."""
+    rng = np.random.default_rng(9)
+    return rng.standard_normal((steps, len(SEEDS), 2)).astype(np.float32)
+
+
+WATCH = loop.Validation(held(), every=2, patience=1)
+
+
+def test_a_look_is_the_loss_of_the_mean_of_the_rounds_since_the_last():
+    fitted = fit(rounds=4, validation=WATCH._replace(patience=9))
+    ends = [np.asarray(fit(rounds=r).params["w"], np.float64) for r in (1, 2, 3, 4)]
+    means = [(ends[0] + ends[1]) / 2, (ends[2] + ends[3]) / 2]
+    assert fitted.looks.shape == (2, 3)
+    for look, mean in zip(fitted.looks, means, strict=True):
+        for place, seed in enumerate(SEEDS):
+            key = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
+            values = [
+                noisy(
+                    {"w": mean[place].astype(np.float32)}, jax.random.fold_in(key, step),
+                    held()[step, place], {"a": A},
+                )
+                for step in range(3)
+            ]  # fmt: skip
+            assert_allclose(look[place], np.mean(values), rtol=1e-5)
+    best = np.argmin(fitted.looks, axis=0)
+    for place in range(3):
+        assert_allclose(fitted.params["w"][place], means[best[place]][place], rtol=1e-5)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_the_best_look_is_the_one_before_patience_runs_out(patience):
+    rng = np.random.default_rng(0)
+    losses = rng.standard_normal((9, 40)).astype(np.float32)
+    losses[4, ::3] = np.nan
+    best, done = loop.best_looks(losses, patience)
+    for column, found, over in zip(losses.T, best, done, strict=True):
+        least, at, ended = np.inf, 0, False
+        for look, value in enumerate(column):
+            if value < least:
+                least, at = value, look
+            if look - at >= patience:
+                ended = True
+                break
+        assert (found, over) == (at, ended)
+
+
+def test_validation_ends_when_all_seeds_are_done_and_resumes_to_the_same_bits(tmp_path):
+    watch = WATCH._replace(every=1)
+    whole = fit(optimizer=optax.sgd(1.5), rounds=30, validation=watch)
+    count = len(whole.looks)
+    assert count == len(whole.losses) < 30
+    best, done = loop.best_looks(whole.looks, 1)
+    assert done.all()
+    assert not loop.best_looks(whole.looks[:-1], 1)[1].all()
+    assert best.max() == count - 2
+    for rounds, looks in ((30, watch), (5, WATCH)):
+        settings = {"optimizer": optax.sgd(1.5), "rounds": rounds, "validation": looks}
+        folder = tmp_path / str(rounds)
+        whole = fit(**settings)
+        with pytest.raises(Stop):
+            fit(**settings, checkpoint=folder, on_round=interrupt(1))
+        resumed = fit(**settings, checkpoint=folder)
+        assert_same_bits(resumed, whole)
+        assert_array_equal(resumed.looks, whole.looks)
+        told = []
+        assert_same_bits(fit(**settings, checkpoint=folder, on_round=told.append), whole)
+        assert told == []
+
+
+def test_looks_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match=r"every in 1\.\.5, .*got 6, 1"):
+        fit(validation=WATCH._replace(every=6))
+    with pytest.raises(ValueError, match=r"patience of at least 1; got 2, 0"):
+        fit(validation=WATCH._replace(patience=0))
+
+
 class Stop(Exception):
     """What a test interrupts a run with."""
 
@@ -227,6 +312,55 @@ def test_another_runs_checkpoint_is_refused(tmp_path):
         fit(checkpoint=tmp_path, fingerprint="window=3")
     with pytest.raises(ValueError, match=r"another run: .*\"rounds\": 5.*\"rounds\": 6"):
         fit(checkpoint=tmp_path, fingerprint="window=8", rounds=6)
+
+
+OTHER = {
+    "the optimiser's step": {"optimizer": optax.adam(0.2)},
+    "the loss": {"loss_fn": quadratic},
+    "a constant of the loss": {"loss_fn": lambda *run: noisy(*run) + jnp.sum(run[0]["w"] * B)},
+    "an array that the loss reads": {"shared": {"a": jnp.asarray(A), "b": jnp.asarray(2 * B)}},
+    "the keys": {"keys": loop.seed_keys((3, 5, 9))},
+    "the batches": {"batches": make_batches((3, 5, 9))},
+}
+
+
+@pytest.mark.parametrize("change", OTHER.values(), ids=OTHER)
+def test_a_run_that_differs_in_anything_is_refused(one_round, change):
+    folder, _ = one_round
+    with pytest.raises(ValueError, match="holds the checkpoint of another run"):
+        fit(checkpoint=folder, rounds=1, **change)
+
+
+def test_a_finished_run_is_read_whatever_its_starts_and_seeds_at_once(one_round):
+    folder, whole = one_round
+    zeros = jax.tree.map(jnp.zeros_like, starts())
+    assert_same_bits(fit(checkpoint=folder, rounds=1, params=zeros, seeds_at_once=2), whole)
+
+
+def test_checksums_of_programs_see_constants_and_numbers_but_no_addresses():
+    def program(constant, factor):
+        def fn(x):  # a fresh function, at another address, in every call
+            y = jax.nn.softplus(x) * jnp.asarray(constant)
+            return jax.lax.scan(lambda c, z: (c + factor * z * constant.sum(), c), 0.0, y)
+
+        return checksum(jax.make_jaxpr(fn)(jnp.ones(2000, jnp.float32)))
+
+    ones = np.ones(2000, np.float32)
+    other = ones.copy()
+    other[[999, 1000]] = 0.0, 2.0  # the same sum, in the middle that a repr would leave out
+    assert program(ones, 0.5) == program(ones.copy(), 0.5)
+    assert len({program(ones, 0.5), program(other, 0.5), program(ones, 0.25)}) == 3
+
+
+def test_checksums_of_arrays_see_values_types_shapes_and_places():
+    a = np.arange(4, dtype=np.int32)
+    trees = [
+        a, a.astype(np.int64), a.reshape(2, 2), a[::-1], (a, None), {"x": a}, {"y": a}, [a, a],
+        jax.random.key(0), jax.random.key(1), jax.random.key(0, impl="rbg"), 1, 1.0, "1",
+    ]  # fmt: skip
+    assert len({checksum(tree) for tree in trees}) == len(trees)
+    assert checksum(jnp.asarray(a)) == checksum(a.copy())
+    assert checksum(np.asfortranarray(a.reshape(2, 2))) == checksum(trees[2])
 
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path, unbroken):

@@ -5,7 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from kernlens.datasets import sequences
+from kernlens.metrics import ranking
 from kernlens.types import Interactions
+
+RECURRING = 0.01
+"""Share of targets met before in a sequence from which items count as recurring in it."""
 
 
 class Task(NamedTuple):
@@ -13,11 +17,15 @@ class Task(NamedTuple):
 
     Attributes:
       known: the interactions without the held-out ones: all that pretraining may see.
-      split: training examples, and a sample of the held-out ones.
+      train: training examples.
+      protocol: what the candidates are, a name in ``ranking.PROTOCOLS``.
+      queries: a sample of the held-out examples under it.
     """
 
     known: Interactions
-    split: sequences.Split
+    train: sequences.Histories
+    protocol: str
+    queries: ranking.Queries
 
 
 def last_items(
@@ -36,16 +44,26 @@ def last_items(
     split = sequences.leave_last_out(shuffled, length=length, targets=targets, seed=None)
     total = len(split.test.target)
     kept = np.sort(np.random.default_rng(seed).permutation(total)[:most])
-    test = sequences.Histories(*(np.asarray(part)[kept] for part in split.test))
-    return Task(without_last(shuffled), split._replace(test=test))
+    protocol, queries = asked(sequences.take(split.test, kept))
+    return Task(without_last(shuffled), split.train, protocol, queries)
+
+
+def asked(test: sequences.Histories) -> tuple[str, ranking.Queries]:
+    """The protocol by the data, and the examples under it.
+
+    Where items recur inside a sequence, all stay candidates. Where they do not (baskets without
+    repeats, ratings), all that is in the sequence is left out, and the queries of the few targets
+    that were in it before with it.
+    """
+    assert test.sequence is not None
+    recurring = np.mean(test.sequence.holds(test.target)) if len(test.target) else 1.0
+    name = "all items" if recurring >= RECURRING else "new to the sequence"
+    return name, ranking.PROTOCOLS[name](test)
 
 
 def without_last(interactions: Interactions, sessions: np.ndarray | None = None) -> Interactions:
     """All but the last item of each session, or of those that a mask names."""
     kept = np.ones(len(interactions.items), bool)
-    lengths = np.diff(interactions.offsets)
-    cut = (lengths > 0) & (True if sessions is None else sessions)
+    cut = (np.diff(interactions.offsets) > 0) & (True if sessions is None else sessions)
     kept[(interactions.offsets[1:] - 1)[cut]] = False
-    offsets = np.concatenate([[0], np.cumsum(lengths - cut)])
-    times = None if interactions.times is None else interactions.times[kept]
-    return interactions._replace(items=interactions.items[kept], times=times, offsets=offsets)
+    return sequences.keep(interactions, kept)

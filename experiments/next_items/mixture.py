@@ -4,6 +4,7 @@ r"""The mixture behind proposition 2, fitted to training examples by maximum lik
           / Z_s
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -22,21 +23,30 @@ class Mixture(NamedTuple):
 
     Attributes:
       lam: share of popularity, :math:`\lambda`.
-      z: mean of :math:`Z_s`.
+      log_z: median over histories of :math:`\log Z_s`.
       scale: :math:`\tau`, of the average of a history.
       alpha: :math:`(1 - \lambda) / (\lambda Z)`.
+      low: the same of the :math:`Z_s` that 95% of the histories lie below.
+      high: of the one that 5% lie below.
       gain: log likelihood an example beyond that of popularity alone, nats.
     """
 
     lam: float
-    z: float
+    log_z: float
     scale: float
     alpha: float
+    low: float
+    high: float
     gain: float
 
 
 def fit(queries: np.ndarray, items: np.ndarray, share: np.ndarray, target: np.ndarray) -> Mixture:
-    """The mixture of some examples.
+    r"""The mixture of some examples, of embeddings with their mean taken out.
+
+    Proposition 2 takes one :math:`Z` for all histories. Products with the mean of the embeddings,
+    which says nothing of an item, make :math:`Z_s` range over dozens of orders of magnitude, and
+    its mean that of a few outliers; so the items are centred, and :math:`Z` is the median, of
+    logarithms.
 
     Args:
       queries: average of each history, ``[n, d]``.
@@ -44,17 +54,19 @@ def fit(queries: np.ndarray, items: np.ndarray, share: np.ndarray, target: np.nd
       share: :math:`p_0`, ``[m]``, positive at every target.
       target: ``[n]``.
     """
-    lams, means, gains = (
-        np.asarray(part)
-        for part in _fit(
-            jnp.asarray(queries), jnp.asarray(items), jnp.asarray(share, jnp.float32), target
-        )
-    )
+    centre = np.mean(items, axis=0, dtype=np.float64).astype(np.float32)
+    parts = _fit(
+        jnp.asarray(queries - centre), jnp.asarray(items - centre),
+        jnp.asarray(share, jnp.float32), target,
+    )  # fmt: skip
+    lams, log_z, gains = (np.asarray(part, np.float64) for part in parts)
     best = int(np.argmax(gains))
     # One that is all popularity, or none, has no discount to speak of: the ends of the range.
     lam = float(np.clip(lams[best], 1e-4, 1 - 1e-4))
-    z = float(min(means[best], 1e30))
-    return Mixture(lam, z, SCALES[best], discount_from(lam, z), float(gains[best]))
+    middle, most, least = map(float, np.quantile(log_z[best], (0.5, 0.95, 0.05)))
+    # Float64 holds every Z up to e^700.
+    alphas = [discount_from(lam, math.exp(min(z, 700))) for z in (middle, most, least)]
+    return Mixture(lam, middle, SCALES[best], *alphas, float(gains[best]))
 
 
 @jax.jit
@@ -72,6 +84,6 @@ def _fit(queries: Array, items: Array, share: Array, target: Array):
 
         lam = jax.lax.fori_loop(0, STEPS, step, jnp.asarray(0.5, logits.dtype))
         gain = jnp.mean(jnp.log(lam * popular + (1 - lam) * own) - jnp.log(popular))
-        return lam, jnp.mean(jnp.exp(log_z)), gain
+        return lam, log_z, gain
 
     return jax.lax.map(at, jnp.asarray(SCALES, logits.dtype))

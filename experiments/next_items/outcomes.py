@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from kernlens.datasets.sequences import Histories
 from kernlens.metrics import ranking
 
 K = 10
@@ -22,39 +21,43 @@ def values(place: ranking.Place) -> dict[str, np.ndarray]:
     }
 
 
-def outcome(place: ranking.Place, users: np.ndarray) -> dict[str, Any]:
-    """Means over queries, each with its interval over users."""
+def outcome(place: ranking.Place, queries: ranking.Queries) -> dict[str, Any]:
+    """Means over queries, each with its interval over users; recall by kind of target; misses."""
+    users, every = queries.histories.user, values(place)
+    split = ranking.mean_by_target(every["recall"], users, queries.repeated)
     return {
-        name: ranking.mean_with_interval(metric, users)._asdict()
-        for name, metric in values(place).items()
+        **{name: ranking.mean_with_interval(one, users)._asdict() for name, one in every.items()},
+        "by target": {k: None if v is None else v._asdict() for k, v in split.items()},
+        "missed": int(place.missed.sum()),
     }
 
 
 def ranked(
     queries: np.ndarray,
     items: np.ndarray,
-    test: Histories,
+    asked: ranking.Queries,
     *,
     bias: np.ndarray | None = None,
     counts: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Outcome of an inner-product ranking; items of the history are no candidates.
+    """Outcome of an inner-product ranking.
 
     Args:
       queries: ``[n, h]``.
       items: ``[m, h]``.
-      test: what is ranked.
+      asked: what is ranked, and among what.
       bias: of each item.
       counts: popularity of each item; given, the sampled protocols of 100 negatives stand beside.
     """
+    target = asked.histories.target
     found: dict[str, Any] = outcome(
-        ranking.place_by_inner_product(queries, items, test.target, bias=bias, excluded=test.items),
-        test.user,
+        ranking.place_by_inner_product(queries, items, target, bias=bias, left_out=asked.left_out),
+        asked,
     )
     if counts is not None:
         for name, weights in zip(SAMPLED, (None, counts), strict=True):
             place = ranking.sampled_place(
-                queries, items, test.target, seed=0, bias=bias, weights=weights
+                queries, items, target, seed=0, bias=bias, weights=weights
             )
             found[name] = {key: float(v.mean()) for key, v in values(place).items()}
     return found

@@ -12,13 +12,15 @@ from experiments.next_items import mixture
 from experiments.next_items.data import Task
 from experiments.next_items.outcomes import outcome, ranked
 from kernlens import ntk
-from kernlens.datasets.sequences import Histories
+from kernlens.datasets import sequences
 from kernlens.kernels import features, sequence_kernels
 from kernlens.metrics import ranking
 from kernlens.models.towers import TOWERS
 from kernlens.probes import ridge_ranking
 
 ESTIMATED, PLAIN = "discounted, estimated α", "plain average"
+EASE_ITEMS = 4_000
+"""Most frequent items that the EASE baseline models."""
 SKETCHED = {"gru": "GRU tower", "attention": "self-attention tower"}
 
 
@@ -42,13 +44,13 @@ def averages(
       landmarks: histories that span the dense tower's tangent kernel.
 
     Returns:
-      The mixture, the outcome of each ranker by name, and of the baselines.
+      The mixture, the outcome of each ranker by name, and of the embedding's last item.
     """
-    (train, test), counts = task.split[:2], task.known.counts
+    train, test, counts = task.train, task.queries.histories, task.known.counts
 
     def averaged(weights: np.ndarray | None) -> dict[str, Any]:
         queries = np.asarray(sequence_kernels.average(table, test.items, weights))
-        return ranked(queries, table, test, counts=counts)
+        return ranked(queries, table, task.queries, counts=counts)
 
     some = np.sort(np.random.default_rng(0).permutation(len(train.target))[:fitted])
     found = mixture.fit(
@@ -70,8 +72,7 @@ def averages(
             ),
         },
         "baselines": {
-            "last item": ranked(ranking.last_item(table, test), table, test, counts=counts),
-            "popularity": popular(task),
+            "last item": ranked(ranking.last_item(table, test), table, task.queries, counts=counts),
         },
     }
 
@@ -85,8 +86,8 @@ def dense_kernel(
         layers += [ntk.infinite.dense(width), ntk.infinite.relu()]
     net = ntk.infinite.serial(*layers, ntk.infinite.dense(1))
     kernel = sequence_kernels.of_average(functools.partial(net.kernel_fn, get="ntk"), table)
-    drawn = np.random.default_rng(1).permutation(len(task.split.train.items))[:landmarks]
-    return features.nystrom(kernel, jnp.asarray(task.split.train.items[np.sort(drawn)]))
+    drawn = np.random.default_rng(1).permutation(len(task.train.items))[:landmarks]
+    return features.nystrom(kernel, jnp.asarray(task.train.items[np.sort(drawn)]))
 
 
 def tangent(
@@ -104,8 +105,8 @@ def tangent(
     Returns:
       The outcome of each ranker by name.
     """
-    most = min(examples, len(task.split.train.target))
-    length, dim = task.split.train.items.shape[1], table.shape[1]
+    most = min(examples, len(task.train.target))
+    length, dim = task.train.items.shape[1], table.shape[1]
     beside = ridge(task, sequence_kernels.averages(table), most)
     found = {f"ridge on averages, {most:,} examples": beside}
     example = jnp.zeros((1, length, dim)), jnp.ones((1, length), bool)
@@ -141,19 +142,21 @@ def _of_tower(path: tuple[Any, ...]) -> bool:
 
 def ridge(task: Task, map_fn: Callable[[Any], Any], most: int | None = None) -> dict[str, Any]:
     """Outcome of the ridge ranker over features of sequences, on a sample of the examples."""
-    (train, test), num_items = task.split[:2], task.known.num_items
+    train = task.train
     if most is not None:
         some = np.sort(np.random.default_rng(2).permutation(len(train.target))[:most])
-        train = Histories(*(np.asarray(part)[some] for part in train))
+        train = sequences.take(train, some)
     place, ranker = ridge_ranking.predict(
-        map_fn, train, test, num_items=num_items, excluded=test.items
+        map_fn, train, task.queries, num_items=task.known.num_items
     )
-    return {**outcome(place, test.user), "strength": ranker.strength}
+    return {**outcome(place, task.queries), "strength": ranker.strength}
 
 
-def popular(task: Task) -> dict[str, Any]:
-    """Outcome of ranking by popularity."""
-    test, bias = task.split.test, ranking.popularity(task.known.counts)
-    nothing = np.zeros((len(test.target), 0), np.float32)
-    items = np.zeros((len(bias), 0), np.float32)
-    return ranked(nothing, items, test, bias=bias, counts=task.known.counts)
+def baselines(task: Task) -> dict[str, Any]:
+    """Outcomes of the rankers without an embedding, by name; EASE on the most frequent items."""
+    x, found = ranking.session_matrix(task.known), {}
+    for name, fn in ranking.BASELINES.items():
+        options = {"most": EASE_ITEMS} if fn is ranking.ease else {}
+        place = fn(x, task.queries, **options)
+        found[name] = {**outcome(place, task.queries), "cold": place.cold}
+    return found

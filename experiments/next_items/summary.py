@@ -77,5 +77,10 @@ def levels(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for key in ("uniform", "popular"):
             has = key in found[0]
             line[key] = float(np.mean([one[key]["recall"] for one in found])) if has else None
+        for key in ("repeated", "new"):
+            # Rows of the earlier protocol were not split by kind of target.
+            own = [(one.get("by target") or {}).get(key) for one in found]
+            told = [one["value"] for one in own if one is not None]
+            line[key] = float(np.mean(told)) if told else None
         lines.append(line)
     return lines

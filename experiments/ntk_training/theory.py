@@ -45,7 +45,7 @@ def flow(
 ) -> Curve:
     """Gradient flow, one program for all kernels of a shape."""
     made = dynamics.gradient_descent(dynamics.LOSSES[loss], train, y, rate, trace_axes=trace_axes)
-    return Curve(*made(times, *start, cross)[0])
+    return Curve(*made(times, *start, cross))
 
 
 @jax.jit

@@ -57,18 +57,15 @@ def places(
     return np.concatenate(found), np.concatenate(users)
 
 
-def best(
-    campaign: Campaign, *, queries: np.ndarray, items: np.ndarray, bias: np.ndarray
-) -> np.ndarray:
+def best(campaign: Campaign, *, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Scores of coupons, each that of its best product, ``[r, c]``.
 
     Args:
       campaign: of :func:`read`.
       queries: of all users, ``[num_users, h]``.
       items: ``[m, h]``.
-      bias: ``[m]``.
     """
-    scores = queries[campaign.users] @ items[campaign.items].T + bias[campaign.items]
+    scores = queries[campaign.users] @ items[campaign.items].T
     return np.maximum.reduceat(scores, campaign.starts, axis=1)
 
 

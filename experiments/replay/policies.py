@@ -43,33 +43,40 @@ class Replay(NamedTuple):
 
 def popularity(given: serving.Known) -> serving.Served:
     """The policy that recommends what was bought most before the cut."""
-    bias = ranking.popularity(given.known.counts).astype(np.float32)
-    nothing, items = (np.zeros((n, 1), np.float32) for n in (len(given.after.target), len(bias)))
-    return _policy(given, POPULARITY, nothing, items, bias, np.zeros((given.known.num_users, 1)))
+    items = ranking.popularity(given.known.counts)[:, None]
+    after, known = (
+        np.ones((n, 1), np.float32) for n in (len(given.after.target), given.known.num_users)
+    )
+    return _policy(given, POPULARITY, after, items, known)
 
 
 def untrained(given: serving.Known, one: serving.Served) -> serving.Served:
     """The ridge ranker that predicts, itself served on the same embedding."""
     read = sequence_kernels.averages(one.embeddings)
     _, ranker = ridge_ranking.predict(
-        read, given.train, given.before, num_items=given.known.num_items
+        read,
+        given.train,
+        ranking.PROTOCOLS[given.protocol](given.before),
+        num_items=given.known.num_items,
     )
     past = serving.households(given, given.after.items.shape[1])
     after, known = (
         np.asarray(read(jnp.asarray(h.items))) - ranker.mean for h in (given.after, past)
     )
-    queries, items, bias, households = (
-        part.astype(np.float32) for part in (after, ranker.vectors, ranker.bias, known)
+    # The bias is one more column, as in a trained recommender's vectors.
+    queries, households = (
+        np.pad(part, ((0, 0), (0, 1)), constant_values=1) for part in (after, known)
     )
-    return _policy(given, one.name, queries, items, bias, households)._replace(seed=one.seed)
+    items = np.concatenate([ranker.vectors, ranker.bias[:, None]], axis=1)
+    parts = (part.astype(np.float32) for part in (queries, items, households))
+    return _policy(given, one.name, *parts)._replace(seed=one.seed)
 
 
 def last_item(given: serving.Known, one: serving.Served) -> serving.Served:
     """The policy that recommends what is nearest, by inner product, to the last item."""
     z, past = one.embeddings, serving.households(given, given.after.items.shape[1])
     after, known = (ranking.last_item(z, h) for h in (given.after, past))
-    bias = np.zeros(len(z), np.float32)
-    return _policy(given, one.name, after, z, bias, known)._replace(seed=one.seed)
+    return _policy(given, one.name, after, z, known)._replace(seed=one.seed)
 
 
 def _policy(
@@ -77,17 +84,15 @@ def _policy(
     name: str,
     queries: np.ndarray,
     items: np.ndarray,
-    bias: np.ndarray,
     households: np.ndarray,
 ) -> serving.Served:
     test = given.after
-    place = ranking.place_by_inner_product(
-        queries, items, test.target, bias=bias, excluded=test.items
-    )
+    left_out = given.left_out(test)
+    place = ranking.place_by_inner_product(queries, items, test.target, left_out=left_out)
     return serving.Served(
         name=name, seed=0, loss=0.0, embeddings=items, predicted={}, queries=queries, items=items,
-        bias=bias, before={}, after=serving.values(place),
-        top=serving.top(queries, items, bias, test.items), households=households,
+        before={}, after=serving.values(place),
+        top=serving.top(queries, items, left_out), households=households,
     )  # fmt: skip
 
 
@@ -225,5 +230,5 @@ def coupon_places(
     """`coupons.places` of one policy, from what households had bought before the cut."""
     return coupons.places(
         campaigns,
-        functools.partial(coupons.best, queries=one.households, items=one.items, bias=one.bias),
+        functools.partial(coupons.best, queries=one.households, items=one.items),
     )

@@ -15,13 +15,13 @@ import optax
 
 from experiments import runner
 from experiments.grid import Grid, check_grid
-from experiments.next_items.data import without_last
+from experiments.next_items.data import asked, without_last
 from experiments.next_items.outcomes import values
 from experiments.shift import data as shift
 from experiments.sources import Source, common_classes
 from kernlens import moments, probes, targets
 from kernlens.datasets import sequences
-from kernlens.datasets.sequences import Histories
+from kernlens.datasets.sequences import Histories, Past
 from kernlens.kernels import sequence_kernels
 from kernlens.metrics import ranking
 from kernlens.models.towers import DenseTower, Mlp, TwoTowers
@@ -44,8 +44,8 @@ class Config(Source, Grid):
     """The last week that is known."""
     held: int = 4
     """Last known weeks, whose baskets' last items are held out to predict on."""
-    tower_epochs: int = 5
-    """Passes over the training examples."""
+    tower_epochs: int = 100
+    """Most passes over the training examples; the loss on held-out users says when to stop."""
     targets: int = 1
     """Training targets of a basket, the latest ones."""
     length: int = 20
@@ -87,6 +87,7 @@ class Known(NamedTuple):
       before: held-out last items of the last known weeks.
       after: last items of baskets after the cut.
       week: of each basket of ``after``.
+      protocol: what the candidates are, a name in ``ranking.PROTOCOLS``.
     """
 
     everything: Interactions
@@ -95,6 +96,11 @@ class Known(NamedTuple):
     before: Histories
     after: Histories
     week: np.ndarray
+    protocol: str
+
+    def left_out(self, test: Histories) -> Past | None:
+        """What is left out of examples that are asked under the protocol."""
+        return ranking.PROTOCOLS[self.protocol](test).left_out
 
 
 class Served(NamedTuple):
@@ -107,8 +113,7 @@ class Served(NamedTuple):
       embeddings: of all items.
       predicted: what was said of it before the cut, by name.
       queries: of the trained recommender's histories after the cut, ``[n, h]``.
-      items: its item vectors, ``[m, h]``.
-      bias: its item biases, ``[m]``.
+      items: its item vectors, ``[m, h]``; inner products are scores, biases included.
       before: recall, NDCG and reciprocal rank of it before the cut, each ``[n]``.
       after: the same after it.
       top: its lists after the cut, ``[n, TOP]``.
@@ -123,7 +128,6 @@ class Served(NamedTuple):
     predicted: dict[str, float]
     queries: np.ndarray
     items: np.ndarray
-    bias: np.ndarray
     before: dict[str, np.ndarray]
     after: dict[str, np.ndarray]
     top: np.ndarray
@@ -148,20 +152,22 @@ def known(config: Config) -> Known:
     held = (week <= config.cut) & (week > config.cut - config.held)
 
     def last(mask: np.ndarray) -> tuple[Histories, np.ndarray]:
-        some = sequences.sessions(everything, mask)
-        found = sequences.leave_last_out(some, length=config.length, targets=1, seed=None).test
-        weeks = some.session_attributes["week"][np.diff(some.offsets) > 1]
-        kept = np.random.default_rng(0).permutation(len(found.target))[: config.test]
-        kept = np.sort(kept)
-        return Histories(*(np.asarray(part)[kept] for part in found)), weeks[kept]
+        rows = np.flatnonzero(mask[long])
+        kept = np.sort(np.random.default_rng(0).permutation(rows)[: config.test])
+        return sequences.take(every, kept), week[long][kept]
 
-    before, _ = last(held)
+    # Of all baskets, so that a past reaches across the cut.
+    every = sequences.leave_last_out(everything, length=config.length, targets=1, seed=None).test
+    long = np.diff(everything.offsets) > 1
     after, weeks = last(week > config.cut)
+    protocol, queries = asked(after)
+    after, weeks = queries.histories, weeks[queries.asked]
+    before = ranking.PROTOCOLS[protocol](last(held)[0]).histories
     past = sequences.sessions(without_last(everything, held), week <= config.cut)
     train = sequences.leave_last_out(
         past, length=config.length, targets=config.targets, seed=None
     ).train
-    return Known(everything, past, train, before, after, weeks)
+    return Known(everything, past, train, before, after, weeks, protocol)
 
 
 def served(config: Config, given: Known, cells: runner.Cells) -> list[Served]:
@@ -195,20 +201,19 @@ def _serve(config: Config, given: Known, fit: Any, seed: int) -> dict[str, np.nd
     z = fitted.embeddings[seed]
     predicted = predict(config, given, z) | {"pretraining loss": -float(fitted.final_loss[seed])}
     made = recommend.fit(
-        given.train, z, TwoTowers(DenseTower((32, 16)), Mlp((32, 16))), item_bias=True,
-        epochs=config.tower_epochs, seeds=(seed,), optimizer=adam(),
+        given.train, z, TwoTowers(DenseTower((32, 16)), Mlp((32, 16))),
+        epochs=config.tower_epochs, seeds=(seed,),
     )  # fmt: skip
-    items, bias = recommend.item_vectors(made, 0), recommend.item_bias(made, 0)
-    assert bias is not None
-    found = {"z": z, "loss": np.asarray(fitted.final_loss[seed]), "items": items, "bias": bias}
+    items = recommend.item_vectors(made, 0)
+    found = {"z": z, "loss": np.asarray(fitted.final_loss[seed]), "items": items}
     for name, test in (("before", given.before), ("after", given.after)):
         queries = recommend.queries(made, test, 0)
         found[f"{name} queries"] = queries
         place = ranking.place_by_inner_product(
-            queries, items, test.target, bias=bias, excluded=test.items
+            queries, items, test.target, left_out=given.left_out(test)
         )
         found |= {f"{name} {key}": value for key, value in values(place).items()}
-    found["top"] = top(found["after queries"], items, bias, given.after.items)
+    found["top"] = top(found["after queries"], items, given.left_out(given.after))
     found["households"] = recommend.queries(made, households(given, config.length), 0)
     return found | {f"predicted {key}": np.asarray(value) for key, value in predicted.items()}
 
@@ -222,7 +227,7 @@ def _unpacked(name: str, seed: int, kept: dict[str, np.ndarray]) -> Served:
     return Served(
         name=name, seed=seed, loss=float(kept["loss"]), embeddings=kept["z"],
         predicted={k: float(v) for k, v in under("predicted ").items()},
-        queries=kept["after queries"], items=kept["items"], bias=kept["bias"],
+        queries=kept["after queries"], items=kept["items"],
         before=under("before ", metrics), after=under("after ", metrics), top=kept["top"],
         households=kept["households"],
     )  # fmt: skip
@@ -252,12 +257,17 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
         return float(values(place)["recall"].mean())
 
     def by_product(queries: np.ndarray) -> float:
-        place = ranking.place_by_inner_product(queries, z, test.target, excluded=test.items)
+        place = ranking.place_by_inner_product(
+            queries, z, test.target, left_out=given.left_out(test)
+        )
         return recall(place)
 
     weights = sequence_kernels.discount(np.maximum(counts, 1), alpha=1e-3)
     place, _ = ridge_ranking.predict(
-        sequence_kernels.averages(z), given.train, test, num_items=num_items, excluded=test.items
+        sequence_kernels.averages(z),
+        given.train,
+        ranking.PROTOCOLS[given.protocol](test),
+        num_items=num_items,
     )
     task = common_classes(given.everything, config, config.min_class_count)[1]
     rows = targets.labelled_rows(task)
@@ -279,15 +289,11 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
     return found
 
 
-def top(queries: np.ndarray, items: np.ndarray, bias: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The ``TOP`` items of each query, best first, those of its history left out, ``[n, TOP]``."""
-    found = np.empty((len(queries), min(TOP, len(items))), np.int32)
+def top(queries: np.ndarray, items: np.ndarray, left_out: Past | None) -> np.ndarray:
+    """The ``TOP`` items of each query, best first, ``[n, TOP]``."""
+    found = []
     for start in range(0, len(queries), BLOCK):
-        scores = queries[start : start + BLOCK] @ items.T + bias
-        own = seen[start : start + BLOCK]
-        rows = np.repeat(np.arange(len(own)), own.shape[1]).reshape(own.shape)
-        scores[rows[own >= 0], own[own >= 0]] = -np.inf
-        best = np.argpartition(-scores, found.shape[1] - 1, axis=1)[:, : found.shape[1]]
-        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-        found[start : start + BLOCK] = np.take_along_axis(best, order, axis=1)
-    return found
+        rows = slice(start, start + BLOCK)
+        out = left_out and Past(left_out.items, left_out.start[rows], left_out.stop[rows])
+        found.append(ranking.top(queries[rows] @ items.T, TOP, left_out=out))
+    return np.concatenate(found)

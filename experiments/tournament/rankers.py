@@ -97,7 +97,7 @@ def rank_blind(
         "bytes": _ranked(lambda: len(zlib.compress(x.tobytes(), 1)), clocked),
         "mean_norm": _ranked(lambda: np.mean(np.linalg.norm(x, axis=1)), clocked),
         **_scores(SPECTRA, x, np.full(len(x), -1, np.int32), config, clocked),
-        **_of_rows({"uniformity": (x,)}, seed, config, clocked),
+        **of_rows({"uniformity": (x,)}, seed, config, clocked),
     }
 
 
@@ -116,7 +116,7 @@ def rank(
     seen, known = x[train], codes[train]
     found = _scores(SCORES, seen, known, config, clocked)
     given = {"neighbour_accuracy": (seen, known, CLASSES), "parc": (seen, known)}
-    found |= _of_rows(given, (config.seed, len(train)), config, clocked)
+    found |= of_rows(given, (config.seed, len(train)), config, clocked)
     labels = Labels(known, tuple(map(str, range(CLASSES))))
 
     def on_rbf() -> Any:
@@ -192,7 +192,7 @@ def _ranked(fn: Callable[[], Any], clocked: bool) -> Ranked:
     return Ranked(float(value), seconds, compiling)
 
 
-def _of_rows(
+def of_rows(
     given: dict[str, tuple[Any, ...]], seed: tuple[int, ...], config: Config, clocked: bool
 ) -> dict[str, Ranked]:
     """Scores of rows, on a sample where they compare all pairs; the same for every embedding."""

@@ -91,7 +91,7 @@ def laplace(x1: Array, x2: Array, *, lengthscale: float | Array = 1.0) -> Array:
       Rasmussen and Williams (2006), equation 4.18 (Matérn with :math:`\nu = 1/2`).
     """
     _check_rows(x1, x2)
-    return jnp.exp(-_sqrt(_squared_distances(x1 / lengthscale, x2 / lengthscale)))
+    return jnp.exp(-_distances(x1 / lengthscale, x2 / lengthscale)[1])
 
 
 @jax.jit
@@ -112,9 +112,9 @@ def matern52(x1: Array, x2: Array, *, lengthscale: float | Array = 1.0) -> Array
       Rasmussen and Williams (2006), equation 4.17.
     """
     _check_rows(x1, x2)
-    squared = 5.0 * _squared_distances(x1 / lengthscale, x2 / lengthscale)
-    s = _sqrt(squared)
-    return (1.0 + s + squared / 3.0) * jnp.exp(-s)
+    squared, distances = _distances(x1 / lengthscale, x2 / lengthscale)
+    s = 5.0**0.5 * distances
+    return (1.0 + s + 5.0 / 3.0 * squared) * jnp.exp(-s)
 
 
 @partial(jax.jit, static_argnames="degree")
@@ -182,8 +182,7 @@ def arc_cosine(x1: Array, x2: Array, *, order: int) -> Array:
     if order not in (0, 1):
         raise ValueError(f"arc-cosine kernel: order must be 0 or 1; got {order}")
     u1, u2 = unit_rows(x1), unit_rows(x2)
-    apart_squared, across_squared = _squared_distances(u1, u2), _squared_distances(u1, -u2)
-    apart, across = _sqrt(apart_squared), _sqrt(across_squared)
+    (apart_squared, apart), (across_squared, across) = _distances(u1, u2), _distances(u1, -u2)
     both_zero = (apart == 0) & (across == 0)
     theta = 2.0 * jnp.arctan2(apart, jnp.where(both_zero, 1.0, across))
     if order == 0:
@@ -355,6 +354,18 @@ def _squared_distances_jvp(primals, tangents):
     along1 = jnp.sum(z1 * t1, axis=1)[:, None] - _inner(t1, z2)
     along2 = jnp.sum(z2 * t2, axis=1)[None, :] - _inner(z1, t2)
     return _squared_distances(x1, x2), 2.0 * (along1 + along2)
+
+
+def _distances(x1: Array, x2: Array) -> tuple[Array, Array]:
+    """Squared distances and distances, of gradient zero where rows are equal but for rounding.
+
+    Compiled, a row can lie a last bit from itself: a product may be rounded on one side of the
+    difference and not on the other. Its distance would then have the gradient of that noise.
+    """
+    squared = _squared_distances(x1, x2)
+    sizes = jnp.sum(x1**2, axis=1)[:, None] + jnp.sum(x2**2, axis=1)[None, :]
+    same = squared <= (4.0 * jnp.finfo(squared.dtype).eps) ** 2 * sizes
+    return squared, _sqrt(jnp.where(same, jax.lax.stop_gradient(squared), squared))
 
 
 def _sqrt(squared: Array) -> Array:

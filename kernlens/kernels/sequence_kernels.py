@@ -2,7 +2,8 @@ r"""Kernels of sequences: of histories of items, under each way to read one.
 
 A sequence kernel is a kernel like any other whose rows are item ids, ``[n, L]`` integers with
 ``-1`` for padding on either side. So all that takes a kernel takes it: ``features.nystrom`` with
-histories as landmarks, a probe, a score.
+histories as landmarks, a probe, a score. An item whose embedding is not finite is cold: it counts
+as absent from every history (:func:`cold` says how often).
 
 - A tower that averages: :func:`averages` are its exact features, for any features of items, and
   :func:`averaged` is its kernel for any kernel of items, in closed form.
@@ -20,7 +21,7 @@ histories as landmarks, a probe, a score.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -60,22 +61,64 @@ def discount(counts: np.ndarray | Array, *, alpha: float) -> np.ndarray:
     return 1.0 / (1.0 + counts / total / alpha)
 
 
+class Cold(NamedTuple):
+    """What histories lose because items have no embedding.
+
+    Attributes:
+      items: items whose embedding is not finite.
+      entries: share of the histories' items that are such, in ``[0, 1]``.
+      empty: histories that hold items, but none with an embedding.
+    """
+
+    items: int
+    entries: float
+    empty: int
+
+
+def cold(embeddings: np.ndarray | Array, items: np.ndarray | Array) -> Cold:
+    """Counts the items without an embedding, and what they take from histories.
+
+    Args:
+      embeddings: of all items, ``[m, d]``.
+      items: histories, integers ``[n, L]`` below ``m``; ``-1`` for padding.
+
+    Returns:
+      Counts; every map and kernel here treats such items as absent.
+    """
+    embeddings, items = np.asarray(embeddings), np.asarray(items)
+    chex.assert_rank([embeddings, items], [2, 2])
+    without = ~np.all(np.isfinite(embeddings), axis=1)
+    there = items >= 0
+    lost = there & without[items]
+    return Cold(
+        int(without.sum()),
+        float(lost.sum() / max(there.sum(), 1)),
+        int(np.sum(there.any(axis=1) & (lost == there).all(axis=1))),
+    )
+
+
 @jax.jit
 def average(vectors: Array, items: Array, weights: Array | None = None) -> Array:
     r"""Weighted average of each sequence, :math:`\sum_i w(x_i) \phi(x_i) / \sum_i w(x_i)`.
 
     Args:
-      vectors: of all items, :math:`\phi`, ``[m, d]``: embeddings, or any features of them.
+      vectors: of all items, :math:`\phi`, ``[m, d]``: embeddings, or any features of them. A row
+        that is not finite is a cold item, which counts as absent.
       items: sequences, integers ``[n, L]``; ``-1`` for padding. An id that no vector has makes its
         row NaN.
       weights: :math:`w \ge 0` of each item, ``[m]``, as :func:`discount` gives; 1 by default.
 
     Returns:
-      Averages in the dtype of ``vectors``, ``[n, d]``; zeros for an empty sequence, or one of
-      weight 0.
+      Averages in the dtype of ``vectors``, ``[n, d]``; zeros for a sequence that is empty, of cold
+      items alone, or of weight 0.
     """
     chex.assert_rank([vectors, items], [2, 2])
-    z, shares = _gathered(vectors, items, weights)
+    return _average_of(vectors, _without(vectors), weights, items)
+
+
+@jax.jit
+def _average_of(vectors: Array, cold: Array, weights: Array | None, items: Array) -> Array:
+    z, shares, _ = _gathered(vectors, cold, items, weights)
     return jnp.einsum("nl,nld->nd", shares, z, precision="highest")
 
 
@@ -93,7 +136,8 @@ def averages(vectors: Array | np.ndarray, weights: Array | np.ndarray | None = N
     Returns:
       A map from item ids ``[n, L]`` to features ``[n, d]``.
     """
-    return Partial(_average_of, jnp.asarray(vectors), _on_device(weights))
+    vectors = jnp.asarray(vectors)
+    return Partial(_average_of, vectors, _without(vectors), _on_device(weights))
 
 
 def averaged(
@@ -117,10 +161,11 @@ def averaged(
       Smola, Gretton, Song and Schölkopf (2007), equation 4: the inner product of mean maps.
     """
     embeddings, weights = jnp.asarray(embeddings), _on_device(weights)
+    cold = _without(embeddings)
 
     def sequence_kernel(items1: Array, items2: Array) -> Array:
-        z1, shares1 = _gathered(embeddings, items1, weights)
-        z2, shares2 = _gathered(embeddings, items2, weights)
+        z1, shares1, _ = _gathered(embeddings, cold, items1, weights)
+        z2, shares2, _ = _gathered(embeddings, cold, items2, weights)
         dim = embeddings.shape[1]
         gram = kernel(z1.reshape(-1, dim), z2.reshape(-1, dim))
         gram = gram.reshape(*shares1.shape, *shares2.shape)
@@ -155,30 +200,42 @@ def over_embeddings(apply_fn: ApplyFn, embeddings: Array | np.ndarray) -> ApplyF
       embeddings: of all items, ``[m, d]``.
 
     Returns:
-      ``f(params, items [n, L]) -> [n, h]``, padding embedded as zeros.
+      ``f(params, items [n, L]) -> [n, h]``; padding and cold items (embeddings that are not finite)
+      are zeros outside the mask.
     """
     embeddings = jnp.asarray(embeddings)
+    cold = _without(embeddings)
 
     def f(params: Params, items: Array) -> Any:
-        z, _ = _gathered(embeddings, items, None)
-        return apply_fn(params, (z, items >= 0))
+        z, _, mask = _gathered(embeddings, cold, items, None)
+        return apply_fn(params, (z, mask))
 
     return f
-
-
-def _average_of(vectors: Array, weights: Array | None, items: Array) -> Array:
-    return average(vectors, jnp.asarray(items), weights)
 
 
 def _on_device(weights: Array | np.ndarray | None) -> Array | None:
     return None if weights is None else jnp.asarray(weights)
 
 
-def _gathered(vectors: Array, items: Array, weights: Array | None) -> tuple[Array, Array]:
-    """Vectors ``[n, L, d]``, zeros for padding, and shares of the weight, ``[n, L]``."""
+def _without(vectors: Array) -> Array:
+    """Which items have no vector, ``[m]``: once for a table, not at each of its readings."""
+    return ~jnp.all(jnp.isfinite(vectors), axis=-1)
+
+
+def _gathered(
+    vectors: Array, cold: Array, items: Array, weights: Array | None
+) -> tuple[Array, Array, Array]:
+    """What histories hold, cold items left out.
+
+    Returns:
+      Vectors ``[n, L, d]``, zeros where there is none; shares of the weight ``[n, L]``; and whether
+      there is an item ``[n, L]``.
+    """
     items = jnp.asarray(items)
-    mask, at = items >= 0, jnp.maximum(items, 0)
+    at = jnp.maximum(items, 0)
     take = partial(jnp.take, indices=at, axis=0, mode="fill")
+    # An id without a row is a mistake and stays NaN; a row that is not finite is a cold item.
+    mask = (items >= 0) & ~jnp.take(cold, at, axis=0, mode="fill", fill_value=False)
     z = jnp.where(mask[..., None], take(vectors), 0)
     w = mask.astype(vectors.dtype)
     if weights is not None:
@@ -187,4 +244,4 @@ def _gathered(vectors: Array, items: Array, weights: Array | None) -> tuple[Arra
     total = jnp.sum(w, axis=-1, keepdims=True)
     # An unknown id has weight NaN where weights are given, and a vector of NaN in any case.
     some = total != 0
-    return z, jnp.where(some, w / jnp.where(some, total, 1), 0)
+    return z, jnp.where(some, w / jnp.where(some, total, 1), 0), mask

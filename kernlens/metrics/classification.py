@@ -234,6 +234,10 @@ def resampled(
     Rows alike in target and predictions are interchangeable, so a draw of n rows is one multinomial
     draw of how many fall in each such cell: its cost does not depend on n.
 
+    A draw repeats rows, so it loses rare classes, and a class that it lacks counts as the mean of
+    those that it holds. That displaces the draws of macro-F1 and balanced accuracy; where any draw
+    lacks a class of the data, they are moved until their mean is the metric of the rows themselves.
+
     Args:
       target: true classes, integers from 0, ``[n]``.
       predictions: classes given, ``[n]`` each.
@@ -254,14 +258,30 @@ def resampled(
     points, samples = [], []
     for given in cells[1:]:
         right = cells[0] == given
-        found = from_counts(
+        hits, predicted, support = (
             _add_rows(given[right], taken[right], num_classes),
             _add_rows(given, taken, num_classes),
             _add_rows(cells[0], taken, num_classes),
         )
-        points.append(Classification(*(v[0] for v in found)))
-        samples.append(Classification(*(v[1:] for v in found)))
+        found = from_counts(hits, predicted, support)
+        point = Classification(*(v[0] for v in found))
+        drawn = Classification(*(v[1:] for v in found))
+        points.append(point)
+        samples.append(
+            drawn._replace(
+                macro_f1=_moved(drawn.macro_f1, point.macro_f1, predicted + support),
+                balanced_accuracy=_moved(drawn.balanced_accuracy, point.balanced_accuracy, support),
+            )
+        )
     return points, samples
+
+
+def _moved(drawn, point, held) -> np.ndarray:
+    """Draws ``[draws]`` about the point, where one lacks a class; ``held [1 + draws, C]`` rows."""
+    classes = np.count_nonzero(held, axis=1)
+    if np.all(classes[1:] == classes[0]):
+        return drawn
+    return np.clip(drawn - np.mean(drawn) + point, 0.0, 1.0)
 
 
 def _add_rows(codes, values, num_classes) -> np.ndarray:

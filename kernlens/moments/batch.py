@@ -166,8 +166,10 @@ def moments_of(
     def residuals(z: Array, tile: Batch) -> Array:
         return z - means.offsets[tile.codes]
 
-    def add(sums: tuple[Strips, Array, Moments], tile: Batch) -> tuple[Strips, Array, Moments]:
-        strips, squares, higher = sums
+    def add(
+        sums: tuple[Strips, Array, Array, Moments], tile: Batch
+    ) -> tuple[Strips, Array, Array, Moments]:
+        strips, squares, spread, higher = sums
         z, t = _measured(tile, means.near, means.target_near)
         if products is None:
             rows = residuals(z, tile)
@@ -177,7 +179,8 @@ def moments_of(
             squares = squares + _class_sums(weighted * rows, tile.codes, num_classes)
             if pairs:
                 strips = added(strips, strips_of(rows, weighted))
-        return strips, squares, _add_higher(higher, z - means.low, t - means.target_low, tile)
+        higher = _add_higher(higher, spread, z - means.low, t - means.target_low, tile)
+        return strips, squares, *higher
 
     def add_rest(strips: Strips, tile: Batch) -> Strips:
         rows = residuals(_measured(tile, means.near, means.target_near)[0], tile)
@@ -185,8 +188,8 @@ def moments_of(
         return added(strips, strips_of(rows, chosen[:, None] * rows))
 
     none = no_strips(dim, dtype) if pairs else ()
-    start = none, jnp.zeros_like(means.offsets), head_of(like, means)
-    strips, squares, found = _over_tiles(batch, add, start)
+    start = none, jnp.zeros_like(means.offsets), jnp.zeros((), dtype), head_of(like, means)
+    strips, squares, _, found = _over_tiles(batch, add, start)
     offsets = means.offsets - means.low
     between = means.counts[:, None] * offsets
     if products is not None:
@@ -209,22 +212,34 @@ def moments_of(
     return found._replace(scatter=scatter, within=within)
 
 
-def _add_higher(sums: Moments, z: Array, t: Array, tile: Batch) -> Moments:
-    """Adds what is about the mean and no second moment of the features."""
+def _add_higher(
+    sums: Moments, spread: Array, z: Array, t: Array, tile: Batch
+) -> tuple[Array, Moments]:
+    """Adds what is about the mean and no second moment of the features.
+
+    ``spread`` is the sum of the squared norms so far, which third and fourth moments are over.
+    """
     weights = tile.weights
     column = weights[:, None]
     squares = z**2
     norms = squares.sum(axis=1)
-    found = {"third": dot(weights * norms, z)} if sums.third.size else {}
+    found = {}
     if not sums.fourth.ndim:
-        found["fourth"] = jnp.sum(weights * norms**2)
+        total = spread + jnp.sum(weights * norms)
+        shares = divide(weights * norms, total)
+        kept = divide(spread, total)
+        sums = sums._replace(third=kept * sums.third, fourth=kept * sums.fourth)
+        found["fourth"] = dot(shares, norms)
+        if sums.third.size:
+            found["third"] = dot(shares, z)
+        spread = total
     if sums.thirds.size:
         found["thirds"] = dot(squares.T, column * z)
         found["fourths"] = dot(squares.T, column * squares)
     if t.shape[1]:
         found["target_scatter"] = dot(t.T, column * t)
         found["cross"] = dot(z.T, column * t)
-    return sums._replace(**{name: getattr(sums, name) + a for name, a in found.items()})
+    return spread, sums._replace(**{name: getattr(sums, name) + a for name, a in found.items()})
 
 
 def _over_tiles(batch: Batch, add: Callable[[State, Batch], State], state: State) -> State:

@@ -19,10 +19,15 @@ def full_scatter(moments: Moments) -> Array:
     return moments.scatter
 
 
+def column_scatters(moments: Moments) -> Array:
+    r"""Diagonal of the scatter, :math:`\sum_i w_i z_{ij}^2`, ``[p]``."""
+    scatter = moments.scatter
+    return scatter if scatter.ndim == 1 else jnp.diagonal(scatter)
+
+
 def total_scatter(moments: Moments) -> Array:
     r"""Trace of the scatter, :math:`\sum_i w_i \|z_i\|^2`, ``[]``."""
-    scatter = moments.scatter
-    return jnp.sum(scatter if scatter.ndim == 1 else jnp.diagonal(scatter))
+    return jnp.sum(column_scatters(moments))
 
 
 def covariance(moments: Moments) -> Array:
@@ -64,10 +69,10 @@ def class_spreads(moments: Moments) -> Array:
 
 
 def fourth(moments: Moments) -> Array:
-    r"""Fourth moment, :math:`\sum_i w_i \|z_i\|^4`, where it is known.
+    r"""Fourth moment over the second, :math:`\sum_i w_i \|z_i\|^4 / \sum_i w_i \|z_i\|^2`.
 
     Returns:
-      Value, ``[]``.
+      Value in the squared unit of the features, ``[]``; 0 for rows that are all alike.
 
     Raises:
       ValueError: a subset of dimensions or two embeddings side by side, of which it is not known.

@@ -38,13 +38,15 @@ def select(moments: Moments, dims: np.ndarray) -> Moments:
     known = moments.thirds.shape[0] == dim
     thirds = moments.thirds[square] if known else moments.thirds
     fourths = moments.fourths[square] if known else moments.fourths
+    scatter = moments.scatter[square if moments.scatter.ndim == 2 else dims]
+    trace = jnp.diagonal(scatter).sum() if known else 0.0
     nothing = jnp.zeros((0,), moments.count.dtype)
     return moments._replace(
         mean=moments.mean[dims],
         mean_low=moments.mean_low[dims],
-        scatter=moments.scatter[square if moments.scatter.ndim == 2 else dims],
-        third=thirds.sum(axis=0) if known else nothing,
-        fourth=fourths.sum() if known else nothing,
+        scatter=scatter,
+        third=divide(thirds.sum(axis=0), trace) if known else nothing,
+        fourth=divide(fourths.sum(), trace) if known else nothing,
         thirds=thirds,
         fourths=fourths,
         class_deviations=moments.class_deviations[:, dims],

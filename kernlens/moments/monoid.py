@@ -14,6 +14,7 @@ from kernlens.moments.batch import (
     moments_of,
     rounded,
 )
+from kernlens.moments.derived import total_scatter
 from kernlens.moments.state import Moments, class_offsets, divide, dot
 from kernlens.types import Array
 
@@ -100,8 +101,8 @@ def remove(moments: Moments, taken: Moments) -> Moments:
       Chan, Golub and LeVeque (1983), equation 2.1, solved for one side.
     """
     chex.assert_trees_all_equal_shapes_and_dtypes(moments, taken)
-    # A row of weight -1 undoes one of weight 1; means and their two words keep their sign.
-    means = ("mean", "mean_low", "target_mean", "target_mean_low")
+    # A row of weight -1 undoes one of weight 1; means keep their sign, weighted ones too.
+    means = ("mean", "mean_low", "target_mean", "target_mean_low", "third", "fourth")
     minus = {name: -a for name, a in taken._asdict().items() if name not in means}
     rest = _joined(moments, taken._replace(**minus))
     left = rest.class_counts > 0
@@ -143,7 +144,8 @@ def all_merge(moments: Moments, axis_name: str | tuple[str, ...]) -> Moments:
 
     mean, mean_low, shift = joint(moments.mean, moments.mean_low)
     target_mean, target_mean_low, target_shift = joint(moments.target_mean, moments.target_mean_low)
-    centred = _recentred(moments, shift, target_shift)
+    spread = total(_spread_about(moments, shift))
+    centred = _recentred(moments, shift, target_shift, spread)
     class_counts, class_deviations = total(centred.class_counts), total(centred.class_deviations)
     gap = class_offsets(centred) - divide(class_deviations, class_counts[:, None])
     centred = _with_gaps(centred, centred.class_counts, gap)
@@ -163,8 +165,10 @@ def _joined(a: Moments, b: Moments) -> Moments:
     share = divide(b.count, count)
     mean, mean_low, gap = _joint_mean(a, b, "mean", share)
     target_mean, target_mean_low, target_gap = _joint_mean(a, b, "target_mean", share)
-    moved_a = _recentred(a, -share * gap, -share * target_gap)
-    moved_b = _recentred(b, (1.0 - share) * gap, (1.0 - share) * target_gap)
+    shift_a, shift_b = -share * gap, (1.0 - share) * gap
+    spread = _spread_about(a, shift_a) + _spread_about(b, shift_b)
+    moved_a = _recentred(a, shift_a, -share * target_gap, spread)
+    moved_b = _recentred(b, shift_b, (1.0 - share) * target_gap, spread)
     both = jax.tree.map(jnp.add, moved_a, moved_b)
     both = both._replace(
         count=count,
@@ -176,10 +180,18 @@ def _joined(a: Moments, b: Moments) -> Moments:
     return _with_gaps(both, *_class_gaps(a, b))
 
 
-def _recentred(m: Moments, shift: Array, target_shift: Array) -> Moments:
-    """What is about the mean, about ``mean - shift`` instead."""
+def _spread_about(m: Moments, shift: Array) -> Array:
+    """Sum of the squared distances of the rows to ``mean - shift``."""
+    return total_scatter(m) + m.count * jnp.sum(shift**2)
+
+
+def _recentred(m: Moments, shift: Array, target_shift: Array, spread: Array) -> Moments:
+    """What is about the mean, about ``mean - shift`` instead.
+
+    Third and fourth moments come out over ``spread``, that of all the parts that are to be added.
+    """
     return m._replace(
-        **_higher(m, shift),
+        **_higher(m, shift, spread),
         scatter=m.scatter + m.count * _outer(m.scatter, shift),
         class_deviations=m.class_deviations + jnp.outer(m.class_counts, shift),
         target_scatter=m.target_scatter + m.count * jnp.outer(target_shift, target_shift),
@@ -187,22 +199,19 @@ def _recentred(m: Moments, shift: Array, target_shift: Array) -> Moments:
     )
 
 
-def _higher(m: Moments, shift: Array) -> dict[str, Array]:
-    """Third and fourth moments about ``mean - shift`` instead of the mean."""
+def _higher(m: Moments, shift: Array, spread: Array) -> dict[str, Array]:
+    """Third and fourth moments about ``mean - shift`` instead of the mean, over ``spread``."""
     found = {}
     if m.third.size:
-        trace, along, squared = (
-            jnp.diagonal(m.scatter).sum(),
-            dot(m.scatter, shift),
-            jnp.sum(shift**2),
-        )
-        found["third"] = m.third + trace * shift + 2.0 * along + m.count * squared * shift
+        squared = jnp.sum(shift**2)
+        kept, moved = divide(total_scatter(m), spread), divide(m.count * squared, spread)
+        # The quotient of each term first: their products leave the range of the dtype.
+        along = dot(divide(m.scatter, spread), shift)
+        found["third"] = kept * (m.third + shift) + 2.0 * along + moved * shift
         found["fourth"] = (
-            m.fourth
-            + 4.0 * dot(shift, m.third)
-            + 2.0 * squared * trace
+            kept * (m.fourth + 4.0 * dot(shift, m.third) + 2.0 * squared)
             + 4.0 * dot(shift, along)
-            + m.count * squared**2
+            + moved * squared
         )
     if m.thirds.size:
         variances, square = jnp.diag(m.scatter), shift**2

@@ -20,12 +20,15 @@ class Moments(NamedTuple):
       mean_low: what rounding took off; ``mean + mean_low`` is :math:`\mu` in two words, ``[p]``.
       scatter: :math:`\sum_i w_i z_i z_i^\top`, ``[p, p]``; its diagonal alone, ``[p]``, where no
         more was asked for.
-      third: :math:`\sum_i w_i \|z_i\|^2 z_i`, ``[p]``; ``[0]`` where not known.
-      fourth: :math:`\sum_i w_i \|z_i\|^4`, ``[]``; ``[0]`` where not known.
-      thirds: :math:`\sum_i w_i z_{ij}^2 z_{ik}`, what ``third`` sums over :math:`j`, ``[p, p]``;
-        ``[0, 0]`` where not asked for.
-      fourths: :math:`\sum_i w_i z_{ij}^2 z_{ik}^2`, what ``fourth`` sums over both, ``[p, p]``;
-        ``[0, 0]`` where not asked for.
+      third: third moment over the second, the mean of the rows weighted by their squared norms,
+        :math:`\sum_i w_i \|z_i\|^2 z_i / \sum_i w_i \|z_i\|^2`, ``[p]``; ``[0]`` where not known.
+      fourth: fourth moment over the second, :math:`\sum_i w_i \|z_i\|^4 / \sum_i w_i \|z_i\|^2`,
+        ``[]``; ``[0]`` where not known. As quotients, both stay inside float32 wherever the scatter
+        does.
+      thirds: :math:`\sum_i w_i z_{ij}^2 z_{ik}`, third moments of pairs, ``[p, p]``; ``[0, 0]``
+        where not asked for.
+      fourths: :math:`\sum_i w_i z_{ij}^2 z_{ik}^2`, fourth moments of pairs, ``[p, p]``; ``[0, 0]``
+        where not asked for.
       class_counts: :math:`n_c`, weight of each class, ``[C]``.
       class_deviations: :math:`\sum_{i \in c} w_i z_i = n_c (\mu_c - \mu)`, ``[C, p]``.
       class_squares: :math:`\sum_{i \in c} w_i (x_i - \mu_c)^2`, elementwise, ``[C, p]``.

@@ -1,12 +1,13 @@
 """Axes of a model's outputs and of its batch, as a user names them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from kernlens.ntk import structured
+from kernlens.types import ApplyFn, Params
 
 Axes: TypeAlias = int | Sequence[int]
 """Axes of ``f(params, x)``, the batch axis 0 included; negative ones count from the end."""
@@ -68,22 +69,46 @@ def _canonical(axes: tuple[int, ...], ndim: int, shape: tuple[int, ...]) -> tupl
 
 
 def in_axes_of(vmap_axes: Any) -> Any:
-    """The axes of the batch in ``x``, from what ``jax.vmap`` or neural-tangents take."""
-    if not isinstance(vmap_axes, tuple) or len(vmap_axes) != 3:
-        return vmap_axes
-    in_axes, out_axes, kwargs_axes = vmap_axes
-    if out_axes not in (0, None) or kwargs_axes:
+    """The axes of the batch in ``x``, from ``vmap_axes`` as neural-tangents takes them.
+
+    Args:
+      vmap_axes: ``(in_axes, out_axes, kwargs_axes)``; else both ``in_axes`` and ``out_axes``.
+
+    Raises:
+      ValueError: outputs whose batch axis is not the first, or batched keyword arguments.
+    """
+    triple = isinstance(vmap_axes, tuple) and len(vmap_axes) == 3
+    in_axes, out_axes, kwargs_axes = vmap_axes if triple else (vmap_axes, vmap_axes, {})
+    if any(axis != 0 for axis in jax.tree.leaves(out_axes)) or kwargs_axes:
         raise ValueError(
             f"vmap_axes={vmap_axes}: outputs must have their batch axis first, and batched keyword "
-            "arguments belong into x, as leaves of a pytree"
+            "arguments belong into x, as leaves of a pytree; expected 0 or (in_axes, 0, {})"
         )
     return in_axes
 
 
 def batch_first(x: Any, in_axes: Any) -> Any:
     """``x`` with its batch axis first on every leaf."""
-    if x is None or in_axes is None or in_axes == 0:
+    return _move(x, in_axes, lambda leaf, axis: jnp.moveaxis(leaf, axis, 0))
+
+
+def batch_back(f: ApplyFn, in_axes: Any) -> ApplyFn:
+    """A function of inputs as :func:`batch_first` gives them, which hands on their own layout."""
+    if not any(jax.tree.leaves(in_axes)):
+        return f
+
+    def moved(params: Params, x: Any, **kwargs: Any) -> Any:
+        x = _move(x, in_axes, lambda leaf, axis: jnp.moveaxis(leaf, 0, axis))
+        return f(params, x, **kwargs)
+
+    return moved
+
+
+def _move(x: Any, in_axes: Any, move: Callable[[Any, int], Any]) -> Any:
+    if x is None or not any(jax.tree.leaves(in_axes)):
         return x
-    if isinstance(in_axes, int):
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, in_axes, 0), x)
-    return jax.tree.map(lambda axis, leaf: jnp.moveaxis(leaf, axis, 0), in_axes, x)
+
+    def part(axis: int, own: Any) -> Any:
+        return jax.tree.map(lambda leaf: move(leaf, axis), own) if axis else own
+
+    return jax.tree.map(part, in_axes, x)

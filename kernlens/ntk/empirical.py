@@ -15,11 +15,22 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
-from kernlens.ntk import blocks, linear, memory, models, structured
-from kernlens.ntk.axes import Axes, axes_tuple, batch_first, in_axes_of, output_axes
+from kernlens.ntk import blocks, checks, jaxprs, keywords, linear, memory, models, structured
+from kernlens.ntk.axes import (
+    Axes,
+    axes_tuple,
+    batch_back,
+    batch_first,
+    in_axes_of,
+    output_axes,
+)
 from kernlens.ntk.methods import Explanation, LeafChoice, Method, MethodName, method_of
 from kernlens.ntk.models import PathFilter
+from kernlens.ntk.precision import wide_dtype
 from kernlens.types import ApplyFn, Array, Params
+
+_Bound = Callable[..., Any]
+"""``f(params, x, arrays=arrays)``, with the rest of its keyword arguments bound."""
 
 
 class _Settings(NamedTuple):
@@ -65,8 +76,8 @@ def empirical_ntk_fn(
       trace_axes: output axes to sum over (equal pairs) and divide by their size.
       diagonal_axes: output axes of which only equal pairs are kept. Axis 0, the batch, may stand
         in either: the kernel of each example with its namesake.
-      vmap_axes: where the batch axis of ``x`` is: an int or a pytree of ints as for ``jax.vmap``,
-        or ``(in_axes, 0, {})``; None for the first.
+      vmap_axes: where the batch axis of ``x`` is: ``(in_axes, 0, {})`` with an int or a pytree of
+        ints as for ``jax.vmap``; 0 or None for the first. ``f`` is given ``x`` in this layout.
       method: a :class:`Method` or its name.
       params_filter: ``params_filter(path) -> bool``: the leaves that the kernel is about, by the
         tuple of keys that lead to each; all by default.
@@ -77,12 +88,19 @@ def empirical_ntk_fn(
     Returns:
       ``kernel_fn(x1, x2, params, **kwargs)``; ``x2=None`` is ``x2=x1`` at half the cost. Its
       result has ``[n1, n2]`` first, then for each output axis in order: nothing if traced, the
-      axis once if diagonal, twice otherwise. ``kwargs`` go to ``f`` as they are.
+      axis once if diagonal, twice otherwise, and the dtype of the outputs, float32 at least.
+      ``kwargs`` go to ``f``: their arrays (of jax or NumPy, leaves of pytrees included) as values
+      that a program of ``f`` is compiled for once, all else as it is, one program for each.
+      A complex parameter counts as its real and its imaginary part, two leaves of one path.
 
     Raises:
       ValueError: an unknown method, and, when the kernel is called: an empty or ragged batch, a
-        function that couples its batch, has no gradient or no floating-point output, parameters
-        that are not finite, a kernel that would not fit in memory.
+        function that couples its batch, has no gradient or no real floating-point output,
+        parameters or inputs that are not finite, a keyword argument that is neither an array nor
+        hashable, a kernel that would not fit in memory.
+
+    Warns:
+      UserWarning: running statistics (``batch_stats``) among the parameters.
 
     References:
       Novak, Sohl-Dickstein and Schoenholz (2022), equation 3.
@@ -154,35 +172,38 @@ def cross_ntk_fn(
     runners: dict[Any, Callable[..., Any]] = {}
 
     def kernel_fn(x1: Any, x2: Any, params1: Params, params2: Params = None, **kwargs: Any) -> Any:
+        arrays, fixed = keywords.split(kwargs)
+        for x, name in ((x1, "x1"), (x2, "x2")):
+            checks.check_inputs(x, name)
+        for params in (params1, params2):
+            checks.check_params(params)
         x1, x2 = (batch_first(x, in_axes) for x in (x1, x2))
-        arrays = {k: v for k, v in kwargs.items() if isinstance(v, jax.Array)}
-        fixed = {k: v for k, v in kwargs.items() if k not in arrays}
         args = (params1, params2, x1, x2, arrays)
         shapes = tuple(models.signature(leaf) for leaf in jax.tree.leaves(args))
-        key = (jax.tree.structure(args), shapes, repr(sorted(fixed.items())))
-        for params in (params1, params2):
-            if models.concrete(params):
-                models.check_finite(params)
+        key = (jax.tree.structure(args), shapes, fixed.key)
         if key not in runners:
-            own = partial(f1, **fixed), None if f2 is None else partial(f2, **fixed)
-            runners[key] = _runner(settings, *own, args, explain)
+            checks.warn_of_statistics(params1, params_filter)
+            own = partial(keywords.call, batch_back(f1, in_axes), fixed)
+            other = f2 and partial(keywords.call, batch_back(f2, in_axes), fixed)
+            runners[key] = _runner(settings, own, other, args, explain)
         return runners[key](*args)
 
     return kernel_fn
 
 
 def _runner(
-    settings: _Settings, f1: ApplyFn, f2: ApplyFn | None, args: Any, explain: bool
+    settings: _Settings, f1: _Bound, f2: _Bound | None, args: Any, explain: bool
 ) -> Callable[..., Any]:
     """Checks a call's functions and shapes, and makes what computes it."""
     params1, params2, x1, x2, arrays = args
     if f2 is None and x2 is not None:
-        models.check_like(x1, x2, ("x1", "x2"))
+        checks.check_like(x1, x2, ("x1", "x2"))
     if f2 is None and params2 is not None:
-        models.check_like(params1, params2, ("params1", "params2"))
-    n1 = models.count(x1, "x1")
-    n2 = n1 if x2 is None else models.count(x2, "x2")
-    out = jax.eval_shape(partial(f1, **arrays), params1, x1)
+        checks.check_like(params1, params2, ("params1", "params2"))
+    n1 = checks.count(x1, "x1")
+    n2 = n1 if x2 is None else checks.count(x2, "x2")
+    bound = partial(f1, arrays=arrays)
+    closed, out = checks.outline(bound, params1, x1, "x1")
     if not isinstance(out, jax.ShapeDtypeStruct):
         tree = jax.tree.structure(out)
         parts = [
@@ -196,23 +217,22 @@ def _runner(
             for k in range(tree.num_leaves)
         ]
         return lambda *args: jax.tree.unflatten(tree, [part(*args) for part in parts])
-    given = [(f1, params1, x1, n1, "x1")]
+    checks.check_output(out, n1, "x1")
+    checks.check_function(bound, closed, params1, x1, "x1")
     if f2 is not None or params2 is not None or x2 is not None:
+        bound = partial(f1 if f2 is None else f2, arrays=arrays)
         params = params1 if params2 is None else params2
         x, name = (x1, "x1") if x2 is None else (x2, "x2")
-        given.append((f1 if f2 is None else f2, params, x, n2, name))
-    for f, params, x, n, name in given:
-        bound = partial(f, **arrays)
-        models.check_output(bound, params, x, n, name)
-        if models.concrete((params, x)):
-            models.check_function(bound, params, x, name)
+        closed, other = checks.outline(bound, params, x, name)
+        checks.check_output(other, n2, name)
+        checks.check_function(bound, closed, params, x, name)
     task = _task(settings, f1, f2, *args)
     if task.batch != "pairs" and n1 != n2:
         raise ValueError(f"a diagonal over the batch needs n1 = n2; got {n1} and {n2}")
     if task.batch == "pairs":
         shape = (n1, n2, *task.axes.kernel_shape)
         advice = "trace or take the diagonal of output axes, or see kernlens.ntk.operators"
-        memory.check_fits("the kernel", shape, out.dtype.itemsize, advice)
+        memory.check_fits("the kernel", shape, wide_dtype(out.dtype).itemsize, advice)
     if explain:
         return lambda *args: _explanation(task)
     return jax.jit(partial(_run, settings, f1, f2))
@@ -220,13 +240,13 @@ def _runner(
 
 def _run(
     settings: _Settings,
-    f1: ApplyFn,
-    f2: ApplyFn | None,
+    f1: _Bound,
+    f2: _Bound | None,
     params1: Params,
     params2: Params,
     x1: Any,
     x2: Any,
-    arrays: dict[str, Array],
+    arrays: list[Array],
 ) -> Array:
     task = _task(settings, f1, f2, params1, params2, x1, x2, arrays)
     both = (params1, params1 if params2 is None else params2)
@@ -251,13 +271,13 @@ def _run(
 
 def _task(
     settings: _Settings,
-    f1: ApplyFn,
-    f2: ApplyFn | None,
+    f1: _Bound,
+    f2: _Bound | None,
     params1: Params,
     params2: Params,
     x1: Any,
     x2: Any,
-    arrays: dict[str, Array],
+    arrays: list[Array],
 ) -> _Task:
     """Everything about a kernel that its shapes decide."""
     first = models.flatten(params1)
@@ -265,7 +285,7 @@ def _task(
     kept = models.select(first, settings.params_filter)
     order, shared = models.meet(first, second)
     x = x1 if x2 is None else x2
-    functions = [partial(f1, **arrays), partial(f1 if f2 is None else f2, **arrays)]
+    functions = [partial(f, arrays=arrays) for f in (f1, f1 if f2 is None else f2)]
     closed1 = models.trace(functions[0], first, x1, order[0])
     same = f2 is None and models.alike((first.leaves, x1), (second.leaves, x))
     closed2 = closed1 if same else models.trace(functions[1], second, x, order[1])
@@ -287,27 +307,25 @@ def _task(
         )
     both = (sides[0], sides[-1])
     sizes = {i: int(jnp.size(first.leaves[order[0][i]])) for i in sorted(used)}
-    itemsize = closed1.out_avals[0].dtype.itemsize
+    itemsize = wide_dtype(closed1.out_avals[0].dtype).itemsize
     alone = f2 is None and params2 is None
     plan = structured.plan(both, axes, sizes, itemsize, same_params=alone)
     outputs = prod(axes.shape)
     operations = {
         Method.STRUCTURED: plan.operations,
         Method.JACOBIAN: sum(sizes.values()) * outputs * axes.size(axes.full),
-        Method.VECTOR_PRODUCTS: 2.0 * outputs * linear.operations(closed1),
+        Method.VECTOR_PRODUCTS: 2.0 * outputs * jaxprs.operations(closed1),
     }
     if settings.method is Method.JACOBIAN:
         operations[Method.JACOBIAN] = operations.pop(Method.STRUCTURED)
     method = settings.method
-    forward = not any(linear.has_custom_vjp(one) for one in closed)
-    if method is Method.VECTOR_PRODUCTS and not forward:
-        raise ValueError(
-            "vector products need forward-mode derivatives, and f holds a custom_vjp function; "
-            "use method='auto'"
-        )
+    obstacle = _obstacle(closed)
+    if method is Method.VECTOR_PRODUCTS and obstacle is not None:
+        raise ValueError(f"{obstacle}; use method='auto'")
     if method is Method.AUTO:
         products = operations[Method.VECTOR_PRODUCTS] < operations[Method.STRUCTURED]
-        allowed = batch == "pairs" and forward and not any(share.parts[0] for share in plan.shares)
+        jacobians = not any(share.parts[0] for share in plan.shares)
+        allowed = batch == "pairs" and obstacle is None and jacobians
         method = Method.VECTOR_PRODUCTS if products and allowed else Method.STRUCTURED
     n = jax.tree.leaves(x1)[0].shape[0]
     block = settings.block_size
@@ -315,6 +333,18 @@ def _task(
         block = blocks.block_rows(plan, n, itemsize)
     paths = [first.paths[i] for i in order[0]]
     return _Task(closed, order, paths, sorted(used), axes, batch, plan, method, operations, block)
+
+
+def _obstacle(closed: tuple[ClosedJaxpr, ClosedJaxpr]) -> str | None:
+    """Why a kernel cannot come from vector products."""
+    if any(jaxprs.has_custom_vjp(one) for one in closed):
+        return "vector products need forward-mode derivatives, and f holds a custom_vjp function"
+    if any(jaxprs.is_rounded(one) for one in closed):
+        return (
+            "vector products are contracted in the arithmetic of f, and f has numbers narrower "
+            "than float32"
+        )
+    return None
 
 
 def _explanation(task: _Task) -> Explanation:
@@ -332,5 +362,5 @@ def _explanation(task: _Task) -> Explanation:
     return Explanation(task.method, choices if by_leaf else (), task.operations, task.block_size)
 
 
-def _pick(f: ApplyFn, k: int, params: Params, x: Any, **kwargs: Any) -> Array:
-    return jax.tree.leaves(f(params, x, **kwargs))[k]
+def _pick(f: _Bound, k: int, params: Params, x: Any, *, arrays: list[Array]) -> Array:
+    return jax.tree.leaves(f(params, x, arrays=arrays))[k]

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import factorial, prod
+from math import factorial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from kernlens.ntk.structured import HIGHEST, Axes
+from kernlens.ntk.models import flatten
+from kernlens.ntk.precision import HIGHEST
+from kernlens.ntk.structured import Axes
 from kernlens.types import ApplyFn, Array, Params
 
 
@@ -89,16 +91,19 @@ def empirical_ntk_vp_fn(
 
     Returns:
       A function from cotangents shaped like ``f(params, x2)`` to values shaped like
-      ``f(params, x1)``.
+      ``f(params, x1)``. Complex parameters and outputs count as their real and imaginary parts.
 
     References:
       Novak, Sohl-Dickstein and Schoenholz (2022), section 3.2.
     """
     columns = x1 if x2 is None else x2
+    flat = flatten(params)
 
     def product(cotangents: Any) -> Any:
-        _, pullback = jax.vjp(lambda p: f(p, columns, **kwargs), params)
-        return jax.jvp(lambda p: f(p, x1, **kwargs), (params,), pullback(cotangents))[1]
+        _, pullback = jax.vjp(lambda p: f(flat.restore(p), columns, **kwargs), flat.leaves)
+        # The transpose of real and imaginary parts; that of jax is of complex multiplication.
+        tangents = pullback(jax.tree.map(jnp.conj, cotangents))
+        return jax.jvp(lambda p: f(flat.restore(p), x1, **kwargs), (flat.leaves,), tangents)[1]
 
     return product
 
@@ -151,45 +156,3 @@ def kernel(
 
     values = jax.lax.map(column, rows2, batch_size=min(block_size, x2[0].shape[0]))
     return axes.interleave(values.swapaxes(0, 1)) / axes.size(axes.traced)
-
-
-def has_custom_vjp(closed: ClosedJaxpr) -> bool:
-    """Whether a jaxpr holds a function with a reverse-mode rule alone."""
-    return _has_custom_vjp(closed.jaxpr)
-
-
-def _has_custom_vjp(jaxpr: Any) -> bool:
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name.startswith("custom_vjp_call"):
-            return True
-        for value in eqn.params.values():
-            inner = value.jaxpr if isinstance(value, ClosedJaxpr) else value
-            if hasattr(inner, "eqns") and _has_custom_vjp(inner):
-                return True
-    return False
-
-
-def operations(closed: ClosedJaxpr) -> float:
-    """Multiply-adds of the matrix products and convolutions of a jaxpr, loops included."""
-    return _operations(closed.jaxpr)
-
-
-def _operations(jaxpr: Any) -> float:
-    total = 0.0
-    for eqn in jaxpr.eqns:
-        name, params = eqn.primitive.name, eqn.params
-        out = prod(eqn.outvars[0].aval.shape) if eqn.outvars else 0
-        if name == "dot_general":
-            contract = params["dimension_numbers"][0][0]
-            total += out * prod(eqn.invars[0].aval.shape[d] for d in contract)
-        elif name == "conv_general_dilated":
-            kernel_shape = eqn.invars[1].aval.shape
-            total += (
-                out * prod(kernel_shape) / kernel_shape[params["dimension_numbers"].rhs_spec[0]]
-            )
-        times = params.get("length", 1) if name == "scan" else 1
-        for value in params.values():
-            inner = value.jaxpr if isinstance(value, ClosedJaxpr) else value
-            if hasattr(inner, "eqns"):
-                total += times * _operations(inner)
-    return total

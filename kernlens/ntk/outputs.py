@@ -6,12 +6,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from kernlens.ntk import models
+from kernlens.ntk import checks
 from kernlens.ntk.axes import Axes, output_axes
 from kernlens.ntk.empirical import empirical_ntk_fn
 from kernlens.ntk.methods import MethodName
 from kernlens.ntk.models import PathFilter
-from kernlens.ntk.structured import HIGHEST
+from kernlens.ntk.precision import HIGHEST, widen
 from kernlens.types import ApplyFn, Array, Params
 
 Get: TypeAlias = Literal["nngp", "ntk"] | Sequence[Literal["nngp", "ntk"]] | None
@@ -52,7 +52,7 @@ def empirical_nngp_fn(
         axes, batch = output_axes(trace_axes, diagonal_axes, out1.shape[1:], out2.shape[1:])
         # [n, traced, diagonal, full]
         rows1, rows2 = (
-            jnp.moveaxis(axes.arrange(jnp.moveaxis(out.reshape(out.shape[0], -1), 0, 1)), -1, 0)
+            jnp.moveaxis(axes.arrange(widen(out).reshape(out.shape[0], -1).T), -1, 0)
             for out in (out1, out2)
         )
         scale = axes.size(axes.traced)
@@ -64,7 +64,7 @@ def empirical_nngp_fn(
         return jnp.mean(k, axis=0) if batch == "mean" else k
 
     def kernel_fn(x1: Any, x2: Any, params: Params, **kwargs: Any) -> Any:
-        models.count(x1, "x1")
+        checks.count(x1, "x1")
         out1 = f(params, x1, **kwargs)
         out2 = out1 if x2 is None else f(params, x2, **kwargs)
         return jax.tree.map(one, out1, out2)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kernlens.ntk import models
+from kernlens.ntk import checks, models
 from kernlens.ntk.empirical import empirical_ntk_fn
 from kernlens.ntk.methods import MethodName
 from kernlens.ntk.models import PathFilter
@@ -66,7 +66,7 @@ def gradient_norms_fn(
     diagonal = diagonal_fn(f, method=method, params_filter=params_filter)
 
     def norms(x: Any, params: Params, **kwargs: Any) -> Array:
-        outputs = jax.eval_shape(lambda p, rows: _flat(f)(p, rows, **kwargs), params, x).shape[1]
+        outputs = _num_outputs(f, params, x, kwargs)
         return jnp.sqrt(outputs * diagonal(x, params, **kwargs))
 
     return norms
@@ -80,6 +80,10 @@ def _flat(f: ApplyFn) -> ApplyFn:
         return out.reshape(out.shape[0], -1)
 
     return flat
+
+
+def _num_outputs(f: ApplyFn, params: Params, x: Any, kwargs: dict[str, Any]) -> int:
+    return jax.eval_shape(lambda p, rows: _flat(f)(p, rows, **kwargs), params, x).shape[1]
 
 
 def pntk_fn(
@@ -103,10 +107,14 @@ def pntk_fn(
     """
 
     def summed(params: Params, x: Any, **kwargs: Any) -> Array:
-        out = _flat(f)(params, x, **kwargs)
-        return jnp.sum(out, axis=-1) / jnp.sqrt(jnp.asarray(out.shape[1], out.dtype))
+        return jnp.sum(_flat(f)(params, x, **kwargs), axis=-1)
 
-    return empirical_ntk_fn(summed, (), (), None, method, params_filter)
+    kernel_fn = empirical_ntk_fn(summed, (), (), None, method, params_filter)
+
+    def mean(x1: Any, x2: Any, params: Params, **kwargs: Any) -> Array:
+        return kernel_fn(x1, x2, params, **kwargs) / _num_outputs(f, params, x1, kwargs)
+
+    return mean
 
 
 def layer_ntk_fns(
@@ -129,7 +137,7 @@ def layer_ntk_fns(
       ``kernel_fn(x1, x2, params)`` by layer, in the order of the parameters.
     """
     flat = models.flatten(params)
-    names = dict.fromkeys(layer(flat.paths[i]) for i in models.select(flat, None))
+    names = dict.fromkeys(layer(flat.owners[i]) for i in models.select(flat, None))
     return {
         name: empirical_ntk_fn(
             f, params_filter=lambda path, name=name: layer(path) == name, **options
@@ -189,7 +197,7 @@ def sharded(kernel_fn: Callable[..., Array], mesh: Mesh, axis: str) -> Callable[
     )
 
     def rows(x1: Any, x2: Any, params: Params) -> Array:
-        n = models.count(x1, "x1")
+        n = checks.count(x1, "x1")
         columns = x1 if x2 is None else x2
         padded = -(-n // mesh.shape[axis]) * mesh.shape[axis]
         taken = jnp.minimum(jnp.arange(padded), n - 1)

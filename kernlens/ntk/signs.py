@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.ntk import walk
-from kernlens.ntk.structured import HIGHEST
+from kernlens.ntk.precision import HIGHEST
 from kernlens.types import Array
 
 DRAW = 64

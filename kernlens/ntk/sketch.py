@@ -17,13 +17,14 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
 from jax.tree_util import Partial
 
-from kernlens.ntk import linear, memory, models, signs, structured, walk
+from kernlens.ntk import checks, jaxprs, memory, models, signs, structured, walk
 from kernlens.ntk.axes import Axes
 from kernlens.ntk.methods import Method
 from kernlens.ntk.models import PathFilter
-from kernlens.ntk.structured import HIGHEST
+from kernlens.ntk.precision import HIGHEST, wide_dtype, widen
 from kernlens.types import ApplyFn, Array, Params
 
 MethodName: TypeAlias = Literal["auto", "structured", "vector_products"] | Method
@@ -144,17 +145,17 @@ def features(
         block_size,
     )
     models.select(models.flatten(params), params_filter)
-    if models.concrete(params):
-        models.check_finite(params)
+    checks.check_params(params)
+    checks.warn_of_statistics(params, params_filter)
     run = jax.jit(partial(_run, settings, f))
     separate = False
 
     def apply(key: Array, params: Params, x: Any) -> Array:
         nonlocal separate
-        n = _check(settings, f, params, x)
+        checks.check_inputs(x, "x")
+        n, closed = _check(settings, f, params, x)
         if not separate and n > 1 and models.concrete((params, x)):
-            with jax.ensure_compile_time_eval():
-                models.check_function(f, params, x, "x")
+            checks.check_function(f, closed, params, x, "x")
             separate = True
         return run(key, params, x)
 
@@ -200,15 +201,15 @@ def _method(method: MethodName) -> Method:
     return chosen
 
 
-def _check(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> int:
-    """Number of rows, where all is well that shapes can tell."""
-    n = models.count(x, "x")
-    out = models.check_output(f, params, x, n, "x")
-    axes = _axes(settings.trace_axes, out)
-    dtype = jax.eval_shape(f, params, x).dtype
+def _check(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> tuple[int, ClosedJaxpr]:
+    """Number of rows and jaxpr of the outputs, where all is well that shapes can tell."""
+    n = checks.count(x, "x")
+    closed, out = checks.outline(f, params, x, "x")
+    axes = _axes(settings.trace_axes, checks.check_output(out, n, "x"))
+    itemsize = wide_dtype(out.dtype).itemsize
     shape = (n, axes.size(axes.full), settings.num_features)
-    memory.check_fits("the feature array", shape, dtype.itemsize, "pass the rows in batches")
-    return n
+    memory.check_fits("the feature array", shape, itemsize, "pass the rows in batches")
+    return n, closed
 
 
 def _axes(trace_axes: tuple[int, ...], shape: tuple[int, ...]) -> structured.Axes:
@@ -236,7 +237,7 @@ def _task(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> _Task:
             "gradient (rounding, arg-max, integers, stop_gradient)"
         )
     sizes = {i: int(jnp.size(flat.leaves[i])) for i in sorted(used)}
-    itemsize = closed.out_avals[0].dtype.itemsize
+    itemsize = wide_dtype(closed.out_avals[0].dtype).itemsize
     # No factor may be one of these parameters alone: the same key serves others of their shapes.
     plan = structured.plan(
         (side, side),
@@ -247,7 +248,7 @@ def _task(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> _Task:
         contraction=structured.Contraction.GRAM,
     )
     # Of one row; what is drawn once a block is shared by its rows.
-    p, forward, outputs = settings.num_features, linear.operations(closed), prod(axes.shape)
+    p, forward, outputs = settings.num_features, jaxprs.operations(closed), prod(axes.shape)
     drawn = structured.ELEMENTWISE_COST * sum(sizes.values()) / MAX_BLOCK_ROWS
     operations = {
         Method.STRUCTURED: 2 * outputs * forward + p * _projection_operations(plan),
@@ -310,7 +311,7 @@ def _by_products(task: _Task, f: ApplyFn, key: Array, num_features: int, x: Any)
         leaves = list(flat.leaves)
         for index, value in zip(task.used, chosen, strict=True):
             leaves[index] = value
-        return f(jax.tree.unflatten(flat.tree, leaves), x)
+        return f(flat.restore(leaves), x)
 
     point = [jnp.asarray(flat.leaves[i]) for i in task.used]
     out, push = jax.linearize(outputs, point)
@@ -321,8 +322,8 @@ def _by_products(task: _Task, f: ApplyFn, key: Array, num_features: int, x: Any)
             signs.array(keys[i], leaf.shape, leaf.dtype)
             for i, leaf in zip(task.used, point, strict=True)
         ]
-        pushed = axes.arrange(push(tangents).reshape(out.shape[0], -1).T)
-        turned = signs.array(keys[-1], pushed.shape[:1], out.dtype)
+        pushed = axes.arrange(widen(push(tangents)).reshape(out.shape[0], -1).T)
+        turned = signs.array(keys[-1], pushed.shape[:1], pushed.dtype)
         return jnp.einsum("t,tfn->nf", turned, pushed[:, 0], precision=HIGHEST)
 
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in point)
@@ -354,7 +355,7 @@ def _by_factors(task: _Task, key: Array, num_features: int, x: Any) -> Array:
     """Features ``[n, untraced, p]``, not yet scaled, by projections of factors."""
     rows = [leaf[:, None] for leaf in jax.tree.leaves(x)]
     factors = jax.vmap(partial(structured.factors, task.plan, 0, task.flat.leaves))(rows)
-    dtype = task.plan.sides[0].closed.out_avals[0].dtype
+    dtype = wide_dtype(task.plan.sides[0].closed.out_avals[0].dtype)
 
     def draw(number: Array) -> Array:
         """The features of one draw of signs, ``[n, untraced, DRAW]``."""

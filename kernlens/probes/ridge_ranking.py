@@ -5,7 +5,8 @@ Features of sequences in, a ranker out. One pass over the training examples fill
 from these alone, for a whole path of ridge strengths, so it streams, shards and merges as they do.
 
     map_fn = sequence_kernels.averages(embeddings)
-    place, ranker = ridge_ranking.predict(map_fn, split.train, split.test, num_items=m)
+    queries = ranking.all_items(split.test)
+    place, ranker = ridge_ranking.predict(map_fn, split.train, queries, num_items=m)
     ranking.mean_with_interval(ranking.recall(place, 10), split.test.user)
 """
 
@@ -18,10 +19,10 @@ import numpy as np
 from jax.tree_util import Partial
 
 from kernlens import moments as moments_
-from kernlens.datasets.sequences import Histories
+from kernlens.datasets.sequences import Histories, Past
 from kernlens.kernels.features import FeatureMap
 from kernlens.metrics import ranking
-from kernlens.metrics.ranking import Place
+from kernlens.metrics.ranking import Place, Queries
 from kernlens.moments import Moments
 from kernlens.probes import STRENGTHS
 from kernlens.types import Array
@@ -32,7 +33,7 @@ class Ranker(NamedTuple):
 
     Attributes:
       mean: of the features of the training examples, float64 ``[p]``.
-      vectors: of all items, float64 ``[m, p]``.
+      vectors: of all items, float64 ``[m, p]``; NaN for a cold item, one without an item vector.
       bias: of all items, float64 ``[m]``: what the items score on the mean of the features.
       strength: the chosen ridge strength, relative to the mean eigenvalue of the covariance.
       strengths: the path, ``[num_strengths]``.
@@ -76,7 +77,9 @@ def fit(
 
     Args:
       moments: of the features, one class an item, all rows labelled.
-      item_vectors: :math:`\psi`, finite, ``[m, h]``; one-hot targets by default.
+      item_vectors: :math:`\psi`, ``[m, h]``; one-hot targets by default. An item whose vector is
+        not finite is cold: examples that it follows say nothing beyond the mean, and it has no
+        score, so it is no candidate, and a miss as a target.
       strengths: the path, relative to the mean eigenvalue of the covariance, ``[num_strengths]``,
         each positive. Generalised cross-validation of the squared error chooses, the larger of
         equals: leave-one-out with every leverage at its mean, which needs no second pass.
@@ -86,7 +89,8 @@ def fit(
 
     Raises:
       ValueError: moments of no rows, without classes, with rows of none or that are not finite,
-        item vectors of another number of items or not finite, or a strength that is not positive.
+        item vectors of another number of items or none of them finite, or a strength that is not
+        positive.
 
     References:
       Golub, Heath and Wahba (1979), equation 1.4, for generalised cross-validation.
@@ -111,18 +115,25 @@ def fit(
             f"them labelled with one of {m} items"
         )
     if not (np.all(np.isfinite(scatter)) and np.all(np.isfinite(sums))):
-        raise ValueError("the moments hold a row of features that is not finite")
-    share = counts / n
+        raise ValueError(
+            "the moments hold a row of features that is not finite; the maps of sequence_kernels "
+            "leave items without a finite vector out of every history"
+        )
+    share, warm = counts / n, None
     if item_vectors is None:
         cross, prior = sums.T, share
         total = n * (1.0 - np.sum(share**2))
     else:
         psi = np.asarray(item_vectors, np.float64)
-        if psi.ndim != 2 or len(psi) != m or not np.all(np.isfinite(psi)):
-            raise ValueError(
-                f"item_vectors must be finite, [m, h] with m = {m} items; got {psi.shape}"
-            )
-        mean_vector = share @ psi
+        if psi.ndim != 2 or len(psi) != m:
+            raise ValueError(f"item_vectors must be [m, h] with m = {m} items; got {psi.shape}")
+        warm = np.all(np.isfinite(psi), axis=1)
+        known = share[warm].sum()
+        if not known > 0:
+            raise ValueError("item_vectors must be finite for a target at least; none is")
+        mean_vector = share[warm] @ psi[warm] / known
+        # At the mean a cold item pulls no prediction anywhere.
+        psi = np.where(warm[:, None], psi, mean_vector)
         cross, prior = sums.T @ psi, psi @ mean_vector
         total = float(counts @ np.sum((psi - mean_vector) ** 2, axis=1))
     eigenvalues, basis = np.linalg.eigh(scatter)
@@ -140,6 +151,8 @@ def fit(
     best = len(errors) - 1 - int(np.argmin(errors[::-1]))
     weights = (basis * inverse[best]) @ rotated
     vectors = weights.T if item_vectors is None else psi @ weights.T
+    if warm is not None:
+        vectors[~warm] = np.nan
     return Ranker(high + low, vectors, prior, float(strengths[best]), strengths, errors)
 
 
@@ -148,7 +161,7 @@ def place(
     features: np.ndarray | Array,
     target: np.ndarray | Array,
     *,
-    excluded: np.ndarray | Array | None = None,
+    left_out: Past | None = None,
     block: int = 2048,
 ) -> Place:
     """Places of the targets of held-out sequences among all items.
@@ -157,7 +170,7 @@ def place(
       ranker: of :func:`fit`.
       features: of the sequences, of the map that the ranker was fitted on, ``[n, p]``.
       target: as :func:`kernlens.metrics.ranking.place`.
-      excluded: as :func:`kernlens.metrics.ranking.place`.
+      left_out: as :func:`kernlens.metrics.ranking.place`.
       block: sequences, and items, at a time.
 
     Returns:
@@ -170,7 +183,7 @@ def place(
         ranker.vectors.astype(features.dtype),
         target,
         bias=ranker.bias.astype(features.dtype),
-        excluded=excluded,
+        left_out=left_out,
         block=block,
     )
 
@@ -178,12 +191,11 @@ def place(
 def predict(
     map_fn: FeatureMap,
     train: Histories,
-    test: Histories,
+    queries: Queries,
     *,
     num_items: int,
     item_vectors: np.ndarray | Array | None = None,
     strengths: Sequence[float] | np.ndarray = STRENGTHS,
-    excluded: np.ndarray | Array | None = None,
     rows: int = 8192,
 ) -> tuple[Place, Ranker]:
     """Where held-out next items would stand, from one pass over the training examples.
@@ -193,20 +205,21 @@ def predict(
         :mod:`kernlens.kernels.sequence_kernels`. Memory is ``[b, p]`` features, ``[n_test, p]``
         of them, and some arrays ``[num_items, p]``.
       train: examples to fit on; empty histories count, and say what is popular.
-      test: examples to be ranked; a target of ``-1`` is a miss.
+      queries: examples to be ranked and their candidates, of a protocol such as
+        ``ranking.all_items(split.test)``.
       num_items: ``m``.
       item_vectors: as :func:`fit`.
       strengths: as :func:`fit`.
-      excluded: as :func:`kernlens.metrics.ranking.place`, such as ``test.items``.
       rows: sequences whose features are made at once, ``b``.
 
     Returns:
-      Places of the test targets, and the ranker.
+      Places of the queries' targets, and the ranker.
 
     Raises:
       ValueError: as :func:`fit` and :func:`kernlens.metrics.ranking.place`; no training example,
-        an item id out of range, features that are not finite, or ``rows`` below 1.
+        an item id out of range, features that are not finite (the row is named), or ``rows`` below 1.
     """
+    test = queries.histories
     for name, histories in (("train", train), ("test", test)):
         ids = histories.items
         if np.min(ids, initial=-1) < -1 or np.max(ids, initial=-1) >= num_items:
@@ -218,16 +231,16 @@ def predict(
         raise ValueError(f"rows must be at least 1; got {rows}")
     rows = max(min(rows, len(train.items)), 1)
     state = moments_.from_stream(
-        _features(map_fn, train.items, rows), train.target, num_items, rows=rows
+        _features(map_fn, train.items, rows, "train"), train.target, num_items, rows=rows
     )
     ranker = fit(state, item_vectors=item_vectors, strengths=strengths)
     held_out = np.empty((0, len(ranker.mean)), np.float32)
     if len(test.items):
-        held_out = np.concatenate(list(_features(map_fn, test.items, rows)))
-    return place(ranker, held_out, test.target, excluded=excluded), ranker
+        held_out = np.concatenate(list(_features(map_fn, test.items, rows, "test")))
+    return place(ranker, held_out, test.target, left_out=queries.left_out), ranker
 
 
-def _features(map_fn: FeatureMap, items: np.ndarray, rows: int) -> Iterator[np.ndarray]:
+def _features(map_fn: FeatureMap, items: np.ndarray, rows: int, name: str) -> Iterator[np.ndarray]:
     """Features of ``rows`` sequences at a time, the last filled up with empty ones."""
     # As an argument a map that is a pytree compiles once for all its arrays.
     given = map_fn if isinstance(map_fn, Partial) else Partial(map_fn)
@@ -235,7 +248,16 @@ def _features(map_fn: FeatureMap, items: np.ndarray, rows: int) -> Iterator[np.n
         some = items[start : start + rows]
         filled = np.full((rows, items.shape[1]), -1, np.int32)
         filled[: len(some)] = some
-        yield np.asarray(_mapped(given, jnp.asarray(filled)))[: len(some)]
+        made = np.asarray(_mapped(given, jnp.asarray(filled)))[: len(some)]
+        bad = ~np.all(np.isfinite(made), axis=1)
+        if np.any(bad):
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"features of {name} history {start + row}, items {some[row][some[row] >= 0]}, are "
+                "not finite; the maps of sequence_kernels leave items without a finite vector out "
+                "of every history, and another map has to as well"
+            )
+        yield made
 
 
 @jax.jit

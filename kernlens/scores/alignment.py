@@ -315,7 +315,7 @@ def _unbiased(moments: Moments, c: _Centred) -> tuple[Array, Array, Array]:
     rest = jnp.maximum(1.0 - spreads.sum(), 0.0) * jnp.where(unlabelled > 0, 1.0, 0.0)
     both = jnp.sum(spreads * own_labels) + rest * c.collision
     labels_fourth = jnp.sum(c.shares * own_labels**2) + unlabelled * c.collision**2
-    fourth = jnp.where(c.defined, fourth_moment(moments), 0.0) / c.trace / c.trace
+    fourth = jnp.where(c.defined, fourth_moment(moments), 0.0) / c.trace
     shared = c.shared - both / (n - 2.0) + c.labels_trace / pairs
     own = c.norm**2 - n / (n - 2.0) * fourth + 1.0 / pairs
     labels = c.labels_norm**2 - labels_fourth / (n - 2.0) + c.labels_trace**2 / pairs

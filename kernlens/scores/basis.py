@@ -1,9 +1,11 @@
 r"""The eigenbasis in which ridge, evidence and spectra are sums over directions.
 
-Features are divided by the root mean eigenvalue of their scatter first, so that float32 holds the
-squares at any scale, and a common mean is kept apart from the scatter: what concerns uncentred
-features, :math:`X^\top X = S + n \mu\mu^\top`, is worked out by rank-one formulas that never form
-that sum, where a mean far above the spread would leave no digits for the spread.
+An entry of the scatter has the digits of its own two columns, whatever their scales, so nothing
+here may measure one column by another: rank is decided on columns of unit size, and eigenvalues
+far below the largest are found as squared singular values of a factor, in float64. A common mean is
+kept apart from the scatter: what concerns uncentred features,
+:math:`X^\top X = S + n \mu\mu^\top`, is worked out by rank-one formulas that never form that sum,
+where a mean far above the spread would leave no digits for the spread.
 """
 
 from typing import NamedTuple
@@ -11,9 +13,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernlens.moments import Moments, full_scatter
-from kernlens.scores.estimator import dot, ratio, root, spread
+from kernlens.moments import Moments, column_scatters, full_scatter
+from kernlens.scores.estimator import dot, norm, ratio, root, spread, varying, wide
 from kernlens.types import Array
+
+NEAR, FAR = 16.0, 1e4
+"""Ratio of the largest column to the smallest up to which eigenvalues of the scatter tell its rank,
+and up to which float64 holds them all."""
 
 
 class Basis(NamedTuple):
@@ -28,6 +34,8 @@ class Basis(NamedTuple):
       mean: mean of the rows along each, ``[p]``.
       deviations: :math:`n_c (\mu_c - \mu)` along each, ``[C, p]``.
       class_counts: ``[C]``.
+      rank: number of eigenvalues that are not rounding, ``[]``.
+      eps: relative rounding of the moments, ``[]``.
     """
 
     defined: Array
@@ -38,26 +46,98 @@ class Basis(NamedTuple):
     mean: Array
     deviations: Array
     class_counts: Array
+    rank: Array
+    eps: Array
 
 
 def eigenbasis(moments: Moments) -> Basis:
-    """The eigenbasis of the scatter of all rows."""
+    """The eigenbasis of the scatter of all rows, in float64 inside ``in_float64``."""
     defined, trace = spread(moments)
-    dim = moments.mean.shape[0]
-    unit = trace / dim
-    values, vectors = eigh(jnp.where(defined, full_scatter(moments) / unit, 0.0))
+    dim, eps = moments.mean.shape[0], float(jnp.finfo(moments.count.dtype).eps)
+    unit = wide(trace) / dim
+    scatter = wide(full_scatter(moments)) / unit
+    values, vectors = graded_eigh(jnp.where(varying(moments), scatter, 0.0), eps=eps)
     scale = jnp.sqrt(unit)
-    deviations = jnp.where(defined, dot(moments.class_deviations / scale, vectors), 0.0)
-    mean = (moments.mean + moments.mean_low) / scale
+    deviations = dot(wide(moments.class_deviations) / scale, vectors)
+    mean = (wide(moments.mean) + wide(moments.mean_low)) / scale
     return Basis(
         defined=defined,
         unit=unit,
-        count=moments.count,
+        count=wide(moments.count),
         values=values,
         vectors=vectors,
         mean=dot(mean, vectors),
         deviations=jnp.where(values > 0, deviations, 0.0),
-        class_counts=moments.class_counts,
+        class_counts=wide(moments.class_counts),
+        rank=jnp.sum(values > 0).astype(values.dtype),
+        eps=jnp.asarray(eps, values.dtype),
+    )
+
+
+def graded_eigh(matrix: Array, *, eps: float) -> tuple[Array, Array]:
+    r"""Eigenvalues of a positive semi-definite matrix, each to its own digits; eigenvectors.
+
+    With :math:`M = D R D` and ``R`` of unit diagonal, the rank is that of ``R``, and the
+    eigenvalues are the squared singular values of :math:`R^{1/2} D`, where those of a small column
+    are not lost beside the square of a large one.
+
+    Args:
+      matrix: float64, symmetric, ``[p, p]``; a row and column of zeros for one that is not there.
+      eps: rounding of its entries, relative to the sizes of their row and column.
+
+    Returns:
+      Eigenvalues, falling, 0 where only rounding, ``[p]``, and a column for each, ``[p, p]``.
+
+    References:
+      Demmel and Veselić (1992), Jacobi's method is more accurate than QR, theorem 2.3.
+    """
+    dim = matrix.shape[0]
+    sizes = root(jnp.diagonal(matrix))
+    present = sizes > 0
+    safe = jnp.where(present, sizes, 1.0)
+    unit = jnp.where(jnp.outer(present, present), matrix / safe / safe[:, None], 0.0)
+    floor = 4.0 * dim * eps
+    apart = jnp.max(sizes, initial=0.0) / jnp.min(
+        jnp.where(present, sizes, jnp.inf), initial=jnp.inf
+    )
+    whole = unit + jnp.diag(jnp.where(present, 0.0, 1.0))
+    eye = jnp.eye(dim, dtype=matrix.dtype)
+    regular = jnp.isfinite(cholesky(whole - floor * norm(whole) * eye)).all()
+    near = apart <= NEAR
+    order = jnp.arange(dim)
+
+    def direct() -> tuple[Array, Array]:
+        values, vectors = (a[..., ::-1] for a in jnp.linalg.eigh(matrix))
+        kept = jnp.where(near, values > floor * values[0], order < present.sum())
+        return jnp.where(kept & (values > 0), values, 0.0), vectors
+
+    def by_factor() -> tuple[Array, Array]:
+        shares, turn = jnp.linalg.eigh(unit)
+        real = shares > floor * shares[-1]
+        factor = jnp.where(real, root(shares), 0.0)[:, None] * turn.T * sizes
+        _, sigma, vectors = jnp.linalg.svd(factor)
+        return jnp.where(order < real.sum(), sigma**2, 0.0), vectors.T
+
+    return jax.lax.cond(near | (regular & (apart <= FAR)), direct, by_factor)
+
+
+def column_units(moments: Moments) -> Array:
+    """A power of two near the spread of each column, or its mean where it is constant, ``[p]``."""
+    spreads = root(ratio(column_scatters(moments), moments.count))
+    size = jnp.where(varying(moments), spreads, jnp.abs(moments.mean))
+    return jax.lax.reduce_precision(jnp.where(size > 0, size, 1.0), jnp.finfo(size.dtype).nexp, 0)
+
+
+def in_units(moments: Moments, units: Array) -> Moments:
+    """First and second moments of the columns over ``units``, powers of two, to the bit."""
+    nothing = jnp.zeros((0,), units.dtype)
+    return moments._replace(
+        mean=moments.mean / units,
+        mean_low=moments.mean_low / units,
+        scatter=full_scatter(moments) / units / units[:, None],
+        third=nothing,
+        fourth=nothing,
+        class_deviations=moments.class_deviations / units,
     )
 
 
@@ -99,8 +179,9 @@ def fitted(basis: Basis) -> Array:
 
 
 def unexplained(basis: Basis) -> Array:
-    """What least squares leaves of :func:`label_scatters`, ``[C]``."""
-    return jnp.maximum(label_scatters(basis) - fitted(basis).sum(axis=1), 0.0)
+    """What least squares leaves of :func:`label_scatters`, ``[C]``; 0 at a rank of ``n - 1``."""
+    left = jnp.maximum(label_scatters(basis) - fitted(basis).sum(axis=1), 0.0)
+    return jnp.where(basis.rank > basis.count - 1.5, 0.0, left)
 
 
 def uncentred_values(moments: Moments) -> tuple[Array, Array]:
@@ -144,7 +225,10 @@ def uncentred_values(moments: Moments) -> tuple[Array, Array]:
 
 
 def whitening(matrix: Array) -> Array:
-    """Symmetric ``W`` with ``W matrix W`` the projector on the span of ``matrix``."""
+    """Symmetric ``W`` with ``W matrix W`` the projector on the span of ``matrix``.
+
+    Columns have to be of one size (:func:`in_units`): what is far below the largest is dropped.
+    """
     size = jnp.trace(matrix)
     values, vectors = eigh(ratio(matrix, size))
     inverse = ratio(jnp.ones_like(values), root(values) * root(size))

@@ -17,7 +17,7 @@ from kernlens.moments import Moments
 from kernlens.scores import checks
 from kernlens.scores.basis import eigenbasis
 from kernlens.scores.checks import checked
-from kernlens.scores.estimator import Estimator, dot, ratio
+from kernlens.scores.estimator import Estimator, dot, in_float64, ratio, wide
 from kernlens.types import Array
 
 STRENGTHS = tuple(10.0 ** (0.5 * k) for k in range(-10, 5))
@@ -79,7 +79,7 @@ class LearningCurve(NamedTuple):
     ridge=checks.at_least_0,
     noise=checks.at_least_0,
 )
-@jax.jit
+@in_float64
 def eigenlearning(
     eigenvalues: Array,
     squared: Array,
@@ -111,6 +111,7 @@ def eigenlearning(
     References:
       Simon et al. (2023), equations 4 to 9; Bordelon, Canatar and Pehlevan (2020), equation 4.
     """
+    eigenvalues, squared, n, ridge, noise = wide((eigenvalues, squared, n, ridge, noise))
     # In a unit of their own, so that no kappa leaves the range of the dtype.
     unit = eigenvalues.sum() + ridge
     unit = jnp.where(unit > 0, unit, 1.0)
@@ -136,7 +137,7 @@ def eigenlearning(
     )
 
 
-@jax.jit
+@in_float64
 def coefficients(moments: Moments) -> Coefficients:
     r"""Debiased squared coefficients of the one-hot labels on the principal components.
 
@@ -174,7 +175,7 @@ def coefficients(moments: Moments) -> Coefficients:
     within = jnp.einsum(
         "pi,cpq,qi->ci",
         basis.vectors,
-        moments.class_scatters / basis.unit,
+        wide(moments.class_scatters) / basis.unit,
         basis.vectors,
         precision="highest",
     )
@@ -215,6 +216,16 @@ def learning_curve(
     found = coefficients(moments)
     sizes = jnp.asarray(sizes, found.noise.dtype)
     ridges = jnp.asarray(strengths, found.noise.dtype)
+    errors = _errors(found, sizes, ridges)
+    best = jnp.argmin(errors, axis=1)
+    least = jnp.take_along_axis(errors, best[:, None], axis=1)[:, 0]
+    return LearningCurve(sizes, jnp.clip(least, 0.0, found.variance), ridges[best])
+
+
+@in_float64
+def _errors(found: Coefficients, sizes: Array, strengths: Array) -> Array:
+    """Test error at each number of labels and strength, ``[m, s]``."""
+    found = wide(found)
 
     def at(n: Array, strength: Array) -> Array:
         ridge = strength * found.eigenvalues.sum()
@@ -223,10 +234,7 @@ def learning_curve(
         ).test_error
 
     # One label's worth of the sample goes to the bias.
-    errors = jax.vmap(lambda n: jax.vmap(lambda s: at(n - 1.0, s))(ridges))(sizes)
-    best = jnp.argmin(errors, axis=1)
-    least = jnp.take_along_axis(errors, best[:, None], axis=1)[:, 0]
-    return LearningCurve(sizes, jnp.clip(least, 0.0, found.variance), ridges[best])
+    return jax.vmap(lambda n: jax.vmap(lambda s: at(n - 1.0, s))(wide(strengths)))(wide(sizes))
 
 
 CURVES: dict[str, Estimator] = {

@@ -133,6 +133,8 @@ def _own(posteriors: Array, codes: Array) -> Array:
 
 def _largest(matrix: Array) -> Array:
     """Largest eigenvalue by power steps from the row sums, as published."""
+    size = jnp.trace(matrix)
+    matrix = ratio(matrix, size)
 
     def step(_: int, pair: tuple[Array, Array]) -> tuple[Array, Array]:
         product = dot(matrix, pair[1])
@@ -140,7 +142,7 @@ def _largest(matrix: Array) -> Array:
 
     start = matrix.sum(axis=1)
     before, last = jax.lax.fori_loop(0, POWER_STEPS, step, (start, start))
-    return jnp.dot(last, dot(matrix, before))
+    return size * jnp.dot(last, dot(matrix, before))
 
 
 IN_SAMPLE: dict[str, Estimator] = {

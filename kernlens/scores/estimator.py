@@ -1,12 +1,14 @@
 """What a score is and what a reader must know of it; the arithmetic that all scores share."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial, wraps
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from kernlens.kernels.features import FeatureMap, identity
-from kernlens.moments import Moments, total_scatter
+from kernlens.moments import Moments, column_scatters
 from kernlens.types import Array
 
 
@@ -62,13 +64,65 @@ class Estimator(NamedTuple):
     smooth: bool = False
 
 
+def in_float64(
+    fn: Callable | None = None, *, static_argnames: tuple[str, ...] = ()
+) -> Callable[..., Any]:
+    """Compiles a score whose arithmetic after the pass over rows is in float64.
+
+    The sums over rows keep their dtype: each of their entries is as good as that. What follows is
+    of size ``[p, p]`` and smaller, and would lose columns of small scale beside those of large.
+
+    Args:
+      fn: score of arrays; what it makes by :func:`wide` is float64.
+      static_argnames: as of :func:`jax.jit`.
+
+    Returns:
+      The score, of a result in the dtype of its first argument's floats.
+    """
+    if fn is None:
+        return partial(in_float64, static_argnames=static_argnames)
+
+    @partial(jax.jit, static_argnames=static_argnames)
+    @wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        static = {name: kwargs.pop(name) for name in static_argnames if name in kwargs}
+        leaves = jax.tree.leaves((args, kwargs))
+        dtype = next(a.dtype for a in leaves if jnp.issubdtype(a.dtype, jnp.floating))
+
+        def score(given: tuple[tuple, dict[str, Any]]) -> Any:
+            with jax.enable_x64(True):
+                found = fn(*given[0], **given[1], **static)
+                return jax.tree.map(lambda a: a.astype(dtype), found)
+
+        # The way back is traced when float64 is off again, so it is told to be on.
+        differentiable = jax.custom_vjp(score)
+        differentiable.defvjp(lambda given: (score(given), given), partial(_pulled_back, score))
+        return differentiable((args, kwargs))
+
+    return call
+
+
+def _pulled_back(score: Callable, given: Any, cotangent: Any) -> tuple[Any]:
+    with jax.enable_x64(True):
+        return jax.vjp(score, given)[1](cotangent)
+
+
+def wide(tree: Any) -> Any:
+    """Arrays as float64, inside :func:`in_float64`."""
+    return jax.tree.map(lambda a: a.astype(jnp.float64), tree)
+
+
 def spread(moments: Moments) -> tuple[Array, Array]:
     """Whether the features vary beyond rounding, and the trace of their scatter (1 if not)."""
-    trace = total_scatter(moments)
-    # Rows equal up to rounding are constant features: what scatter they have is rounding.
-    rounding = 4.0 * float(jnp.finfo(moments.count.dtype).eps) * jnp.sqrt(moments.count)
-    defined = trace > jnp.sum((rounding * moments.mean) ** 2)
+    trace = jnp.sum(column_scatters(moments))
+    defined = varying(moments).any()
     return defined, jnp.where(defined, trace, 1.0)
+
+
+def varying(moments: Moments) -> Array:
+    """Whether each feature varies: what scatter equal values have is rounding, ``[p]``."""
+    rounding = 4.0 * float(jnp.finfo(moments.count.dtype).eps) * jnp.sqrt(moments.count)
+    return column_scatters(moments) > (rounding * moments.mean) ** 2
 
 
 def per_row(moments: Moments, value: Array) -> Array:

@@ -14,17 +14,20 @@ import jax.numpy as jnp
 
 from kernlens.moments import Moments
 from kernlens.scores.basis import eigenbasis, fitted, label_scatters, unexplained
-from kernlens.scores.estimator import Estimator, Score, ratio, where_defined
+from kernlens.scores.estimator import Estimator, Score, in_float64, ratio, where_defined
 from kernlens.types import Array
 
 STRENGTHS = tuple(10.0 ** (0.5 * k) for k in range(-8, 7))
 """Ridge strengths over which generalised cross-validation takes its least, 1e-4 to 1e3."""
 
+LEAST = 1e-60
+"""Floor of what is divided by, below any ratio of hyperparameters at scales of 1e-16 to 1e16."""
+
 PUBLISHED = {"epsilon": 1e-5, "tolerance": 1e-3, "iterations": 11}
 """The constants of the authors' LogME."""
 
 
-@jax.jit
+@in_float64
 def evidence(
     moments: Moments,
     *,
@@ -66,9 +69,8 @@ def evidence(
     offsets = jnp.where(bias, 0.0, frequencies)
     size = jnp.where(bias, label_scatters(basis), basis.class_counts)
     # A class that is all rows has no scatter beyond rounding.
-    counted = size > 8.0 * float(jnp.finfo(n.dtype).eps) * n
+    counted = size > 8.0 * basis.eps * n
     scale = jnp.where(relative, 1.0, basis.unit)
-    tiny = float(jnp.finfo(n.dtype).eps) ** 2
     g = jnp.sign(basis.deviations) * jnp.sqrt(fitted(basis))
     left = unexplained(basis)
 
@@ -86,18 +88,19 @@ def evidence(
 
     def step(_: int, state: _Fit) -> _Fit:
         gamma, weights, residual = solve(state.ratio)
-        residual = jnp.maximum(residual, tiny * size)
-        alpha = gamma / jnp.maximum(weights + epsilon * scale, tiny * tiny)
-        alpha = jnp.maximum(alpha, tiny)
-        beta = jnp.maximum(n - gamma, tiny) / jnp.where(counted, residual + epsilon, 1.0)
-        after = jnp.clip(alpha / beta, tiny, 1.0 / tiny)
+        residual = jnp.maximum(residual, basis.eps**2 * size)
+        alpha = gamma / jnp.maximum(weights + epsilon * scale, LEAST)
+        alpha = jnp.maximum(alpha, LEAST)
+        beta = jnp.maximum(n - gamma, LEAST) / jnp.where(counted, residual + epsilon, 1.0)
+        after = jnp.clip(alpha / beta, LEAST, 1.0 / LEAST)
         done = jnp.abs(after - state.ratio) <= tolerance * state.ratio
         new = _Fit(alpha, beta, weights, residual, jnp.where(done, state.ratio, after), done)
         return jax.tree.map(lambda old, now: jnp.where(state.done, old, now), state, new)
 
     ones = jnp.ones_like(size)
     start = _Fit(ones, ones, ones, ones, ones / scale, jnp.zeros_like(size, bool))
-    fit = jax.lax.fori_loop(0, iterations, step, start)
+    steps = jnp.asarray(iterations).astype(jnp.int32)
+    fit = jax.lax.fori_loop(jnp.zeros_like(steps), steps, step, start)
     extra = jnp.where(epsilon_in_evidence, epsilon, 0.0)
     pull = n * jnp.sum(mean**2 / (basis.values + (fit.alpha / fit.beta)[:, None]), axis=1)
     precision = jnp.log1p(basis.values * (fit.beta / fit.alpha)[:, None]).sum(axis=1)
@@ -153,14 +156,16 @@ def logme_centred(moments: Moments) -> Score:
     return evidence(moments, bias=True, relative=True, epsilon=0.0, tolerance=1e-6, iterations=60)
 
 
-@jax.jit
+@in_float64
 def gcv(moments: Moments, *, strengths: tuple[float, ...] = STRENGTHS) -> Score:
     r"""Generalised cross-validation error of ridge with a bias, least over the strengths.
 
     .. math:: \min_t \frac1n \sum_c \frac{\|(I - A_t)\, y_c\|^2}{(\mathrm{tr}(I - A_t) / n)^2},
               \qquad \mathrm{tr}(I - A_t) = n - 1 - \sum_i \frac{s_i}{s_i + t}
 
-    the same number as the kernel alignment risk estimator of the linear kernel.
+    the same number as the kernel alignment risk estimator of the linear kernel. With more features
+    than rows both factors go to 0 with the strength; each is a sum of what is left, in float64, and
+    their quotient that of dense algebra in float64.
 
     Args:
       moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
@@ -178,8 +183,10 @@ def gcv(moments: Moments, *, strengths: tuple[float, ...] = STRENGTHS) -> Score:
     n = jnp.maximum(basis.count, 2.0)
     kept = t / (basis.values + t)
     residual = unexplained(basis).sum() + jnp.sum(fitted(basis).sum(axis=0) * kept**2, axis=1)
-    left = (n - 1.0) - jnp.sum(basis.values / (basis.values + t), axis=1)
-    safe = left > 8.0 * float(jnp.finfo(n.dtype).eps) * n
+    # Directions outside the rank count whole: n - 1 less a sum near it would keep no digits.
+    left = jnp.maximum(n - 1.0 - basis.rank, 0.0)
+    left = left + jnp.sum(jnp.where(basis.values > 0, kept, 0.0), axis=1)
+    safe = left > 0
     errors = jnp.where(safe, n * residual / jnp.where(safe, left, 1.0) ** 2, jnp.inf)
     total = label_scatters(basis).sum()
     null = n * total / (n - 1.0) ** 2
@@ -187,7 +194,7 @@ def gcv(moments: Moments, *, strengths: tuple[float, ...] = STRENGTHS) -> Score:
     return where_defined(total > 0, value, null)
 
 
-@jax.jit
+@in_float64
 def arora_complexity(moments: Moments, *, strength: float = 1e-2) -> Score:
     r"""Data-dependent complexity of Arora et al., :math:`\sqrt{2\, y^\top H^{-1} y / n}`.
 
@@ -216,8 +223,9 @@ def arora_complexity(moments: Moments, *, strength: float = 1e-2) -> Score:
     kept = ridge / (basis.values + ridge)
     bound = unexplained(basis).sum() + jnp.sum(fitted(basis) * kept)
     total = label_scatters(basis).sum()
-    rank = jnp.sum(basis.values > 0).astype(n.dtype)
-    rest = jnp.maximum((n - 1.0 - rank) + jnp.sum(jnp.where(basis.values > 0, kept, 0.0)), 0.0)
+    rest = jnp.maximum(
+        (n - 1.0 - basis.rank) + jnp.sum(jnp.where(basis.values > 0, kept, 0.0)), 0.0
+    )
     value, null = (jnp.sqrt(2.0 * v / (strength * n)) for v in (bound, total * rest / (n - 1.0)))
     return where_defined(total > 0, value, null)
 

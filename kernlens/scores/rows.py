@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from kernlens.arrays import unit_rows
 from kernlens.moments import Moments
 from kernlens.scores import checks
-from kernlens.scores.basis import stretch, whitening
+from kernlens.scores.basis import column_units, in_units, stretch, whitening
 from kernlens.scores.checks import checked
 from kernlens.scores.estimator import Estimator, dot, ratio, root
 from kernlens.types import Array
@@ -160,8 +160,9 @@ def neighbour_overlap(a: Array, b: Array, queries: Array, *, neighbours: int = 5
     def common(i: Array) -> Array:
         found = []
         for rows in units:
-            cosine = jnp.where(jnp.arange(len(rows)) == i, -jnp.inf, dot(rows, rows[i]))
-            found.append(jax.lax.top_k(cosine, neighbours)[1])
+            # Squared distances keep the digits that cosines near 1 have lost.
+            far = jnp.where(jnp.arange(len(rows)) == i, jnp.inf, jnp.sum((rows - rows[i]) ** 2, 1))
+            found.append(jax.lax.top_k(-far, neighbours)[1])
         return jnp.sum(found[0][:, None] == found[1])
 
     counts = jax.lax.map(common, queries)
@@ -216,6 +217,8 @@ def coherence(moments: Moments, x: Array) -> Array:
       Candès and Recht (2009), definition 1.2; Tsitsulin et al. (2023), section 3.2.
     """
     chex.assert_shape(x, (None, moments.mean.shape[0]))
+    units = column_units(moments)
+    moments, x = in_units(moments, units), x / units
     turn = stretch(moments)
     mean = dot(turn, moments.mean + moments.mean_low)
     second = dot(turn, dot(moments.scatter, turn)) + moments.count * jnp.outer(mean, mean)

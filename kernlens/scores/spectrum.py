@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from kernlens.kernels.features import unit
 from kernlens.moments import Moments, full_scatter
 from kernlens.scores.basis import eigenbasis, uncentred_values
-from kernlens.scores.estimator import Estimator, ratio, root
+from kernlens.scores.estimator import Estimator, in_float64, ratio, root, spread, wide
 from kernlens.types import Array
 
 
@@ -31,7 +31,7 @@ class PowerLaw(NamedTuple):
     intercept: Array
 
 
-@partial(jax.jit, static_argnames="centred")
+@partial(in_float64, static_argnames=("centred",))
 def eigenvalues(moments: Moments, *, centred: bool) -> Array:
     """Eigenvalues of the covariance or of the uncentred second moment, falling, ``[p]``.
 
@@ -44,12 +44,12 @@ def eigenvalues(moments: Moments, *, centred: bool) -> Array:
     """
     if not centred:
         values, unit_ = uncentred_values(moments)
-        return values * ratio(unit_, moments.count)
+        return values * ratio(unit_, wide(moments.count))
     basis = eigenbasis(moments)
-    return basis.values * ratio(basis.unit, moments.count)
+    return basis.values * ratio(basis.unit, basis.count)
 
 
-@partial(jax.jit, static_argnames="centred")
+@partial(in_float64, static_argnames=("centred",))
 def rankme(moments: Moments, *, centred: bool = False) -> Array:
     r"""RankMe, the exponential of the entropy of the singular values over their sum.
 
@@ -65,13 +65,13 @@ def rankme(moments: Moments, *, centred: bool = False) -> Array:
     References:
       Garrido et al. (2023), equation 1; Roy and Vetterli (2007), definition 1.
     """
-    sigma = root(eigenvalues(moments, centred=centred))
+    sigma = root(_values(moments, centred=centred))
     p = ratio(sigma, sigma.sum())
     entropy = -jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1.0)))
     return jnp.where(sigma.sum() > 0, jnp.exp(entropy), 0.0)
 
 
-@partial(jax.jit, static_argnames=("start", "stop", "weighted"))
+@partial(in_float64, static_argnames=("start", "stop", "weighted"))
 def power_law(
     moments: Moments, *, start: int = 1, stop: int | None = None, weighted: bool = False
 ) -> PowerLaw:
@@ -98,18 +98,19 @@ def power_law(
         raise ValueError(
             f"ranks must satisfy 1 <= start <= stop <= {dim}; got start {start} and stop {stop}"
         )
-    values = eigenbasis(moments).values[start - 1 : stop]
+    basis = eigenbasis(moments)
+    values = basis.values[start - 1 : stop]
     ranks = jnp.arange(start, stop + 1).astype(values.dtype)
     weights = jnp.where(values > 0, 1.0 / ranks if weighted else jnp.ones_like(ranks), 0.0)
     weights = ratio(weights, weights.sum())
     x = jnp.log(ranks)
-    level = jnp.where(moments.count > 0, ratio(jnp.trace(moments.scatter), moments.count), 0.0)
     y = jnp.log(jnp.where(values > 0, values, 1.0))
     x_mean, y_mean = jnp.sum(weights * x), jnp.sum(weights * y)
     slope = ratio(
         jnp.sum(weights * (x - x_mean) * (y - y_mean)), jnp.sum(weights * (x - x_mean) ** 2)
     )
-    unit_ = jnp.log(jnp.where(level > 0, level / dim, 1.0))
+    level = ratio(basis.unit, basis.count)
+    unit_ = jnp.log(jnp.where(basis.defined & (level > 0), level, 1.0))
     return PowerLaw(-slope, y_mean - slope * x_mean + unit_)
 
 
@@ -133,6 +134,7 @@ def alpha_req(moments: Moments, *, start: int = 1, stop: int | None = None) -> A
     return power_law(moments, start=start, stop=stop).exponent
 
 
+@in_float64
 def nesum(moments: Moments) -> Array:
     r"""Normalised eigenvalue sum, :math:`\sum_k \lambda_k / \lambda_1` of the covariance.
 
@@ -145,9 +147,10 @@ def nesum(moments: Moments) -> Array:
     References:
       He and Ozay (2022), section 4.
     """
-    return _over_largest(eigenvalues(moments, centred=True))
+    return _over_largest(_values(moments, centred=True))
 
 
+@in_float64
 def stable_rank(moments: Moments) -> Array:
     r"""Stable rank, :math:`\|X\|_F^2 / \|X\|_2^2`, uncentred.
 
@@ -160,7 +163,7 @@ def stable_rank(moments: Moments) -> Array:
     References:
       Rudelson and Vershynin (2007), section 1.
     """
-    return _over_largest(eigenvalues(moments, centred=False))
+    return _over_largest(_values(moments, centred=False))
 
 
 @jax.jit
@@ -176,15 +179,12 @@ def participation_ratio(moments: Moments) -> Array:
     References:
       Gao et al. (2017), equation 5.
     """
-    scatter = full_scatter(moments) / jnp.where(
-        jnp.trace(moments.scatter) > 0, jnp.trace(moments.scatter), 1.0
-    )
-    return jnp.where(
-        eigenbasis(moments).defined, ratio(jnp.trace(scatter) ** 2, jnp.sum(scatter**2)), 0.0
-    )
+    defined, trace = spread(moments)
+    scatter = full_scatter(moments) / trace
+    return jnp.where(defined, ratio(jnp.trace(scatter) ** 2, jnp.sum(scatter**2)), 0.0)
 
 
-@jax.jit
+@in_float64
 def effective_dimension(moments: Moments, *, strength: float = 1e-2) -> Array:
     r"""Effective dimension of ridge regression, :math:`\sum_k s_k / (s_k + t)`.
 
@@ -202,7 +202,7 @@ def effective_dimension(moments: Moments, *, strength: float = 1e-2) -> Array:
     return jnp.sum(values / (values + strength))
 
 
-@jax.jit
+@in_float64
 def inverse_condition(moments: Moments) -> Array:
     r"""Least over largest singular value, :math:`\sigma_p / \sigma_1`, uncentred.
 
@@ -215,7 +215,7 @@ def inverse_condition(moments: Moments) -> Array:
     References:
       Tsitsulin et al. (2023), section 3.3, as their code has it.
     """
-    values = eigenvalues(moments, centred=False)
+    values = _values(moments, centred=False)
     return root(ratio(values[-1], values[0]))
 
 
@@ -325,6 +325,10 @@ SPECTRA: dict[str, Estimator] = {
 """Label-free scores, ``Moments -> []``, by name."""
 
 
-@jax.jit
+def _values(moments: Moments, *, centred: bool) -> Array:
+    """Eigenvalues in a unit of their own, which leaves the range of no dtype."""
+    return eigenbasis(moments).values if centred else uncentred_values(moments)[0]
+
+
 def _over_largest(values: Array) -> Array:
     return ratio(values.sum(), values[0])

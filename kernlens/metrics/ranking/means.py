@@ -55,6 +55,45 @@ def mean_with_interval(
     return interval(found, level=level, bounds=(0.0, 1.0))
 
 
+def mean_by_target(
+    values: np.ndarray | Array,
+    users: np.ndarray | Array,
+    repeated: np.ndarray | Array,
+    *,
+    seed: int = 0,
+    draws: int = 1000,
+    level: float = 0.9,
+) -> dict[str, Interval | None]:
+    """Mean of a metric over queries whose target the user had met before, and over the others.
+
+    Where items recur, a ranker of the user's own past earns all it has from the first.
+
+    Args:
+      values: as :func:`mean_with_interval`.
+      users: as :func:`mean_with_interval`.
+      repeated: whether the target was met before, bool ``[n]``, of ``ranking.Queries``.
+      seed: as :func:`mean_with_interval`.
+      draws: as :func:`mean_with_interval`.
+      level: as :func:`mean_with_interval`.
+
+    Returns:
+      Intervals of ``"repeated"`` and ``"new"`` targets, None where fewer than two users have one.
+
+    Raises:
+      ValueError: as :func:`mean_with_interval`.
+    """
+    values, users, repeated = (np.asarray(part) for part in (values, users, repeated))
+    chex.assert_equal_shape([users, repeated])
+    found: dict[str, Interval | None] = {}
+    for name, rows in (("repeated", repeated), ("new", ~repeated)):
+        found[name] = None
+        if len(np.unique(users[rows])) > 1:
+            found[name] = mean_with_interval(
+                values[rows], users[rows], seed=seed, draws=draws, level=level
+            )
+    return found
+
+
 def mean_difference(
     a: np.ndarray | Array,
     b: np.ndarray | Array,

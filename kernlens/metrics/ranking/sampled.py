@@ -52,7 +52,7 @@ def sampled_place(
     chex.assert_rank([queries, items, target], [2, 2, 1])
     chex.assert_equal_shape_suffix([queries, items], 1)
     (n, _), m = queries.shape, items.shape[0]
-    target, _ = places.check_ids(np.asarray(target), None, n, m)
+    target = places.check_target(np.asarray(target), n, m)
     for name, value in (("count", count), ("block", block)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}")
@@ -76,7 +76,8 @@ def sampled_place(
         drawn = np.searchsorted(edges, np.where(at >= cut, at + width, at), side="right") - 1
         filled = (queries[rows], 0), (target[rows], -1), (drawn.astype(np.int32), 0)
         parts.append(_count_drawn(*places.on_device(filled, block), table))
-    return places.joined(parts, n, count + 1)
+    cold = int(np.sum(~np.all(np.isfinite(items), axis=1)))
+    return places.joined(parts, n, count + 1, cold)
 
 
 @jax.jit

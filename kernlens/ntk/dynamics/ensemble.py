@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.ntk.dynamics.layout import is_traced, refuse_negative
-from kernlens.ntk.dynamics.spectrum import Spectrum, flow_response, moved, product
+from kernlens.ntk.dynamics.spectrum import (
+    Spectrum,
+    flow_response,
+    in_double_precision,
+    moved,
+    product,
+)
 from kernlens.ntk.dynamics.squared_error import PredictFn, Problem, problem_of, times
 from kernlens.types import Array
 
@@ -37,6 +43,10 @@ class Gaussian(NamedTuple):
     Attributes:
       mean: ``[*t.shape, m, O]``.
       covariance: of the layout of the kernel, ``[*t.shape, m, m]`` or ``[*t.shape, m, m, O, O]``.
+        It is computed in float64; under a trace in the dtype of the kernel, where in float32 its
+        entries are off by up to some 1e-6 of the prior variance. Directions that the dtype of the
+        kernel does not resolve (eigenvalues below 10 of its epsilons of the largest) keep their
+        prior variance. A variance that rounding left below 0 is 0.
     """
 
     mean: Array
@@ -110,6 +120,13 @@ def ensemble_mse(
         with jax.ensure_compile_time_eval():  # a value of a trace must not outlive it in the cache
             return prepare(trained)
 
+    @cache
+    def prepare_wide(trained: str) -> tuple[Spectrum, Array]:
+        layout = prepare_once(trained).layout
+        kernel = _kernel(k_train_train, trained, "k_train_train")
+        with jax.ensure_compile_time_eval():
+            return in_double_precision(kernel, layout, diag_reg, diag_reg_absolute_scale)
+
     def predict_one(get: str, t: Any, k_test_train: Kernels, k_test_test: Any) -> Any:
         if get not in TRAINED:
             raise ValueError(f"get must be of {', '.join(map(repr, TRAINED))}; got {get!r}")
@@ -128,13 +145,19 @@ def ensemble_mse(
         if k_test_test is None:
             return mean
         start = _kernel(k_test_test, INITIAL[get], "k_test_test")
-        start = layout.square("k_test_test", start, own.shape[0])
-        if TRAINED[get] == INITIAL[get]:
-            covariance = _own_covariance(parts, trained.ridged, response, cross, start)
-        else:
+        given = [cross, layout.square("k_test_test", start, own.shape[0])]
+        if TRAINED[get] != INITIAL[get]:
             rows = [(k_test_train, "k_test_train"), (k_train_train, "k_train_train")]
-            others = (layout.cross(name, _both(k, INITIAL[get], name)) for k, name in rows)
-            covariance = _covariance(parts, response, cross, start, *others)
+            given += [layout.cross(name, _both(k, INITIAL[get], name)) for k, name in rows]
+        if traced or is_traced(duration, *given):
+            covariance = _covariance(parts, trained.ridged, response, *given)
+        else:
+            # Of two numbers of the size of the prior little may be left: digits that float32 lacks.
+            with jax.enable_x64(True):
+                spectrum, ridged = prepare_wide(TRAINED[get])
+                duration, *given = (x.astype(jnp.float64) for x in (duration, *given))
+                response = flow_response(ridged, duration, given=layout.dtype)
+                covariance = _covariance(spectrum, ridged, response, *given).astype(layout.dtype)
         return Gaussian(mean, layout.interleave(covariance))
 
     def predict_fn(
@@ -269,21 +292,34 @@ def _both(kernels: Kernels, which: str, name: str) -> Array:
 
 
 @jax.jit
-def _own_covariance(
-    spectrum: Spectrum, ridged: Array, response: Array, cross: Array, start: Array
-) -> Array:
-    # P K' + K P' - P (K + noise) P', in the eigenbasis that all of them share.
-    basis, factor = product(cross, spectrum.vectors), response * (2.0 - response * ridged)
-    return start - product(factor[..., None, :] * basis, basis.T)
-
-
-@jax.jit
 def _covariance(
-    spectrum: Spectrum, response: Array, cross: Array, start: Array, initial: Array, train: Array
+    spectrum: Spectrum, ridged: Array, response: Array, cross: Array, start: Array, *initial: Array
 ) -> Array:
-    vectors = spectrum.vectors
-    moved_by = response[..., None, :] * product(cross, vectors)
-    once = product(moved_by, product(initial, vectors).T)
-    inner = product(vectors.T, product(train, vectors))
+    """The covariance, its variances at least 0.
+
+    Args:
+      spectrum: of the kernel trained by.
+      ridged: its eigenvalues with the ridge.
+      response: to training, ``[..., R]``.
+      cross: kernel trained by, of test with training rows.
+      start: covariance at the start, of test rows.
+      *initial: covariance at the start of test with training rows and of training rows, unless it
+        is the kernel trained by.
+    """
+    vectors, response = spectrum.vectors, response[..., None, :]
+    basis = product(cross, vectors)
+    if not initial:
+        # P K' + K P' - P (K + noise) P', in the eigenbasis that all of them share.
+        factor = response * (2.0 - response * ridged)
+        return _with_variances(start - product(factor * basis, basis.T))
+    moved_by = response * basis
+    once = product(moved_by, product(initial[0], vectors).T)
+    inner = product(vectors.T, product(initial[1], vectors))
     twice = product(product(moved_by, inner), jnp.swapaxes(moved_by, -1, -2))
-    return start - once - jnp.swapaxes(once, -1, -2) + twice
+    return _with_variances(start - once - jnp.swapaxes(once, -1, -2) + twice)
+
+
+def _with_variances(covariance: Array) -> Array:
+    """Rounding may leave a variance below 0, where none can be."""
+    on_diagonal = jnp.eye(covariance.shape[-1], dtype=bool)
+    return jnp.where(on_diagonal, jnp.maximum(covariance, 0.0), covariance)

@@ -1,6 +1,7 @@
 """Gradient flow on any differentiable loss, as an ordinary differential equation of the outputs."""
 
 import importlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kernlens.ntk.dynamics.layout import layout_of, refuse_negative, refuse_non_finite
+from kernlens.ntk.dynamics.layout import is_traced, layout_of, refuse_negative, refuse_non_finite
 from kernlens.ntk.dynamics.spectrum import check_kernel, product
 from kernlens.ntk.dynamics.squared_error import PredictFn, times
 from kernlens.types import Array
@@ -41,6 +42,7 @@ def gradient_descent(
     atol: float = 1e-6,
     max_steps: int = 100_000,
     solver: Any = None,
+    return_info: bool = False,
 ) -> PredictFn:
     r"""Gradient flow on any loss :math:`L`, solved with an adaptive step.
 
@@ -61,17 +63,21 @@ def gradient_descent(
       atol: absolute tolerance of a step, in the unit of the outputs.
       max_steps: steps to try before giving up.
       solver: a diffrax solver; ``diffrax.Tsit5()`` by default.
+      return_info: whether predictions come with a :class:`SolverInfo`.
 
     Returns:
-      ``predict_fn(t, fx_train_0=0.0, fx_test_0=None, k_test_train=None) -> (outputs, info)``:
-      arguments and outputs as for :func:`gradient_descent_mse`, finite times in any order;
-      :class:`SolverInfo`.
+      ``predict_fn(t, fx_train_0=0.0, fx_test_0=None, k_test_train=None)``: arguments and outputs as
+      for :func:`gradient_descent_mse`, so ``fx_train, fx_test = predict_fn(...)`` where both are
+      given; finite times in any order. With ``return_info``, ``(outputs, info)``.
 
     Raises:
       ImportError: diffrax is not installed.
       ValueError: as :func:`gradient_descent_mse`, save that definiteness is not looked at, and a
         loss that is not a scalar, times that are not finite, tolerances or ``max_steps`` of 0 or
         less.
+
+    Warns:
+      UserWarning: a solver that gave up, where that is known and no info was asked for.
 
     References:
       Lee et al. (2019), section 2.2, before the loss is chosen; Tsitouras (2011), the solver.
@@ -142,7 +148,16 @@ def gradient_descent(
         info = SolverInfo(
             jnp.asarray(solution.stats["num_steps"]), solution.result == diffrax.RESULTS.successful
         )
-        return results[0] if len(results) == 1 else tuple(results), info
+        outputs = results[0] if len(results) == 1 else tuple(results)
+        if return_info:
+            return outputs, info
+        if not is_traced(info.success) and not info.success:
+            warnings.warn(
+                f"the solver gave up after {int(info.num_steps):,} steps: outputs of later times "
+                "are NaN; raise max_steps, or pass an implicit solver",
+                stacklevel=2,
+            )
+        return outputs
 
     return predict_fn
 

@@ -6,7 +6,7 @@ shrunk to :math:`d(s)`, and the outputs anywhere have moved by the kernel times
 """
 
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -108,6 +108,15 @@ def as_spectrum(
     return kernel, ridged
 
 
+def in_double_precision(
+    kernel: Array, layout: Layout, diag_reg: float, diag_reg_absolute_scale: bool
+) -> tuple[Spectrum, Array]:
+    """As :func:`as_spectrum` of a kernel that it has taken, in float64."""
+    matrix = layout.square("k_train_train", kernel, layout.shape[0]).astype(jnp.float64)
+    found = Spectrum(*jnp.linalg.eigh(matrix))
+    return found, _ridge(found.values, diag_reg, absolute=diag_reg_absolute_scale)[0]
+
+
 def max_learning_rate(
     k_train_train: KernelOrSpectrum,
     y_train_size: int | None = None,
@@ -143,8 +152,8 @@ def max_learning_rate(
     return 2.0 * size / ridged[-1]
 
 
-@jax.jit
-def flow_response(values: Array, duration: Array) -> Array:
+@partial(jax.jit, static_argnames="given")
+def flow_response(values: Array, duration: Array, *, given: Any = None) -> Array:
     r"""Response to gradient flow, :math:`(1 - e^{-as}) / s`.
 
     An unresolved eigenvalue may as well be zero, and rounding would then grow with time for ever.
@@ -154,11 +163,13 @@ def flow_response(values: Array, duration: Array) -> Array:
     Args:
       values: eigenvalues :math:`s`, the last the largest, ``[R]``.
       duration: :math:`a \ge 0`, of any shape; may be infinite.
+      given: dtype that the kernel was given in, whose rounding decides what is resolved; that of
+        the eigenvalues by default.
 
     Returns:
       Responses, ``[..., R]``.
     """
-    resolved, safe, early = _unresolved(values, duration)
+    resolved, safe, early = _unresolved(values, duration, given)
     return jnp.where(resolved, -jnp.expm1(-duration[..., None] * safe) / safe, early)
 
 
@@ -213,9 +224,9 @@ def moved(
     return layout.unflatten(product(basis, response[..., None] * coefficients))
 
 
-def _unresolved(values: Array, duration: Array) -> tuple[Array, Array, Array]:
+def _unresolved(values: Array, duration: Array, given: Any = None) -> tuple[Array, Array, Array]:
     """Which eigenvalues are resolved, those with 1 for the rest, and the response of the rest."""
-    floor = ROUNDING * float(jnp.finfo(values.dtype).eps) * values[-1]
+    floor = ROUNDING * float(jnp.finfo(given or values.dtype).eps) * values[-1]
     resolved = values > floor
     finite = jnp.where(jnp.isinf(duration), 0.0, duration)[..., None]
     early = finite * jnp.exp(-finite * jnp.sqrt(floor * values[-1]))

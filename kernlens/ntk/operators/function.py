@@ -11,20 +11,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.tree_util import Partial
 
+from kernlens.ntk import checks, models
 from kernlens.ntk.operators.operator import (
     Operator,
     as_rows,
     check_block_size,
     check_square,
     check_vector,
-    like_rows,
     num_rows,
     tiles,
     zero_tiles,
 )
+from kernlens.ntk.precision import wide_dtype, widen
 from kernlens.types import ApplyFn, Array, Params
 
 
@@ -54,7 +54,7 @@ def from_function(
 
     Args:
       f: ``f(params, x) -> [n, ...]`` floats, each row of the output of its own row of ``x``.
-      params: pytree of float arrays.
+      params: pytree of arrays of floats; a complex one counts as its real and imaginary parts.
       x1: rows, a pytree of arrays with a common leading axis.
       x2: rows of the columns; None for the symmetric kernel.
       trace_axes: output axes to trace over, the batch axis 0 not among them; ``()`` for the full
@@ -63,12 +63,16 @@ def from_function(
       vectors_at_once: products that run side by side, at least 1.
 
     Returns:
-      An operator of shape ``(N1, N2)``.
+      An operator of shape ``(N1, N2)``, of the dtype of the outputs, float32 at least; gradients
+      are summed over rows in that dtype, but ``f`` computes them in its own.
 
     Raises:
       ValueError: no rows, a traced axis that is not an output axis, outputs or parameters that are
-        not floats, a parameter that is not a number, or a function whose outputs depend on other
-        rows of the batch.
+        not floats, parameters or rows that are not finite, a function without a gradient, or one
+        whose outputs depend on other rows of the batch.
+
+    Warns:
+      UserWarning: running statistics (``batch_stats``) among the parameters.
 
     References:
       Jacot, Gabriel and Hongler (2018), section 4; Novak, Sohl-Dickstein and Schoenholz (2022),
@@ -79,10 +83,11 @@ def from_function(
         raise ValueError(f"vectors_at_once must be at least 1; got {vectors_at_once}")
     x1 = as_rows(x1, "x1")
     x2 = None if x2 is None else as_rows(x2, "x2")
+    for x, name in ((x1, "x1"), (x2, "x2")):
+        checks.check_inputs(x, name)
     params = _checked_params(params)
     out = _output(f, params, x1)
     axes = _axes(trace_axes, out)
-    _check_rows_alone(f, params, x1)
     wide = prod(size for axis, size in enumerate(out.shape) if axis not in (0, *axes))
     shape = (num_rows(x1) * wide, num_rows(x1 if x2 is None else x2) * wide)
     return _FunctionOperator(
@@ -91,7 +96,7 @@ def from_function(
         x1,
         x2,
         shape=shape,
-        dtype=jnp.dtype(out.dtype),
+        dtype=wide_dtype(out.dtype),
         trace_axes=axes,
         traced=prod(out.shape[axis] for axis in axes),
         block_size=block_size,
@@ -148,12 +153,15 @@ class _FunctionOperator:
         check_square(self, "the diagonal")
         n = num_rows(self.x1)
         outputs = self.shape[0] // n * self.traced
+        flat = models.flatten(self.params)
 
         def squared_norm(unit: Array) -> Array:
             row = jax.tree.map(lambda leaf: leaf[unit // outputs][None], self.x1)
-            gradient = jax.grad(lambda p: self._outputs(p, row).reshape(-1)[unit % outputs])
-            leaves = jax.tree.leaves(gradient(self.params))
-            return sum(jnp.sum(leaf**2).astype(self.dtype) for leaf in leaves)  # pyright: ignore
+            gradient = jax.grad(
+                lambda leaves: self._outputs(flat.restore(leaves), row).reshape(-1)[unit % outputs]
+            )
+            squares = [jnp.sum(widen(leaf) ** 2) for leaf in gradient(flat.leaves)]
+            return sum(square.astype(self.dtype) for square in squares)  # pyright: ignore
 
         units = jnp.arange(n * outputs)
         norms = jax.lax.map(squared_norm, units, batch_size=self.vectors_at_once)
@@ -182,42 +190,44 @@ class _FunctionOperator:
         """``J_t (J_t' v)`` for one traced output, from ``vector [n2, r]`` to ``[N1]``."""
         tiles1 = tiles(self.x1, self.block_size)
         tiles2 = tiles1 if self.x2 is None else tiles(self.x2, self.block_size)
+        flat = models.flatten(self.params)
 
-        def pull(gradient: Params, block: tuple[Any, Array]) -> tuple[Params, None]:
+        def outputs(leaves: list[Array], x: Any) -> Array:
+            return self._outputs(flat.restore(leaves), x)[..., output]
+
+        def pull(gradient: list[Array], block: tuple[Any, Array]) -> tuple[list[Array], None]:
             x, part = block
-            _, vjp = jax.vjp(lambda p: self._outputs(p, x)[..., output], self.params)
-            return jax.tree.map(jnp.add, gradient, vjp(part)[0]), None
+            out, vjp = jax.vjp(lambda leaves: outputs(leaves, x), flat.leaves)
+            (own,) = vjp(part.astype(out.dtype))
+            return [total + widen(leaf) for total, leaf in zip(gradient, own, strict=True)], None
 
         def push(x: Any) -> Array:
-            return jax.jvp(lambda p: self._outputs(p, x)[..., output], (self.params,), (gradient,))[
-                1
-            ]
+            tangents = [g.astype(leaf.dtype) for g, leaf in zip(gradient, flat.leaves, strict=True)]
+            return widen(jax.jvp(lambda leaves: outputs(leaves, x), (flat.leaves,), (tangents,))[1])
 
-        start = jax.tree.map(jnp.zeros_like, self.params)
+        start = [jnp.zeros_like(widen(leaf)) for leaf in flat.leaves]
         gradient, _ = jax.lax.scan(pull, start, (tiles2, zero_tiles(vector, self.block_size)))
         return jax.lax.map(push, tiles1).reshape(-1)[: self.shape[0]]
 
 
 def _checked_params(params: Params) -> Params:
     params = jax.tree.map(jnp.asarray, params)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = jax.tree_util.keystr(path) or "params"
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+    for path, leaf in models.named_leaves(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
             raise ValueError(
-                f"parameter {name} is {leaf.dtype}; expected floats: bind what is not trained "
-                "with functools.partial"
+                f"parameter {'/'.join(path)} is {leaf.dtype}; expected floats: bind what is not "
+                "trained with functools.partial"
             )
-        if not isinstance(leaf, Tracer) and not bool(jnp.isfinite(leaf).all()):
-            raise ValueError(f"parameter {name} of shape {leaf.shape} is not finite")
+    checks.check_params(params)
+    checks.warn_of_statistics(params, None)
     return params
 
 
 def _output(f: ApplyFn, params: Params, x: Any) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of the outputs of two rows."""
-    out = jax.eval_shape(f, params, like_rows(x, 2))
-    shape, dtype = getattr(out, "shape", ()), getattr(out, "dtype", bool)
-    if shape[:1] != (2,) or not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"f(params, x) of 2 rows must return floats of shape [2, ...]; got {out}")
+    """Shape and dtype of the outputs of a batch of which all is well."""
+    closed, out = checks.outline(f, params, x, "x1")
+    checks.check_output(out, num_rows(x), "x1")
+    checks.check_function(f, closed, params, x, "x1")
     return out
 
 
@@ -230,20 +240,3 @@ def _axes(trace_axes: tuple[int, ...], out: jax.ShapeDtypeStruct) -> tuple[int, 
             f"shape [n, {', '.join(map(str, out.shape[1:]))}]; () traces over none"
         )
     return axes
-
-
-def _check_rows_alone(f: ApplyFn, params: Params, x: Any) -> None:
-    """Refuses a function of the batch, such as batch normalisation in training mode."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, x))):
-        return
-    count = min(3, num_rows(x))
-    few = jax.tree.map(lambda leaf: leaf[:count], x)
-    together = np.asarray(f(params, few), np.float64)
-    alone = [f(params, jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], few)) for i in range(count)]
-    apart = np.abs(together - np.concatenate(alone)).max(initial=0.0)
-    if apart > 1e-2 * np.abs(together).max(initial=0.0):
-        raise ValueError(
-            f"f is not a function of each row alone: {count} rows together and one by one give "
-            f"outputs that differ by {apart:.3g}; the kernel is defined per example (batch "
-            "normalisation in training mode? dropout?)"
-        )

@@ -11,7 +11,7 @@ in any other way, its exact *Jacobian*. The plan
 takes the cheapest for each leaf, from shapes alone.
 """
 
-from kernlens.ntk.structured.contraction import HIGHEST, contract
+from kernlens.ntk.structured.contraction import contract
 from kernlens.ntk.structured.cotangents import Factors, batched, factors
 from kernlens.ntk.structured.plans import (
     ELEMENTWISE_COST,
@@ -27,7 +27,6 @@ from kernlens.ntk.structured.plans import (
 
 __all__ = [
     "ELEMENTWISE_COST",
-    "HIGHEST",
     "Axes",
     "Contraction",
     "Factors",

@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.ntk import walk
+from kernlens.ntk.precision import HIGHEST
 from kernlens.ntk.structured import lookups
 from kernlens.ntk.structured.cotangents import Factors
 from kernlens.ntk.structured.plans import Contraction, Plan, Share
 from kernlens.types import Array
-
-HIGHEST = jax.lax.Precision.HIGHEST
 
 GRADIENT_BYTES = 16 * 2**20
 """Bytes of gradients that a block builds at a time."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.ntk import walk
+from kernlens.ntk.precision import widen
 from kernlens.ntk.structured.plans import Axes, Contraction, Part, Plan, Side
 from kernlens.types import Array
 
@@ -83,7 +84,8 @@ def factors(plan: Plan, which: int, leaves: Sequence[Array], x: Sequence[Array])
     for gradient in gradients:
         flat = axes.arrange(gradient.reshape(out.size, -1))
         jacobians.append(jnp.moveaxis(flat, 0, 2).reshape(*flat.shape[1:3], -1))
-    return Factors(tuple(parts), tuple(jacobians))
+    # What is summed over outputs, positions and parameters is summed in float32 at least.
+    return jax.tree.map(widen, Factors(tuple(parts), tuple(jacobians)))
 
 
 def _folded(

@@ -6,10 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kernlens.ntk.precision import HIGHEST
 from kernlens.ntk.walk import Lookup
 from kernlens.types import Array
-
-HIGHEST = jax.lax.Precision.HIGHEST
 
 MATCHES = 512
 """Pairs of entries with one id that are multiplied at a time."""

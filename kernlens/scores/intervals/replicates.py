@@ -55,7 +55,7 @@ def replicate(fn: Callable, state: Blocks | Draws) -> Any:
     if not finite.all():
         raise ValueError(
             f"{len(finite) - np.count_nonzero(finite)} of {len(finite) - 1} resamples hold a row "
-            "that is not finite, or whose fourth power exceeds the dtype"
+            "that is not finite, or whose square exceeds the dtype"
         )
     values = jax.tree.map(np.asarray, _resampled(fn, state))
     if isinstance(state, Blocks):

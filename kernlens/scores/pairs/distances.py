@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.kernels.features import unit
-from kernlens.scores.estimator import Estimator, dot, ratio, root
-from kernlens.scores.pairs.pair import Pair, mean_of, scaled_eigh, scatters, seconds, unit_scatters
+from kernlens.scores.basis import graded_eigh
+from kernlens.scores.estimator import Estimator, dot, in_float64, ratio, root, wide
+from kernlens.scores.pairs.pair import Pair, mean_of, scatters, seconds, unit_scatters
 from kernlens.types import Array
 
 
@@ -106,7 +107,7 @@ def rotation(pair: Pair) -> Array:
     return dot(left, right)
 
 
-@jax.jit
+@in_float64
 def gulp(pair: Pair, *, ridge: float = 1e-2) -> Array:
     r"""GULP distance: greatest mean squared difference of ridge predictions from ``A`` and ``B``.
 
@@ -124,10 +125,11 @@ def gulp(pair: Pair, *, ridge: float = 1e-2) -> Array:
     References:
       Boix-Adsera et al. (2022), proposition 2.
     """
-    a, b, cross = (ratio(m, pair.both.count) for m in scatters(pair))
+    a, b, cross = (ratio(wide(m), wide(pair.both.count)) for m in scatters(pair))
+    eps = float(jnp.finfo(pair.both.count.dtype).eps)
 
     def solved(matrix: Array) -> tuple[Array, Array]:
-        values, vectors = scaled_eigh(matrix)
+        values, vectors = graded_eigh(matrix, eps=eps)
         inverse = ratio(jnp.ones_like(values), values + ridge)
         return jnp.sum((values * inverse) ** 2), dot(vectors * inverse, vectors.T)
 

@@ -48,11 +48,13 @@ def debiased_cka(pair: Pair) -> Array:
     a, b, cross = unit_scatters(pair)
     unit_a, unit_b = size_of(pair.first), size_of(pair.second)
     n = jnp.maximum(pair.both.count, 4.0)
-    fourth_a = ratio(ratio(fourth_moment(pair.first), unit_a), unit_a)
-    fourth_b = ratio(ratio(fourth_moment(pair.second), unit_b), unit_b)
-    shared = fourth_moment(pair.both) - fourth_moment(pair.first) - fourth_moment(pair.second)
-    shared = 0.5 * ratio(ratio(shared, unit_a), unit_b)
     trace_a, trace_b = jnp.trace(a), jnp.trace(b)
+    fourth_a = trace_a * ratio(fourth_moment(pair.first), unit_a)
+    fourth_b = trace_b * ratio(fourth_moment(pair.second), unit_b)
+    ab, ba = ratio(unit_a, unit_b), ratio(unit_b, unit_a)
+    whole = trace_a * ratio(fourth_moment(pair.both), unit_b)
+    whole = whole + trace_b * ratio(fourth_moment(pair.both), unit_a)
+    shared = 0.5 * (whole - ab * fourth_a - ba * fourth_b)
 
     def unbiased(inner: Array, diagonal: Array, traces: Array) -> Array:
         return inner - n / (n - 2.0) * diagonal + traces / ((n - 1.0) * (n - 2.0))

@@ -7,7 +7,7 @@ import numpy as np
 
 from kernlens import moments as moments_of
 from kernlens.moments import Moments
-from kernlens.scores.basis import eigh, stretch
+from kernlens.scores.basis import column_units, eigh, in_units, stretch
 from kernlens.scores.estimator import dot, ratio, root
 from kernlens.types import Array
 
@@ -83,6 +83,16 @@ def uncentred(m: Moments) -> Array:
     return m.scatter + m.count * jnp.outer(mean_of(m), mean_of(m))
 
 
+def equilibrated(pair: Pair) -> Pair:
+    """The same columns, each in its own unit: of the same spans, and none lost beside another."""
+    first, second = column_units(pair.first), column_units(pair.second)
+    return Pair(
+        in_units(pair.first, first),
+        in_units(pair.second, second),
+        in_units(pair.both, jnp.concatenate([first, second])),
+    )
+
+
 def unit_scatters(pair: Pair, *, rows: bool = False) -> tuple[Array, Array, Array]:
     """Scatters and cross scatter over the Frobenius norms of the scatters, or of the rows."""
     a, b, cross = scatters(pair)
@@ -94,7 +104,7 @@ def unit_scatters(pair: Pair, *, rows: bool = False) -> tuple[Array, Array, Arra
 
 
 def conditioned(pair: Pair) -> tuple[Array, Array, Array]:
-    """Second moments, uncentred, after :func:`stretch` of each: of the same column spans."""
+    """Second moments, uncentred, after :func:`stretch` of each, of a pair in its own units."""
     scatter_a, scatter_b, cross = scatters(pair)
     stretch_a, stretch_b = stretch(pair.first), stretch(pair.second)
     mean_a, mean_b = dot(stretch_a, mean_of(pair.first)), dot(stretch_b, mean_of(pair.second))

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.moments import Moments
-from kernlens.scores.basis import stretch, whitening
+from kernlens.scores.basis import column_units, in_units, stretch, whitening
 from kernlens.scores.estimator import Estimator, dot, ratio, root
 from kernlens.scores.pairs.pair import (
     Pair,
     conditioned,
+    equilibrated,
     mean_of,
     scaled_eigh,
     scatters,
@@ -50,7 +51,7 @@ def eigenspace_overlap(pair: Pair) -> Array:
     References:
       May et al. (2019), definition 1.
     """
-    a, b, cross = conditioned(pair)
+    a, b, cross = conditioned(equilibrated(pair))
     widths = pair.first.mean.shape[0], pair.second.mean.shape[0]
     return jnp.sum(dot(whitening(a), dot(cross, whitening(b))) ** 2) / max(widths)
 
@@ -76,10 +77,14 @@ def weighted_eigenspace_overlap(pair: Pair, *, exponent: int = 1) -> Array:
         size = size + pair.both.count * jnp.sum(mean_of(pair.second) ** 2)
         left = _residual(pair.second, pair.first, scatters(pair)[2].T)
         return jnp.where(size > 0, jnp.clip(1.0 - ratio(left, size), 0.0, 1.0), 0.0)
+    # To one size first, where no power leaves the range of the dtype.
     _, b, cross = seconds(pair)
+    size = jnp.trace(b)
+    b = ratio(b, size)
     own = _power(b, exponent)
-    seen, _, _ = conditioned(pair)
-    turn = stretch(pair.first)
+    alike = equilibrated(pair)
+    seen, _, _ = conditioned(alike)
+    turn = ratio(stretch(alike.first), root(size)) / column_units(pair.first)
     inside = dot(whitening(seen), dot(turn, dot(cross, _power_root(b, exponent))))
     return ratio(jnp.sum(inside**2), own)
 
@@ -115,9 +120,10 @@ def eigenspace_instability(
         return ratio(left, jnp.trace(pair.both.scatter) + pair.both.count * means)
     width_a, width_b = pair.first.mean.shape[0], pair.second.mean.shape[0]
     width = width_a + width_b
-    a, b, cross = conditioned(pair)
-    white_a = dot(whitening(a), stretch(pair.first))
-    white_b = dot(whitening(b), stretch(pair.second))
+    alike = equilibrated(pair)
+    a, b, cross = conditioned(alike)
+    white_a = dot(whitening(a), stretch(alike.first)) / column_units(pair.first)
+    white_b = dot(whitening(b), stretch(alike.second)) / column_units(pair.second)
     overlap = dot(dot(whitening(a), cross), whitening(b).T)
     if anchors is None:
         second = uncentred(pair.both)
@@ -154,10 +160,11 @@ def canonical_correlations(pair: Pair) -> Correlations:
     References:
       Hotelling (1936); Morcos et al. (2018), equation 3.
     """
-    a, b, cross = scatters(pair)
+    a, b, cross = scatters(equilibrated(pair))
     white_a, white_b = whitening(a), whitening(b)
     left, values, _ = jnp.linalg.svd(dot(white_a, dot(cross, white_b)), full_matrices=False)
-    own = jnp.sum(jnp.abs(dot(left.T, dot(white_a, a))), axis=1)
+    units = ratio(column_units(pair.first), root(jnp.trace(pair.first.scatter)))
+    own = jnp.sum(jnp.abs(dot(left.T, dot(white_a, a))) * units, axis=1)
     return Correlations(jnp.clip(values, 0.0, 1.0), ratio(own, own.sum()))
 
 
@@ -285,6 +292,8 @@ def _residual(of: Moments, on: Moments, cross: Array) -> Array:
     Returns:
       Sum of squares, ``[]``.
     """
+    units = column_units(on)
+    on, cross = in_units(on, units), cross / units
     n, mean = on.count, mean_of(on)
     white = whitening(on.scatter)
     seen = dot(cross, white)

@@ -5,12 +5,30 @@ import jax.numpy as jnp
 
 from kernlens.moments import Moments, full_scatter
 from kernlens.moments import fourth as fourth_moment
-from kernlens.scores.basis import cholesky, eigenbasis, fitted, label_scatters, rounding
-from kernlens.scores.estimator import Estimator, Score, norm, ratio, spread, where_defined
+from kernlens.scores.basis import (
+    cholesky,
+    column_units,
+    eigenbasis,
+    fitted,
+    in_units,
+    label_scatters,
+    rounding,
+)
+from kernlens.scores.estimator import (
+    Estimator,
+    Score,
+    in_float64,
+    norm,
+    ratio,
+    spread,
+    varying,
+    where_defined,
+    wide,
+)
 from kernlens.types import Array
 
 
-@jax.jit
+@in_float64
 def h_score(moments: Moments) -> Score:
     r"""H-score, :math:`\mathrm{tr}(S^{+} B)`, between-class over total scatter.
 
@@ -27,32 +45,32 @@ def h_score(moments: Moments) -> Score:
     References:
       Bao et al. (2019), definition 2.
     """
-    defined, trace = spread(moments)
-    counts, dim = moments.class_counts, moments.mean.shape[0]
-    unit = trace / dim
-    scatter = jnp.where(defined, full_scatter(moments), jnp.eye(dim, dtype=unit.dtype)) / unit
+    defined, _ = spread(moments)
+    counts, dim = wide(moments.class_counts), moments.mean.shape[0]
+    # No map of the columns changes the score, so each is taken in its own unit.
+    alike = in_units(moments, column_units(moments))
+    scatter = ratio(full_scatter(alike), alike.count)
     # With no eigenvalue under the floor of an eigendecomposition there is no need of one.
     floor = rounding(scatter, norm(scatter))
-    eye = jnp.eye(dim, dtype=unit.dtype)
-    regular = jnp.isfinite(cholesky(scatter - floor * eye)).all()
+    eye = jnp.eye(dim, dtype=scatter.dtype)
+    regular = jnp.isfinite(cholesky(scatter - floor * eye)).all() & varying(moments).all()
 
     def by_factor() -> tuple[Array, Array]:
-        factor = cholesky(scatter)
-        rows = moments.class_deviations / jnp.sqrt(unit)
-        solved = jax.scipy.linalg.solve_triangular(factor, rows.T, lower=True)
-        return jnp.sum(solved**2, axis=0), jnp.asarray(dim, unit.dtype)
+        rows = ratio(alike.class_deviations, jnp.sqrt(alike.count))
+        solved = jax.scipy.linalg.solve_triangular(cholesky(scatter), rows.T, lower=True)
+        return wide(jnp.sum(solved**2, axis=0)), jnp.asarray(dim, jnp.float64)
 
     def by_eigenvalues() -> tuple[Array, Array]:
-        basis = eigenbasis(moments)
-        return fitted(basis).sum(axis=1), jnp.sum(basis.values > 0).astype(unit.dtype)
+        basis = eigenbasis(alike)
+        return fitted(basis).sum(axis=1), basis.rank
 
     explained, rank = jax.lax.cond(regular, by_factor, by_eigenvalues)
     value = jnp.sum(ratio(explained, counts))
-    shares = ratio(label_scatters(moments), counts).sum()
-    return where_defined(defined, value, rank * shares / _rest(moments.count))
+    shares = ratio(wide(label_scatters(moments)), counts).sum()
+    return where_defined(defined, value, rank * shares / _rest(wide(moments.count)))
 
 
-@jax.jit
+@in_float64
 def shrunk_h_score(moments: Moments) -> Score:
     r"""H-score under the Ledoit-Wolf covariance, :math:`(1 - a)\,\mathrm{tr}(\Sigma_a^{-1} B')`.
 
@@ -74,7 +92,8 @@ def shrunk_h_score(moments: Moments) -> Score:
     basis = eigenbasis(moments)
     n = jnp.maximum(basis.count, 2.0)
     away = jnp.sum((basis.values - basis.values.mean()) ** 2)
-    fourth = jnp.where(basis.defined, fourth_moment(moments), 0.0) / basis.unit / basis.unit
+    fourth = jnp.where(basis.defined, wide(fourth_moment(moments)), 0.0) / basis.unit
+    fourth = fourth * basis.values.sum()
     noise = jnp.maximum(fourth - jnp.sum(basis.values**2) / n, 0.0)
     shrinkage = jnp.where(away > noise, ratio(noise, away), 1.0)
     weights = (1.0 - shrinkage) / ((1.0 - shrinkage) * basis.values + shrinkage)

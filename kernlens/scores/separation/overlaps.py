@@ -3,13 +3,15 @@
 import jax
 import jax.numpy as jnp
 
-from kernlens.moments import Moments
+from kernlens.moments import Moments, column_scatters
 from kernlens.scores.basis import cholesky
 from kernlens.scores.estimator import (
     Estimator,
     Score,
     check_class_scatters,
+    dot,
     ratio,
+    root,
     spread,
     where_defined,
 )
@@ -28,7 +30,7 @@ def gbc_diagonal(moments: Moments, *, floor: float = 1e-6) -> Score:
 
     Args:
       moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
-      floor: least variance, relative to the mean variance of a feature over all rows.
+      floor: least variance, relative to that of the feature over all rows.
 
     Returns:
       Value in ``[-C (C - 1), 0]``; its null is the lower end, the limit of noise.
@@ -36,7 +38,8 @@ def gbc_diagonal(moments: Moments, *, floor: float = 1e-6) -> Score:
     References:
       Pándy et al. (2022), equation 3.
     """
-    return _overlap(moments, _variances(moments, floor), 1.0)
+    totals = column_scatters(moments) / _rows(moments.count)
+    return _overlap(moments, _variances(moments, floor), root(totals), 1.0)
 
 
 @jax.jit
@@ -50,7 +53,7 @@ def gbc_spherical(moments: Moments, *, floor: float = 1e-6) -> Score:
 
     Args:
       moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
-      floor: least variance, relative to the mean variance of a feature over all rows.
+      floor: least variance of a feature, relative to that over all rows.
 
     Returns:
       Value in ``[-C (C - 1), 0]``; its null is the lower end, the limit of noise.
@@ -58,9 +61,12 @@ def gbc_spherical(moments: Moments, *, floor: float = 1e-6) -> Score:
     References:
       Pándy et al. (2022), equation 3, and their released code.
     """
+    _, trace = spread(moments)
+    weights = column_scatters(moments) / trace
     variances = _variances(moments, floor)
-    alike = jnp.broadcast_to(variances.mean(axis=1, keepdims=True), variances.shape)
-    return _overlap(moments, alike, 1.0 / variances.shape[1])
+    alike = jnp.broadcast_to(dot(variances, weights)[:, None], variances.shape)
+    unit = root(trace / len(weights) / _rows(moments.count))
+    return _overlap(moments, alike, unit, 1.0 / len(weights))
 
 
 @jax.jit
@@ -149,19 +155,16 @@ OVERLAPS: dict[str, Estimator] = {
 
 
 def _variances(moments: Moments, floor: float) -> Array:
-    """Variance of each feature in each class, floored, over the mean variance of a feature."""
-    _, trace = spread(moments)
-    unit = trace / moments.mean.shape[0] / _rows(moments.count)
-    variances = ratio(moments.class_squares, moments.class_counts[:, None]) / unit
-    return jnp.maximum(variances, floor)
+    """Variance of each feature in each class over that in all rows, floored, ``[C, p]``."""
+    totals = column_scatters(moments) / _rows(moments.count)
+    variances = ratio(moments.class_squares, moments.class_counts[:, None])
+    return jnp.maximum(ratio(variances, totals), floor)
 
 
-def _overlap(moments: Moments, variances: Array, volume: float) -> Score:
-    """From variances ``[C, p]``, relative as :func:`_variances`; the log term times ``volume``."""
-    defined, trace = spread(moments)
-    dim = variances.shape[1]
-    unit = jnp.sqrt(trace / dim / _rows(moments.count))
-    means = ratio(moments.class_deviations, moments.class_counts[:, None]) / unit
+def _overlap(moments: Moments, variances: Array, unit: Array, volume: float) -> Score:
+    """From variances ``[C, p]`` over the squared unit; the log term times ``volume``."""
+    defined, _ = spread(moments)
+    means = ratio(ratio(moments.class_deviations, moments.class_counts[:, None]), unit)
     logs = jnp.log(variances).sum(axis=1)
 
     def against(one: tuple[Array, Array, Array]) -> Array:

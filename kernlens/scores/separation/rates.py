@@ -12,14 +12,16 @@ from kernlens.arrays import on_device
 from kernlens.kernels.features import unit
 from kernlens.moments import Moments, from_arrays, full_scatter
 from kernlens.moments.arrays import check_codes
-from kernlens.scores.basis import cholesky, eigenbasis
+from kernlens.scores.basis import cholesky, column_units, eigenbasis, in_units
 from kernlens.scores.estimator import (
     Estimator,
     Score,
     check_class_scatters,
     dot,
+    in_float64,
     ratio,
     where_defined,
+    wide,
 )
 from kernlens.types import Array
 
@@ -207,7 +209,7 @@ def _gain(moments: Moments, parts: Array, present: Array, epsilon: float) -> Sco
     return where_defined(present.any(), gain, jnp.zeros_like(gain))
 
 
-@jax.jit
+@in_float64
 def projected_coding_rates(moments: Moments, *, epsilon: float) -> Rates:
     r"""Coding rates of the authors' projected TransRate.
 
@@ -239,7 +241,7 @@ def projected_coding_rates(moments: Moments, *, epsilon: float) -> Rates:
         return jnp.linalg.svd(dot(covariance, projection), compute_uv=False)
 
     def of_class(one: tuple[Array, Array]) -> Array:
-        scatter, count = one
+        scatter, count = wide(one)
         turned = dot(basis.vectors.T, dot(scatter / basis.unit, basis.vectors))
         return values(ratio(turned, count))
 
@@ -247,7 +249,7 @@ def projected_coding_rates(moments: Moments, *, epsilon: float) -> Rates:
     parts = jax.lax.map(of_class, (moments.class_scatters, counts))
     distortion = epsilon * whole.sum()
     distortion = jnp.where(distortion > 0, distortion, 1.0)
-    floor = len(whole) * float(jnp.finfo(whole.dtype).eps) * whole[0]
+    floor = len(whole) * basis.eps * whole[0]
     rank = jnp.maximum(jnp.sum(whole > floor), 1).astype(whole.dtype)
     rates = 0.5 * jnp.log1p(parts / distortion).sum(axis=1)
     mean_rate = ratio(jnp.sum(rates * counts), counts.sum())
@@ -334,13 +336,14 @@ def _transrate(moments: Moments, rates: Rates) -> Score:
     return where_defined(defined, rates.gain, jnp.zeros_like(rates.gain))
 
 
+@in_float64
 def _rank(moments: Moments, offset: Array) -> Array:
     """Rank of the rows less the mean, plus the offset."""
-    basis = eigenbasis(moments)
+    units = column_units(moments)
+    basis, offset = eigenbasis(in_units(moments, units)), wide(offset / units)
     outside = jnp.where(basis.values > 0, 0.0, dot(offset, basis.vectors) ** 2).sum()
-    floor = len(offset) * float(jnp.finfo(offset.dtype).eps) * jnp.sum(offset**2)
-    found = jnp.append(basis.values > 0, outside > floor)
-    return jnp.sum(found).astype(offset.dtype)
+    floor = len(offset) * basis.eps * jnp.sum(offset**2)
+    return basis.rank + jnp.where(outside > floor, 1.0, 0.0)
 
 
 def _reflection(vector: Array) -> Callable[[Array], Array]:

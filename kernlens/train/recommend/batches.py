@@ -7,7 +7,8 @@ import numpy as np
 from kernlens.datasets.sequences import Histories
 from kernlens.train.recommend.widths import by_width, widths
 
-_STEPS_A_ROUND = 64
+_STEPS_A_ROUND = 8
+# Few, so that the widths take turns: long histories alone would pull the items' biases to and fro.
 
 
 class Batch(NamedTuple):
@@ -80,6 +81,31 @@ class Stream:
         epochs = losses.reshape(len(losses) // self.rounds, self.rounds, losses.shape[1])
         means = [shares[self._walk(e)] @ epoch for e, epoch in enumerate(epochs)]
         return np.array(means, np.float32).reshape(-1, losses.shape[1])
+
+
+def whole(held: Histories, tables: np.ndarray, batch: int) -> Batch:
+    """Batches of all held-out examples, the same for all runs, leaves ``[steps, runs, ...]``.
+
+    Args:
+      held: the examples.
+      tables: table of each run, ``[runs]``.
+      batch: most examples of a step; they are dealt to the steps in equal number.
+    """
+    n, runs = len(held.target), len(tables)
+    steps = -(-n // batch)
+    size = -(-n // steps)
+    rows = np.full(steps * size, -1)
+    rows[:n] = np.arange(n)
+    rows = rows.reshape(size, steps).T
+    there = rows >= 0
+    one = Batch(
+        np.where(there[..., None], held.items[rows][..., -int(held.lengths.max()) :], -1),
+        np.where(there, held.target[rows], 0),
+        there.astype(np.float32),
+        np.zeros_like(rows),
+    )
+    each = [np.broadcast_to(leaf[:, None], (steps, runs, *leaf.shape[1:])) for leaf in one[:3]]
+    return Batch(*each, np.broadcast_to(tables, (steps, runs)))
 
 
 def _generator(seed: int, epoch: int) -> np.random.Generator:

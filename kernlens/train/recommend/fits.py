@@ -16,11 +16,13 @@ import optax
 from kernlens.datasets.sequences import Histories
 from kernlens.models.towers import TwoTowers
 from kernlens.train import loop, pretrain, sampling
-from kernlens.train.recommend.batches import Batch, Stream
-from kernlens.train.recommend.readers import Trained, check_ids
+from kernlens.train.recommend import examples, tables
+from kernlens.train.recommend.batches import Batch, Stream, whole
+from kernlens.train.recommend.readers import Trained
 from kernlens.types import Array, Params
 
-_ADAM = optax.adam(1e-3)
+_ADAM = optax.adam(3e-3)
+_STEPS, _MOST = 32, 1024  # of an epoch; examples of a step
 
 
 class Shared(NamedTuple):
@@ -84,14 +86,17 @@ def fit(
     towers: TwoTowers,
     *,
     trained: bool = False,
-    item_bias: bool = False,
+    standardise: bool = True,
+    item_bias: bool = True,
     negatives: int = 128,
     share_negatives: bool = True,
     contrast: pretrain.Contrast = pretrain.SOFTMAX,
     noise: sampling.Noise | None = None,
     frequency: np.ndarray | None = None,
-    epochs: int = 5,
-    batch: int = 1024,
+    epochs: int = 100,
+    held_out: float = 0.1,
+    patience: int = 3,
+    batch: int | None = None,
     widths: int = 4,
     seeds: int | Sequence[int] = 1,
     optimizer: optax.GradientTransformation | None = None,
@@ -101,11 +106,21 @@ def fit(
 ) -> Trained:
     """Trains two towers to score the next item above sampled ones, for tables and seeds at once.
 
+    The defaults train as a team would that wants the best of its towers: one scale for any table,
+    items with a bias of their own that begins at their popularity, as many epochs as the loss on
+    held-out users falls, and the mean of the parameters over the best of them.
+
     Args:
       train: examples, each with a history of at least one item.
-      embeddings: of all items, ``[num_items, d]``, or several tables ``[tables, num_items, d]``.
+      embeddings: of all items, ``[num_items, d]``, or several tables ``[tables, num_items, d]``. A
+        row of NaN is a cold item: it counts as absent from histories, targets and negatives, has
+        no score, and is counted in ``notes``.
       towers: the towers and how they are joined.
       trained: each run trains its table on, from the values given; otherwise they are frozen.
+      standardise: each table has its mean row taken out and is divided by one number, its root
+        mean square, before towers read it, so that neither its scale nor its origin matters; False
+        for towers that have to read it as it is, such as an untrained average. Columns of other
+        units than their neighbours' are the caller's to scale.
       item_bias: each item has a bias of its own, added to its scores.
       negatives: sampled items an example is told from, at least 1.
       share_negatives: one draw for all examples of a step (fast), in which an example leaves its
@@ -116,12 +131,18 @@ def fit(
         of the next item itself. Popular noise divides that by the item's popularity.
       frequency: share of each item, ``[num_items]``, for towers that discount; default its share
         of the training targets.
-      epochs: passes over the examples; 0 leaves the towers as initialised.
-      batch: examples a step.
+      epochs: most passes over the examples; 0 leaves the towers as initialised.
+      held_out: share of the examples, those of users drawn at random, that are held out to say
+        when to stop, in ``[0, 1)``; 0 trains on all of them, for all epochs, and keeps the last
+        parameters.
+      patience: epochs in a row without a new least loss on them after which a run is done; each
+        run keeps the parameters of its best epoch. More gains little and costs as many epochs.
+      batch: examples a step, at least 1; default 1,024, or of fewer than 32,768 examples so many
+        that an epoch has 32 steps, though 32 at least: epochs of a few steps train too little.
       widths: most widths that histories are cut to, each compiled for.
       seeds: how many runs a table (seeds 0, 1, ...), or the seeds themselves. A seed fixes the
         initialisation, the order of the examples and the negatives.
-      optimizer: any optax optimiser; default Adam at 1e-3.
+      optimizer: any optax optimiser; default Adam at 3e-3.
       runs_at_once: runs that `jax.vmap` trains side by side; None is all of them.
       checkpoint: folder to save in after every round and to resume from.
       on_round: called after each round.
@@ -130,22 +151,27 @@ def fit(
       The trained runs.
 
     Raises:
-      ValueError: an argument or an id out of range, no example, an empty history, embeddings of
-        another shape or not finite, nothing to train, or a checkpoint of another run.
+      ValueError: an argument or an id out of range, no example, an empty history, a single user to
+        hold out, embeddings of another shape or not finite, tables that lack different items,
+        nothing to train, or a checkpoint of another run.
 
     References:
-      Xu and Yang (2023), the protocol of the sequential tasks.
+      Xu and Yang (2023), the protocol of the sequential tasks, which is ``standardise=False,
+      item_bias=False, negatives=2, share_negatives=False, contrast=pretrain.SIGMOID, epochs=30,
+      held_out=0, optimizer=optax.adam(1e-3)``.
     """
     ranges = (("negatives", negatives, 1), ("epochs", epochs, 0), ("batch", batch, 1))
-    for name, value, low in (*ranges, ("widths", widths, 1)):
-        if value < low:
+    for name, value, low in (*ranges, ("widths", widths, 1), ("patience", patience, 1)):
+        if value is not None and value < low:
             raise ValueError(f"{name} must be at least {low}; got {value}")
+    if not 0 <= held_out < 1:
+        raise ValueError(f"held_out must be in [0, 1); got {held_out}")
     seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if not seeds:
         raise ValueError("seeds must name at least one run; got none")
-    tables = _tables(embeddings)
-    num_tables, num_items, dim = tables.shape
-    _check_examples(train, num_items)
+    table = tables.read(embeddings, standardise=standardise)
+    num_tables, num_items, dim = table.values.shape
+    examples.check(train, num_items)
     if frequency is None:
         frequency = np.bincount(train.target, minlength=num_items) / len(train.target)
     if np.shape(frequency) != (num_items,):
@@ -155,7 +181,15 @@ def fit(
     noise = sampling.unigram(np.ones(num_items), power=0) if noise is None else noise
     if noise.starts.shape != (num_items + 1,):
         raise ValueError(f"noise must be over {num_items} items; got {noise.starts.shape[0] - 1}")
-    table = np.repeat(np.arange(num_tables, dtype=np.int32), len(seeds))
+    train, notes = examples.trainable(train, table.cold)
+    if table.cold.any():
+        noise = tables.noise_without(noise, table.cold)
+    held = None
+    if epochs and held_out:
+        train, held = examples.held_out(train, held_out)
+    if batch is None:
+        batch = int(np.clip(len(train.target) // _STEPS, _STEPS, _MOST))
+    of_run = np.repeat(np.arange(num_tables, dtype=np.int32), len(seeds))
     keys = loop.seed_keys(seeds * num_tables)
     split = jax.vmap(lambda key: jax.random.split(key))(keys)
     z = jnp.zeros((1, dim), jnp.float32)
@@ -164,22 +198,25 @@ def fit(
         "towers": jax.vmap(lambda key: towers.init(key, *history))(split[:, 0])
     }
     if trained:
-        params["embeddings"] = tables[table]
+        params["embeddings"] = table.values[of_run]
     if item_bias:
-        params["bias"] = jnp.zeros((len(keys), num_items), jnp.float32)
+        prior = tables.log_prior(train.target, noise, negatives)
+        params["bias"] = jnp.tile(jnp.asarray(prior), (len(keys), 1))
     if epochs and not jax.tree.leaves(params):
         raise ValueError("towers without parameters have nothing to train: give epochs=0")
     loss = NextItemLoss(towers, contrast, negatives, share_negatives, trained)
     shared = Shared(
-        tables.reshape(-1, dim) if not trained else jnp.zeros((1, dim), jnp.float32),
+        table.values.reshape(-1, dim) if not trained else jnp.zeros((1, dim), jnp.float32),
         jnp.asarray(frequency, jnp.float32),
         noise,
     )
     stream = Stream(train, seeds, num_tables, batch, widths)
-    if not epochs:
-        unmoved = np.zeros((0, len(keys)), np.float32)
-        fitted = loop.Fit(params, unmoved, 0.0)
-    else:
+    validation = None
+    if held is not None:
+        validation = loop.Validation(whole(held, of_run, batch), stream.rounds, patience)
+    none = np.zeros((0, len(keys)), np.float32)
+    fitted = loop.Fit(params, none, 0.0, none)
+    if epochs:
         fitted = loop.fit(
             loss,
             optimizer or _ADAM,
@@ -191,58 +228,32 @@ def fit(
             seeds_at_once=runs_at_once,
             checkpoint=checkpoint,
             fingerprint=_fingerprint(
-                loss, seeds, batch, stream.widths, train, tables, shared, item_bias
+                loss, seeds, batch, stream.widths, train, held, patience, table.values, shared,
+                item_bias,
             ),
             on_round=on_round,
-        )
+            validation=validation,
+        )  # fmt: skip
+    best = np.full(len(keys), epochs)
+    if validation is not None:
+        best = 1 + loop.best_looks(fitted.looks, patience)[0]
     return Trained(
         towers=towers,
         params=fitted.params,
-        embeddings=tables,
+        tables=table,
         frequency=shared.frequency,
         seeds=seeds,
         losses=fitted.losses,
         epoch_losses=stream.by_epoch(fitted.losses),
-        examples=epochs * len(train.target),
+        held_out_losses=fitted.looks,
+        best_epoch=best,
+        notes={
+            "examples": len(train.target),
+            "held_out": 0 if held is None else len(held.target),
+            **notes,
+        },
         seconds=fitted.seconds,
     )
-
-
-def _tables(embeddings: np.ndarray | Array) -> Array:
-    tables = np.asarray(embeddings, np.float32)
-    if tables.ndim == 2:
-        tables = tables[None]
-    if tables.ndim != 3 or tables.size == 0:
-        raise ValueError(
-            "embeddings must be [num_items, d] or [tables, num_items, d], none of them empty; got "
-            f"shape {np.shape(embeddings)}"
-        )
-    if not np.all(np.isfinite(tables)):
-        place = tuple(int(i) for i in np.argwhere(~np.isfinite(tables))[0])
-        raise ValueError(f"embeddings must be finite; got {tables[place]} at {place}")
-    return jnp.asarray(tables)
-
-
-def _check_examples(train: Histories, num_items: int) -> None:
-    if len(train.target) == 0:
-        raise ValueError("there is no example to train on")
-    empty = train.items[:, -1] < 0
-    if empty.any():
-        raise ValueError(
-            "histories must hold an item, the latest in the last column; row "
-            f"{int(np.argmax(empty))} does not"
-        )
-    # Batches cut a history at its length, so a wrong one would lose items.
-    found = train.items.shape[1] - np.argmax(train.items >= 0, axis=1)
-    wrong = found != train.lengths
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise ValueError(
-            f"lengths must count from the first item of a row to its end; got {train.lengths[row]} "
-            f"in row {row}, whose items begin {found[row]} from the end"
-        )
-    check_ids("history", train.items, -1, num_items)
-    check_ids("target", train.target, 0, num_items)
 
 
 def _fingerprint(
@@ -251,6 +262,8 @@ def _fingerprint(
     batch: int,
     widths: tuple[int, ...],
     train: Histories,
+    held: Histories | None,
+    patience: int,
     tables: Array,
     shared: Shared,
     item_bias: bool,
@@ -258,11 +271,14 @@ def _fingerprint(
     """Names the run; the optimiser, a pair of closures, is left to the caller's honesty."""
     contrast = tuple(fn.__qualname__ for fn in loss.contrast)
     data = (train.items, train.target, tables, shared.frequency, shared.noise.starts)
+    if held is not None:
+        data = (*data, held.items, held.target)
     sums = [zlib.crc32(np.ascontiguousarray(array).tobytes()) for array in data]
     return (
         f"towers={_describe(loss.towers)} contrast={contrast} negatives={loss.negatives} "
         f"share_negatives={loss.share_negatives} trained={loss.trained} seeds={seeds} "
-        f"batch={batch} widths={widths} tables={tables.shape} item_bias={item_bias} data={sums}"
+        f"batch={batch} widths={widths} tables={tables.shape} item_bias={item_bias} "
+        f"patience={patience if held is not None else None} data={sums}"
     )
 
 

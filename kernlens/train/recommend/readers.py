@@ -1,4 +1,4 @@
-"""What trained recommenders say: vectors of histories and items, and scores."""
+"""What trained recommenders say: vectors of histories and items, scores, and places of targets."""
 
 import functools
 from collections.abc import Iterator
@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.datasets.sequences import Histories
+from kernlens.datasets.sequences import Histories, Past
+from kernlens.metrics import ranking
 from kernlens.models.towers import TwoTowers
+from kernlens.train.recommend import examples
+from kernlens.train.recommend.tables import Tables
 from kernlens.types import Array, Params
 
 
@@ -20,23 +23,30 @@ class Trained(NamedTuple):
       towers: the module.
       params: every leaf ``[runs, ...]``: ``towers``; ``embeddings`` where they were trained;
         ``bias`` where items have one.
-      embeddings: the tables given, float32 ``[tables, num_items, d]``.
+      tables: the embeddings as the towers read them, and which items have none.
       frequency: share of each item, float32 ``[num_items]``.
       seeds: of the runs of one table.
       losses: mean loss a round, float32 ``[rounds, runs]``; a round is at most 64 steps.
       epoch_losses: mean loss an epoch, float32 ``[epochs, runs]``.
-      examples: training examples a run met, all epochs together.
+      held_out_losses: loss on held-out examples after each epoch, float32 ``[epochs, runs]``;
+        ``[0, runs]`` where none were held out.
+      best_epoch: epochs that the parameters kept were trained for, int ``[runs]``.
+      notes: what was counted: ``examples`` trained on; ``held_out``; ``cold_items``, which have no
+        embedding; ``cold_in_histories``, places that held one; ``examples_left_out``, whose target
+        or whole history was cold.
       seconds: wall time of all runs together, compilation included.
     """
 
     towers: TwoTowers
     params: Params
-    embeddings: Array
+    tables: Tables
     frequency: Array
     seeds: tuple[int, ...]
     losses: np.ndarray
     epoch_losses: np.ndarray
-    examples: int
+    held_out_losses: np.ndarray
+    best_epoch: np.ndarray
+    notes: dict[str, int]
     seconds: float
 
 
@@ -45,42 +55,44 @@ def queries(trained: Trained, histories: Histories, run: int, *, block: int = 40
 
     Args:
       trained: the runs.
-      histories: any, empty ones included, which are the zero vector; an item that training never
-        met is read by its embedding, as any other.
+      histories: any, empty ones included, whose tower gives the zero vector; cold items in them
+        count as absent; an item that training never met is read by its embedding, as any other.
       run: which run, in ``0..runs-1``.
       block: histories a step.
 
     Returns:
-      Vectors, float32 ``[n, h]``; with `item_vectors` ranked by `ranking.place_by_inner_product`.
+      Vectors, float32 ``[n, h]``. Where towers are joined by the inner product, theirs with
+      `item_vectors` are the scores, the items' biases included, in a last column of ones.
 
     Raises:
       ValueError: a run or an item id out of range.
     """
-    params, table = _of_run(trained, run)
-    check_ids("history", histories.items, -1, len(table))
-    found = []
-    for start in range(0, len(histories.items), block):
-        rows = histories.items[start : start + block]
-        # Full blocks alone, so that one program serves all.
-        rows = np.pad(rows, ((0, block - len(rows)), (0, 0)), constant_values=-1)
-        made = _queries(params, jnp.asarray(rows), table, trained.frequency, towers=trained.towers)
-        found.append(np.asarray(made)[: len(histories.items) - start])
-    if not found:
-        empty = jnp.full((1, 1), -1, jnp.int32)
-        made = _queries(params, empty, table, trained.frequency, towers=trained.towers)
-        return np.zeros((0, made.shape[1]), np.float32)
-    return np.concatenate(found)
+    made = _vectors(trained, histories, run, block)
+    if not _folded(trained):
+        return made
+    return np.concatenate([made, np.ones((len(made), 1), np.float32)], axis=1)
 
 
 def item_vectors(trained: Trained, run: int) -> np.ndarray:
-    """Vectors of all items in one run, float32 ``[num_items, h]``."""
+    """Vectors of all items in one run.
+
+    Args:
+      trained: the runs.
+      run: which run, in ``0..runs-1``.
+
+    Returns:
+      Vectors, float32 ``[num_items, h]``, NaN for a cold item, which no ranking counts. Where
+      towers are joined by the inner product and items have biases, those are the last column.
+
+    Raises:
+      ValueError: a run out of range.
+    """
     params, table = _of_run(trained, run)
-    return np.asarray(trained.towers.apply(params, table, method="items"))
-
-
-def item_bias(trained: Trained, run: int) -> np.ndarray | None:
-    """Biases of all items in one run, float32 ``[num_items]``, or None where there are none."""
-    return np.asarray(trained.params["bias"][run]) if "bias" in trained.params else None
+    made = np.array(trained.towers.apply(params, table, method="items"))
+    if _folded(trained):
+        made = np.concatenate([made, np.asarray(trained.params["bias"][run])[:, None]], axis=1)
+    made[trained.tables.cold] = np.nan
+    return made
 
 
 def scores(
@@ -95,16 +107,84 @@ def scores(
       block: histories a step; an MLP as join holds ``block * num_items * hidden`` numbers.
 
     Yields:
-      Scores with the items' biases, float32 ``[block, num_items]``, the last block shorter.
+      Scores with the items' biases, float32 ``[block, num_items]``, the last block shorter; NaN
+      for a cold item.
     """
-    params, _ = _of_run(trained, run)
-    items, bias = jnp.asarray(item_vectors(trained, run)), item_bias(trained, run)
-    vectors = queries(trained, histories, run)
+    params, table = _of_run(trained, run)
+    items = jnp.asarray(trained.towers.apply(params, table, method="items"))
+    bias = np.where(trained.tables.cold, np.float32(np.nan), np.float32(0))
+    if "bias" in trained.params:
+        bias = bias + np.asarray(trained.params["bias"][run])
+    vectors = _vectors(trained, histories, run, 4096)
     for start in range(0, len(vectors), block):
         rows = vectors[start : start + block]
         full = jnp.asarray(np.pad(rows, ((0, block - len(rows)), (0, 0))))
-        found = np.asarray(_cross(params, full, items, towers=trained.towers))[: len(rows)]
-        yield found if bias is None else found + bias
+        yield np.asarray(_cross(params, full, items, towers=trained.towers))[: len(rows)] + bias
+
+
+def place(
+    trained: Trained, asked: ranking.Queries, run: int, *, block: int | None = None
+) -> ranking.Place:
+    """Where the targets of a protocol's queries stand, biases included.
+
+        place = recommend.place(trained, ranking.all_items(split.test), 0)
+        ranking.recall(place, 10).mean()
+
+    Args:
+      trained: the runs.
+      asked: of `ranking.all_items` or `ranking.new_items`; a cold target is a miss.
+      run: which run, in ``0..runs-1``.
+      block: histories a step; None is 2,048 for the inner product and 256 for any other join.
+
+    Returns:
+      Place.
+
+    Raises:
+      ValueError: a run or an item id out of range.
+    """
+    histories, out = asked.histories, asked.left_out
+    if trained.towers.join is None:
+        vectors, items = queries(trained, histories, run), item_vectors(trained, run)
+        return ranking.place_by_inner_product(
+            vectors, items, histories.target, left_out=out, block=block or 2048
+        )
+    above, tied, start = [], [], 0
+    for rows in scores(trained, histories, run, block=block or 256):
+        some = slice(start, start + len(rows))
+        own = None if out is None else Past(out.items, out.start[some], out.stop[some])
+        found = ranking.place(rows, histories.target[some], left_out=own)
+        above.append(found.above)
+        tied.append(found.tied)
+        start = some.stop
+    cold, none = trained.tables.cold, np.zeros(0, np.int64)
+    return ranking.Place(
+        np.concatenate([none, *above]), np.concatenate([none, *tied]), len(cold), int(cold.sum())
+    )
+
+
+def _folded(trained: Trained) -> bool:
+    """Whether biases are a column of the vectors."""
+    return trained.towers.join is None and "bias" in trained.params
+
+
+def _vectors(trained: Trained, histories: Histories, run: int, block: int) -> np.ndarray:
+    """What the sequence tower gives, ``[n, h]``."""
+    params, table = _of_run(trained, run)
+    examples.check_ids("history", histories.items, -1, len(table))
+    if trained.tables.cold.any():
+        histories = examples.without(histories, trained.tables.cold)
+    found = []
+    for start in range(0, len(histories.items), block):
+        rows = histories.items[start : start + block]
+        # Full blocks alone, so that one program serves all.
+        rows = np.pad(rows, ((0, block - len(rows)), (0, 0)), constant_values=-1)
+        made = _queries(params, jnp.asarray(rows), table, trained.frequency, towers=trained.towers)
+        found.append(np.asarray(made)[: len(histories.items) - start])
+    if not found:
+        empty = jnp.full((1, 1), -1, jnp.int32)
+        made = _queries(params, empty, table, trained.frequency, towers=trained.towers)
+        return np.zeros((0, made.shape[1]), np.float32)
+    return np.concatenate(found)
 
 
 @functools.partial(jax.jit, static_argnames=("towers",))
@@ -120,20 +200,9 @@ def _cross(params: Params, vectors: Array, items: Array, *, towers: TwoTowers):
 
 def _of_run(trained: Trained, run: int) -> tuple[Params, Array]:
     """Tower parameters and item embeddings of one run."""
-    runs = len(trained.embeddings) * len(trained.seeds)
+    runs = len(trained.tables.values) * len(trained.seeds)
     if not 0 <= run < runs:
         raise ValueError(f"run must be in 0..{runs - 1}; got {run}")
     params = jax.tree.map(lambda leaf: leaf[run], trained.params["towers"])
     own = trained.params.get("embeddings")
-    return params, trained.embeddings[run // len(trained.seeds)] if own is None else own[run]
-
-
-def check_ids(name: str, ids: np.ndarray, low: int, num_items: int) -> None:
-    """Raises ``ValueError`` where an id is not in ``low..num_items-1``."""
-    wrong = (ids < low) | (ids >= num_items)
-    if wrong.any():
-        row = int(np.argwhere(wrong)[0][0])
-        raise ValueError(
-            f"{name} ids must be in 0..{num_items - 1}, as the embeddings have rows; got "
-            f"{ids[wrong][0]} in row {row}"
-        )
+    return params, trained.tables.values[run // len(trained.seeds)] if own is None else own[run]
