@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from kernlens import sampling, sequences, training
+from kernlens.checksums import checksum
 from kernlens.types import ApplyFn, Array, Interactions, Params
 
 _STEPS_A_ROUND = 256
@@ -317,9 +318,9 @@ def _fingerprint(
     interactions: Interactions,
 ) -> str:
     """Identifies the run when a checkpoint is resumed, with what `training.fit` compares itself."""
-    data = training.checksum((interactions.items, interactions.offsets))
+    data = checksum((interactions.items, interactions.offsets))
     # The law of the initial parameters; their values could differ in the last bit by machine.
-    initial = training.checksum(jax.make_jaxpr(loss.init)(jax.random.key(0)))
+    initial = checksum(jax.make_jaxpr(loss.init)(jax.random.key(0)))
     return (
         f"seeds={seeds} window={loss.window} block={block} subsample={subsample} data={data} "
         f"initial={initial}"

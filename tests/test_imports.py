@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
     "types", "memory", "labels", "datasets", "sampling", "sequences", "encoders", "decoders",
-    "towers", "training", "pretrain", "kernels", "ntk", "features", "sequence_kernels",
+    "towers", "checksums", "training", "pretrain", "kernels", "ntk", "features", "sequence_kernels",
     "moments", "scores", "metrics", "leave_one_out", "probe", "kernel_learning", "intervals",
     "ranking", "recommend", "ridge_ranking", "cooccurrence", "lens", "downstream", "agreement",
     "io", "text", "report", "answers", "study", "cache", "demo", "cli",

@@ -16,6 +16,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kernlens import training
+from kernlens.checksums import checksum
 
 SEEDS = (3, 5, 8)
 STEPS = 4
@@ -342,7 +343,7 @@ def test_checksums_of_programs_see_constants_and_numbers_but_no_addresses():
             y = jax.nn.softplus(x) * jnp.asarray(constant)
             return jax.lax.scan(lambda c, z: (c + factor * z * constant.sum(), c), 0.0, y)
 
-        return training.checksum(jax.make_jaxpr(fn)(jnp.ones(2000, jnp.float32)))
+        return checksum(jax.make_jaxpr(fn)(jnp.ones(2000, jnp.float32)))
 
     ones = np.ones(2000, np.float32)
     other = ones.copy()
@@ -357,9 +358,9 @@ def test_checksums_of_arrays_see_values_types_shapes_and_places():
         a, a.astype(np.int64), a.reshape(2, 2), a[::-1], (a, None), {"x": a}, {"y": a}, [a, a],
         jax.random.key(0), jax.random.key(1), jax.random.key(0, impl="rbg"), 1, 1.0, "1",
     ]  # fmt: skip
-    assert len({training.checksum(tree) for tree in trees}) == len(trees)
-    assert training.checksum(jnp.asarray(a)) == training.checksum(a.copy())
-    assert training.checksum(np.asfortranarray(a.reshape(2, 2))) == training.checksum(trees[2])
+    assert len({checksum(tree) for tree in trees}) == len(trees)
+    assert checksum(jnp.asarray(a)) == checksum(a.copy())
+    assert checksum(np.asfortranarray(a.reshape(2, 2))) == checksum(trees[2])
 
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path, unbroken):
