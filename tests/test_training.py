@@ -15,8 +15,8 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kernlens import training
-from kernlens.checksums import checksum
+from kernlens.train import loop
+from kernlens.train.checksums import checksum
 
 SEEDS = (3, 5, 8)
 STEPS = 4

@@ -217,7 +217,8 @@ def predict(
 
     Raises:
       ValueError: as :func:`fit` and :func:`kernlens.metrics.ranking.place`; no training example,
-        an item id out of range, features that are not finite (the row is named), or ``rows`` below 1.
+        an item id out of range, features that are not finite (the row is named), or ``rows``
+        below 1.
     """
     test = queries.histories
     for name, histories in (("train", train), ("test", test)):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernlens.checksums import checksum
+from kernlens.train.checksums import checksum
 from kernlens.types import Array, Params
 
 LossFn = Callable[[Params, Array, Any, Any], Array]

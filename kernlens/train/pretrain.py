@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernlens import sampling, sequences, training
-from kernlens.checksums import checksum
+from kernlens.datasets import sequences
+from kernlens.train import loop, sampling
+from kernlens.train.checksums import checksum
 from kernlens.types import ApplyFn, Array, Interactions, Params
 
 _STEPS_A_ROUND = 256
