@@ -22,7 +22,8 @@ cannot be told apart.
 
 Verdict: holds if kernlens' choice has a higher recall@10 than the random choice and than the
 published score's (90% intervals of the paired differences above 0) and at least 0.95 of the
-oracle's; in part if it is above the random choice; else it fails.
+oracle's; in part if it is above the random choice; fails if no part of the interval of that
+difference lies above 0; else it is undecided.
 """
 
 import datetime
@@ -39,6 +40,7 @@ from experiments.markdown import interval
 from experiments.replay import coupons, policies, propensity
 from experiments.replay.policies import METRICS, ORACLE, POPULARITY, RANDOM
 from experiments.shift import serving
+from experiments.verdicts import also, exceeds, known
 from kernlens import ranking, report
 
 NEAR = 0.95
@@ -208,14 +210,11 @@ def estimated(every: list[dict[str, Any]], base: float) -> list[dict[str, Any]]:
 def verdict(lines: list[dict[str, Any]]) -> str:
     """As the module's docstring says."""
     by = {line["chooser"]: line for line in lines}
-
-    def above(chooser: str) -> bool:
-        return by[chooser]["kernlens less it"]["low"] > 0
-
     near = by["kernlens"]["recall"]["value"] >= NEAR * by[ORACLE]["recall"]["value"]
-    if above(RANDOM) and above("published score") and near:
-        return "holds"
-    return "holds in part" if above(RANDOM) else "fails"
+    random, published = (
+        exceeds(by[chooser]["kernlens less it"]) for chooser in (RANDOM, "published score")
+    )
+    return also(random, published, known(near))
 
 
 def show(results: Mapping[str, Any]) -> list[Any]:

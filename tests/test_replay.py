@@ -194,25 +194,34 @@ def test_tiny_version_runs_and_goes_on_where_it_stopped(tmp_path):
     assert by["kernlens"]["kernlens less it"]["value"] == 0.0
     assert by["popularity"]["lift"]["replayed"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert online_replay.show({"summary": found})
-    assert found["verdict"] in ("holds", "holds in part", "fails")
+
+
+UP, BOTH, DOWN, NONE = (0.01, 0.03), (-0.01, 0.03), (-0.03, -0.01), (None, None)
 
 
 @pytest.mark.parametrize(
     ("random", "published", "oracle", "said"),
     [
-        (0.01, 0.01, 0.06, "holds"),
-        (0.01, -0.01, 0.06, "holds in part"),
-        (0.01, 0.01, 0.07, "holds in part"),
-        (-0.01, 0.01, 0.06, "fails"),
+        (UP, UP, 0.06, "holds"),
+        (UP, BOTH, 0.06, "holds in part"),
+        (UP, DOWN, 0.06, "holds in part"),
+        (UP, NONE, 0.06, "holds in part"),
+        (UP, UP, 0.063, "holds"),  # 0.06 is 0.952 of it
+        (UP, UP, 0.064, "holds in part"),  # 0.06 is 0.938 of it
+        (BOTH, UP, 0.06, "undecided"),
+        ((0.0, 0.03), UP, 0.06, "undecided"),
+        (NONE, UP, 0.06, "undecided"),
+        (DOWN, UP, 0.06, "fails"),
+        ((-0.03, 0.0), UP, 0.06, "fails"),
     ],
 )
 def test_the_verdict_follows_its_rule(random, published, oracle, said):
-    lows = {"kernlens": 0.0, "random": random, "published score": published, "oracle": 0.0}
+    less = {"kernlens": (0.0, 0.0), "random": random, "published score": published, "oracle": UP}
     lines = [
         {
-            "chooser": name, "kernlens less it": {"low": low},
+            "chooser": name, "kernlens less it": {"low": low, "high": high},
             "recall": {"value": oracle if name == "oracle" else 0.06},
         }
-        for name, low in lows.items()
+        for name, (low, high) in less.items()
     ]  # fmt: skip
     assert online_replay.verdict(lines) == said

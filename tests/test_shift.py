@@ -123,42 +123,42 @@ def test_households_end_with_what_they_bought_last():
         assert_array_equal(found.items[user][found.items[user] >= 0], expected)
 
 
-@pytest.mark.parametrize(
-    "experiment", [prop1_bound, pytest.param(robust_to_shift, marks=pytest.mark.slow)]
-)
-def test_tiny_version_runs_and_goes_on_where_it_stopped(experiment, tmp_path):
-    console = Console(file=io.StringIO())
-    folder = tmp_path / "of" / "a"
-    first = experiment.run(experiment.TINY, runner.Cells(folder, console))
-    again = experiment.run(experiment.TINY, runner.Cells(folder, console))
-    found = experiment.summarise(experiment.TINY, first)
-    assert runner.report.to_json(found) == runner.report.to_json(
-        experiment.summarise(experiment.TINY, again)
-    )
-    assert found["verdict"] in ("holds", "holds in part", "fails")
+UP, BOTH, DOWN, NONE = (0.6, 0.9), (-0.1, 0.9), (-0.9, -0.1), (None, None)
 
 
 @pytest.mark.parametrize(
-    ("after", "said"), [(0.8, "holds"), (0.5, "holds in part"), (None, "holds in part")]
+    ("items", "classes", "said"),
+    [
+        ((0.8, UP), (0.8, UP), "holds"),
+        ((0.76, UP), (0.8, UP), "holds"),  # 0.09 less than before the shift
+        ((0.74, UP), (0.8, UP), "holds in part"),  # 0.11 less
+        ((0.8, UP), (0.74, UP), "holds in part"),
+        ((0.74, UP), (0.74, UP), "holds in part"),
+        ((0.8, UP), (0.8, BOTH), "holds in part"),
+        ((0.8, DOWN), (0.8, UP), "holds in part"),
+        ((0.8, UP), (None, NONE), "holds in part"),
+        ((0.8, (0.0, 0.9)), (0.8, BOTH), "undecided"),
+        ((0.8, DOWN), (0.8, BOTH), "undecided"),
+        ((None, NONE), (None, NONE), "undecided"),  # two settings alone leave no interval
+        ((0.8, DOWN), (0.8, (-0.9, 0.0)), "fails"),
+    ],
 )
-def test_the_verdict_of_a_shift_follows_its_rule(after, said):
-    """Two settings alone leave orders without an interval: no verdict rests on them."""
-
-    def line(task, predictor, value):
-        low = None if value is None else value - 0.1
-        ends = {"value": value, "low": low, "high": value}
-        inside = {"value": 0.85, "low": 0.5, "high": 1.0}
+def test_the_verdict_of_a_shift_follows_its_rule(items, classes, said):
+    def line(task, predictor, value, ends):
+        low, high = ends
         first = robust_to_shift.TASKS[task][0][0]
-        own = {first: {"spearman": inside}, "after": {"spearman": ends}}
-        return {"task": task, "predictor": predictor, **own}
+        return {
+            "task": task, "predictor": predictor,
+            first: {"spearman": {"value": 0.85, "low": 0.5, "high": 1.0}},
+            "after": {"spearman": {"value": value, "low": low, "high": high}},
+        }  # fmt: skip
 
     lines = [
-        line("next items", "ridge ranking", 0.8),
-        line("classes", "discriminant probe", after),
-    ]
+        line("next items", "ridge ranking", *items), line("next items", "last item", 0.9, UP),
+        line("classes", "discriminant probe", *classes),
+        line("classes", "pretraining loss", 0.9, UP),
+    ]  # fmt: skip
     assert robust_to_shift.verdict(lines) == said
-    none = [line("next items", "ridge ranking", None), line("classes", "discriminant probe", None)]
-    assert robust_to_shift.verdict(none) == "fails"
 
 
 def histories(order="time"):
@@ -234,7 +234,6 @@ def test_any_data_set_with_times_is_replayed(experiment, tmp_path, monkeypatch):
     cells = runner.Cells(tmp_path / "cells" / "one" / "two", Console(file=io.StringIO()))
     rows = experiment.run(config, cells)
     summary = experiment.summarise(config, rows)
-    assert summary["verdict"] in ("holds", "holds in part", "fails")
     assert "coupons" not in summary
     if experiment is prop1_bound:
         assert {line["place"] for line in summary["lines"]} == {
