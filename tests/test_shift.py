@@ -250,7 +250,6 @@ def test_any_data_set_with_times_is_replayed(experiment, tmp_path, monkeypatch):
     cells = runner.Cells(tmp_path / "cells" / "one" / "two", Console(file=io.StringIO()))
     rows = experiment.run(config, cells)
     summary = experiment.summarise(config, rows)
-    assert summary["verdict"] in ("holds", "holds in part", "fails")
     assert "coupons" not in summary
     if experiment is prop1_bound:
         assert {line["place"] for line in summary["lines"]} == {
