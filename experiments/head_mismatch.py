@@ -8,15 +8,16 @@ several seeds, so that its own noise can be taken out of what pretraining runs d
 Measured are recall@10 and the lists of ten items themselves: the share of a list that another
 pretraining run replaces, less what another seed of the same recommender replaces.
 
-Verdict, for frozen and for trained embeddings, from the MLP less the inner product in the standard
-deviation of recall between runs and in that share of the lists, intervals at 90% by bootstrap over
-runs: holds if all four differences lie above 0, in part if one does, else it fails.
+Verdict by the rules of `experiments.verdicts`, for frozen and for trained embeddings, of the MLP
+over the inner product in the standard deviation of recall between runs and in that share of the
+lists, intervals at 90%. Each of the four holds where it is surely above 1, fails where a factor of
+2 is ruled out, and is undecided where neither can be seen.
 """
 
 import functools
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,10 @@ import flax.linen as nn
 import numpy as np
 import optax
 
-from experiments import runner
+from experiments import runner, verdicts
 from experiments.markdown import interval
 from experiments.mismatch import spread
-from experiments.mismatch.summary import verdict
+from experiments.mismatch.summary import TWOFOLD, twofold
 from experiments.next_items.data import Task, last_items
 from experiments.next_items.outcomes import METRICS, values
 from experiments.sources import Source, interactions
@@ -69,12 +70,10 @@ class Config(Source):
     """Training targets of a sequence, the latest ones before the one held out."""
     test: int = 2_000
     """Held-out sequences that are ranked."""
-    draws: int = 1000
-    """Bootstrap draws over runs."""
 
 
 TINY = Config(
-    runs=3, epochs=1, dim=6, window=2, negatives=2, tower_epochs=1, length=6, test=100, draws=50,
+    runs=3, epochs=1, dim=6, window=2, negatives=2, tower_epochs=1, length=6, test=100,
     synthetic=6_000,
 )  # fmt: skip
 
@@ -87,7 +86,7 @@ def check(config: Config) -> None:
     """
     runner.at_least(
         config, runs=3, epochs=1, dim=1, window=1, negatives=1, tower_seeds=2, tower_epochs=1,
-        length=1, targets=1, test=1, draws=1,
+        length=1, targets=1, test=1,
     )  # fmt: skip
 
 
@@ -181,54 +180,56 @@ def within(tops: np.ndarray) -> float:
 def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """A line for each head and kind of embeddings, what the heads differ by, and the verdict."""
     rows, count = report.to_json(rows), config.runs
-    boot = functools.partial(spread.bootstrap, count, draws=config.draws)
 
-    def tables(kind: str, head: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Recall ``[runs, seeds]``, share replaced by a seed ``[runs]`` and by a run."""
-        mine = [row for row in rows if (row["embeddings"], row["head"]) == (kind, head)]
-        alone = [row for row in mine if row["kind"] == "run"]
-        moved = np.zeros((count, count))
-        for row in mine:
-            if row["kind"] == "pair":
-                a, b = row["runs"]
-                moved[a, b] = moved[b, a] = row["by run"]
-        return (
-            np.array([row["recall"] for row in alone]),
-            np.array([row["by seed"] for row in alone]),
-            moved,
-        )
+    def of(kind: str, head: str, what: str) -> list[dict[str, Any]]:
+        own = (kind, head, what)
+        return [row for row in rows if (row["embeddings"], row["head"], row["kind"]) == own]
 
-    def moves(kind: str, head: str, drawn: np.ndarray) -> float:
-        _, own, moved = tables(kind, head)
-        return float(np.mean(spread.off_diagonal(moved, drawn)) - own[drawn].mean())
+    def recalls(kind: str, head: str) -> np.ndarray:
+        return np.array([row["recall"] for row in of(kind, head, "run")])
 
-    def sd(kind: str, head: str, drawn: np.ndarray) -> float:
-        return spread.between_sd(tables(kind, head)[0][drawn])
+    def moves(kind: str, head: str) -> Callable[[np.ndarray], float]:
+        """Share of a list that a run replaces beyond another seed, of the runs that are kept."""
+        moved = spread.table(of(kind, head, "pair"), count, lambda row: row["by run"])
+        own = np.array([row["by seed"] for row in of(kind, head, "run")])
+        return lambda kept: float(np.mean(spread.off_diagonal(moved, kept)) - own[kept].mean())
 
-    lines, less = [], {}
+    lines, over = [], {}
     for kind in EMBEDDINGS:
         for head in HEADS:
-            recall, own, moved = tables(kind, head)
+            recall = recalls(kind, head)
             lines.append(
                 {
                     "embeddings": kind, "head": head, "recall": float(recall.mean()),
-                    "sd between runs": boot(functools.partial(sd, kind, head)),
+                    "sd between runs": spread.between_sd(recall),
                     "sd between seeds": float(np.sqrt(spread.parts(recall)[1])),
-                    "replaced by a run": float(np.mean(moved[~np.eye(count, dtype=bool)])),
-                    "replaced by a seed": float(own.mean()),
-                    "by the run alone": boot(functools.partial(moves, kind, head)),
+                    "replaced by a run": mean(of(kind, head, "pair"), "by run"),
+                    "replaced by a seed": mean(of(kind, head, "run"), "by seed"),
+                    "by the run alone": spread.jackknife(count, moves(kind, head)),
                 }
             )  # fmt: skip
-        less[kind] = {
-            name: boot(
-                lambda drawn, kind=kind, fn=fn: (
-                    fn(kind, CONCATENATED, drawn) - fn(kind, INNER, drawn)
-                )
-            )
-            for name, fn in (("sd", sd), ("lists", moves))
+        over[kind] = {
+            "sd": spread.ratio_of_sds(recalls(kind, CONCATENATED), recalls(kind, INNER)),
+            "lists": spread.more(count, moves(kind, CONCATENATED), moves(kind, INNER)),
         }
-    above = [found["low"] > 0 for one in less.values() for found in one.values()]
-    return {"lines": lines, "less": less, "verdict": verdict(any(above), all(above))}
+    return {"lines": lines, "over": over, "verdict": verdict(over)}
+
+
+def mean(rows: list[dict[str, Any]], key: str) -> float:
+    """Mean of an entry over rows."""
+    return float(np.mean([row[key] for row in rows]))
+
+
+def verdict(over: Mapping[str, Any]) -> str:
+    """As the module's docstring says."""
+    return verdicts.together(
+        part
+        for one in over.values()
+        for part in (
+            verdicts.exceeds(one["sd"], none=1.0, matters=TWOFOLD),
+            twofold(one["lists"]),
+        )
+    )
 
 
 def show(results: Mapping[str, Any]) -> list[Any]:
@@ -247,9 +248,9 @@ def show(results: Mapping[str, Any]) -> list[Any]:
     return [
         report.table(found["lines"], columns, f"Heads: {found['verdict']}"),
         *(
-            f"{kind}, {CONCATENATED} less {INNER}: sd {interval(one['sd'], 4)}, lists "
-            f"{interval(one['lists'], 3)}\n"
-            for kind, one in found["less"].items()
+            f"{kind}, {CONCATENATED} against {INNER}: sd × {interval(one['sd'])}, lists "
+            f"{interval(one['lists']['difference'], 3)} more\n"
+            for kind, one in found["over"].items()
         ),
     ]
 

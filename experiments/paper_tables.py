@@ -11,7 +11,7 @@ from experiments.score_limits.shown import number
 
 
 def thm1_decoder_mismatch(results: Mapping[str, Any]) -> str:
-    """Spread between runs by reader, what a rotation changes, and the bounds' terms."""
+    """Spread between runs by reader, what the unlike decoder adds, and the bounds' terms."""
     parts = []
     for name, found in results["summary"]["families"].items():
         count = sum(row["family"] == name and row["kind"] == "run" for row in results["rows"])
@@ -20,17 +20,17 @@ def thm1_decoder_mismatch(results: Mapping[str, Any]) -> str:
                 line["reader"],
                 f"{line['macro_f1']:.3f}",
                 interval(line["macro_f1 sd"], 4),
-                f"{line['changed']:.3f}",
+                f"{line['macro_f1 sd of the head']:.4f}",
+                interval(line["changed"], 3),
                 f"{line['changed by the head']:.3f}",
-                interval(line["spearman"]["1 - CKA"]),
-                interval(line["spearman"]["coordinates"]),
+                interval(line["kappa"]),
             ]
             for line in found["readers"]
         ]
-        head = ["", "macro-F1", "its sd between runs", "items that change class", "by the head"]
-        head += ["ρ of 1 - CKA", "ρ of coordinates"]
+        head = ["", "macro-F1", "its sd between runs", "between seeds of the head"]
+        head += ["items that change class", "by the head", "κ of two runs"]
         parts += [f"{name}, {count} runs, {_converged(found)}:", markdown(head, rows)]
-        parts += ["Items that change class by a rotation:", _rotations(found)]
+        parts += [_unlike(found), _whitening(found)]
         if "bounds" in found:
             parts += _bounds(found)
     return "\n\n".join([*parts, f"`{results['command']}`."])
@@ -40,15 +40,33 @@ def _converged(found: Mapping[str, Any]) -> str:
     """The spread of final losses in words."""
     loss = found["final_loss"]
     said = "final loss {mean:.4f}, sd {sd:.4f}".format(**loss)
-    if "converged_alike" not in loss:
-        return said
     return f"{said} ({'' if loss['converged_alike'] else 'not '}alike)"
 
 
-def _rotations(found: Mapping[str, Any]) -> str:
-    """Share of items that change class, by reader, in one line."""
-    turned = found["rotation"]
-    return markdown([*turned], [[f"{share:.3f}" for share in turned.values()]])
+def _unlike(found: Mapping[str, Any]) -> str:
+    """The decoder unlike the pretraining's against the one like it."""
+    rows = [
+        [
+            f"{one['unlike']} against {one['like']}",
+            interval(one["sd"]),
+            interval(one["disagreement"]["difference"], 3),
+            interval(one["changed"]["difference"], 3),
+        ]
+        for one in found["unlike and like"].values()
+    ]
+    head = ["decoder unlike the pretraining's against like", "sd, ratio", "1 - κ, difference"]
+    return markdown([*head, "items that change class, difference"], rows)
+
+
+def _whitening(found: Mapping[str, Any]) -> str:
+    """What whitening adds to the disagreement of two runs."""
+    means, l2 = (
+        interval(found["whitening"][key]["difference"], 3) for key in ("class means", "L2")
+    )
+    return (
+        f"Whitening adds to 1 - κ: of class means {means}; of balanced logistic regression, less "
+        f"the strongest L2, {l2}."
+    )
 
 
 def _bounds(found: Mapping[str, Any]) -> list[str]:

@@ -35,8 +35,8 @@ class Change(NamedTuple):
     after: Any
 
 
-def experiment_of(results: Mapping[str, Any]) -> ModuleType:
-    """The experiment that wrote a results file, by its command.
+def name_of(results: Mapping[str, Any]) -> str:
+    """The name of the experiment that wrote a results file, by its command.
 
     Raises:
       ValueError: the command runs no experiment.
@@ -44,7 +44,12 @@ def experiment_of(results: Mapping[str, Any]) -> ModuleType:
     named = re.match(r"python -m experiments\.(\w+)", results["command"])
     if named is None:
         raise ValueError(f"no experiment in the command {results['command']!r}")
-    return importlib.import_module(f"experiments.{named[1]}")
+    return named[1]
+
+
+def experiment_of(results: Mapping[str, Any]) -> ModuleType:
+    """That experiment; raises as :func:`name_of`."""
+    return importlib.import_module(f"experiments.{name_of(results)}")
 
 
 def config_of(experiment: ModuleType, kept: Mapping[str, Any]) -> Any:
@@ -87,10 +92,12 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def same(before: Any, after: Any, *, rtol: float = ROUNDING, atol: float = 0.0) -> bool:
-    """Whether two leaves are equal, numbers to a tolerance."""
+    """Whether two leaves are equal: counts and words exactly, other numbers to a tolerance."""
     numbers = (int, float)
     if isinstance(before, bool) or isinstance(after, bool):
         return before is after
+    if isinstance(before, int) and isinstance(after, int):
+        return before == after
     if isinstance(before, numbers) and isinstance(after, numbers):
         return math.isclose(before, after, rel_tol=rtol, abs_tol=atol)
     return before == after

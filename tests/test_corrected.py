@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.corrected import guards, rankings, recommenders, scores, tangent_kernels, verdicts
+from tests.corrected import (
+    guards,
+    mismatch,
+    rankings,
+    recommenders,
+    scores,
+    tangent_kernels,
+    verdicts,
+)
 from tests.corrected.case import Case
 
 PAGE = Path(__file__).parent.parent / "docs" / "corrected.md"
@@ -13,7 +21,7 @@ AREAS = {
     "Scores and probes": scores.CASES,
     "Rankings of next items": rankings.CASES,
     "Trained recommenders": recommenders.CASES,
-    "Verdicts on the paper's claims": verdicts.CASES,
+    "Verdicts on the paper's claims": verdicts.CASES + mismatch.CASES,
     "Guards": guards.CASES,
 }
 HEAD = """# Wrong numbers, corrected

@@ -55,7 +55,9 @@ def test_scores_against_float64_are_one_gate(rows, passed, worst, said, short):
 def timed(task, by, method, milliseconds, size=0, **more):
     return {
         "task": task, "dtype": "float32", "n": 8, "by": by, "method": method, "failed": None,
-        "milliseconds": [0.5 * milliseconds, milliseconds, 9 * milliseconds], "platform": "cpu",
+        # The fastest run is not the same share of the median on both sides.
+        "milliseconds": [milliseconds * f for f in (0.5 if by == OURS else 0.1, 1.0, 9.0)],
+        "platform": "cpu",
         "bytes": (size + 10) * 2**20, "output_bytes": 10 * 2**20, "difference": 1e-6,
         "trace_seconds": 0.4, "matmul_gflops": {"1024": 50.0}, "versions": {"jax": "1"},
     } | more  # fmt: skip

@@ -5,6 +5,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
+from experiments import interval_coverage, readme
 from experiments.coverage import others
 from experiments.coverage.line import line
 from experiments.interval_coverage import Config
@@ -51,6 +52,7 @@ def test_a_line_counts_what_intervals_hold():
     assert found["standard_error"] == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_rows_and_probes_have_a_line_each():
     config = Config(target_samples=4, samples=3, blocks=5)
     scored = others.cover_rows(X, CODES, 40, config, tuple(ROWS))
@@ -66,3 +68,42 @@ def test_rows_and_probes_have_a_line_each():
         assert len(numbers) == 6
         assert np.isfinite(numbers).all()
         assert one["standard_error"] > 0
+
+
+def covered(score, coverage, population="digits", method="jackknife", error=0.2, spread=0.1):
+    return {
+        "method": method, "table": "labels", "score": score, "rows": 200,
+        "population_name": population, "coverage": coverage, "population_coverage": coverage / 2,
+        "standard_error": error, "spread": spread,
+    }  # fmt: skip
+
+
+def test_a_score_is_summarised_over_populations_for_each_method():
+    rows = [
+        covered("gcv", 0.9), covered("gcv", 0.7, "wine", error=0.1), covered("gcv", 0.95, "normal"),
+        covered("cca", 0.8), covered("gcv", 0.6, method="bootstrap", spread=0.0),
+    ]  # fmt: skip
+    found = interval_coverage.summarise(Config(), rows)
+    assert [(one["method"], one["score"]) for one in found] == [
+        ("jackknife", "gcv"), ("jackknife", "cca"), ("bootstrap", "gcv"),
+    ]  # fmt: skip
+    first, _, last = found
+    assert first["coverage"] == pytest.approx(0.85)
+    assert (first["least"], first["least_at"]) == (0.7, "wine, 200 rows")
+    assert first["error_ratio"] == pytest.approx(2.0)  # the median of 2, 1 and 2
+    assert first["population_coverage"] == pytest.approx(0.425)
+    assert last["error_ratio"] == pytest.approx(0.2)  # of a score that never moves, the error
+
+
+def test_the_page_counts_scores_that_reach_the_coverage():
+    names = ("low", "at the limit", "high")
+    rows = [covered(n, c) for n, c in zip(names, (0.849, 0.85, 0.99), strict=True)]
+    results = {
+        "summary": interval_coverage.summarise(Config(), rows), "seconds": 60.0, "command": "c",
+        "config": {"samples": 120, "bootstrap_samples": 30, "populations": ["digits"]},
+    }  # fmt: skip
+    (line,) = (one for one in readme.interval_coverage(results).splitlines() if "jack" in one)
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == [
+        "jackknife", "120", "0.85", "0.85", "0.99", "2 of 3", "0 of 3", "`low`"
+    ]  # fmt: skip

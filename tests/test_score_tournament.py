@@ -246,7 +246,7 @@ def test_like_the_best_is_what_its_gap_may_be_nothing_to():
 
 @pytest.mark.parametrize(("cost", "cheap"), [(0.1, "gcv"), (0.11, DEFAULT)])
 def test_the_best_at_a_tenth_of_the_cost(cost, cheap):
-    costs = {REFERENCE: 1.0, f"{DEFAULT}, log loss": 0.5, "gcv": cost, DEFAULT: 0.02}
+    costs = {REFERENCE: 4.0, f"{DEFAULT}, log loss": 2.0, "gcv": 4.0 * cost, DEFAULT: 0.08}
     found = summarised(OFTEN, -RIGHT, NEARLY, costs=costs)
     assert found["choices"][0]["cheap"] == cheap
     met = {one["gate"]: one["passed"] for one in found["gates"] if "cost" in one["gate"]}

@@ -1,17 +1,67 @@
 """Encoders in independent runs: item2vec, and a text encoder whose last layer is fine-tuned."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
+from experiments import runner
+from experiments.sources import Source
 from kernlens import decoders, pretrain, sequences, text
 from kernlens.types import Labels
 
-IP_TUNED, LR_TUNED = "BERT, by inner products", "BERT, by logistic regression"
+CL, IP_TUNED, LR_TUNED = "CL", "BERT, by inner products", "BERT, by logistic regression"
+IP, LR = "IP", "LR"
+PRETRAINED_BY = {CL: IP, IP_TUNED: IP, LR_TUNED: LR}
+"""Families of runs, with what their pretraining decodes by."""
+
+READS_HISTORIES = (CL, IP_TUNED)
+"""Families whose embeddings depend on what was bought or seen together, and in which order."""
+
+ITEMS = (*(field.name for field in dataclasses.fields(Source)), "min_class_count")
+FIELDS = {
+    CL: (*ITEMS, "epochs", "dim", "window", "negatives"),
+    IP_TUNED: (*ITEMS, "window", "negatives", "text_baskets"),
+    LR_TUNED: (*ITEMS, "text_steps", "text_batch"),
+}
+"""What an embedding depends on; the readers are not among them."""
+
+
+def runs(
+    name: str, data: Any, task: Labels, rows: np.ndarray, train: np.ndarray, config: Any,
+    cells: runner.Cells,
+) -> Iterator[tuple[np.ndarray, float]]:  # fmt: skip
+    """Embeddings of ``rows`` and final loss, run by run; each is made once, whatever reads it.
+
+    Args:
+      name: a family.
+      data: interactions.
+      task: classes of all items.
+      rows: items that are read.
+      train: items whose classes fine-tuning by logistic regression learns from.
+      config: the experiment's.
+      cells: the experiment's; embeddings are kept in a folder of their own.
+    """
+    own = runner.fingerprint(config, FIELDS[name])
+    shared = cells.beside(cells.folder.parents[1] / "mismatch_embeddings" / own)
+
+    @functools.cache  # a text encoder is loaded where a run of it is missing
+    def maker() -> Callable[[int], tuple[np.ndarray, float]]:
+        if name == CL:
+            return functools.partial(pretrained, data, config)
+        return tuned(name, data, task, train, config, cells.tell)
+
+    def embedded(seed: int) -> dict[str, np.ndarray]:
+        z, loss = maker()(seed)
+        return {"z": np.asarray(z[rows], np.float32), "loss": np.asarray(loss)}
+
+    for seed in range(config.runs if name == CL else config.text_runs):
+        kept = shared.arrays(f"{name} run {seed}", functools.partial(embedded, seed))
+        yield kept["z"], float(kept["loss"])
 
 
 @functools.cache

@@ -1,15 +1,22 @@
 """What the runs of a family of embeddings say together: spreads, agreements, verdicts."""
 
-import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from experiments import verdicts
 from experiments.mismatch import readers, spread
+from experiments.mismatch.encoders import LR, PRETRAINED_BY
 
 ALIKE = 0.02
 """Most sd of final losses over their mean, of runs that converged alike."""
-DISTANCES = ("1 - CKA", "coordinates", "Procrustes", "GULP", "PIP loss")
+TWOFOLD = 2.0
+"""Least ratio of two spreads that would matter."""
+TELLS = 0.5
+"""Least rank correlation that would tell how far two runs differ."""
+DISTANCES = ("1 - CKA", "coordinates")
+CORRELATION = (-1.0, 1.0)
 
 
 def family(rows: list[dict[str, Any]], config: Any) -> dict[str, Any]:
@@ -19,69 +26,74 @@ def family(rows: list[dict[str, Any]], config: Any) -> dict[str, Any]:
       rows: in JSON's types: a run's, and a pair of runs', of one family.
       config: of the experiment.
     """
+    name = rows[0]["family"]
     alone = [row for row in rows if row["kind"] == "run"]
     both = [row for row in rows if row["kind"] == "pair"]
     count = len(alone)
-    boot = functools.partial(spread.bootstrap, count, draws=config.draws)
+    f1 = {name: np.array([row["macro_f1"][name] for row in alone]) for name in readers.READERS}
 
-    def square(value) -> np.ndarray:
-        made = np.zeros((count, count))
-        for row in both:
-            a, b = row["runs"]
-            made[a, b] = made[b, a] = value(row)
-        return made
+    def pairs(what: str, name: str) -> np.ndarray:
+        return spread.table(both, count, lambda row: row[what][name])
 
-    values = {
-        metric: {name: np.array([row[metric][name] for row in alone]) for name in readers.READERS}
-        for metric in ("macro_f1", "balanced_accuracy")
-    }
-    moved = {name: square(lambda row, name=name: row["changed"][name]) for name in readers.READERS}
-    own = {name: np.array([row["within"][name] for row in alone]) for name in readers.READERS}
-    apart = {name: square(lambda row, name=name: row["distances"][name]) for name in DISTANCES}
+    def mean(table: np.ndarray):
+        return lambda kept: float(np.mean(spread.off_diagonal(table, kept)))
 
-    def moves(name, drawn):
-        """Share changed between runs beyond what another head seed changes."""
-        return float(np.mean(spread.off_diagonal(moved[name], drawn)) - own[name][drawn].mean())
-
-    def ranked(distance, name, drawn):
-        return spread.spearman(
-            spread.off_diagonal(apart[distance], drawn), spread.off_diagonal(moved[name], drawn)
+    def ranked(distance: str, reader: str):
+        """Rank correlation of a distance with disagreement, over pairs of runs."""
+        apart, disagree = pairs("distances", distance), 1.0 - pairs("kappa", reader)
+        return lambda kept: spread.spearman(
+            spread.off_diagonal(apart, kept), spread.off_diagonal(disagree, kept)
         )
 
+    def disagreement(reader: str):
+        return mean(1.0 - pairs("kappa", reader))
+
     lines = []
-    for name in readers.READERS:
-        line: dict[str, Any] = {"reader": name}
-        for metric, table in values.items():
-            mine = table[name]
-            line[metric] = float(mine.mean())
-            line[f"{metric} sd"] = boot(lambda i, mine=mine: spread.between_sd(mine[i]))
-            line[f"{metric} variances"] = spread.parts(mine)
-        line["changed"] = float(np.mean(spread.off_diagonal(moved[name], np.arange(count))))
-        line["changed by the head"] = float(own[name].mean())
-        line["changed by the run"] = boot(lambda i, name=name: moves(name, i))
-        line["spearman"] = {d: boot(lambda i, d=d, name=name: ranked(d, name, i)) for d in apart}
-        turned = [row["rotated"][name] for row in alone if row["rotated"]]
-        line["changed by rotation"] = float(np.mean(turned))
-        lines.append(line)
-    controls = {
-        name: float(np.mean([row["rotated"][name] for row in alone if row["rotated"]]))
-        for name in readers.CONTROLS
+    for reader in readers.READERS:
+        within = [row["within"][reader] for row in alone]
+        lines.append(
+            {
+                "reader": reader,
+                "macro_f1": float(f1[reader].mean()),
+                "macro_f1 sd": spread.between_sd(f1[reader]),
+                "macro_f1 sd of the head": float(np.sqrt(spread.parts(f1[reader])[1])),
+                "changed": spread.jackknife(count, mean(pairs("changed", reader)), bounds=(0, 1)),
+                "changed by the head": float(np.mean(within)),
+                "kappa": spread.jackknife(
+                    count, mean(pairs("kappa", reader)), bounds=CORRELATION
+                ),
+            }
+        )  # fmt: skip
+
+    compared = {}
+    for priors, (inner, logistic) in readers.ALIKE.items():
+        unlike, like = (inner, logistic) if PRETRAINED_BY[name] == LR else (logistic, inner)
+        compared[priors] = {
+            "unlike": unlike,
+            "like": like,
+            "sd": spread.ratio_of_sds(f1[unlike], f1[like]),
+            "disagreement": spread.more(count, disagreement(unlike), disagreement(like)),
+            "changed": spread.more(
+                count, mean(pairs("changed", unlike)), mean(pairs("changed", like))
+            ),
+        }
+    weakest = max(readers.PATH, key=lambda reader: readers.PATH[reader])
+    whitening = {
+        "class means": spread.more(
+            count, disagreement(readers.MEANS_WHITE), disagreement(readers.MEANS)
+        ),
+        "L2": spread.more(count, disagreement(readers.LR_BALANCED), disagreement(weakest)),
     }
-    lr, ip = "LR SGD", "IP class mean"
-    f1 = values["macro_f1"]
-    gap_sd = boot(lambda i: spread.between_sd(f1[lr][i]) - spread.between_sd(f1[ip][i]))
-    gap_moved = boot(lambda i: moves(lr, i) - moves(ip, i))
-    kernel = boot(lambda i: ranked("1 - CKA", lr, i))
-    lead = boot(lambda i: ranked("1 - CKA", lr, i) - ranked("coordinates", lr, i))
-    probed = np.array([row["probe_macro_f1"] for row in alone])
-    noise = float(own[lr].mean())
+    unlike = compared["classes of equal weight"]["unlike"]
+    near, plain = (ranked(distance, unlike) for distance in DISTANCES)
+    kernel = spread.jackknife(count, near, bounds=CORRELATION)
+    lead = spread.jackknife(count, lambda kept: near(kept) - plain(kept), bounds=(-2.0, 2.0))
     losses = np.array([row["loss"] for row in alone])
-    above = [gap_sd["low"] > 0, gap_moved["low"] > 0]
     return {
         "verdicts": {
-            "mismatch": verdict(any(above), all(above)),
-            "kernel distance": verdict(kernel["low"] > 0, lead["low"] > 0),
-            "coordinates": verdict(controls["LR exact"] > noise, controls[lr] > noise),
+            "mismatch": mismatch(compared),
+            "whitening": verdicts.together(twofold(one) for one in whitening.values()),
+            "kernel distance": kernel_distance(kernel, lead),
         },
         "final_loss": {
             "mean": losses.mean(), "sd": losses.std(ddof=1), "least": losses.min(),
@@ -89,34 +101,60 @@ def family(rows: list[dict[str, Any]], config: Any) -> dict[str, Any]:
             "converged_alike": bool(losses.std(ddof=1) <= ALIKE * losses.mean()),
         },
         "readers": lines,
-        "rotation": controls,
-        "head_noise": noise,
-        "LR less IP": {"sd": gap_sd, "changed": gap_moved},
-        "kernel": {"spearman": kernel, "lead on coordinates": lead},
-        "probe": {
-            "sd": boot(lambda i: spread.between_sd(probed[i, None])),
-            "error": float(np.mean(np.abs(probed - f1["LR exact"][:, 0]))),
-            "spearman": boot(lambda i: spread.spearman(probed[i], f1["LR exact"][i, 0])),
-        },
+        "unlike and like": compared,
+        "whitening": whitening,
+        "kernel": {"reader": unlike, "spearman": kernel, "lead on coordinates": lead},
     }  # fmt: skip
+
+
+def mismatch(compared: Mapping[str, Any]) -> str:
+    """Whether the decoder unlike the pretraining's makes runs differ more.
+
+    Of both treatments of the classes' shares, by the spread of macro-F1 and by disagreement.
+    """
+    return verdicts.together(
+        part
+        for one in compared.values()
+        for part in (
+            verdicts.exceeds(one["sd"], none=1.0, matters=TWOFOLD),
+            twofold(one["disagreement"]),
+        )
+    )
+
+
+def twofold(found: Mapping[str, Any]) -> str:
+    """Holds if more than the other, fails if surely less than twice the other."""
+    return verdicts.exceeds(
+        {"low": found["difference"]["low"], "high": found["beyond twice"]["high"]}
+    )
+
+
+def kernel_distance(kernel: Mapping[str, Any], lead: Mapping[str, Any]) -> str:
+    """Whether a distance of kernels tells how far readers differ, and better than coordinates."""
+    return verdicts.also(verdicts.exceeds(kernel, matters=TELLS), verdicts.exceeds(lead))
 
 
 def bounds(alone: list[dict[str, Any]], config: Any) -> dict[str, Any]:
     """Theorem 1's bounds against measured risks, of runs that have them."""
-    boot = functools.partial(spread.bootstrap, len(alone), draws=config.draws)
+    count = len(alone)
     excess = [one for row in alone for one in row["excess"]]
     measured = np.array([np.mean([one["excess"] for one in row["excess"]]) for row in alone])
     bound = np.array([np.mean([one["bound"] for one in row["excess"]]) for row in alone])
-    orders = boot(lambda i: spread.spearman(bound[i], measured[i]))
     risk, limit, inner = (
         np.array([row["contrastive"][k] for row in alone]) for k in ("measured", "bound", "within")
     )
-    orders_risk = boot(lambda i: spread.spearman(limit[i], risk[i]))
+
+    def orders(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+        return spread.jackknife(
+            count, lambda kept: spread.spearman(a[kept], b[kept]), bounds=CORRELATION
+        )
+
+    ordered, ordered_risk = orders(bound, measured), orders(limit, risk)
     held = all(one["excess"] <= one["bound"] for one in excess)
     return {
         "verdicts": {
-            "bound": verdict(held, orders["low"] > 0),
-            "contrastive bound": verdict(bool(np.all(risk <= limit)), orders_risk["low"] > 0),
+            "bound": bounded(held, ordered),
+            "contrastive bound": bounded(bool(np.all(risk <= limit)), ordered_risk),
         },
         "bounds": [
             {"n": n} | {
@@ -125,7 +163,7 @@ def bounds(alone: list[dict[str, Any]], config: Any) -> dict[str, Any]:
             }
             for n in config.sizes
         ],
-        "bound orders runs": orders,
+        "bound orders runs": ordered,
         "triplets": [
             {"n": n} | {
                 key: float(np.mean([o[key] for r in alone for o in r["triplets"] if o["n"] == n]))
@@ -137,14 +175,12 @@ def bounds(alone: list[dict[str, Any]], config: Any) -> dict[str, Any]:
             key: float(np.mean([row["contrastive"][key] for row in alone]))
             for key in alone[0]["contrastive"]
         } | {
-            "orders runs": orders_risk,
-            "within-class covariance orders runs": boot(
-                lambda i: spread.spearman(inner[i], risk[i])
-            ),
+            "orders runs": ordered_risk,
+            "within-class covariance orders runs": orders(inner, risk),
         },
     }  # fmt: skip
 
 
-def verdict(part: bool, whole: bool) -> str:
-    """``whole`` counts only where ``part`` is met."""
-    return ("holds" if whole else "holds in part") if part else "fails"
+def bounded(held: bool, orders: Mapping[str, Any]) -> str:
+    """Whether a bound holds in every run and size, and also orders the runs."""
+    return verdicts.also(verdicts.known(held), verdicts.exceeds(orders))
