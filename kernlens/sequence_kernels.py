@@ -113,7 +113,12 @@ def average(vectors: Array, items: Array, weights: Array | None = None) -> Array
       items alone, or of weight 0.
     """
     chex.assert_rank([vectors, items], [2, 2])
-    z, shares, _ = _gathered(vectors, items, weights)
+    return _average_of(vectors, _without(vectors), weights, items)
+
+
+@jax.jit
+def _average_of(vectors: Array, cold: Array, weights: Array | None, items: Array) -> Array:
+    z, shares, _ = _gathered(vectors, cold, items, weights)
     return jnp.einsum("nl,nld->nd", shares, z, precision="highest")
 
 
@@ -131,7 +136,8 @@ def averages(vectors: Array | np.ndarray, weights: Array | np.ndarray | None = N
     Returns:
       A map from item ids ``[n, L]`` to features ``[n, d]``.
     """
-    return Partial(_average_of, jnp.asarray(vectors), _on_device(weights))
+    vectors = jnp.asarray(vectors)
+    return Partial(_average_of, vectors, _without(vectors), _on_device(weights))
 
 
 def averaged(
@@ -155,10 +161,11 @@ def averaged(
       Smola, Gretton, Song and Schölkopf (2007), equation 4: the inner product of mean maps.
     """
     embeddings, weights = jnp.asarray(embeddings), _on_device(weights)
+    cold = _without(embeddings)
 
     def sequence_kernel(items1: Array, items2: Array) -> Array:
-        z1, shares1, _ = _gathered(embeddings, items1, weights)
-        z2, shares2, _ = _gathered(embeddings, items2, weights)
+        z1, shares1, _ = _gathered(embeddings, cold, items1, weights)
+        z2, shares2, _ = _gathered(embeddings, cold, items2, weights)
         dim = embeddings.shape[1]
         gram = kernel(z1.reshape(-1, dim), z2.reshape(-1, dim))
         gram = gram.reshape(*shares1.shape, *shares2.shape)
@@ -197,30 +204,37 @@ def over_embeddings(apply_fn: ApplyFn, embeddings: Array | np.ndarray) -> ApplyF
       are zeros outside the mask.
     """
     embeddings = jnp.asarray(embeddings)
+    cold = _without(embeddings)
 
     def f(params: Params, items: Array) -> Any:
-        z, _, mask = _gathered(embeddings, items, None)
+        z, _, mask = _gathered(embeddings, cold, items, None)
         return apply_fn(params, (z, mask))
 
     return f
-
-
-def _average_of(vectors: Array, weights: Array | None, items: Array) -> Array:
-    return average(vectors, jnp.asarray(items), weights)
 
 
 def _on_device(weights: Array | np.ndarray | None) -> Array | None:
     return None if weights is None else jnp.asarray(weights)
 
 
-def _gathered(vectors: Array, items: Array, weights: Array | None) -> tuple[Array, Array, Array]:
-    """Vectors ``[n, L, d]``, zeros for padding and cold items; shares of the weight and whether an
-    item is there, ``[n, L]``."""
+def _without(vectors: Array) -> Array:
+    """Which items have no vector, ``[m]``: once for a table, not at each of its readings."""
+    return ~jnp.all(jnp.isfinite(vectors), axis=-1)
+
+
+def _gathered(
+    vectors: Array, cold: Array, items: Array, weights: Array | None
+) -> tuple[Array, Array, Array]:
+    """What histories hold, cold items left out.
+
+    Returns:
+      Vectors ``[n, L, d]``, zeros where there is none; shares of the weight ``[n, L]``; and whether
+      there is an item ``[n, L]``.
+    """
     items = jnp.asarray(items)
     at = jnp.maximum(items, 0)
     take = partial(jnp.take, indices=at, axis=0, mode="fill")
     # An id without a row is a mistake and stays NaN; a row that is not finite is a cold item.
-    cold = ~jnp.all(jnp.isfinite(vectors), axis=-1)
     mask = (items >= 0) & ~jnp.take(cold, at, axis=0, mode="fill", fill_value=False)
     z = jnp.where(mask[..., None], take(vectors), 0)
     w = mask.astype(vectors.dtype)

@@ -7,10 +7,11 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
+from experiments import readme
 from experiments.next_items.data import last_items, without_last
-from experiments.next_items.predictions import ESTIMATED
-from experiments.next_items.summary import TRAINED, ceiling
-from experiments.prop2_sequence_average import order, value
+from experiments.next_items.predictions import ESTIMATED, PLAIN
+from experiments.next_items.summary import TRAINED, ceiling, levels
+from experiments.prop2_sequence_average import EARLIER, order, value
 from experiments.sources import Source, classes, interactions
 from kernlens import datasets
 from kernlens.agreement import Interval
@@ -130,6 +131,46 @@ NEAR, ACROSS, FAR = (0.02, 0.1), (0.05, 0.11), (0.11, 0.3)
 def test_the_verdict_of_the_value_follows_its_rule(towers, said):
     for rho in (UP, DOWN):
         assert value(line_of((rho,) * 3, towers)) == said
+
+
+def outcome_of(value, by_target=None):
+    """What a ranker reached, as rows hold it; rows of the earlier protocol have no kinds."""
+    interval = {"value": value, "low": value - 0.01, "high": value + 0.01}
+    found = dict.fromkeys(("recall", "ndcg", "mrr"), interval)
+    return found if by_target is None else {**found, "by target": by_target}
+
+
+def test_levels_are_means_over_rows_of_either_protocol():
+    kinds = {"repeated": {"value": 0.5, "low": 0.4, "high": 0.6}, "new": None}
+    rows = [
+        {
+            "trained": {"dense": [outcome_of(0.1), outcome_of(0.3)]},
+            "baselines": {"EASE": outcome_of(0.7, kinds), "last item": outcome_of(0.2)},
+            "predicted": {PLAIN: outcome_of(0.4, kinds)},
+        },
+        {
+            "trained": {"dense": [outcome_of(0.2), outcome_of(0.6)]},
+            "baselines": {"last item": outcome_of(0.4)},  # the first row has those of the data
+            "predicted": {PLAIN: outcome_of(0.6, kinds)},
+        },
+    ]
+    found = {line["ranker"]: line for line in levels(rows)}
+    assert_allclose(found["trained dense"]["mean"], 0.3)
+    assert (found["trained dense"]["least"], found["trained dense"]["most"]) == (0.1, 0.6)
+    assert_allclose([found["last item"]["mean"], found["EASE"]["mean"]], [0.3, 0.7])
+    assert_allclose(found[PLAIN]["mean"], 0.5)
+    assert found[PLAIN]["repeated"] == found["EASE"]["repeated"] == 0.5
+    assert found[PLAIN]["new"] is found["trained dense"]["repeated"] is None
+
+
+def test_the_readme_says_under_which_protocol_a_table_was_measured():
+    told = {"protocol": "all items", "queries": 2000, "repeated": 900, "dropped": 0}
+    assert readme.ranked(told) == (
+        "Candidates: all items; 2,000 queries, 900 of them for an item that the user had met "
+        "before, 0 more not asked"
+    )
+    said = "Measured under an earlier protocol: latest 20 items of each history left out"
+    assert readme.ranked(EARLIER) == said
 
 
 def test_what_is_in_a_sequence_is_left_out_unless_items_recur_in_it():

@@ -135,13 +135,14 @@ def ease(
 
 def _weights(gram: np.ndarray, strength: float) -> np.ndarray:
     """The weights of a Gram matrix, which is overwritten."""
-    from scipy.linalg import lapack
+    from scipy.linalg import get_lapack_funcs
 
+    potrf, potri = get_lapack_funcs(("potrf", "potri"), (gram,))
     gram[np.diag_indices_from(gram)] += strength
-    factor, failed = lapack.dpotrf(gram, lower=1, overwrite_a=1)
+    factor, failed = potrf(gram, lower=1, overwrite_a=1)
     if failed:
         raise ValueError(f"the Gram matrix plus strength {strength:g} is not positive definite")
-    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    inverse, _ = potri(factor, lower=1, overwrite_c=1)
     lower = np.tril(inverse, -1)
     weights = lower + lower.T
     weights /= -np.diagonal(inverse)
