@@ -40,6 +40,7 @@ from experiments.markdown import interval
 from experiments.replay import coupons, policies, propensity
 from experiments.replay.policies import METRICS, ORACLE, POPULARITY, RANDOM
 from experiments.shift import serving
+from experiments.verdicts import also, exceeds, known
 from kernlens import ranking, report
 
 NEAR = 0.95

@@ -25,6 +25,7 @@ from experiments.markdown import interval
 from experiments.shift import serving
 from experiments.shift.data import shares
 from experiments.sources import common_classes
+from experiments.verdicts import also, exceeds, known, together
 from kernlens import agreement, ranking, report, sequences
 from kernlens.datasets import files
 from kernlens.types import Labels
