@@ -20,11 +20,10 @@ Intervals are over households, given the pretraining runs and the trained recomm
 difference in each run stands beside. Two choices whose interval of the paired difference holds 0
 cannot be told apart.
 
-Verdict: kernlens' choice has a higher recall@10 than the random choice (the 90% interval of the
-paired difference lies above 0; it fails where no value of the interval does, and is undecided
-else). Where that holds, it holds in full if the choice is also above the published score's, by the
-same rule, and falls short of the oracle's recall by a twentieth at most (the whole interval of the
-paired difference); otherwise in part.
+Verdict: holds if kernlens' choice has a higher recall@10 than the random choice and than the
+published score's (90% intervals of the paired differences above 0) and at least 0.95 of the
+oracle's; in part if it is above the random choice; fails if no part of the interval of that
+difference lies above 0; else it is undecided.
 """
 
 import datetime
@@ -36,17 +35,15 @@ from typing import Any
 
 import numpy as np
 
-from experiments import runner, verdicts
+from experiments import runner
 from experiments.markdown import interval
 from experiments.replay import coupons, policies, propensity
 from experiments.replay.policies import METRICS, ORACLE, POPULARITY, RANDOM
 from experiments.shift import serving
-from kernlens.metrics import ranking
-from kernlens.show import report
+from experiments.verdicts import also, exceeds, known
+from kernlens import ranking, report
 
-NEAR = 0.05
-"""Share of the oracle's recall that a choice may fall short by."""
-
+NEAR = 0.95
 DRAWN = 200
 
 
@@ -213,13 +210,11 @@ def estimated(every: list[dict[str, Any]], base: float) -> list[dict[str, Any]]:
 def verdict(lines: list[dict[str, Any]]) -> str:
     """As the module's docstring says."""
     by = {line["chooser"]: line for line in lines}
-    oracle = by[ORACLE]
-    short = NEAR * oracle["recall"]["value"]
-    return verdicts.also(
-        verdicts.exceeds(by[RANDOM]["kernlens less it"]),
-        verdicts.exceeds(by["published score"]["kernlens less it"]),
-        verdicts.known(oracle["kernlens less it"]["low"] >= -short),
+    near = by["kernlens"]["recall"]["value"] >= NEAR * by[ORACLE]["recall"]["value"]
+    random, published = (
+        exceeds(by[chooser]["kernlens less it"]) for chooser in (RANDOM, "published score")
     )
+    return also(random, published, known(near))
 
 
 def show(results: Mapping[str, Any]) -> list[Any]:

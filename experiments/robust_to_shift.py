@@ -6,10 +6,10 @@ against two dense towers trained up to week 40, judged on the held-out items and
 41 to 53. Departments: closed-form predictors against logistic regression on a fifth of the items,
 all alike, weighted by purchases up to week 40, and by purchases after it.
 
-Verdict: the order that kernlens predicts (ridge ranking for next items, the discriminant probe for
-departments) agrees with the later outcomes. It holds if Spearman's interval over settings lies
-above 0 in both tasks and the shift costs less than 0.1 of either correlation, in part if it lies
-above 0 in one task, fails if no value of either interval is above 0, and is undecided else.
+Verdict: holds if the order that kernlens predicts (ridge ranking for next items, the discriminant
+probe for departments) agrees with the later outcomes, Spearman's interval over settings above 0 in
+both tasks, and the shift costs less than 0.1 of the correlation in either; in part if the interval
+is above 0 in one task; fails if no part of either interval is; else it is undecided.
 """
 
 import functools
@@ -20,15 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments import runner, verdicts
+from experiments import runner
 from experiments.markdown import interval
 from experiments.shift import serving
 from experiments.shift.data import shares
 from experiments.sources import common_classes
-from kernlens import files
-from kernlens.datasets import sequences
-from kernlens.metrics import agreement, ranking
-from kernlens.show import report
+from experiments.verdicts import also, exceeds, known, together
+from kernlens import agreement, ranking, report, sequences
+from kernlens.datasets import files
 from kernlens.types import Labels
 
 TASKS = {
@@ -175,21 +174,15 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def verdict(lines: list[dict[str, Any]]) -> str:
     """As the module's docstring says."""
-    own = [
-        next(line for line in lines if line["predictor"] == name)
-        for name in ("ridge ranking", "discriminant probe")
-    ]
-    lost = [
-        before["value"] - after["value"]
-        for before, after in (
-            (line[TASKS[line["task"]][0][0]]["spearman"], line["after"]["spearman"]) for line in own
-        )
-        if None not in (before["value"], after["value"])
-    ]
-    return verdicts.also(
-        verdicts.together(verdicts.exceeds(line["after"]["spearman"]) for line in own),
-        verdicts.known(all(one < MOST_LOST for one in lost)),
-    )
+
+    def of_task(predictor: str) -> str:
+        line = next(line for line in lines if line["predictor"] == predictor)
+        before, after = line[TASKS[line["task"]][0][0]]["spearman"], line["after"]["spearman"]
+        values = (before["value"], after["value"])
+        kept = None in values or values[0] - values[1] < MOST_LOST
+        return also(exceeds(after), known(kept))
+
+    return together(of_task(name) for name in ("ridge ranking", "discriminant probe"))
 
 
 def show(results: Mapping[str, Any]) -> list[Any]:

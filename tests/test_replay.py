@@ -196,30 +196,32 @@ def test_tiny_version_runs_and_goes_on_where_it_stopped(tmp_path):
     assert online_replay.show({"summary": found})
 
 
-UP, BOTH, DOWN = (0.001, 0.02), (-0.01, 0.02), (-0.02, -0.001)
+UP, BOTH, DOWN, NONE = (0.01, 0.03), (-0.01, 0.03), (-0.03, -0.01), (None, None)
 
 
 @pytest.mark.parametrize(
     ("random", "published", "oracle", "said"),
     [
-        (UP, UP, (-0.0049, 0.0), "holds"),
-        (UP, UP, (-0.005, 0.0), "holds"),  # a twentieth of 0.1
-        (UP, UP, (-0.0051, 0.0), "holds in part"),
-        (UP, BOTH, (0.0, 0.0), "holds in part"),
-        (UP, DOWN, (0.0, 0.0), "holds in part"),
-        (BOTH, UP, (0.0, 0.0), "undecided"),
-        ((0.0, 0.02), UP, (0.0, 0.0), "undecided"),
-        (DOWN, UP, (0.0, 0.0), "fails"),
-        ((-0.02, 0.0), UP, (0.0, 0.0), "fails"),
+        (UP, UP, 0.06, "holds"),
+        (UP, BOTH, 0.06, "holds in part"),
+        (UP, DOWN, 0.06, "holds in part"),
+        (UP, NONE, 0.06, "holds in part"),
+        (UP, UP, 0.063, "holds"),  # 0.06 is 0.952 of it
+        (UP, UP, 0.064, "holds in part"),  # 0.06 is 0.938 of it
+        (BOTH, UP, 0.06, "undecided"),
+        ((0.0, 0.03), UP, 0.06, "undecided"),
+        (NONE, UP, 0.06, "undecided"),
+        (DOWN, UP, 0.06, "fails"),
+        ((-0.03, 0.0), UP, 0.06, "fails"),
     ],
 )
 def test_the_verdict_follows_its_rule(random, published, oracle, said):
-    ends = {"kernlens": (0, 0), "random": random, "published score": published, "oracle": oracle}
+    less = {"kernlens": (0.0, 0.0), "random": random, "published score": published, "oracle": UP}
     lines = [
         {
-            "chooser": name, "kernlens less it": dict(zip(("low", "high"), own, strict=True)),
-            "recall": {"value": 0.1},
+            "chooser": name, "kernlens less it": {"low": low, "high": high},
+            "recall": {"value": oracle if name == "oracle" else 0.06},
         }
-        for name, own in ends.items()
+        for name, (low, high) in less.items()
     ]  # fmt: skip
     assert online_replay.verdict(lines) == said

@@ -123,58 +123,42 @@ def test_households_end_with_what_they_bought_last():
         assert_array_equal(found.items[user][found.items[user] >= 0], expected)
 
 
-@pytest.mark.parametrize(
-    "experiment", [prop1_bound, pytest.param(robust_to_shift, marks=pytest.mark.slow)]
-)
-def test_tiny_version_runs_and_goes_on_where_it_stopped(experiment, tmp_path):
-    console = Console(file=io.StringIO())
-    folder = tmp_path / "of" / "a"
-    first = experiment.run(experiment.TINY, runner.Cells(folder, console))
-    again = experiment.run(experiment.TINY, runner.Cells(folder, console))
-    found = experiment.summarise(experiment.TINY, first)
-    assert runner.report.to_json(found) == runner.report.to_json(
-        experiment.summarise(experiment.TINY, again)
-    )
-
-
-UP, DOWN, BOTH, NONE = (0.5, 0.9), (-0.9, -0.1), (-0.2, 0.9), (None, None)
+UP, BOTH, DOWN, NONE = (0.6, 0.9), (-0.1, 0.9), (-0.9, -0.1), (None, None)
 
 
 @pytest.mark.parametrize(
-    ("items", "classes", "lost", "said"),
+    ("items", "classes", "said"),
     [
-        (UP, UP, 0.05, "holds"),
-        (UP, UP, 0.15, "holds in part"),
-        (UP, UP, -0.5, "holds"),  # a shift may help
-        (UP, BOTH, 0.0, "holds in part"),
-        (UP, DOWN, 0.0, "holds in part"),
-        (DOWN, UP, 0.0, "holds in part"),
-        (BOTH, BOTH, 0.0, "undecided"),
-        (BOTH, DOWN, 0.0, "undecided"),
-        (DOWN, DOWN, 0.0, "fails"),
-        ((0.0, 0.9), DOWN, 0.0, "undecided"),
-        ((-0.9, 0.0), DOWN, 0.0, "fails"),
-        (UP, NONE, 0.0, "holds in part"),
-        (NONE, NONE, 0.0, "undecided"),
+        ((0.8, UP), (0.8, UP), "holds"),
+        ((0.76, UP), (0.8, UP), "holds"),  # 0.09 less than before the shift
+        ((0.74, UP), (0.8, UP), "holds in part"),  # 0.11 less
+        ((0.8, UP), (0.74, UP), "holds in part"),
+        ((0.74, UP), (0.74, UP), "holds in part"),
+        ((0.8, UP), (0.8, BOTH), "holds in part"),
+        ((0.8, DOWN), (0.8, UP), "holds in part"),
+        ((0.8, UP), (None, NONE), "holds in part"),
+        ((0.8, (0.0, 0.9)), (0.8, BOTH), "undecided"),
+        ((0.8, DOWN), (0.8, BOTH), "undecided"),
+        ((None, NONE), (None, NONE), "undecided"),  # two settings alone leave no interval
+        ((0.8, DOWN), (0.8, (-0.9, 0.0)), "fails"),
     ],
 )
-def test_the_verdict_of_a_shift_follows_its_rule(items, classes, lost, said):
-    """Two settings alone leave orders without an interval: no verdict rests on them."""
-    lines = []
-    for task, predictor, (low, high) in (
-        ("next items", "ridge ranking", items), ("classes", "discriminant probe", classes),
-    ):  # fmt: skip
-        value = None if low is None else (low + high) / 2
-        inside = {"value": None if value is None else value + lost, "low": 0.1, "high": 1.0}
-        lines.append(
-            {
-                "task": task, "predictor": predictor,
-                robust_to_shift.TASKS[task][0][0]: {"spearman": inside},
-                "after": {"spearman": {"value": value, "low": low, "high": high}},
-            }
-        )  # fmt: skip
-    lines.append({"task": "next items", "predictor": "last item"})  # which the claim is not about
-    assert robust_to_shift.verdict(lines[::-1]) == said
+def test_the_verdict_of_a_shift_follows_its_rule(items, classes, said):
+    def line(task, predictor, value, ends):
+        low, high = ends
+        first = robust_to_shift.TASKS[task][0][0]
+        return {
+            "task": task, "predictor": predictor,
+            first: {"spearman": {"value": 0.85, "low": 0.5, "high": 1.0}},
+            "after": {"spearman": {"value": value, "low": low, "high": high}},
+        }  # fmt: skip
+
+    lines = [
+        line("next items", "ridge ranking", *items), line("next items", "last item", 0.9, UP),
+        line("classes", "discriminant probe", *classes),
+        line("classes", "pretraining loss", 0.9, UP),
+    ]  # fmt: skip
+    assert robust_to_shift.verdict(lines) == said
 
 
 def histories(order="time"):
