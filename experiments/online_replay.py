@@ -41,7 +41,8 @@ from experiments.replay import coupons, policies, propensity
 from experiments.replay.policies import METRICS, ORACLE, POPULARITY, RANDOM
 from experiments.shift import serving
 from experiments.verdicts import also, exceeds, known
-from kernlens import ranking, report
+from kernlens.metrics import ranking
+from kernlens.show import report
 
 NEAR = 0.95
 DRAWN = 200

@@ -26,8 +26,9 @@ from experiments.shift import serving
 from experiments.shift.data import shares
 from experiments.sources import common_classes
 from experiments.verdicts import also, exceeds, known, together
-from kernlens import agreement, ranking, report, sequences
-from kernlens.datasets import files
+from kernlens.datasets import files, sequences
+from kernlens.metrics import agreement, ranking
+from kernlens.show import report
 from kernlens.types import Labels
 
 TASKS = {

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 
 from experiments.next_items import mixture
-from kernlens import ranking, recommend, sequences
-from kernlens.recommend import Trained
-from kernlens.towers import DenseTower, Mlp, TwoTowers
+from kernlens.datasets import sequences
+from kernlens.metrics import ranking
+from kernlens.models.towers import DenseTower, Mlp, TwoTowers
+from kernlens.train import recommend
+from kernlens.train.recommend import Trained
 from tests.cases import toy_interactions
 from tests.corrected.case import Case
 
