@@ -117,7 +117,7 @@ def quality(embeddings: np.ndarray, task: Labels) -> list[float]:
     """The probe's macro-F1 of each seed."""
     rows = targets.labelled_rows(task)
     kept = task._replace(codes=task.codes[rows])
-    return [probes.discriminant(z[rows], kept).metrics.macro_f1 for z in embeddings]
+    return [probes.discriminant(z[rows], kept).metrics["macro_f1"].value for z in embeddings]
 
 
 def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:

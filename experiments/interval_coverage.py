@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from experiments import runner
+from experiments.coverage.line import ends_of
 from experiments.coverage.line import line as line_of
 from experiments.coverage.others import cover_probes, cover_rows
 from kernlens import datasets, moments, targets
@@ -217,10 +218,7 @@ def cover(made: Population, size: int, config: Config, tell: Callable[[str], Non
         for table, estimators in tables.items():
             for name, estimator in estimators.items():
                 bounds = intervals.bounds_of(estimator)
-                mine = [
-                    intervals.interval(replicates[name], level=config.level, bounds=bounds)
-                    for replicates in found
-                ]
+                mine = [ends_of(replicates[name], config.level, bounds) for replicates in found]
                 values_of = [target[name] for target in samples]
                 rows.append(line_of(method, table, name, size, values_of, limits[name], mine))
     return rows

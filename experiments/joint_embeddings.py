@@ -25,8 +25,7 @@ import optax
 from experiments import runner
 from experiments.sources import common
 from experiments.verdicts import exceeds
-from kernlens import datasets, probes, targets
-from kernlens.datasets import files
+from kernlens import datasets, files, probes, targets
 from kernlens.models import text
 from kernlens.probes import kernel_learning
 from kernlens.show import report
@@ -219,7 +218,7 @@ def cell(
         "gained": float(learnt.params[1] - learnt.params[0] - (equal[1] - equal[0])),
         "errors": learnt.errors,
         "predicted": {
-            name: probes.discriminant(_unit(x), kept, draws=20).metrics.macro_f1
+            name: probes.discriminant(_unit(x), kept, draws=20).metrics["macro_f1"].value
             for name, x in every.items()
         },
         "trained": {name: read(_unit(x), kept.codes, config.splits) for name, x in every.items()},

@@ -26,7 +26,8 @@ from experiments.shift import serving
 from experiments.shift.data import shares
 from experiments.sources import common_classes
 from experiments.verdicts import also, exceeds, known, together
-from kernlens.datasets import files, sequences
+from kernlens import files
+from kernlens.datasets import sequences
 from kernlens.metrics import agreement, ranking
 from kernlens.show import report
 from kernlens.types import Labels

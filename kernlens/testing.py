@@ -17,7 +17,9 @@ import numpy as np
 
 from kernlens import moments
 from kernlens.kernels import features
+from kernlens.kernels.features import FeatureMap
 from kernlens.kernels.of_decoder import of_decoder
+from kernlens.kernels.readout import DecoderKernel
 from kernlens.scores import Estimator
 from kernlens.types import Decoder, Kernel
 
@@ -102,19 +104,21 @@ def check_decoder(decoder: Decoder, *, dim: int = 5, num_outputs: int = 3, seed:
     check_kernel(made.kernel, dim=dim, seed=seed)
     x = jnp.asarray(np.random.default_rng(seed).standard_normal((9, dim)), jnp.float32)
     again = of_decoder(decoder, dim=dim, num_outputs=num_outputs, seed=seed)
-    maps = [made.feature_map, again.feature_map]
-    if made.sketch is not None and again.sketch is not None:
-        maps = [made.sketch(16), again.sketch(16)]
-    if maps[0] is None or maps[1] is None:
-        maps = [features.exact(one.kernel, x) for one in (made, again)]
-    phi, other = (np.asarray(map_fn(x)) for map_fn in maps)
+    first, second = (_map_of(one, x) for one in (made, again))
+    phi, other = np.asarray(first(x)), np.asarray(second(x))
     assert phi.ndim == 2, f"features of 9 rows have shape {phi.shape}"
     assert len(phi) == 9, f"features of 9 rows have shape {phi.shape}"
     scale = max(float(np.max(np.abs(phi))), 1e-30)
     assert np.max(np.abs(phi - other)) <= 1e-5 * scale, "equal seeds give other features"
-    part = np.asarray(maps[0](x[3:7]))
+    part = np.asarray(first(x[3:7]))
     gap = np.max(np.abs(part - phi[3:7]))
     assert gap <= 1e-3 * scale, f"features depend on the rows beside: off by {gap:.3g}"
+
+
+def _map_of(made: DecoderKernel, x: jax.Array) -> FeatureMap:
+    if made.feature_map is not None:
+        return made.feature_map
+    return features.exact(made.kernel, x) if made.sketch is None else made.sketch(16)
 
 
 def check_score(row: Estimator, *, seed: int = 0) -> None:

@@ -14,7 +14,7 @@ from experiments.next_items.summary import TRAINED, ceiling, levels
 from experiments.prop2_sequence_average import EARLIER, order, value
 from experiments.sources import Source, classes, interactions
 from kernlens import datasets
-from kernlens.metrics.agreement import Interval
+from kernlens.types import Interval
 
 SAMPLES = Path(__file__).parent / "samples"
 

@@ -230,9 +230,8 @@ def test_users_are_what_varies():
     # Quantiles of 2000 draws, a few hundredths of their spread; Poisson against fixed totals.
     assert abs(found.low - low) < 0.15 * (high - low)
     assert abs(found.high - high) < 0.15 * (high - low)
-    assert found.standard_error == pytest.approx(np.std(draws), rel=0.08)
     alone = ranking.mean_with_interval(values, np.arange(len(values)), draws=200)
-    assert alone.standard_error < 0.5 * found.standard_error
+    assert alone.high - alone.low < 0.5 * (found.high - found.low)
 
 
 def test_differences_are_paired():

@@ -1,9 +1,25 @@
 """A line of results: how often the intervals of one score held its target."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from kernlens.scores import intervals
+
+
+class Ends(NamedTuple):
+    """An interval, and the standard error that it was made from."""
+
+    low: float
+    high: float
+    standard_error: float
+
+
+def ends_of(found: intervals.Replicates, level: float, bounds: tuple[float, float]) -> Ends:
+    """The interval of a score from its replicates."""
+    made = intervals.interval(found, level=level, bounds=bounds)
+    return Ends(made.low, made.high, intervals.standard_error(found))
 
 
 def line(
@@ -13,7 +29,7 @@ def line(
     size: int,
     targets: Sequence[float] | np.ndarray,
     limit: float,
-    found: Sequence[Any],
+    found: Sequence[Ends],
 ) -> dict[str, Any]:
     """Coverage of the target and of the population's value.
 
@@ -24,7 +40,7 @@ def line(
       size: rows in a sample.
       targets: values over samples; their mean is the target.
       limit: value of the whole population.
-      found: the intervals, with ``low``, ``high`` and ``standard_error``.
+      found: the intervals.
     """
     target = float(np.mean(targets))
     return {

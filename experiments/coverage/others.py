@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm
 
-from experiments.coverage.line import line
+from experiments.coverage.line import Ends, ends_of, line
 from kernlens import metrics, probes
 from kernlens.scores import ROWS, intervals
-from kernlens.types import Array, Classification, Labels, Prediction
+from kernlens.types import Array, Classification, Labels
 
 METRICS = ("accuracy", "macro_f1")
 MOST = 1500
@@ -45,14 +45,6 @@ class Drawn(NamedTuple):
     x: np.ndarray
     codes: np.ndarray
     rest: np.ndarray
-
-
-class Ends(NamedTuple):
-    """An interval."""
-
-    low: float
-    high: float
-    standard_error: float
 
 
 def sampled(
@@ -87,12 +79,12 @@ def cover_rows(
 
         targets = [float(fn(*one[:2])) for one in samples(config.target_samples, TARGETS)]
         own = [
-            intervals.interval(
+            ends_of(
                 intervals.sample_replicates(
                     fn, *one[:2], method=intervals.Jackknife(config.blocks, config.seed)
                 ),
-                level=config.level,
-                bounds=bounds,
+                config.level,
+                bounds,
             )
             for one in samples(config.samples, TAKEN)
         ]
@@ -108,9 +100,7 @@ def score_of_rows(name: str, classes: int) -> Callable[..., Any]:
     return lambda x, codes: row.fn(*(row.features(x), codes, classes)[:given])
 
 
-def refitted(
-    name: str, one: Drawn, labels: tuple[str, ...], config: Any
-) -> dict[str, intervals.Interval]:
+def refitted(name: str, one: Drawn, labels: tuple[str, ...], config: Any) -> dict[str, Ends]:
     """Intervals of a probe's metrics from the probe without each block of rows."""
     metrics_of = functools.cache(
         lambda rows: (
@@ -121,14 +111,14 @@ def refitted(
     )
     method = intervals.Jackknife(REFITS, config.seed)
     return {
-        metric: intervals.interval(
+        metric: ends_of(
             intervals.sample_replicates(
-                lambda rows, metric=metric: getattr(metrics_of(tuple(rows.tolist())), metric),
+                lambda rows, metric=metric: metrics_of(tuple(rows.tolist()))[metric].value,
                 np.arange(len(one.x)),
                 method=method,
             ),
-            level=config.level,
-            bounds=(0.0, 1.0),
+            config.level,
+            (0.0, 1.0),
         )
         for metric in METRICS
     }
@@ -161,8 +151,8 @@ def cover_probes(
         for metric in METRICS:
             targets = [float(getattr(one, metric)) for one in held_out]
             ends = [_ends(one, metric, config.level) for one in predictions]
-            values = [getattr(one.metrics, metric) for one in predictions]
-            limit = getattr(most.metrics, metric)
+            values = [one.metrics[metric].value for one in predictions]
+            limit = most.metrics[metric].value
             title = f"{name}, {metric.replace('_', '-')}"
             # What an interval is to span is how the probe's value varies, not its target.
             spread = {"spread": float(np.std(values, ddof=1))}
@@ -172,27 +162,28 @@ def cover_probes(
     return found
 
 
-def classified(name: str, sample: Drawn, rows: np.ndarray, told: Prediction) -> Array:
+def classified(name: str, sample: Drawn, rows: np.ndarray, told: probes.Prediction) -> Array:
     """Class of each row by the probe's classifier, fitted to all of a sample."""
+    assert told.path is not None
     x, rows = sample.x.astype(np.float64), rows.astype(np.float64)
     kinds, codes = np.unique(sample.codes, return_inverse=True)
     counts = np.bincount(codes)
     if name == "ridge":
         mean, y = x.mean(axis=0), np.eye(len(kinds))[codes]
         scatter = (x - mean).T @ (x - mean)
-        penalty = told.strength * np.trace(scatter) / len(mean) * np.eye(len(mean))
+        penalty = told.path.chosen * np.trace(scatter) / len(mean) * np.eye(len(mean))
         weights = np.linalg.solve(scatter + penalty, (x - mean).T @ (y - y.mean(axis=0)))
         return jnp.asarray(kinds[np.argmax((rows - mean) @ weights + y.mean(axis=0), axis=1)])
     means = np.stack([x[codes == c].mean(axis=0) for c in range(len(kinds))])
     within = (x - means[codes]).T @ (x - means[codes])
-    penalty = told.strength * np.trace(within) / len(within) * np.eye(len(within))
+    penalty = told.path.chosen * np.trace(within) / len(within) * np.eye(len(within))
     precision = (len(x) - len(kinds)) * np.linalg.inv(within + penalty)
     gaps = rows[:, None] - means
     distances = np.einsum("ncp,pq,ncq->nc", gaps, precision, gaps)
     return jnp.asarray(kinds[np.argmax(np.log(counts / len(x)) - 0.5 * distances, axis=1)])
 
 
-def _ends(told: Prediction, metric: str, level: float) -> Ends:
+def _ends(told: probes.Prediction, metric: str, level: float) -> Ends:
     assert metric in Classification._fields
-    low, high = getattr(told.low, metric), getattr(told.high, metric)
+    _, low, high, *_ = told.metrics[metric]
     return Ends(low, high, (high - low) / 2.0 / float(norm.ppf(0.5 * (1.0 + level))))

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.ntk_training.settings import HEAD, TABLES, TOWERS, Config
-from kernlens import datasets, kernels, targets
+from kernlens import datasets, targets
+from kernlens.arrays import unit_rows
 from kernlens.train import pretrain, sampling
 from kernlens.types import Interactions, Labels
 
@@ -46,7 +47,7 @@ def inputs(config: Config) -> dict[str, Task]:
 def directions(x: np.ndarray) -> np.ndarray:
     """Standardised columns, then rows of norm ``sqrt(d)``: all rows alike to a kernel."""
     x = (x - x.mean(0)) / x.std(0)
-    return np.asarray(kernels.unit_rows(jnp.asarray(x))) * np.float32(x.shape[1] ** 0.5)
+    return np.asarray(unit_rows(jnp.asarray(x))) * np.float32(x.shape[1] ** 0.5)
 
 
 def head_task(config: Config, embeddings: np.ndarray, label: Labels) -> Task:

@@ -278,7 +278,9 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
             np.asarray(sequence_kernels.average(z, test.items, weights))
         ),
         "last item": by_product(ranking.last_item(z, test)),
-        "discriminant probe": float(probes.discriminant(z[rows], kept, draws=20).metrics.macro_f1),
+        "discriminant probe": float(
+            probes.discriminant(z[rows], kept, draws=20).metrics["macro_f1"].value
+        ),
     }
     for name in SCORED:
         estimator = SCORES[name]

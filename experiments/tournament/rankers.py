@@ -129,8 +129,8 @@ def rank(
         ("ridge on RBF features", "ridge on RBF features, error", on_rbf),
     ):  # fmt: skip
         predicted, seconds, compiling = timed(predict, clocked)
-        found[name] = Ranked(predicted.metrics.accuracy, seconds, compiling)
-        found[error] = Ranked(-predicted.error, seconds, compiling)
+        found[name] = Ranked(predicted.metrics["accuracy"].value, seconds, compiling)
+        found[error] = Ranked(-predicted.metrics[predicted.loss].value, seconds, compiling)
     start = time.perf_counter()
     trained = heads.cross_validated(seen, known)
     seconds = time.perf_counter() - start if clocked else math.nan
@@ -151,7 +151,12 @@ def forecast(x: np.ndarray, codes: np.ndarray, train: np.ndarray, size: int) -> 
     now, then = (float(error) for error in errors)
     labels = Labels(codes[train], tuple(map(str, range(CLASSES))))
     left_out = probes.ridge(x[train], labels, draws=1, select="error")
-    return Forecast(then, left_out.error * then / now, left_out.error, seconds)
+    return Forecast(
+        then,
+        left_out.metrics[left_out.loss].value * then / now,
+        left_out.metrics[left_out.loss].value,
+        seconds,
+    )
 
 
 def one_pass(phi: Callable[[Array], Array], x: np.ndarray, codes: np.ndarray) -> Moments:

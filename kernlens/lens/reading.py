@@ -133,7 +133,7 @@ def _check_finite(values: np.ndarray) -> None:
         raise ValueError("the kernel gives values that are not finite on these rows")
 
 
-def _checked(kernel: Any, dim: int) -> Kernel:
+def _checked(kernel: Any, dim: int) -> Any:
     if not callable(kernel):
         raise ValueError(f"a kernel is a function (x1, x2) -> K [n1, n2]; got {kernel!r}")
     blocks = [jax.ShapeDtypeStruct((size, dim), jnp.float32) for size in (2, 3)]

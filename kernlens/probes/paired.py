@@ -99,7 +99,9 @@ def influence(prediction: Prediction, metric: str) -> np.ndarray:
         losses = prediction.losses.astype(np.float64)
         return np.where(np.isfinite(losses), losses - prediction.metrics[metric].value, np.nan)
     of_labels = prediction.target.ndim == 2
-    given = prediction.scores if metric == AVERAGE_PRECISION else prediction.predicted
+    given = prediction.predicted
+    if metric == AVERAGE_PRECISION and prediction.scores is not None:
+        given = prediction.scores
     return (INFLUENCES_OF_LABELS if of_labels else INFLUENCES)[metric](prediction.target, given)
 
 

@@ -123,15 +123,12 @@ def classes(
     """
     (points,), (samples,) = metrics.resampled(target, (predicted,), draws, seed)
     chance = metrics.by_chance(target, predicted)
-    return {
-        name: Interval(
-            float(getattr(points, name)),
-            *(float(np.quantile(getattr(samples, name), tail)) for tail in tails(level)),
-            level,
-            getattr(chance, name),
-        )
-        for name in Classification._fields
-    }
+    found = {}
+    for name in Classification._fields:
+        low, high = np.quantile(getattr(samples, name), tails(level))
+        point, null = float(getattr(points, name)), getattr(chance, name)
+        found[name] = Interval(point, float(low), float(high), level, null)
+    return found
 
 
 def _checked(strengths, select, draws, level) -> np.ndarray:
