@@ -266,7 +266,8 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def scaled(interval: agreement.Interval, unit: float) -> agreement.Interval:
     """An interval in a unit, in float64."""
-    return agreement.Interval(*(float(end / unit) for end in interval))
+    value, low, high = (float(end / unit) for end in interval)
+    return agreement.Interval(value, low, high)
 
 
 def order(lines: list[dict[str, Any]]) -> str:
