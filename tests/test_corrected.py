@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.corrected import guards, mismatch, rankings, scores, tangent_kernels, verdicts
+from tests.corrected import (
+    guards,
+    mismatch,
+    rankings,
+    recommenders,
+    scores,
+    tangent_kernels,
+    verdicts,
+)
 from tests.corrected.case import Case
 
 PAGE = Path(__file__).parent.parent / "docs" / "corrected.md"
@@ -12,6 +20,7 @@ AREAS = {
     "Tangent kernels": tangent_kernels.CASES,
     "Scores and probes": scores.CASES,
     "Rankings of next items": rankings.CASES,
+    "Trained recommenders": recommenders.CASES,
     "Verdicts on the paper's claims": verdicts.CASES + mismatch.CASES,
     "Guards": guards.CASES,
 }

@@ -296,6 +296,13 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run():
     assert done.notes["held_out"] + done.notes["examples"] == len(noise.target)
 
 
+def test_an_epoch_of_few_examples_has_many_steps():
+    """As set: 300 examples in batches of 1,024 would be a step an epoch."""
+    count = len(SPLIT.train.target)
+    assert_same_bits(fit(batch=None, epochs=1), fit(batch=32, epochs=1))
+    assert len(fit(batch=None, epochs=1, widths=1).losses) == -(-count // (32 * 8))
+
+
 def assert_same_params(one, other):
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
         np.testing.assert_array_equal(a, b)

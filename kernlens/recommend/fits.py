@@ -22,6 +22,7 @@ from kernlens.towers import TwoTowers
 from kernlens.types import Array, Params
 
 _ADAM = optax.adam(3e-3)
+_STEPS, _MOST = 32, 1024  # of an epoch; examples of a step
 
 
 class Shared(NamedTuple):
@@ -95,7 +96,7 @@ def fit(
     epochs: int = 100,
     held_out: float = 0.1,
     patience: int = 3,
-    batch: int = 1024,
+    batch: int | None = None,
     widths: int = 4,
     seeds: int | Sequence[int] = 1,
     optimizer: optax.GradientTransformation | None = None,
@@ -136,7 +137,8 @@ def fit(
         parameters.
       patience: epochs in a row without a new least loss on them after which a run is done; each
         run keeps the parameters of its best epoch. More gains little and costs as many epochs.
-      batch: examples a step.
+      batch: examples a step, at least 1; default 1,024, or of fewer than 32,768 examples so many
+        that an epoch has 32 steps, though 32 at least: epochs of a few steps train too little.
       widths: most widths that histories are cut to, each compiled for.
       seeds: how many runs a table (seeds 0, 1, ...), or the seeds themselves. A seed fixes the
         initialisation, the order of the examples and the negatives.
@@ -160,7 +162,7 @@ def fit(
     """
     ranges = (("negatives", negatives, 1), ("epochs", epochs, 0), ("batch", batch, 1))
     for name, value, low in (*ranges, ("widths", widths, 1), ("patience", patience, 1)):
-        if value < low:
+        if value is not None and value < low:
             raise ValueError(f"{name} must be at least {low}; got {value}")
     if not 0 <= held_out < 1:
         raise ValueError(f"held_out must be in [0, 1); got {held_out}")
@@ -185,6 +187,8 @@ def fit(
     held = None
     if epochs and held_out:
         train, held = examples.held_out(train, held_out)
+    if batch is None:
+        batch = int(np.clip(len(train.target) // _STEPS, _STEPS, _MOST))
     of_run = np.repeat(np.arange(num_tables, dtype=np.int32), len(seeds))
     keys = training.seed_keys(seeds * num_tables)
     split = jax.vmap(lambda key: jax.random.split(key))(keys)
