@@ -268,8 +268,8 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def scaled(interval: agreement.Interval, unit: float) -> agreement.Interval:
     """An interval in a unit, in float64."""
-    value, low, high = (float(end / unit) for end in interval[:3])
-    return Interval(value, low, high, interval.level)
+    value, low, high = (float(end / unit) for end in interval)
+    return agreement.Interval(value, low, high)
 
 
 def order(lines: list[dict[str, Any]]) -> str:
