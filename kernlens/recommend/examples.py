@@ -81,7 +81,7 @@ def trainable(train: Histories, cold: np.ndarray) -> tuple[Histories, dict[str, 
     kept = (warm.lengths > 0) & ~cold[train.target]
     notes = {
         "cold_items": np.sum(cold),
-        "cold_in_histories": np.sum(train.items >= 0) - np.sum(warm.items >= 0),
+        "cold_in_histories": np.sum(train.mask & cold[train.items]),
         "examples_left_out": np.sum(~kept),
     }
     if not kept.any():
