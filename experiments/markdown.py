@@ -15,6 +15,7 @@ def interval(found: Mapping[str, Any] | None, digits: int = 2) -> str:
     if found is None or found["value"] is None or found["low"] is None:
         return "–"
     value, low, high = (
-        "–" if found[key] is None else f"{found[key]:.{digits}f}" for key in ("value", "low", "high")
+        "–" if found[key] is None else f"{found[key]:.{digits}f}"
+        for key in ("value", "low", "high")
     )
     return f"{value} [{low}, {high}]"
