@@ -11,8 +11,11 @@ def markdown(head: list[str], rows: list[list[str]], *, right: bool = True) -> s
 
 
 def interval(found: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """A value with its interval; a dash where it is undefined."""
+    """A value with its interval; a dash where it, or its upper end, is undefined."""
     if found is None or found["value"] is None or found["low"] is None:
         return "–"
-    value, low, high = (f"{found[key]:.{digits}f}" for key in ("value", "low", "high"))
+    value, low, high = (
+        "–" if found[key] is None else f"{found[key]:.{digits}f}"
+        for key in ("value", "low", "high")
+    )
     return f"{value} [{low}, {high}]"
