@@ -32,9 +32,11 @@ from experiments.mismatch.summary import TWOFOLD, twofold
 from experiments.next_items.data import Task, last_items
 from experiments.next_items.outcomes import METRICS, values
 from experiments.sources import Source, interactions
-from kernlens import pretrain, ranking, recommend, report
-from kernlens.sequences import Past
-from kernlens.towers import Concatenation, DenseTower, Mlp, TwoTowers
+from kernlens.datasets.sequences import Past
+from kernlens.metrics import ranking
+from kernlens.models.towers import Concatenation, DenseTower, Mlp, TwoTowers
+from kernlens.show import report
+from kernlens.train import pretrain, recommend
 
 HIDDEN = (32, 16)
 TOP = 10
