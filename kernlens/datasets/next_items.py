@@ -7,7 +7,7 @@ From a log of events, one row an event, to :class:`NextItems`, which the verbs t
     kernlens.compare({"behaviour": x1, "text": x2}, ask)
 """
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +80,7 @@ def next_items(
     Each user's last event is held out and the events before it are the history. Events of one user
     at one time have no order: they are put in random order.
 
-    >>> ask = next_items(["a", "a", "a", "b", "b", "b"], [0, 1, 2, 1, 0, 2], [1, 2, 3, 1, 2, 3])
+    >>> ask = next_items(list("aaabbb"), [0, 1, 2, 1, 0, 2], [1, 2, 3, 1, 2, 3], k=2)
     >>> ask.split.test.target, ask.protocol
     (array([2, 2], dtype=int32), 'new to the user')
 
@@ -289,5 +289,5 @@ def _numbers_of_times(times: Any) -> np.ndarray:
                 f"times must be numbers, dates or ISO 8601 text such as 2024-01-31 08:00; got "
                 f"{text!r} in row {i}"
             ) from None
-        found[i] = (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp()
+        found[i] = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     return found
