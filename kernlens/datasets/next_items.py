@@ -196,7 +196,7 @@ def next_items_of(
         )
     reason = ""
     if protocol is None:
-        protocol, reason = _protocol(split, per_user)
+        protocol, reason = _protocol(split.known, per_user)
     one = "users_of_one_event" if per_user else "sessions_of_one_event"
     notes = {
         one: split.notes["sequences_of_one_item"],
@@ -206,18 +206,22 @@ def next_items_of(
     return NextItems(split, protocol, reason, k, None, notes)
 
 
-def _protocol(split: Split, per_user: bool) -> tuple[str, str]:
-    """Protocol by whether items recur among the training targets, and the reason."""
-    train = split.train
-    assert train.past is not None
-    assert train.sequence is not None
-    recur = float(np.mean(train.past.holds(train.target)))
-    within = float(np.mean(train.sequence.holds(train.target)))
+def _protocol(known: Interactions, per_user: bool) -> tuple[str, str]:
+    """Protocol by whether items recur among the known events, and the reason."""
+    sessions = np.repeat(np.arange(known.num_sessions), np.diff(known.offsets))
+    recur = _repeats(known.users[sessions], known)
     if recur < RECUR:
         return NEW_ITEMS, f"{recur:.1%} of known events repeat an item of their user"
+    within = _repeats(sessions, known)
     if not per_user and within < RECUR:
         return NEW_TO_SEQUENCE, f"{within:.1%} of known events repeat an item of their session"
     return ALL_ITEMS, f"{recur:.0%} of known events repeat an item of their user"
+
+
+def _repeats(owners: np.ndarray, known: Interactions) -> float:
+    """Share of events whose item their owner had met before."""
+    pairs = owners.astype(np.int64) * known.num_items + known.items
+    return 1.0 - len(np.unique(pairs)) / len(pairs)
 
 
 def _keys(values: Any, what: str) -> np.ndarray:

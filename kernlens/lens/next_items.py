@@ -44,14 +44,14 @@ class Ranks(NamedTuple):
         order of the candidates.
       by_target: the metric asked for over ``"repeated"`` and ``"new"`` targets, None of fewer than
         two users.
-      values: each metric of each query, float64 ``[n]``, by name.
+      per_query: each metric of each query, float64 ``[n]``, by name.
       replicates: each metric over draws of users, by name.
       place: where the targets stand.
     """
 
     metrics: Mapping[str, Interval]
     by_target: Mapping[str, Interval | None]
-    values: Mapping[str, np.ndarray]
+    per_query: Mapping[str, np.ndarray]
     replicates: Mapping[str, Replicates]
     place: Place
 

@@ -273,6 +273,6 @@ def _level(found: list[Ranks], asked: Asked, *, level: float, seed: int) -> floa
     users = np.unique(asked.queries.histories.user, return_inverse=True)[1]
     psi = []
     for own in found:
-        values = own.values[asked.metric]
+        values = own.per_query[asked.metric]
         psi.append(np.bincount(users, values - values.mean()) / len(values))
     return level_together(np.stack(psi), level=level, seed=seed)
