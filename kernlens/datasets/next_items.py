@@ -254,12 +254,12 @@ def _rows_of_items(item: np.ndarray, ids: Any) -> tuple[np.ndarray, np.ndarray]:
             )
         return item.astype(np.int64), np.arange(int(item.max()) + 1)
     keys = _keys(ids, "ids")
+    if len(keys) == 0:
+        raise ValueError("ids must name the item of each embedding row; got none")
     if (keys.dtype.kind == "U") != (item.dtype.kind == "U"):
         raise ValueError(
             f"items and ids must both be text or both be numbers; got {item[0]!r} and {keys[0]!r}"
         )
-    if len(keys) == 0:
-        raise ValueError("ids must name the item of each embedding row; got none")
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
     repeated = ranked[1:] == ranked[:-1]

@@ -135,9 +135,17 @@ class Comparison(NamedTuple):
 
 
 @overload
-def compare(embeddings: Any, target: NextItems, **options: Any) -> NextItemsComparison: ...
+def compare(
+    embeddings: Any, target: NextItems, *, decoders: Any = ...,
+    kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
+    draws: int = ..., level: float = ..., seed: int = ...,
+) -> NextItemsComparison: ...  # fmt: skip
 @overload
-def compare(embeddings: Any, target: Any, **options: Any) -> Comparison: ...
+def compare(
+    embeddings: Any, target: Any, *, decoders: Any = ...,
+    kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
+    draws: int = ..., level: float = ..., seed: int = ...,
+) -> Comparison: ...  # fmt: skip
 def compare(
     embeddings: Any,
     target: Any,

@@ -28,9 +28,17 @@ READOUTS: dict[Readout, Probe] = {
 
 
 @overload
-def predict(embeddings: Any, target: NextItems, **options: Any) -> NextItemsPrediction: ...
+def predict(
+    embeddings: Any, target: NextItems, *, decoder: Decoder | None = ...,
+    kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
+    draws: int = ..., level: float = ..., seed: int = ...,
+) -> NextItemsPrediction: ...  # fmt: skip
 @overload
-def predict(embeddings: Any, target: Any, **options: Any) -> Prediction: ...
+def predict(
+    embeddings: Any, target: Any, *, decoder: Decoder | None = ...,
+    kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
+    draws: int = ..., level: float = ..., seed: int = ...,
+) -> Prediction: ...  # fmt: skip
 def predict(
     embeddings: Any,
     target: Any,
