@@ -222,6 +222,7 @@ def test_times_are_numbers_dates_or_text():
         [day.isoformat() + "Z" for day in days],
         [day.date() for day in days],
         log["time"].astype("Int64"),
+        log["time"].astype(float),
     )
     for times in given:
         ask = datasets.next_items(log["user"].tolist(), log["item"].to_numpy(), times, ids=IDS)
@@ -246,8 +247,8 @@ def test_events_of_a_user_at_one_time_are_put_in_an_order_of_the_seed():
         ({"users": ["a"] * 6}, "over users, and need two with a next item; got 1"),
         ({"users": list("abcdef")}, "no user has two events.*got 6"),
         ({"users": list("aabbcc")}, "nothing is left to learn from"),
-        ({"items": list("xyzxyz")}, "row numbers of the embeddings.*give ids"),
-        ({"items": [-1, 0, 1, 0, 1, 2]}, "not negative; got -1"),
+        ({"items": list("xyzxyz")}, "row numbers of the embeddings.*got x in row 0: give ids"),
+        ({"items": [-1, 0, 1, 0, 1, 2]}, "row numbers of the embeddings.*got -1: give ids"),
         ({"ids": ["0", "1", "2"]}, "both be text or both be numbers"),
         ({"ids": [0, 1, 1]}, "ids must differ; got 1 twice"),
         ({"ids": [7, 8, 9]}, "no event is of an item in ids"),

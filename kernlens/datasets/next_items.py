@@ -225,9 +225,11 @@ def _repeats(owners: np.ndarray, known: Interactions) -> float:
 
 
 def _keys(values: Any, what: str) -> np.ndarray:
-    """A column of ids, none missing."""
+    """A column of ids, none missing: numbers, whole ones as integers, or text."""
     cells = _column(values, what)
-    return cells.values if cells.kind == NUMBER else cells.values.astype(str)
+    if cells.kind != NUMBER:
+        return cells.values.astype(str)
+    return cells.values.astype(np.int64) if cells.is_whole else cells.values
 
 
 def _column(values: Any, what: str) -> Cells:
@@ -246,11 +248,10 @@ def _rows_of_items(item: np.ndarray, ids: Any) -> tuple[np.ndarray, np.ndarray]:
     """Embedding row of each event, ``-1`` for none, int64 ``[rows]``; and the id of each row."""
     if ids is None:
         if item.dtype.kind not in "iu" or item.min() < 0:
+            got = item.min() if item.dtype.kind in "iu" else f"{item[0]!s} in row 0"
             raise ValueError(
-                f"items are taken for row numbers of the embeddings, 0, 1, ...; got {item[0]!s} in "
-                "row 0: give ids, the item of each embedding row"
-                if item.dtype.kind not in "iu"
-                else f"row numbers of embeddings are not negative; got {item.min()}: give ids"
+                "items are taken for row numbers of the embeddings, 0, 1, ...; got "
+                f"{got}: give ids, the item of each embedding row"
             )
         return item.astype(np.int64), np.arange(int(item.max()) + 1)
     keys = _keys(ids, "ids")

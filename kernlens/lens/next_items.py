@@ -23,8 +23,8 @@ from kernlens.types import Interval, Stream
 MEASURES = {"ndcg": "NDCG", "recall": "recall", "mrr": "MRR"}
 """Metrics of next items, in the order shown, and their titles."""
 
-EASE_MEMORY = 1.5e9
-"""Bytes for EASE, some 7,900 items: with more it takes minutes, and is left out."""
+EASE_MEMORY = 6e8
+"""Bytes for EASE, 5,000 items: with more it takes minutes, and is left out."""
 
 PROMISE = (
     "Closed form: of trained towers it promises the order only; elsewhere it missed their value by "
