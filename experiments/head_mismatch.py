@@ -67,6 +67,8 @@ class Config(Source):
     """Trained runs of each recommender on each embedding."""
     tower_epochs: int = 100
     """Most passes over the training examples; the loss on held-out users says when to stop."""
+    tower_negatives: int = 8
+    """Sampled items that an example is told from; an MLP on both vectors scores each anew."""
     length: int = 20
     """Most items of a history, the latest."""
     targets: int = 1
@@ -89,7 +91,7 @@ def check(config: Config) -> None:
     """
     runner.at_least(
         config, runs=3, epochs=1, dim=1, window=1, negatives=1, tower_seeds=2, tower_epochs=1,
-        length=1, targets=1, test=1,
+        tower_negatives=1, length=1, targets=1, test=1,
     )  # fmt: skip
 
 
@@ -150,6 +152,7 @@ def recommended(
     made = recommend.fit(
         train, z, TwoTowers(DenseTower(HIDDEN), Mlp(HIDDEN), HEADS[head]),
         trained=EMBEDDINGS[kind], epochs=config.tower_epochs, seeds=seeds,
+        negatives=config.tower_negatives,
     )  # fmt: skip
     found: dict[str, list[np.ndarray]] = {name: [] for name in (*METRICS, "top")}
     for at in range(len(seeds)):

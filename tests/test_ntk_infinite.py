@@ -399,6 +399,44 @@ def test_float32_at_any_scale_and_angle(name):
     assert_array_equal(got[3][(angle == 0) & (var1 == var2)], 0.0)
 
 
+def erf_kernels(nngp, var1, var2):
+    """Williams (1997), equation 11, and its derivative by the covariance, in NumPy."""
+    left = (1 + 2 * var1) * (1 + 2 * var2)
+    return 2 / np.pi * np.arcsin(2 * nngp / left**0.5), 4 / np.pi / np.sqrt(left - 4 * nngp**2)
+
+
+def test_unequal_lengths_leave_a_gap_though_it_is_below_the_noise():
+    """Parallel signals: what ``elementwise`` puts for a gap that rounding may have made."""
+    var2 = ((1 + np.linspace(0.004, 0.02, 400)) ** 2).astype(np.float32)
+    wide, eps = var2.astype(np.float64), float(np.finfo(np.float32).eps)
+    length = np.sqrt(erf_kernels(1.0, 1.0, 1.0)[0] * erf_kernels(wide, wide, wide)[0])
+    gap = (1 - erf_kernels(wide**0.5, 1.0, wide)[0] / length) / eps
+    second, one = jnp.asarray(var2), jnp.ones(len(var2), jnp.float32)
+    across = jnp.sqrt(2 * jnp.sqrt(second))
+    after = erf().propagate(
+        Pair(one, second, 0 * one, across, one, width=1, normal=True, fresh=True)
+    )
+    below = (gap > 4) & (gap < 30)
+    assert below.sum() > 100
+    # The noise of a covariance of a few roundings; the gaps are 16 machine epsilons on average.
+    got = np.asarray(after.apart / after.across, np.float64) ** 2 * 2 / eps
+    assert np.abs(got - gap)[below].mean() < 3
+
+
+@quick
+def test_layer_norm_divides_by_variances_and_eps():
+    x, eps = rows(26), 0.5
+    net = serial(dense(8, 1.3, 0.2), layer_norm(eps), erf(), dense(8))
+    nngp = 1.3**2 * x @ x.T / x.shape[1] + 0.2**2
+    root = np.sqrt(np.diagonal(nngp) + eps)
+    normed = nngp / np.outer(root, root)
+    kappa0, kappa1 = erf_kernels(normed, np.diagonal(normed)[:, None], np.diagonal(normed))
+    got = net.kernel_fn(jnp.asarray(x))
+    # Rounding of float32.
+    assert_allclose(got.nngp, kappa0, rtol=1e-5, atol=1e-6)
+    assert_allclose(got.ntk, kappa1 * normed + kappa0, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", FIRST)
 def test_laws_of_a_kernel(name):
     net = serial(dense(8, 1.4, 0.2), NONLINEARITIES[name](), dense(8, 1.2))

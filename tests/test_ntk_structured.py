@@ -252,7 +252,8 @@ def scaled(p, x):
 def shared_bias(p, x):
     h = p["b"] + x @ p["w"]
     u = x @ p["v"]
-    return jnp.tanh(h + u + p["b"]) + u * (x @ p["z"] + p["one"])
+    # "apart" is no bias of the site that wrote u: others read u too.
+    return jnp.tanh(h + u + p["b"]) + u * (x @ p["z"] + p["one"]) + jnp.sin(u + p["apart"])
 
 
 def stopped(p, x):
@@ -310,7 +311,11 @@ CASES = [
     Case("bag, product", bag(lambda e, m: (e * m[..., None]).sum(1)), TABLE, (ITEMS, KEEP)),
     Case(
         "bag, where",
-        bag(lambda e, m: jnp.where(m[..., None] > 0, e, 0.0).sum(1) / m.sum(1)[:, None]),
+        bag(
+            lambda e, m: (
+                jnp.where(m[..., None] > 0, e, jnp.zeros_like(e)).sum(1) / m.sum(1)[:, None]
+            )
+        ),
         TABLE,
         (ITEMS, KEEP),
     ),
@@ -373,7 +378,14 @@ CASES = [
     Case(
         "shared bias",
         shared_bias,
-        {"w": draw(3, 2), "v": draw(3, 2), "z": draw(3, 2), "b": draw(2), "one": draw(1)},
+        {
+            "w": draw(3, 2),
+            "v": draw(3, 2),
+            "z": draw(3, 2),
+            "b": draw(2),
+            "one": draw(1),
+            "apart": np.array([0.3, -0.8]),
+        },
         PLAIN,
     ),
     Case(

@@ -62,6 +62,10 @@ def test_votes_of_several_neighbours():
         jnp.asarray([[0.0], [1.0], [2.5]]), jnp.asarray([1, 1, 0]), 2, neighbours=2
     )
     assert_allclose(tied, 2 / 3, rtol=1e-6)
+    # Three votes beat the two nearest: row 0 and its like find their class, rows 1 and 2 do not.
+    line = jnp.asarray([[0.0], [1.0], [2.1], [3.3], [4.6], [6.0]])
+    most = rows.neighbour_accuracy(line, jnp.asarray([1, 0, 0, 1, 1, 1]), 2, neighbours=5)
+    assert_allclose(most, 4 / 6, rtol=1e-6)
     with pytest.raises(ValueError, match=r"neighbours must lie in 1\.\.4, one less than the rows"):
         rows.neighbour_accuracy(x, codes, 2, neighbours=5)
 

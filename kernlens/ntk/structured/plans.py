@@ -85,8 +85,9 @@ class Side(NamedTuple):
       num_leaves: number of parameter leaves; those that the two models share come first.
       tracked: leaves whose sites are tapped, and the biases joined to them.
       sites: these sites.
-      last: those that wrote the output.
-      next_to_last: those that reach the output by an elementwise function and a last site.
+      last: those that wrote the output, at one position.
+      next_to_last: those, at one position, that reach the output by an elementwise function and
+        a last site.
     """
 
     closed: ClosedJaxpr
@@ -256,7 +257,7 @@ def parts_of(side: Side, leaf: int, first: walk.Split, fold: bool) -> tuple[Part
 
 
 def _foldable(side: Side, index: int) -> bool:
-    return side.sites[index].positions == 1 and (index in side.last or index in side.next_to_last)
+    return index in side.last or index in side.next_to_last
 
 
 def plan(

@@ -174,7 +174,7 @@ def add(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         return None
     site = walk.sites[first.site]
     shape = second.value.shape
-    if second.axes is None or not isinstance(second.scale, float) or site.bias is not None:
+    if second.axes is None or not isinstance(second.scale, float):
         return None
     if len(shape) != len(site.shape) or site.kind is Kind.LOOKUP:
         return None

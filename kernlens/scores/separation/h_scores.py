@@ -67,7 +67,8 @@ def h_score(moments: Moments) -> Score:
     explained, rank = jax.lax.cond(regular, by_factor, by_eigenvalues)
     value = jnp.sum(ratio(explained, counts))
     shares = ratio(wide(label_scatters(moments)), counts).sum()
-    return where_defined(defined, value, rank * shares / _rest(wide(moments.count)))
+    # One class that all rows have lies at their mean: its score is 0, not rounding.
+    return where_defined(defined & (shares > 0), value, rank * shares / _rest(wide(moments.count)))
 
 
 @in_float64
@@ -101,7 +102,7 @@ def shrunk_h_score(moments: Moments) -> Score:
     value = jnp.sum(ratio(jnp.sum(basis.deviations**2 * weights, axis=1), basis.class_counts))
     shares = ratio(label_scatters(basis), basis.class_counts).sum()
     null = jnp.sum(basis.values * weights) * shares / _rest(n)
-    return where_defined(basis.defined, value, null)
+    return where_defined(basis.defined & (shares > 0), value, null)
 
 
 H_SCORES: dict[str, Estimator] = {
