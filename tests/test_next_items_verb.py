@@ -211,7 +211,7 @@ def test_what_is_left_aside_is_counted():
     ):
         assert words in shown
     assert "pretrain" in shown
-    assert "order only" in shown
+    assert "promises the order at most" in shown
 
 
 def test_times_are_numbers_dates_or_text():
