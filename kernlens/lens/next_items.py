@@ -27,8 +27,8 @@ EASE_MEMORY = 6e8
 """Bytes for EASE, 5,000 items: with more it takes minutes, and is left out."""
 
 PROMISE = (
-    "Closed form: of trained towers it promises the order only; elsewhere it missed their value by "
-    "0.02 to 0.09."
+    "Closed form: of trained towers it promises the order at most; elsewhere it missed their value "
+    "by 0.02 to 0.09."
 )
 REMINDER = (
     "Valid only if no embedding was pretrained on the held-out events: pretrain on rows known_rows "
