@@ -6,7 +6,7 @@ it is padding; the runs of all tables and seeds walk side by side through `train
 
 from kernlens.train.recommend.batches import Batch
 from kernlens.train.recommend.fits import NextItemLoss, Shared, fit
-from kernlens.train.recommend.readers import Trained, item_vectors, place, queries, scores
+from kernlens.train.recommend.trained import Trained, item_vectors, place, queries, scores
 
 __all__ = [
     "Batch",
