@@ -1,4 +1,4 @@
-"""Towers: Flax modules from the embeddings of a history, or of an item, to one vector, and pairs.
+"""Towers: Flax modules from the embeddings of a history or an item to one vector; pairs of them.
 
 A sequence tower is called ``tower(z [..., L, d], mask [..., L], frequency=None [..., L])`` and
 gives ``[..., h]``. The latest item stands in the last column, padding on the left; what ``z``

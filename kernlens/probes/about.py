@@ -1,4 +1,4 @@
-"""The table of probes, and what a user must know of each."""
+"""The table of probes, with the source, the null and the pitfalls of each."""
 
 from collections.abc import Callable
 

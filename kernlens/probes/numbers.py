@@ -1,4 +1,4 @@
-"""Regression and multi-label targets: ridge regression, each row left out."""
+"""Leave-one-out ridge regression for regression and multi-label targets."""
 
 from collections.abc import Sequence
 

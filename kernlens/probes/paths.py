@@ -1,4 +1,4 @@
-"""From leave-one-out along a path of ridge strengths to a prediction for classes."""
+"""Predictions of classes, from leave-one-out along a path of ridge strengths."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,6 +1,6 @@
-"""How a head is trained: what it reads, its loss, its optimiser, when it stops.
+"""How a head is trained: its batches, loss, optimiser and stopping rule.
 
-A recipe is the loss function of `training.fit`, hashed by its head, so that runs of equal shapes
+A recipe is the loss function of `loop.fit`, hashed by its head, so that runs of equal shapes
 are compiled once.
 """
 

@@ -1,7 +1,7 @@
 """Recommenders: two towers trained on next-item examples, many runs in one program.
 
 A run is one table of item embeddings and one seed. Rows of like length make a batch, so little of
-it is padding; the runs of all tables and seeds walk side by side through `training.fit`.
+it is padding; the runs of all tables and seeds are trained together by `loop.fit`.
 """
 
 from kernlens.train.recommend.batches import Batch
