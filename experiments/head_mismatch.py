@@ -34,7 +34,7 @@ from experiments.next_items.outcomes import METRICS, values
 from experiments.sources import Source, interactions
 from kernlens.datasets.sequences import Past
 from kernlens.metrics import ranking
-from kernlens.models.towers import Concatenation, DenseTower, Mlp, TwoTowers
+from kernlens.models.towers import Concatenation, DenseLayers, DenseTower, TwoTowers
 from kernlens.show import report
 from kernlens.train import pretrain, recommend
 
@@ -150,7 +150,7 @@ def recommended(
     train, test, left_out = task.train, task.queries.histories, task.queries.left_out
     seeds = [1000 * run + seed for seed in range(config.tower_seeds)]
     made = recommend.fit(
-        train, z, TwoTowers(DenseTower(HIDDEN), Mlp(HIDDEN), HEADS[head]),
+        train, z, TwoTowers(DenseTower(HIDDEN), DenseLayers(HIDDEN), HEADS[head]),
         trained=EMBEDDINGS[kind], epochs=config.tower_epochs, seeds=seeds,
         negatives=config.tower_negatives,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kernlens import containers
-from kernlens.containers import BOOL, MIXED, NUMBER, TEXT, TIME, Cells, Rows, Table
+from kernlens.containers import BOOL, MIXED, NUMBER, TEXT, TIME, Cells, RaggedCells, Table
 from kernlens.types import Labels, MultiLabels, Values
 
 SEPARATORS = ("|", ";", ",")
@@ -76,7 +76,7 @@ def as_target(target: Any) -> Labels | MultiLabels | Values:
         found = _membership(cells)
         _check_not_one_hot(found)
         return found
-    if isinstance(cells, Rows):
+    if isinstance(cells, RaggedCells):
         return _tags(cells)
     if cells.kind == TIME:
         raise ValueError(
@@ -212,14 +212,14 @@ def _one_column(x: Any, what: str) -> Cells:
         return read.columns[0]
     if isinstance(read, Table):
         told = f"{len(read.columns)} columns, {_some(read.names)}"
-    elif isinstance(read, Rows):
+    elif isinstance(read, RaggedCells):
         told = f"a collection in row {containers.first(~read.missing)}"
     else:
         return read
     raise ValueError(f"{what} must be one value per row, [n]; got {told}")
 
 
-def _split(cells: Cells, separator: str) -> Rows:
+def _split(cells: Cells, separator: str) -> RaggedCells:
     if cells.kind != TEXT or not separator:
         raise ValueError(f"separator={separator!r} splits text; got {cells}")
     texts = cells.values.tolist()
@@ -229,7 +229,7 @@ def _split(cells: Cells, separator: str) -> Rows:
         )
     given = [[part.strip() for part in text.split(separator) if part.strip()] for text in texts]
     lengths = np.array([len(row) for row in given], int)
-    return Rows(
+    return RaggedCells(
         lengths, containers.cells_of(list(itertools.chain.from_iterable(given))), lengths == 0
     )
 
@@ -305,7 +305,7 @@ def _check_not_one_hot(found: MultiLabels) -> None:
         )
 
 
-def _tags(rows: Rows) -> MultiLabels:
+def _tags(rows: RaggedCells) -> MultiLabels:
     if rows.cells.kind not in (TEXT, MIXED, NUMBER) or not rows.cells.is_whole:
         row = rows.row_numbers[containers.first(~rows.cells.missing)]
         raise ValueError(

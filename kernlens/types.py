@@ -97,23 +97,27 @@ class Values(np.ndarray):
     """
 
 
+@runtime_checkable
 class Chunk(Protocol):
     """Some rows of a stream."""
 
     @property
-    def values(self) -> np.ndarray:
-        """The rows, ``[b, p]``."""
+    def values(self) -> Any:
+        """The rows, ``[b, p]``; a tuple of such arrays for several embeddings of the same rows."""
         ...
 
     @property
     def rows(self) -> np.ndarray:
-        """Their numbers in the stream, ``[b]``."""
+        """Row numbers in the stream, ``[b]``: the place of a row in codes, targets and weights."""
         ...
 
 
 @runtime_checkable
 class Stream(Protocol):
-    """Rows that are read as often as asked and never all held: ``io.open_embeddings`` opens one."""
+    """Rows that can be read again and are never all held: ``io.open_embeddings`` opens one.
+
+    What belongs to a row (class code, target, weight) is an array that is looked up by row number.
+    """
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -125,8 +129,17 @@ class Stream(Protocol):
         """Dtype of the values."""
         ...
 
-    def chunks(self, *, rows: int) -> Iterator[Chunk]:
-        """All rows from the start, ``rows`` at a time at most."""
+    def chunks(self, *, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
+        """The rows ``start..stop`` in order, at most ``rows`` at a time."""
+        ...
+
+
+@runtime_checkable
+class CheckedStream(Stream, Protocol):
+    """A stream that refuses rows that are not finite, and can be told that its user does."""
+
+    def unchecked(self) -> Stream:
+        """The same rows without that check."""
         ...
 
 
@@ -198,12 +211,13 @@ class Classification(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a trained reader reached, one entry a seed (its own split and initialisation).
+    """What a trained classifier reached, one entry a seed (its own split and initialisation).
 
     Attributes:
       metrics: on the held-out rows, each ``[seeds]``.
       train_metrics: on the training rows, each ``[seeds]``.
-      predicted: class given to each labelled row by each seed's reader, int32 ``[seeds, n]``.
+      predicted: class that the classifier of each seed gives to each labelled row, int32
+        ``[seeds, n]``.
       held_out: True where a row was held out, bool ``[seeds, n]``.
       seconds: wall time of training and evaluation, all seeds together, compilation included.
     """

@@ -82,10 +82,10 @@ def test_duplicated_landmarks_become_zero_features():
     assert int((jnp.abs(doubled).max(axis=0) == 0).sum()) == 8
 
 
-@pytest.mark.parametrize("name", sorted(features.SPECTRA))
+@pytest.mark.parametrize("name", sorted(features.SPECTRAL_DEGREES))
 def test_random_fourier_is_unbiased_with_unit_diagonal(name):
     x, lengthscale = rows(5, 6), 1.7
-    degrees = features.SPECTRA[name]
+    degrees = features.SPECTRAL_DEGREES[name]
 
     def gram(key):
         phi = features.random_fourier(
@@ -109,11 +109,13 @@ def test_identity_and_unit_are_exact_for_linear_and_cosine():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["identity", "unit", *sorted(KERNELS), *sorted(features.SPECTRA)])
+@pytest.mark.parametrize(
+    "name", ["identity", "unit", *sorted(KERNELS), *sorted(features.SPECTRAL_DEGREES)]
+)
 def test_a_row_that_is_not_finite_has_features_that_are_not(name, value):
     good = rows(16, 8)
-    if name in features.SPECTRA:
-        degrees = features.SPECTRA[name]
+    if name in features.SPECTRAL_DEGREES:
+        degrees = features.SPECTRAL_DEGREES[name]
         drawn = features.random_fourier(jax.random.key(0), 3, 8, spectral_degrees=degrees)
         fitted = features.nystrom(KERNELS[name], good)
         maps = [drawn, fitted]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
+from kernlens import io
 from kernlens.scores import PAIRS, SCORES, SPECTRA, intervals
 from kernlens.scores.intervals import Bootstrap, Jackknife
 from tests import cases
@@ -145,9 +146,9 @@ def test_order_chunks_and_shards_do_not_matter(method):
     parts = [order[:50], order[50:75], order[75:]]
 
     def stream(which):
-        chunks = [(x[parts[i]], codes[parts[i]], parts[i]) for i in which]
+        chunks = [io.Chunk(x[parts[i]], parts[i]) for i in which]
         return intervals.from_stream(
-            chunks, CLASSES, features=intervals.rows_of(FEW), method=method
+            chunks, codes, CLASSES, features=intervals.rows_of(FEW), method=method
         )
 
     assert_same(stream([0, 1, 2]), whole)
@@ -292,9 +293,10 @@ def test_two_embeddings_of_a_stream():
     pair = x[:, :3], x[:, 2:]
     table = {"cka": PAIRS["cka"]}
     found = intervals.table_replicates(table, pair, codes, CLASSES, method=METHODS[0])["cka"]
-    chunks = [((pair[0][i::2], pair[1][i::2]), codes[i::2], np.arange(90)[i::2]) for i in (1, 0)]
+    numbers = np.arange(90)
+    chunks = [io.Chunk((pair[0][i::2], pair[1][i::2]), numbers[i::2]) for i in (1, 0)]
     features = intervals.rows_of(table)
-    state = intervals.from_stream(chunks, CLASSES, features=features, method=METHODS[0])
+    state = intervals.from_stream(chunks, codes, CLASSES, features=features, method=METHODS[0])
     streamed = intervals.replicate(intervals.statistic(table), state)["cka"]
     assert_allclose(streamed.values, found.values, rtol=1e-5)
     assert streamed.rows == found.rows
@@ -354,17 +356,18 @@ def test_too_few_rows_and_rows_that_are_not_finite_are_refused(method):
 
 def test_mistakes_are_named():
     x, codes = problem(14, n=30)
-    good = [(x, codes)]
-    for chunks, options, message in [
-        ([], {}, "at least one chunk"),
-        ([(x, codes + 9)], {}, r"must lie in -1\.\.5; got 9 at row 0"),
-        ([(x, codes, np.arange(30) - 1)], {}, r"row numbers must lie in 0\.\.4294967295; got -1"),
-        ([(x, codes, np.arange(29))], {}, r"row numbers must be \[m\]"),
-        (good, {"method": Jackknife(1)}, "at least 2 blocks or draws"),
-        (good, {"method": Bootstrap(5, seed=-1)}, "a seed"),
+    numbers = np.arange(30)
+    for chunks, given_codes, options, message in [
+        ([], codes[:0], {}, "at least one chunk"),
+        ([], codes, {}, "hold 0 rows; codes are for 30"),
+        ([x], codes + 9, {}, r"must lie in -1\.\.5; got 9 at row 0"),
+        ([io.Chunk(x, numbers - 1)], codes, {}, r"row numbers must lie in 0\.\.29.* got -1"),
+        ([io.Chunk(x, numbers[1:])], codes, {}, "30 rows needs as many numbers"),
+        ([x], codes, {"method": Jackknife(1)}, "at least 2 blocks or draws"),
+        ([x], codes, {"method": Bootstrap(5, seed=-1)}, "a seed"),
     ]:
         with pytest.raises(ValueError, match=message):
-            intervals.from_stream(chunks, CLASSES, **options)
+            intervals.from_stream(chunks, given_codes, CLASSES, **options)
     with pytest.raises(ValueError, match="as many rows; got"):
         intervals.from_arrays(x[1:], codes, CLASSES)
     with pytest.raises(ValueError, match=r"level must be in \(0, 1\); got 1"):

@@ -680,8 +680,9 @@ def test_a_joined_stream_is_the_merged_table(tmp_path, ids, labels, rows, keep):
     found = io.join_stream(stream, side, keep_unjoined=keep)
     for _ in range(2):
         chunks = list(found.chunks(rows=rows))
-        assert {len(codes) for _, codes in chunks[:-1]} <= {rows}
-        x, codes = joined(chunks)
+        assert {len(chunk.rows) for chunk in chunks[:-1]} <= {rows}
+        x, numbers = joined(chunk[:2] for chunk in chunks)
+        codes = found.labels.codes[numbers]
         np.testing.assert_array_equal(x, values[merged["row"]])
         names = np.array(["", *found.labels.names])
         assert names[codes + 1].tolist() == merged["label"].fillna("").tolist()
@@ -703,7 +704,8 @@ def test_labels_follow_their_rows_where_rows_are_dropped(tmp_path):
     stream = io.open_embeddings(path, drop_nonfinite=True)
     for ids in (None, range(ROWS)):
         found = io.join_stream(stream, label_file(ids, "xyxyxyxyxyx"))
-        x, codes = joined(found.chunks(rows=2))
+        x, numbers = joined(chunk[:2] for chunk in found.chunks(rows=2))
+        codes = found.labels.codes[numbers]
         np.testing.assert_array_equal(x, np.delete(VALUES, [1, 4], axis=0))
         np.testing.assert_array_equal(codes, np.delete(np.arange(ROWS) % 2, [1, 4]))
 

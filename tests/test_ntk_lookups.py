@@ -7,7 +7,7 @@ import pytest
 
 from kernlens import ntk
 from kernlens.ntk.structured import lookups
-from kernlens.ntk.walk import Lookup
+from kernlens.ntk.walk import WeightedIds
 
 N, POSITIONS, BAG, WIDTH, OUTPUTS = 24, 8, 2, 3, 2
 
@@ -16,7 +16,7 @@ def one_side(rng, num_rows):
     ids = rng.integers(-1, num_rows, (N, POSITIONS, BAG))
     weights = rng.standard_normal((N, POSITIONS, BAG))
     right = rng.standard_normal((N, POSITIONS, 1, OUTPUTS, WIDTH))
-    return Lookup(jnp.asarray(ids), jnp.asarray(weights, float)), jnp.asarray(right, float)
+    return WeightedIds(jnp.asarray(ids), jnp.asarray(weights, float)), jnp.asarray(right, float)
 
 
 def by_tables(one, right1, two, right2, num_rows):

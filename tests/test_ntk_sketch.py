@@ -343,7 +343,7 @@ def test_features_enter_moments_and_a_probe():
     assert_allclose(moments.class_means(summary), means, rtol=0, atol=1e-5 * np.abs(phi).max())
     labels = Labels(codes, ("a", "b", "c"))
     sketched, true = (
-        probes.discriminant(np.asarray(own), labels, draws=2).metrics.accuracy
+        probes.discriminant(np.asarray(own), labels, draws=2).metrics["accuracy"].value
         for own in (phi, feature_maps.exact(kernel, x)(x))
     )
     largest = np.bincount(codes).max() / len(codes)

@@ -74,21 +74,23 @@ def test_streams_are_compared_and_scored_as_arrays(stream):
 def test_intervals_take_a_stream_with_codes_and_joined_files(stream):
     options = {"method": intervals.Jackknife(8)}
     expected = intervals.from_arrays(X, CODES, 4, **options)
-    given = intervals.from_stream(stream, 4, CODES, **options)
+    given = intervals.from_stream(stream, CODES, 4, **options)
     np.testing.assert_array_equal(given.digest, expected.digest)
     np.testing.assert_allclose(given.parts.scatter, expected.parts.scatter, rtol=1e-3, atol=1e-3)
     labels = io.LabelFile(targets.labels(np.array(["", *"abcd"])[CODES + 1]), None)
     joined = io.join_stream(stream, labels)
-    given = intervals.from_stream(joined, 4, **options)
+    given = intervals.from_stream(joined, joined.labels.codes, 4, **options)
     np.testing.assert_array_equal(given.digest, expected.digest)
-    assert lens.predict(joined.stream, joined.labels).metrics["accuracy"].value > 0.5
+    assert lens.predict(joined, joined.labels).metrics["accuracy"].value > 0.5
 
 
 def test_mistakes_are_named(stream):
-    with pytest.raises(ValueError, match="a stream of 300 rows needs codes, one a row"):
-        intervals.from_stream(stream, 4)
-    with pytest.raises(ValueError, match="codes go with a stream"):
-        intervals.from_stream([(X, CODES)], 4, CODES)
+    with pytest.raises(ValueError, match="a stream of 300 rows needs as many codes; got 9"):
+        intervals.from_stream(stream, CODES[:9], 4)
+    with pytest.raises(ValueError, match=r"row numbers must lie in 0\.\.8, .* got 0\.\.299"):
+        intervals.from_stream([X], CODES[:9], 4)
+    with pytest.raises(ValueError, match="the chunks hold 9 rows; codes are for 300"):
+        intervals.from_stream([X[:9]], CODES, 4)
     with pytest.raises(ValueError, match=r"got embeddings \(300, 6\) and a target of 9"):
         lens.predict(stream, LABELS._replace(codes=CODES[:9]))
     with pytest.raises(ValueError, match="two classes or more"):
@@ -100,7 +102,5 @@ def test_mistakes_are_named(stream):
         def chunks(self, rows):
             yield X[:rows], CODES[:rows]
 
-    with pytest.raises(
-        ValueError, match=r"chunks of a stream need values and rows.*joined\.stream"
-    ):
+    with pytest.raises(ValueError, match=r"chunks of a stream need values and rows.*got tuple"):
         lens.predict(Tuples(), LABELS)

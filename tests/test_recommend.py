@@ -35,7 +35,7 @@ def cycles(seed=0, *, sessions=120):
 SPLIT = cycles()
 TABLE = np.random.default_rng(1).normal(size=(NUM_ITEMS, 8)).astype(np.float32)
 ADAM = optax.adam(1e-2)
-GRU = towers.TwoTowers(towers.GruTower((16,)), towers.Mlp((16,)))
+GRU = towers.TwoTowers(towers.GruTower((16,)), towers.DenseLayers((16,)))
 DENSE = towers.TwoTowers(towers.DenseTower((5, 8)))
 
 

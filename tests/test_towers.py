@@ -197,7 +197,7 @@ def test_concatenation_is_an_mlp_on_both():
 
 
 @pytest.mark.parametrize("join", [None, towers.Concatenation((6,))])
-@pytest.mark.parametrize("item", [None, towers.Mlp((8, 3))])
+@pytest.mark.parametrize("item", [None, towers.DenseLayers((8, 3))])
 def test_two_towers_score_all_pairs_as_one_by_one(item, join):
     z, mask, frequency = histories()
     both = towers.TwoTowers(towers.DenseTower((4, 3)), item, join)

@@ -24,7 +24,7 @@ from kernlens.datasets import sequences
 from kernlens.datasets.sequences import Histories, Past
 from kernlens.kernels import sequence_kernels
 from kernlens.metrics import ranking
-from kernlens.models.towers import DenseTower, Mlp, TwoTowers
+from kernlens.models.towers import DenseLayers, DenseTower, TwoTowers
 from kernlens.probes import ridge_ranking
 from kernlens.scores import SCORES
 from kernlens.study import Setting
@@ -201,7 +201,7 @@ def _serve(config: Config, given: Known, fit: Any, seed: int) -> dict[str, np.nd
     z = fitted.embeddings[seed]
     predicted = predict(config, given, z) | {"pretraining loss": -float(fitted.final_loss[seed])}
     made = recommend.fit(
-        given.train, z, TwoTowers(DenseTower((32, 16)), Mlp((32, 16))),
+        given.train, z, TwoTowers(DenseTower((32, 16)), DenseLayers((32, 16))),
         epochs=config.tower_epochs, seeds=(seed,),
     )  # fmt: skip
     items = recommend.item_vectors(made, 0)

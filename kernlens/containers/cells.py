@@ -60,7 +60,7 @@ class Table(NamedTuple):
     columns: tuple[Cells, ...]
 
 
-class Rows(NamedTuple):
+class RaggedCells(NamedTuple):
     """Collections of values, one per row.
 
     Attributes:
@@ -79,7 +79,7 @@ class Rows(NamedTuple):
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
 
-def read(x: Any) -> Cells | Table | Rows:
+def read(x: Any) -> Cells | Table | RaggedCells:
     """Reads one value, or one collection of them, per row.
 
     Args:
@@ -87,7 +87,7 @@ def read(x: Any) -> Cells | Table | Rows:
         polars, an array or table of pyarrow. Lists of numbers, all of one length, are a matrix.
 
     Returns:
-      Cells for one column, Table for a matrix or table, Rows for other collections.
+      Cells for one column, Table for a matrix or table, RaggedCells for other collections.
 
     Raises:
       ValueError: anything else; numbers that are infinite or complex; values that do not go
@@ -236,11 +236,11 @@ def _check_texts_differ(items: list, texts: list[str], missing: np.ndarray) -> N
             )
 
 
-def _rows(cells: Cells) -> Rows | Table:
+def _rows(cells: Cells) -> RaggedCells | Table:
     """Collections in cells; a table where they are the rows of a matrix of numbers."""
     given = [[] if m else _listed(x) for x, m in zip(cells.values, cells.missing, strict=True)]
     flat = cells_of(list(itertools.chain.from_iterable(given)))
-    found = Rows(np.array([len(row) for row in given]), flat, cells.missing)
+    found = RaggedCells(np.array([len(row) for row in given]), flat, cells.missing)
     if flat.kind == ROWS:
         row = found.row_numbers[first(~flat.missing)]
         raise ValueError(

@@ -20,11 +20,11 @@ from kernlens.io.arrays import arrays_from_bytes, arrays_to_bytes, read_arrays, 
 from kernlens.io.embeddings import open_embeddings, read_embeddings
 from kernlens.io.join import Joined, JoinedStream, Unjoined, join, join_stream, some
 from kernlens.io.labels import LabelFile, read_labels
-from kernlens.io.stream import Chunk, Embeddings, EmbeddingStream, fingerprint
+from kernlens.io.stream import Chunk, EmbeddingFiles, Embeddings, fingerprint
 
 __all__ = [
     "Chunk",
-    "EmbeddingStream",
+    "EmbeddingFiles",
     "Embeddings",
     "Joined",
     "JoinedStream",

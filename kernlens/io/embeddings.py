@@ -10,7 +10,7 @@ from kernlens import files
 from kernlens.io import numpy_files, tables, tensors, word2vec
 from kernlens.io.columns import check_ids
 from kernlens.io.stored import BFLOAT16, Stored, choose_reader
-from kernlens.io.stream import Embeddings, EmbeddingStream, Part, stamp
+from kernlens.io.stream import EmbeddingFiles, Embeddings, Part, stamp
 
 READERS: dict[str, Callable[[Path, str | None, str | None], Stored]] = {
     ".npy": numpy_files.open_npy,
@@ -34,7 +34,7 @@ def open_embeddings(
     key: str | None = None,
     scale: float | np.ndarray | None = None,
     drop_nonfinite: bool = False,
-) -> EmbeddingStream:
+) -> EmbeddingFiles:
     """Opens embeddings of any size. Shape, dtype and ids are known then; no value is read.
 
     ========================  =====================================================================
@@ -62,7 +62,7 @@ def open_embeddings(
       drop_nonfinite: leave out rows that hold NaN, infinity or no value, instead of refusing them.
 
     Returns:
-      EmbeddingStream. Whether values are finite is known when they are read.
+      EmbeddingFiles. Whether values are finite is known when they are read.
 
     Raises:
       FileNotFoundError: no such file.
@@ -82,7 +82,7 @@ def open_embeddings(
     if len(paths) > 1 and ids is not None:
         ids = check_ids(str(path), "id", np.concatenate([stored.ids for stored in found]))
     scales = _scales(path, scale, paths, found)
-    return EmbeddingStream(
+    return EmbeddingFiles(
         shape=(sum(stored.shape[0] for stored in found), first.shape[1]),
         dtype=_float_dtype(first.dtype),
         ids=ids,

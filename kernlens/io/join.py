@@ -6,10 +6,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from kernlens.io.labels import LabelFile, check_classes
-from kernlens.io.stream import Chunk, Embeddings, EmbeddingStream, regroup
+from kernlens.io.stream import Chunk, EmbeddingFiles, Embeddings, regroup
 from kernlens.types import Labels
 
-_Side: TypeAlias = Embeddings | EmbeddingStream
+_Side: TypeAlias = Embeddings | EmbeddingFiles
 
 _ID_BLOCK = 2**16
 _LISTED = 5
@@ -59,7 +59,7 @@ class Joined(NamedTuple):
 
 
 class JoinedStream(NamedTuple):
-    """The rows of a stream, each with its label; the values stay in the files.
+    """The rows of a stream that have a label, or all; a stream whose values stay in the files.
 
     Attributes:
       stream: embeddings.
@@ -69,15 +69,25 @@ class JoinedStream(NamedTuple):
       unjoined_labels: the rows of the label file that the stream does not have.
     """
 
-    stream: EmbeddingStream
+    stream: EmbeddingFiles
     labels: Labels
     kept: np.ndarray
     unjoined: Unjoined
     unjoined_labels: Unjoined
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and dimensions in the files, those that are not kept included."""
+        return self.stream.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of the values."""
+        return self.stream.dtype
+
     def chunks(
         self, *, rows: int = 4096, start: int = 0, stop: int | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[Chunk]:
         """Reads the rows that are kept, in order; each call reads the files again.
 
         Args:
@@ -86,17 +96,19 @@ class JoinedStream(NamedTuple):
           stop: row of the stream after the last; ``n`` by default.
 
         Yields:
-          Values ``[b, d]`` and class codes, int32 ``[b]``, -1 for none.
+          Chunks; ``labels.codes[chunk.rows]`` has their class codes.
 
         Raises:
-          ValueError: as :meth:`EmbeddingStream.chunks`.
+          ValueError: as :meth:`EmbeddingFiles.chunks`.
         """
         chunks = self.stream.chunks(rows=rows, start=start, stop=stop)
-        return regroup(map(self._kept, chunks), rows)
+        ids = self.stream.ids
+        for values, numbers in regroup(map(self._kept, chunks), rows):
+            yield Chunk(values, numbers, None if ids is None else ids[numbers])
 
     def _kept(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
-        kept, codes = self.kept[chunk.rows], self.labels.codes[chunk.rows]
-        return (chunk.values, codes) if kept.all() else (chunk.values[kept], codes[kept])
+        kept = self.kept[chunk.rows]
+        return chunk[:2] if kept.all() else (chunk.values[kept], chunk.rows[kept])
 
 
 def join(
@@ -156,7 +168,7 @@ def join(
 
 
 def join_stream(
-    stream: EmbeddingStream,
+    stream: EmbeddingFiles,
     labels: LabelFile,
     *,
     keep_unjoined: bool = False,

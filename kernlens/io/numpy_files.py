@@ -13,8 +13,8 @@ import numpy as np
 from kernlens.io.columns import array_ids
 from kernlens.io.stored import (
     BFLOAT16,
-    Array,
     Stored,
+    StoredArray,
     choose_arrays,
     mapped_blocks,
     matrix_shape,
@@ -51,7 +51,7 @@ def open_npz(path: Path, id_column: str | None, key: str | None) -> Stored:
                 shape, fortran, dtype = _header(path, name, member)
                 size = archive.getinfo(name).file_size - member.tell()
             plain = name.removesuffix(".npy")
-            arrays[plain] = Array(shape, dtype)
+            arrays[plain] = StoredArray(shape, dtype)
             expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
             if size != expected and not dtype.hasobject:
                 raise ValueError(

@@ -37,7 +37,7 @@ class Stored(NamedTuple):
     whole: Callable[[], np.ndarray] | None = None
 
 
-class Array(NamedTuple):
+class StoredArray(NamedTuple):
     """Shape and dtype of a named array in a file."""
 
     shape: tuple[int, ...]
@@ -73,7 +73,7 @@ def real_dtype(path: Path, dtype: np.dtype | str) -> np.dtype:
 
 
 def choose_arrays(
-    path: Path, arrays: Mapping[str, Array], key: str | None, id_column: str | None
+    path: Path, arrays: Mapping[str, StoredArray], key: str | None, id_column: str | None
 ) -> tuple[str, str | None, str | None]:
     """Which of a file's arrays are the embeddings, their ids and their scale.
 

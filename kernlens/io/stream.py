@@ -47,7 +47,7 @@ class Chunk(NamedTuple):
 
     values: np.ndarray
     rows: np.ndarray
-    ids: np.ndarray | None
+    ids: np.ndarray | None = None
 
 
 class Part(NamedTuple):
@@ -67,8 +67,10 @@ class Part(NamedTuple):
     stamp: tuple[int, int]
 
 
-class EmbeddingStream(NamedTuple):
-    """Embeddings in files; nothing but ids is in memory and nothing stays open.
+class EmbeddingFiles(NamedTuple):
+    """Embeddings in files, a :class:`kernlens.types.Stream`.
+
+    Only ids are in memory, and no file stays open.
 
     Attributes:
       shape: rows and dimensions in the files, ``(n, d)``.
@@ -89,7 +91,7 @@ class EmbeddingStream(NamedTuple):
     drop_nonfinite: bool = False
     checked: bool = True
 
-    def unchecked(self) -> "EmbeddingStream":
+    def unchecked(self) -> "EmbeddingFiles":
         """The same for a reader that would notice a row that is not finite.
 
         Such a reader then reads :meth:`chunks` of the checked stream, which names the rows. Where
@@ -216,7 +218,7 @@ class EmbeddingStream(NamedTuple):
         )
 
 
-def fingerprint(stream: EmbeddingStream, *, rows: int = 4096) -> str:
+def fingerprint(stream: EmbeddingFiles, *, rows: int = 4096) -> str:
     """A name for the content, from one pass: equal for equal content in any format.
 
     It is the SHA-256 of shape, dtype, values and ids as the stream gives them, row after row.
@@ -229,7 +231,7 @@ def fingerprint(stream: EmbeddingStream, *, rows: int = 4096) -> str:
       ``sha256:`` and 64 hexadecimal digits.
 
     Raises:
-      ValueError: as :meth:`EmbeddingStream.chunks`.
+      ValueError: as :meth:`EmbeddingFiles.chunks`.
     """
     values, texts = hashlib.sha256(), hashlib.sha256()
     little = stream.dtype if stream.dtype == BFLOAT16 else stream.dtype.newbyteorder("<")

@@ -9,7 +9,14 @@ import numpy as np
 
 from kernlens import files
 from kernlens.io.columns import array_ids
-from kernlens.io.stored import BFLOAT16, Array, Stored, choose_arrays, matrix_shape, real_dtype
+from kernlens.io.stored import (
+    BFLOAT16,
+    Stored,
+    StoredArray,
+    choose_arrays,
+    matrix_shape,
+    real_dtype,
+)
 
 _TENSOR_DTYPES = {
     **{f"I{8 * size}": np.dtype(f"i{size}") for size in (1, 2, 4, 8)},
@@ -26,7 +33,7 @@ def open_safetensors(path: Path, id_column: str | None, key: str | None) -> Stor
         for name in file.keys():  # noqa: SIM118
             part = file.get_slice(name)
             kind: str = part.get_dtype()
-            arrays[name] = Array(tuple(part.get_shape()), _TENSOR_DTYPES.get(kind) or kind)
+            arrays[name] = StoredArray(tuple(part.get_shape()), _TENSOR_DTYPES.get(kind) or kind)
         key, ids, scale = choose_arrays(path, arrays, key, id_column)
         shape = matrix_shape(path, arrays[key].shape)
         dtype = real_dtype(path, arrays[key].dtype)
@@ -43,7 +50,7 @@ def open_hdf5(path: Path, id_column: str | None, key: str | None) -> Stored:
 
         def note(name: str, found: Any) -> None:
             if isinstance(found, h5py.Dataset):
-                arrays[name] = Array(found.shape or (), found.dtype)
+                arrays[name] = StoredArray(found.shape or (), found.dtype)
 
         file.visititems(note)
         key, ids, scale = choose_arrays(path, arrays, key, id_column)

@@ -29,7 +29,7 @@ not, so that whoever takes them in sees it."""
 MAX_EXACT_ROWS = 4096
 """Rows over which :func:`exact` refuses; the factor takes half a minute there on two cores."""
 
-SPECTRA: dict[str, float] = {"rbf": inf, "matern52": 5.0, "laplace": 1.0}
+SPECTRAL_DEGREES: dict[str, float] = {"rbf": inf, "matern52": 5.0, "laplace": 1.0}
 """Degrees of freedom of the spectral density (a Student t) of each stationary kernel."""
 
 
@@ -127,7 +127,7 @@ def random_fourier(
     num_features: int,
     *,
     lengthscale: float = 1.0,
-    spectral_degrees: float = SPECTRA["rbf"],
+    spectral_degrees: float = SPECTRAL_DEGREES["rbf"],
 ) -> FeatureMap:
     r"""Random Fourier features, :math:`\sqrt{2/p}\,[\cos(x W), \sin(x W)]`, of a stationary kernel.
 
@@ -140,7 +140,7 @@ def random_fourier(
       dim: width ``d`` of the rows.
       num_features: ``p``, even.
       lengthscale: :math:`\ell > 0` in the unit of the rows.
-      spectral_degrees: which kernel, from :data:`SPECTRA`.
+      spectral_degrees: which kernel, from :data:`SPECTRAL_DEGREES`.
 
     Returns:
       A map from ``[n, dim]`` to ``[n, num_features]``. A common mean far larger than the

@@ -59,10 +59,10 @@ class Mapped(NamedTuple):
         """Float32."""
         return np.dtype(np.float32)
 
-    def chunks(self, *, rows: int) -> Iterator[Block]:
-        """All features from the start, ``rows`` rows at a time at most."""
+    def chunks(self, *, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """Features of the rows ``start..stop``, at most ``rows`` rows at a time."""
         apply = jax.jit(self.map_fn)
-        for values, numbers in walk(self.source, rows):
+        for values, numbers in walk(self.source, rows, start=start, stop=stop):
             made = values if self.standard is None else self.standard(values)
             yield Block(np.asarray(apply(jnp.asarray(made, jnp.float32))), numbers)
 
@@ -73,15 +73,18 @@ def mapped(source: Any, map_fn: FeatureMap, *, standard: Standard | None = None)
     return Mapped(source, map_fn, standard, int(jax.eval_shape(map_fn, row).shape[1]))
 
 
-def walk(source: Any, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def walk(
+    source: Any, rows: int, *, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows and their numbers, ``rows`` at a time at most, from an array or a stream."""
     if isinstance(source, Stream):
-        for chunk in source.chunks(rows=rows):
+        for chunk in source.chunks(rows=rows, start=start, stop=stop):
             yield chunk.values, np.asarray(chunk.rows)
         return
-    for start in range(0, len(source), rows):
-        part = np.asarray(source[start : start + rows])
-        yield part, np.arange(start, start + len(part))
+    stop = len(source) if stop is None else stop
+    for first in range(start, stop, rows):
+        part = np.asarray(source[first : min(first + rows, stop)])
+        yield part, np.arange(first, first + len(part))
 
 
 def standard_of(source: Any, *, rows: int = 65_536) -> Standard:

@@ -1,4 +1,4 @@
-"""Metrics: of classifiers, of rankings, and how far predictions agree with outcomes."""
+"""Metrics of classifiers and of rankings, and the agreement of predictions with outcomes."""
 
 from kernlens.metrics.classification import (
     auc,

@@ -1,4 +1,4 @@
-"""How well a prediction agrees with what was measured, over several embeddings, with intervals."""
+"""Agreement of predictions with measured outcomes over several embeddings, with intervals."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Metrics of rows that have any number of labels each."""
+"""Metrics of multi-label classification, where a row has any number of labels."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Metrics of predicted numbers."""
+"""Metrics of regression."""
 
 import numpy as np
 

@@ -36,6 +36,3 @@ class Lookup(nn.Module):
             jnp.float32,
         )
         return table.at[items].get(mode="clip")
-
-
-ENCODERS = {"lookup": Lookup}

@@ -1,4 +1,4 @@
-"""Towers: Flax modules from the embeddings of a history, or of an item, to one vector, and pairs.
+"""Towers: Flax modules from the embeddings of a history or an item to one vector; pairs of them.
 
 A sequence tower is called ``tower(z [..., L, d], mask [..., L], frequency=None [..., L])`` and
 gives ``[..., h]``. The latest item stands in the last column, padding on the left; what ``z``
@@ -56,8 +56,10 @@ def masked_mean(z: Array, mask: Array, weights: Array | None = None) -> Array:
     return jnp.einsum("...l,...ld->...d", shares, jnp.where(mask[..., None], z, 0))
 
 
-class Mlp(nn.Module):
+class DenseLayers(nn.Module):
     """Dense layers with ReLU between them and none after the last; no layer is the identity.
+
+    Inside a tower its parameters are named ``Mlp_0``; Flax draws initial values by name.
 
     Attributes:
       hidden: widths, the last one that of the output.
@@ -117,7 +119,7 @@ class DenseTower(nn.Module):
     """Mean of the history, then dense layers.
 
     Attributes:
-      hidden: their widths, as in `Mlp`.
+      hidden: their widths, as in `DenseLayers`.
     """
 
     hidden: tuple[int, ...] = (32, 16)
@@ -125,7 +127,7 @@ class DenseTower(nn.Module):
     @nn.compact
     def __call__(self, z: Array, mask: Array, frequency: Array | None = None) -> Array:
         """Reads histories; see the module for shapes."""
-        return _zero_if_empty(Mlp(self.hidden)(masked_mean(z, mask)), mask)
+        return _zero_if_empty(DenseLayers(self.hidden, name="Mlp_0")(masked_mean(z, mask)), mask)
 
 
 class GruTower(nn.Module):
@@ -135,8 +137,8 @@ class GruTower(nn.Module):
     :math:`h \leftarrow u h + (1 - u) c`; padding leaves :math:`h = 0`.
 
     Attributes:
-      hidden: width of the state, then widths of dense layers as in `Mlp`, with a ReLU on the state
-        where there are any.
+      hidden: width of the state, then widths of dense layers as in `DenseLayers`, with a ReLU
+        on the state where there are any.
 
     References:
       Cho et al. (2014), with the reset gate after the product.
@@ -173,8 +175,8 @@ class SelfAttentionTower(nn.Module):
     """Self-attention over the history with residual connections, then dense layers.
 
     Attributes:
-      hidden: width of the attention, then widths of dense layers as in `Mlp`, with a ReLU on the
-        attention's output where there are any.
+      hidden: width of the attention, then widths of dense layers as in `DenseLayers`, with a
+        ReLU on the attention's output where there are any.
       heads: attention heads; divides ``hidden[0]``.
       layers: attention layers.
       causal: an item sees what stood before it and itself, and the last item is read out;
@@ -236,7 +238,7 @@ class Concatenation(nn.Module):
         """Scores pairs; ``z1 [..., h1]`` and ``z2 [..., h2]`` broadcast, the result ``[...]``."""
         size = _first(self.hidden)
         first = nn.Dense(size, name="query")(z1) + nn.Dense(size, use_bias=False, name="item")(z2)
-        return jnp.squeeze(Mlp((*self.hidden[1:], 1))(nn.relu(first)), -1)
+        return jnp.squeeze(DenseLayers((*self.hidden[1:], 1), name="Mlp_0")(nn.relu(first)), -1)
 
 
 class TwoTowers(nn.Module):
@@ -283,8 +285,8 @@ class TwoTowers(nn.Module):
         if queries.shape[-1] != items.shape[-1]:
             raise ValueError(
                 "an inner product needs two vectors of one width; the sequence tower gives "
-                f"{queries.shape[-1]}, the item tower {items.shape[-1]}: give item=Mlp(...) the "
-                "widths of the sequence tower, or a join"
+                f"{queries.shape[-1]}, the item tower {items.shape[-1]}: give "
+                "item=DenseLayers(...) the widths of the sequence tower, or a join"
             )
 
 
@@ -308,7 +310,7 @@ def _check_widths(hidden: tuple[int, ...]) -> None:
 
 
 def _readout(hidden: tuple[int, ...], state: Array) -> Array:
-    return Mlp(hidden[1:])(nn.relu(state)) if hidden[1:] else state
+    return DenseLayers(hidden[1:], name="Mlp_0")(nn.relu(state)) if hidden[1:] else state
 
 
 def _zero_if_empty(vectors: Array, mask: Array) -> Array:

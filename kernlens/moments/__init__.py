@@ -24,7 +24,6 @@ from kernlens.moments.derived import (
     covariance,
     fourth,
     full_scatter,
-    second_moment,
     total_scatter,
 )
 from kernlens.moments.edits import (
@@ -59,7 +58,6 @@ __all__ = [
     "merge_classes",
     "relabel",
     "remove",
-    "second_moment",
     "select",
     "total_scatter",
     "update",

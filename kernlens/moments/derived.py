@@ -35,11 +35,6 @@ def covariance(moments: Moments) -> Array:
     return divide(full_scatter(moments), moments.count)
 
 
-def second_moment(moments: Moments) -> Array:
-    r"""Uncentred second moment, :math:`\frac1n \sum_i w_i x_i x_i^\top`, ``[p, p]``."""
-    return covariance(moments) + jnp.outer(moments.mean, moments.mean)
-
-
 def class_sums(moments: Moments) -> Array:
     r"""Sum of the rows of each class, :math:`\sum_{i \in c} w_i x_i`, ``[C, p]``."""
     mean = moments.mean + moments.mean_low

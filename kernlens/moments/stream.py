@@ -16,6 +16,7 @@ from kernlens.kernels.features import FeatureMap, identity
 from kernlens.moments.arrays import check_codes, is_finite, rows_of_chunk
 from kernlens.moments.mesh import over_devices, reduced, start_on, step
 from kernlens.moments.state import Moments, init
+from kernlens.types import CheckedStream, Chunk, Stream
 
 ProgressFn: TypeAlias = Callable[[int, int | None], Any]
 """``progress(done, total)``, in rows; the total is None where it is not known."""
@@ -28,7 +29,7 @@ FEW = 16
 
 
 def from_stream(
-    chunks: Any,
+    chunks: Stream | Iterable[Any],
     codes: np.ndarray | None,
     num_classes: int,
     targets: np.ndarray | None = None,
@@ -49,10 +50,9 @@ def from_stream(
     with rows of weight 0.
 
     Args:
-      chunks: what has ``chunks(rows=, start=, stop=)`` and ``shape``, as a
-        :class:`kernlens.io.EmbeddingStream`, and does not write again to what it gave; or an
-        iterable of arrays ``[b, d]`` whose rows follow each other; or of chunks with ``values`` and
-        ``rows``, the numbers of the rows.
+      chunks: a :class:`kernlens.types.Stream`, such as :class:`kernlens.io.EmbeddingFiles`, that
+        does not write again to what it gave; or an iterable of arrays ``[b, d]`` whose rows follow
+        each other; or an iterable of :class:`kernlens.types.Chunk`.
       codes: class of each row by its number in the stream, integers ``[n]`` in
         ``0..num_classes-1``; ``-1`` for none; None for no labels at all.
       num_classes: number of classes ``C``.
@@ -85,7 +85,7 @@ def from_stream(
     source = getattr(chunks, "source", "the stream")
     devices = over_devices(mesh)
     kept = num_classes if class_scatters else 0
-    whole, lasting = chunks, hasattr(chunks, "chunks")
+    whole = chunks if isinstance(chunks, Stream) else None
 
     def rows_together(width: int, itemsize: int) -> int:
         most = rows or rows_of_chunk(width, itemsize, scatter=scatter, kept=kept)
@@ -95,13 +95,13 @@ def from_stream(
         # Few chunks share the rows, lest the last be filler; many have one program for any n.
         return min(most, n) if rows or count > FEW else -(-n // count)
 
-    if lasting:
+    if isinstance(chunks, Stream):
         count = chunks.shape[0]
         bounds = [count * (devices.process + i) // devices.processes for i in (0, 1)]
         size = rows_together(chunks.shape[1], np.dtype(chunks.dtype).itemsize)
         # A row that is not finite shows in the moments, unless a map of the rows hides it.
-        plain = features is identity and hasattr(chunks, "unchecked")
-        chunks = chunks.unchecked() if plain else chunks
+        if isinstance(chunks, CheckedStream) and features is identity:
+            chunks = chunks.unchecked()
         chunks = chunks.chunks(rows=size, start=bounds[0], stop=bounds[1])
     pieces = _pieces(chunks, n)
     first = next(pieces, None)
@@ -129,7 +129,7 @@ def from_stream(
     held: list[np.ndarray] = []
     copied = 0
     for parts, numbers in _regrouped(itertools.chain([first], pieces), size):
-        if lasting and len(parts[0]) == size and is_aligned(parts[0]):
+        if whole is not None and len(parts[0]) == size and is_aligned(parts[0]):
             x = parts[0]
         else:
             if len(held) <= AHEAD:
@@ -147,7 +147,7 @@ def from_stream(
             progress(done, n)
     found = reduced(state, devices)
     if not is_finite(found):
-        if lasting:  # names the rows
+        if whole is not None:  # names the rows
             for _ in whole.chunks(rows=size):
                 pass
         raise ValueError(
@@ -163,7 +163,7 @@ def in_chunks(
     """Rows, codes, no targets and weights of an array or a stream, in chunks of one shape."""
     chunks = [chunks] if isinstance(chunks, np.ndarray | jax.Array) else chunks
     n = _check(chunks, codes, num_classes, None, weights, rows)
-    pieces = _pieces(chunks.chunks(rows=rows) if hasattr(chunks, "chunks") else chunks, n)
+    pieces = _pieces(chunks.chunks(rows=rows) if isinstance(chunks, Stream) else chunks, n)
     for parts, numbers in _regrouped(pieces, rows):
         x = _filled(np.empty((rows, parts[0].shape[1]), parts[0].dtype), parts)
         yield x, *_beside(numbers, codes, None, weights, rows)
@@ -178,7 +178,7 @@ def _check(
     rows: int | None,
 ) -> int | None:
     """Refuses what cannot belong together; the number of rows where it is known."""
-    n = chunks.shape[0] if hasattr(chunks, "chunks") else None
+    n = chunks.shape[0] if isinstance(chunks, Stream) else None
     source = getattr(chunks, "source", "the stream")
     for name, array, rank in (
         ("codes", codes, 1),
@@ -212,15 +212,15 @@ def _pieces(chunks: Iterable[Any], n: int | None) -> Iterator[tuple[np.ndarray, 
     """Values and row numbers, as they come."""
     count, width, numbered = 0, None, True
     for chunk in chunks:
-        numbered = hasattr(chunk, "rows")
-        values = np.asarray(chunk.values if numbered else chunk)
+        numbered = isinstance(chunk, Chunk)
+        values = np.asarray(chunk.values if isinstance(chunk, Chunk) else chunk)
         width = values.shape[-1] if width is None and values.ndim else width
         if values.ndim != 2 or values.shape[1] != width or not _is_float(values):
             raise ValueError(
                 f"the chunk at row {count} is {values.dtype} of shape {values.shape}; expected "
                 f"floats of shape [rows, {width}]"
             )
-        numbers = chunk.rows if numbered else np.arange(count, count + len(values))
+        numbers = chunk.rows if isinstance(chunk, Chunk) else np.arange(count, count + len(values))
         if len(values) and n is not None and not 0 <= numbers.min() <= numbers.max() < n:
             found = f"rows {numbers.min()}..{numbers.max()}"
             raise ValueError(

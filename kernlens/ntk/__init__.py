@@ -1,6 +1,8 @@
 """Tangent kernels: empirical ones of any function, infinite-width ones, and what follows.
 
-The names and calling conventions are those of neural-tangents: ``import kernlens.ntk as nt``.
+The names and calling conventions are those of neural-tangents: ``import kernlens.ntk as nt``. So
+``ntk.predict`` is another name of the module :mod:`kernlens.ntk.dynamics`; it has nothing to do
+with the verb :func:`kernlens.predict`.
 """
 
 from kernlens.ntk import dynamics, infinite, operators, sketch

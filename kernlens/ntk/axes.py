@@ -18,7 +18,7 @@ def output_axes(
     diagonal_axes: Axes,
     shape1: tuple[int, ...],
     shape2: tuple[int, ...],
-) -> tuple[structured.Axes, Literal["pairs", "diagonal", "mean"]]:
+) -> tuple[structured.OutputAxes, Literal["pairs", "diagonal", "mean"]]:
     """What becomes of each axis of the outputs, and of the batch.
 
     Args:
@@ -46,7 +46,7 @@ def output_axes(
     batch = "mean" if 0 in traced else "diagonal" if 0 in diagonal else "pairs"
     roles = [tuple(axis - 1 for axis in axes if axis > 0) for axes in (traced, diagonal)]
     full = tuple(axis for axis in range(len(shape1)) if axis not in roles[0] + roles[1])
-    return structured.Axes(shape1, roles[0], roles[1], full), batch
+    return structured.OutputAxes(shape1, roles[0], roles[1], full), batch
 
 
 def axes_tuple(axes: Axes) -> tuple[int, ...]:

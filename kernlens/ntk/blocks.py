@@ -126,7 +126,7 @@ def _starts(n: int, rows: int) -> list[int]:
     return [min(start, n - rows) for start in range(0, n, rows)]
 
 
-def _mirror(axes: structured.Axes) -> list[int]:
+def _mirror(axes: structured.OutputAxes) -> list[int]:
     """Where the kernel's own axes go when the two sides change places."""
     order: list[int] = []
     for axis in range(len(axes.shape)):

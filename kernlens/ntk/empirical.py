@@ -48,7 +48,7 @@ class _Task(NamedTuple):
     order: tuple[list[int], list[int]]
     paths: list[tuple[str, ...]]
     selected: list[int]
-    axes: structured.Axes
+    axes: structured.OutputAxes
     batch: Literal["pairs", "diagonal", "mean"]
     plan: structured.Plan
     method: Method

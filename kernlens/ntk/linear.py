@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from kernlens.ntk.models import flatten
 from kernlens.ntk.precision import HIGHEST
-from kernlens.ntk.structured import Axes
+from kernlens.ntk.structured import OutputAxes
 from kernlens.types import ApplyFn, Array, Params
 
 
@@ -111,7 +111,7 @@ def empirical_ntk_vp_fn(
 def kernel(
     models: tuple[tuple[ClosedJaxpr, Sequence[Array]], tuple[ClosedJaxpr, Sequence[Array]]],
     selected: Sequence[int],
-    axes: Axes,
+    axes: OutputAxes,
     x1: Sequence[Array],
     x2: Sequence[Array],
     *,

@@ -33,7 +33,7 @@ def read(key: Array, left: Any, offsets: Array, dtype: Any) -> Array:
 
     The sign of coordinate ``c`` is that of index ``offset + c``.
     """
-    if isinstance(left, walk.Lookup):
+    if isinstance(left, walk.WeightedIds):
         signs = rows(key, left.ids[..., None].astype(jnp.uint32) + offsets, dtype)
         weights = jnp.where(left.ids >= 0, left.weights, 0).astype(dtype)
         return jnp.einsum("nqs,nqstk->nqtk", weights, signs, precision=HIGHEST)

@@ -43,7 +43,7 @@ MAX_BLOCK_ROWS = 1024
 """Rows of a block: random numbers are drawn anew for each, and cost little beside that many."""
 
 
-class Estimate(NamedTuple):
+class KernelEstimate(NamedTuple):
     """A kernel value from features, and how far it may be off.
 
     Attributes:
@@ -72,7 +72,7 @@ class _Task(NamedTuple):
     operations: dict[Method, float]
 
     @property
-    def axes(self) -> structured.Axes:
+    def axes(self) -> structured.OutputAxes:
         """What becomes of the output's axes."""
         return self.plan.axes
 
@@ -163,7 +163,7 @@ def features(
 
 
 @jax.jit
-def estimate(features1: Array, features2: Array) -> Estimate:
+def estimate(features1: Array, features2: Array) -> KernelEstimate:
     r"""Kernel values from features, each with its standard error.
 
     The features of a sketch are independent, so :math:`p\,\Phi_k(x)\Phi_k(x')` are ``p``
@@ -190,7 +190,7 @@ def estimate(features1: Array, features2: Array) -> Estimate:
     products = p * features1 * features2
     value = jnp.mean(products, axis=-1)
     spread = jnp.std(products, axis=-1, ddof=1)
-    return Estimate(value, spread / p**0.5)
+    return KernelEstimate(value, spread / p**0.5)
 
 
 def _method(method: MethodName) -> Method:
@@ -212,7 +212,7 @@ def _check(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> tuple[int
     return n, closed
 
 
-def _axes(trace_axes: tuple[int, ...], shape: tuple[int, ...]) -> structured.Axes:
+def _axes(trace_axes: tuple[int, ...], shape: tuple[int, ...]) -> structured.OutputAxes:
     ndim = len(shape) + 1
     for axis in trace_axes:
         if not -ndim <= axis < ndim or axis % ndim == 0:
@@ -222,7 +222,7 @@ def _axes(trace_axes: tuple[int, ...], shape: tuple[int, ...]) -> structured.Axe
             )
     traced = tuple(sorted({axis % ndim - 1 for axis in trace_axes}))
     full = tuple(axis for axis in range(len(shape)) if axis not in traced)
-    return structured.Axes(shape, traced, (), full)
+    return structured.OutputAxes(shape, traced, (), full)
 
 
 def _task(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> _Task:

@@ -1,4 +1,4 @@
-"""The table of probes, and what a user must know of each."""
+"""The table of probes, with the source, the null and the pitfalls of each."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ ABOUT: dict[str, Estimator] = {
         source="Hastie, Tibshirani and Friedman (2009), sections 4.3 and 12.6, each row left out",
         range="[0, 1] for the metrics, [0, inf) for the log loss",
         null="the share of the largest class, and the entropy of the labels",
-        predicts="accuracy, macro-F1 and log loss of a trained linear reader, in value",
+        predicts="accuracy, macro-F1 and log loss of a trained linear classifier, in value",
         pitfalls="linear: boosting and neighbours may read more; accuracies of few rows tie, where "
         "log loss does not; the intervals hold other rows, not another fit",
         shift_free=True,
@@ -33,7 +33,7 @@ ABOUT: dict[str, Estimator] = {
         source="Allen (1974), PRESS; Hastie, Tibshirani and Friedman (2009), equation 7.52",
         range="[0, 1] for the metrics, [0, inf) for the squared error",
         null="the share of the largest class, and the variance of the labels",
-        predicts="order of trained linear readers; squared error of ridge, in value",
+        predicts="order of trained linear classifiers; squared error of ridge, in value",
         pitfalls="macro-F1 of unbalanced classes far below that of a trained classifier",
         shift_free=True,
     ),
@@ -48,4 +48,4 @@ ABOUT: dict[str, Estimator] = {
         shift_free=False,
     ),
 }
-"""What a reader must know of each of :data:`PROBES`."""
+"""What to know of each of :data:`PROBES`."""

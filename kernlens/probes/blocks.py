@@ -1,4 +1,4 @@
-"""Labelled rows, some at a time, from memory or from a stream."""
+"""Labelled rows in blocks, from memory or from a stream."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The inner-product head: each row goes to the class whose mean it meets best."""
+"""The inner-product head: a row goes to the class whose mean has the largest inner product."""
 
 import numpy as np
 

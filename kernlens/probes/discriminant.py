@@ -56,7 +56,7 @@ def discriminant(
       strengths: the path, relative to the mean eigenvalue of the within-class covariance (at least
         1e-12 of that of the covariance), ``[num_strengths]``, each at least ``MIN_STRENGTH``.
       select: ``"weakest"`` takes the weakest strength whose leave-one-out log loss is within
-        ``NEAR`` standard errors of the least: trained readers regularise little, so among
+        ``NEAR`` standard errors of the least: trained classifiers regularise little, so among
         strengths of nearly the same loss the weakest is most like them. ``"error"`` takes that
         of the least loss; a field of ``Classification`` that of the highest such metric, which
         flatters it a little. Ties go to the larger strength.
@@ -77,7 +77,7 @@ def discriminant(
       Hastie, Tibshirani and Friedman (2009), sections 4.3 and 12.6; the rank-one updates are
       Sherman and Morrison (1950).
     """
-    return paths.predict(
+    return paths.prediction_of(
         discriminant_path, LOG_LOSS, features, labels,
         strengths=strengths, select=select, draws=draws, level=level, seed=seed,
     )  # fmt: skip

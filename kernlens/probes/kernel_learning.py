@@ -6,7 +6,7 @@ of several embeddings of the same items (:func:`weighted`), a lengthscale, a pro
 
     parts = (behaviour, text)                         # [n, d1] and [n, d2]
     learnt = learn(weighted, weights_of(parts), parts, labels)
-    joint = weighted(learnt.params, parts)            # [n, d1 + d2]: any reader, probe or score
+    joint = weighted(learnt.params, parts)            # [n, d1 + d2]: any classifier, probe or score
 """
 
 from collections.abc import Callable, Sequence

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.types import Array, Labels
+from kernlens.types import Array, Chunk, Labels, Stream
 
 MIN_SLACK = 1e-14
 """Floor on one minus a leverage, which only rounding could reach at the strengths allowed."""
@@ -33,30 +33,29 @@ class Streamed(NamedTuple):
     """Labelled rows that stay in their files.
 
     Attributes:
-      stream: with ``chunks(rows=)``, each call from the start, of chunks with ``values`` and
-        ``rows``.
+      stream: the rows, with and without a label.
       codes: class of each row of the stream, ``[m]``; ``-1`` for none.
       shape: labelled rows and features, ``(n, p)``.
     """
 
-    stream: Any
+    stream: Stream
     codes: np.ndarray
     shape: tuple[int, int]
 
     def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Labelled rows, ``size`` at most at a time, and their numbers in the stream."""
         for chunk in self.stream.chunks(rows=size):
-            if not hasattr(chunk, "values") or not hasattr(chunk, "rows"):
+            if not isinstance(chunk, Chunk):
                 raise ValueError(
                     "chunks of a stream need values and rows, as those of io.open_embeddings have; "
-                    "of joined files pass joined.stream, with joined.labels"
+                    f"got {type(chunk).__name__}"
                 )
             kept = self.codes[chunk.rows] >= 0
             if kept.any():
                 yield chunk.values[kept], chunk.rows[kept]
 
 
-class Rows(NamedTuple):
+class LabelledRows(NamedTuple):
     """Labelled rows, their codes renumbered to the classes that occur.
 
     Attributes:
@@ -81,7 +80,7 @@ class Path(NamedTuple):
     """Leave-one-out along the ridge strengths.
 
     Attributes:
-      predicted: codes of ``Rows``, int32 ``[num_strengths, n]``.
+      predicted: codes of ``LabelledRows``, int32 ``[num_strengths, n]``.
       errors: mean loss over the rows that count, ``[num_strengths]``.
       standard_errors: of those means under sampling of rows, ``[num_strengths]``.
       losses: of each row, float32 ``[num_strengths, n]``; infinite where a row does not count.
@@ -103,22 +102,22 @@ class Summary(NamedTuple):
     total: np.ndarray
 
 
-def select_rows(features: Any, labels: Labels) -> Rows:
+def select_rows(features: Any, labels: Labels) -> LabelledRows:
     """Labelled rows, checked.
 
     Args:
-      features: one row per item, real, ``[n, p]``; or a stream of them with ``chunks``, ``shape``
-        and ``dtype``, which is read through once here and three times after.
+      features: one row per item, real, ``[n, p]``; or a stream of them, which is read through once
+        here and three times after.
       labels: one label per row, ``[n]``; ``-1`` for none.
 
     Returns:
-      Rows.
+      LabelledRows.
 
     Raises:
       ValueError: shapes that differ, a value that is not finite, a code without a name, fewer than
         two classes, or fewer than two rows more than classes.
     """
-    streamed, codes = hasattr(features, "chunks"), np.asarray(labels.codes)
+    streamed, codes = isinstance(features, Stream), np.asarray(labels.codes)
     features = features if streamed else np.asarray(features)
     if len(features.shape) != 2 or features.shape[1] < 1 or codes.shape != features.shape[:1]:
         raise ValueError(
@@ -167,7 +166,7 @@ def select_rows(features: Any, labels: Labels) -> Rows:
         centred -= np.mean(centred, axis=0)
         features = np.ascontiguousarray(np.transpose(np.linalg.qr(centred.T, mode="r")))
         shift, scale = np.zeros(features.shape[1]), 1.0
-    return Rows(features, codes.astype(np.int32), classes, shift, scale, num_features)
+    return LabelledRows(features, codes.astype(np.int32), classes, shift, scale, num_features)
 
 
 def _classes(labels: Labels, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +183,7 @@ def _classes(labels: Labels, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return classes, codes
 
 
-def discriminant_path(rows: Rows, strengths: np.ndarray) -> Path:
+def discriminant_path(rows: LabelledRows, strengths: np.ndarray) -> Path:
     """Leave-one-out of discriminant analysis; :func:`kernlens.probes.discriminant` has the formula.
 
     Args:
@@ -211,7 +210,7 @@ def discriminant_path(rows: Rows, strengths: np.ndarray) -> Path:
         return _leave_one_out(rows, step, len(strengths), (fit.counts > 1)[rows.codes])
 
 
-def ridge_path(rows: Rows, strengths: np.ndarray) -> Path:
+def ridge_path(rows: LabelledRows, strengths: np.ndarray) -> Path:
     """Leave-one-out of ridge classification; :func:`kernlens.probes.ridge` has the formula.
 
     Args:
@@ -236,7 +235,7 @@ def ridge_path(rows: Rows, strengths: np.ndarray) -> Path:
         return _leave_one_out(rows, step, len(strengths), np.ones(len(rows.codes), bool))
 
 
-def _chunks(rows: Rows) -> Iterator[tuple[Array, Array, int]]:
+def _chunks(rows: LabelledRows) -> Iterator[tuple[Array, Array, int]]:
     """Float64 chunks of a fixed size, which one compilation serves; padding has code ``C``."""
     n, width = rows.features.shape
     limit = MAX_CHUNK_BYTES // (8 * max(width, CHUNK_STRENGTHS * len(rows.classes)))
@@ -270,7 +269,7 @@ def _extremes(source: Streamed) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     return low, high, np.concatenate(numbers), first
 
 
-def _summarise(rows: Rows) -> Summary:
+def _summarise(rows: LabelledRows) -> Summary:
     num_classes, width = len(rows.classes), rows.features.shape[1]
     counts = np.bincount(rows.codes, minlength=num_classes).astype(np.float64)
     sums = jnp.zeros((num_classes, width))
@@ -294,7 +293,9 @@ def _inverse_path(scatter, strengths, unit) -> tuple[np.ndarray, np.ndarray]:
     return basis, 1.0 / (np.maximum(eigenvalues, 0.0) + penalties[:, None])
 
 
-def _leave_one_out(rows: Rows, step: Callable, num_strengths: int, counts: np.ndarray) -> Path:
+def _leave_one_out(
+    rows: LabelledRows, step: Callable, num_strengths: int, counts: np.ndarray
+) -> Path:
     predicted = np.empty((num_strengths, len(rows.codes)), np.int32)
     row_losses = np.empty(predicted.shape, np.float32)
     total, squares, start = np.zeros(num_strengths), np.zeros(num_strengths), 0

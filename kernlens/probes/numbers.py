@@ -1,4 +1,4 @@
-"""Regression and multi-label targets: ridge regression, each row left out."""
+"""Leave-one-out ridge regression for regression and multi-label targets."""
 
 from collections.abc import Sequence
 
@@ -92,7 +92,7 @@ def many_labels(
     level: float = 0.9,
     seed: int = 0,
 ) -> Prediction:
-    r"""Leave-one-out prediction of any number of labels per row, one linear reader a label.
+    r"""Leave-one-out prediction of any number of labels per row, one linear classifier a label.
 
     Ridge regression on the 0/1 memberships gives each label a left-out score :math:`s`; with its
     means :math:`\mu_1, \mu_0` over rows with and without the label and their pooled variance

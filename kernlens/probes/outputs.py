@@ -66,7 +66,7 @@ def leave_one_out(
     cross = np.zeros((len(eigenvalues), outputs.shape[1]))
     for u, rows in _rotated(features, kept, mean, scale, rotate):
         cross += u.T @ centred[rows]
-    unit = np.sum(eigenvalues) / max(len(eigenvalues), 1) or 1.0
+    unit = np.sum(eigenvalues) / p or 1.0  # the mean over all p, those that are zero included
 
     def residuals(u, rows, strength):
         weight = 1.0 / (eigenvalues + strength * unit)

@@ -1,4 +1,4 @@
-"""Differences between predictions of the same rows, one by one and all together."""
+"""Differences between predictions of the same rows, for one pair or for many pairs at once."""
 
 from collections.abc import Callable, Sequence
 from statistics import NormalDist

@@ -1,4 +1,4 @@
-"""From leave-one-out along a path of ridge strengths to a prediction for classes."""
+"""Predictions of classes, from leave-one-out along a path of ridge strengths."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +20,12 @@ from kernlens.probes.prediction import (
 from kernlens.types import Classification, Interval, Labels
 
 STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(-4.0, 2.0, 25))
-"""Default path: four strengths a factor of ten, relative to the mean eigenvalue."""
+"""Default path of every ridge in this room, four strengths a factor of ten.
+
+A strength is relative to the mean eigenvalue of the covariance, its trace over the number of
+features, so it means the same for embeddings of any scale and number of rows. It is that of the
+within-class covariance in discriminant analysis, and of the standardised rows for regression.
+"""
 
 NEAR = 0.5
 """Standard errors of held-out loss within which the weakest strength is taken. Chosen on 18
@@ -40,7 +45,7 @@ WEAKEST, ERROR = "weakest", "error"
 """Ways to select a strength, beside the names of the metrics."""
 
 
-def predict(
+def prediction_of(
     path_fn: Callable[..., leave_one_out.Path],
     loss: str,
     features: Any,

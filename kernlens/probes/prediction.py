@@ -1,4 +1,4 @@
-"""What a probe says: metrics with intervals, and what they were made from."""
+"""What a probe returns: metrics with intervals, and the arrays they were computed from."""
 
 import html
 from collections.abc import Mapping

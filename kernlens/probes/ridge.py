@@ -59,7 +59,7 @@ def ridge(
       Allen (1974), The relationship between variable selection and data augmentation (PRESS);
       Hastie, Tibshirani and Friedman (2009), equation 7.52.
     """
-    return paths.predict(
+    return paths.prediction_of(
         ridge_path, SQUARED_ERROR, features, labels,
         strengths=strengths, select=select, draws=draws, level=level, seed=seed,
     )  # fmt: skip

@@ -21,7 +21,8 @@ from kernlens.scores.estimator import Estimator, dot, in_float64, ratio, wide
 from kernlens.types import Array
 
 STRENGTHS = tuple(10.0 ** (0.5 * k) for k in range(-10, 5))
-"""Ridge strengths over which a learning curve takes its least, 1e-5 to 1e2."""
+"""Ridge strengths over which a learning curve takes its least, 1e-5 to 1e2. They are relative to
+the trace of the covariance; those of the probes are relative to its mean eigenvalue."""
 
 
 class Eigenlearning(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a score is and what a reader must know of it; the arithmetic that all scores share."""
+"""What a score is and what to know before using it; the arithmetic that all scores share."""
 
 from collections.abc import Callable
 from functools import partial, wraps
@@ -25,7 +25,7 @@ class Score(NamedTuple):
 
 
 class Estimator(NamedTuple):
-    """A score with what a reader must know of it.
+    """A score with what to know before using it.
 
     Attributes:
       fn: ``Moments -> Score``; in the tables without labels, to an array.

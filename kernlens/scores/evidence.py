@@ -237,7 +237,7 @@ EVIDENCE: dict[str, Estimator] = {
         source="You et al. (2021), algorithm 3",
         range="(-inf, inf)",
         null="evidence without features, the limit of noise",
-        predicts="ranks linear readers and fine-tuning",
+        predicts="ranks linear classifiers and fine-tuning",
         pitfalls="no bias and not centred, so it pays for a common mean and for class frequencies; "
         "its zero means nothing; constants tie it to the scale",
         scale_free=False,
@@ -248,7 +248,7 @@ EVIDENCE: dict[str, Estimator] = {
         source="MacKay (1992), section 4",
         range="(-inf, inf)",
         null="evidence of class frequencies, the limit of noise",
-        predicts="ranks linear readers; subtract the null for what the features add",
+        predicts="ranks linear classifiers; subtract the null for what the features add",
         pitfalls="squared error of one-hot labels, so rare classes count little",
         shift_free=True,
     ),

@@ -292,7 +292,7 @@ ROWS: dict[str, Estimator] = {
         source="Cover and Hart (1967)",
         range="[0, 1]",
         null="chance that two rows share a label",
-        predicts="nearest-neighbour readers, in value",
+        predicts="nearest-neighbour classifiers, in value",
         pitfalls="falls with the number of rows of a sample",
         shift_free=True,
     ),

@@ -1,1 +1,1 @@
-"""What people see: tables, figures, pages."""
+"""Output for people: tables, figures and pages."""

@@ -1,4 +1,4 @@
-"""Names of arrays and of traced programs, by what they hold: the same in every process."""
+"""Checksums of arrays and of traced programs, equal for equal content in every process."""
 
 import re
 import zlib

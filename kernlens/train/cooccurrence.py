@@ -1,4 +1,4 @@
-"""Embeddings of items from how often they meet: counts, PPMI and a singular value decomposition."""
+"""Item embeddings from co-occurrence counts: PPMI and a singular value decomposition."""
 
 from typing import Any, NamedTuple
 

@@ -1,7 +1,7 @@
 """The one training loop: many seeds at once, in compiled rounds, resumable to the same bits.
 
 A round is a stretch of steps that runs as one compiled scan; between rounds the host prepares the
-next batches, looks at what was held out, reports progress and saves. The seeds are an axis that
+next batches, evaluates held-out rows, reports progress and saves. The seeds are an axis that
 `jax.vmap` adds.
 """
 

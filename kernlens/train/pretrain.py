@@ -1,4 +1,4 @@
-"""Pretraining: Interactions -> Fitted, contrastively, all seeds of a setting in one program."""
+"""Contrastive pretraining of item embeddings, with all seeds of a setting in one program."""
 
 import dataclasses
 import functools
@@ -318,7 +318,7 @@ def _fingerprint(
     subsample: float | None,
     interactions: Interactions,
 ) -> str:
-    """Identifies the run when a checkpoint is resumed, with what `training.fit` compares itself."""
+    """Identifies the run when a checkpoint is resumed, with what `loop.fit` compares itself."""
     data = checksum((interactions.items, interactions.offsets))
     # The law of the initial parameters; their values could differ in the last bit by machine.
     initial = checksum(jax.make_jaxpr(loss.init)(jax.random.key(0)))

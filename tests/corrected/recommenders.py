@@ -8,13 +8,13 @@ import numpy as np
 from experiments.next_items import mixture
 from kernlens.datasets import sequences
 from kernlens.metrics import ranking
-from kernlens.models.towers import DenseTower, Mlp, TwoTowers
+from kernlens.models.towers import DenseLayers, DenseTower, TwoTowers
 from kernlens.train import recommend
 from kernlens.train.recommend import Trained
 from tests.cases import toy_interactions
 from tests.corrected.case import Case
 
-TOWERS = TwoTowers(DenseTower((4,)), Mlp((4,)))
+TOWERS = TwoTowers(DenseTower((4,)), DenseLayers((4,)))
 ITEMS, CLASSES = 60, 6
 
 

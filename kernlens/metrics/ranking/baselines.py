@@ -1,4 +1,4 @@
-"""Rankers without embeddings and without training that any recommender has to beat."""
+"""Baselines that any recommender should beat: rankers without embeddings or training."""
 
 from collections.abc import Callable
 from typing import Any

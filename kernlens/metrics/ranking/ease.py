@@ -12,6 +12,8 @@ from kernlens.metrics.ranking.places import Place
 from kernlens.metrics.ranking.protocol import Queries
 
 STRENGTHS = (10.0, 100.0, 1_000.0, 10_000.0)
+"""Default path, absolute as in the published model: a strength adds that many sessions to the
+diagonal of the co-occurrence counts. The probes have relative strengths."""
 MEMORY = 4e9
 HELD = 2_000
 """Most sessions that are held out to choose the strength."""

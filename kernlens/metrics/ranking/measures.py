@@ -1,4 +1,4 @@
-"""What a place is worth: recall, NDCG and reciprocal rank, expected over ties."""
+"""Ranking metrics of a query: recall, NDCG and reciprocal rank, as expectations over ties."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Which queries are asked, and among which items they are ranked."""
+"""Evaluation protocols: the queries, and the candidate items of each."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -3,7 +3,6 @@
 from kernlens.models.text.baselines import glove, tfidf_svd, universal_sentence_encoder
 from kernlens.models.text.batching import Encoded
 from kernlens.models.text.bert import (
-    POOLINGS,
     Bert,
     SentenceEncoder,
     Tokens,
@@ -15,7 +14,6 @@ from kernlens.models.text.folder import load, minilm_folder
 from kernlens.models.text.weights import read_weights, write_weights
 
 __all__ = [
-    "POOLINGS",
     "Bert",
     "Encoded",
     "SentenceEncoder",

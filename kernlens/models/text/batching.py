@@ -1,4 +1,4 @@
-"""Texts for an encoder: each distinct one once, sorted by length, in few shapes."""
+"""Batches of texts for an encoder: each distinct text once, sorted by length, in few shapes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple

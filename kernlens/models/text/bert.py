@@ -166,6 +166,3 @@ class SentenceEncoder(nn.Module):
     def __call__(self, tokens: Tokens) -> Array:
         """Embeddings ``[b, d]`` of tokens ``[b, t]``."""
         return pooled(self.bert(tokens), jnp.asarray(tokens.mask), self.pooling, self.normalise)
-
-
-POOLINGS = {"mean": mean_pooling, "first": first_pooling}

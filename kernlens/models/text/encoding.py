@@ -1,4 +1,4 @@
-"""Texts -> embeddings: each distinct text once, in few shapes, kept on disk."""
+"""Embeddings of texts: each distinct text is encoded once and kept on disk."""
 
 import functools
 import hashlib

@@ -13,7 +13,7 @@ from kernlens.ntk.infinite.pairs import Inputs, Pair, Signal, gaps, pair, produc
 from kernlens.types import Array
 
 
-class Lookup(nn.Module):
+class NormalTable(nn.Module):
     """Rows of a table of normal entries. See :func:`lookup`."""
 
     num_items: int
@@ -89,7 +89,7 @@ def lookup(
         return replace(scaled(unit, W_std), ntk=slope * same)
 
     return Layer(
-        lambda: Lookup(num_items, width, W_std, parameterization, trainable, dtype), propagate
+        lambda: NormalTable(num_items, width, W_std, parameterization, trainable, dtype), propagate
     )
 
 

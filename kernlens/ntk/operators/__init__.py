@@ -10,7 +10,7 @@ An operator stands for a kernel matrix and knows how to multiply by it:
     )
 """
 
-from kernlens.ntk.operators.estimates import Estimate, hutchinson, log_determinant, xtrace
+from kernlens.ntk.operators.estimates import TraceEstimate, hutchinson, log_determinant, xtrace
 from kernlens.ntk.operators.function import from_function
 from kernlens.ntk.operators.operator import Operator, from_kernel
 from kernlens.ntk.operators.preconditioners import nystrom, pivoted_cholesky
@@ -18,9 +18,9 @@ from kernlens.ntk.operators.solver import Solve, ridge_predict, solve
 from kernlens.ntk.operators.streaming import stream
 
 __all__ = [
-    "Estimate",
     "Operator",
     "Solve",
+    "TraceEstimate",
     "from_function",
     "from_kernel",
     "hutchinson",

@@ -15,7 +15,7 @@ from kernlens.ntk.operators.operator import Operator, check_square
 from kernlens.types import Array
 
 
-class Estimate(NamedTuple):
+class TraceEstimate(NamedTuple):
     """A stochastic estimate.
 
     Attributes:
@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
     stopping_error: Array
 
 
-def hutchinson(key: Array, operator: Operator, *, num_samples: int = 64) -> Estimate:
+def hutchinson(key: Array, operator: Operator, *, num_samples: int = 64) -> TraceEstimate:
     r"""Trace as the mean of :math:`z^\top K z` over random signs :math:`z`.
 
     The error falls as one over the root of the samples. Where the diagonal is cheap, as it is for
@@ -55,7 +55,7 @@ def hutchinson(key: Array, operator: Operator, *, num_samples: int = 64) -> Esti
     return _hutchinson(key, operator, num_samples=num_samples)
 
 
-def xtrace(key: Array, operator: Operator, *, num_samples: int = 32) -> Estimate:
+def xtrace(key: Array, operator: Operator, *, num_samples: int = 32) -> TraceEstimate:
     r"""Trace by XTrace: the exact trace on a sketch, plus that of the rest, each sample left out.
 
     Far more accurate than :func:`hutchinson` for the same products where the spectrum decays. The
@@ -89,7 +89,7 @@ def log_determinant(
     ridge: float | Array,
     num_samples: int = 16,
     num_steps: int = 32,
-) -> Estimate:
+) -> TraceEstimate:
     r""":math:`\log\det(K + \lambda I)` by stochastic Lanczos quadrature.
 
     The mean over random signs of :math:`z^\top \log(K + \lambda I) z`, each by the Gauss rule of
@@ -125,7 +125,7 @@ def log_determinant(
 
 
 @partial(jax.jit, static_argnames="num_samples")
-def _hutchinson(key: Array, operator: Operator, *, num_samples: int) -> Estimate:
+def _hutchinson(key: Array, operator: Operator, *, num_samples: int) -> TraceEstimate:
     stochtrace = _matfree("stochtrace")
     estimator = stochtrace.estimator_monte_carlo_mean_and_sem(
         stochtrace.monte_carlo_trace(), _signs(operator, num_samples)
@@ -134,7 +134,7 @@ def _hutchinson(key: Array, operator: Operator, *, num_samples: int) -> Estimate
 
 
 @partial(jax.jit, static_argnames="num_samples")
-def _xtrace(key: Array, operator: Operator, *, num_samples: int) -> Estimate:
+def _xtrace(key: Array, operator: Operator, *, num_samples: int) -> TraceEstimate:
     stochtrace = _matfree("stochtrace")
     like = jnp.zeros(operator.shape[0], operator.dtype)
     estimator = stochtrace.estimator_leave_one_out_mean_and_sem(
@@ -146,7 +146,7 @@ def _xtrace(key: Array, operator: Operator, *, num_samples: int) -> Estimate:
 @partial(jax.jit, static_argnames=("num_samples", "num_steps"))
 def _log_determinant(
     key: Array, operator: Operator, ridge: float | Array, *, num_samples: int, num_steps: int
-) -> Estimate:
+) -> TraceEstimate:
     stochtrace, decomp = _matfree("stochtrace"), _matfree("decomp")
     ridge = jnp.asarray(ridge, operator.dtype)
     lanczos = decomp.hessenberg(num_steps, reortho="full")
@@ -187,11 +187,11 @@ def _signs(operator: Operator, num_samples: int) -> Any:
     return _matfree("stochtrace").sampler_signs(like, num=num_samples)
 
 
-def _estimate(mean_and_error: tuple[Array, Array], num_samples: int) -> Estimate:
+def _estimate(mean_and_error: tuple[Array, Array], num_samples: int) -> TraceEstimate:
     value, error = mean_and_error
     # matfree divides the squares by the samples; the unbiased variance divides by one less.
     unbiased = error * np.sqrt(num_samples / (num_samples - 1)).astype(error.dtype)
-    return Estimate(value, unbiased, jnp.zeros_like(value))
+    return TraceEstimate(value, unbiased, jnp.zeros_like(value))
 
 
 def _check(operator: Operator, num_samples: int, most: int | None = None) -> None:

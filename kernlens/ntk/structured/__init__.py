@@ -15,8 +15,8 @@ from kernlens.ntk.structured.contraction import contract
 from kernlens.ntk.structured.cotangents import Factors, batched, factors
 from kernlens.ntk.structured.plans import (
     ELEMENTWISE_COST,
-    Axes,
     Contraction,
+    OutputAxes,
     Part,
     Plan,
     Share,
@@ -27,9 +27,9 @@ from kernlens.ntk.structured.plans import (
 
 __all__ = [
     "ELEMENTWISE_COST",
-    "Axes",
     "Contraction",
     "Factors",
+    "OutputAxes",
     "Part",
     "Plan",
     "Share",

@@ -69,7 +69,7 @@ def _gradient_products(
     own = [
         (
             _one_hot(left, share.parts[0][0].left, right.dtype)
-            if isinstance(left, walk.Lookup)
+            if isinstance(left, walk.WeightedIds)
             else _with_ones(left, share.bias is not None),
             right,
         )
@@ -114,7 +114,7 @@ def _gradients(share: Share, parts: Sequence[tuple[Any, Array]], which: int) -> 
     """Gradients of a leaf with several parts, ``[i, d, f, traced * size]``."""
     total: Any = None
     for part, (left, right) in zip(share.parts[which], parts, strict=True):
-        if isinstance(left, walk.Lookup):
+        if isinstance(left, walk.WeightedIds):
             left = _one_hot(left, part.left, right.dtype)
         block = _outer(_with_ones(left, share.bias is not None), right)
         block = block.swapaxes(-1, -2) if part.flipped else block
@@ -122,7 +122,7 @@ def _gradients(share: Share, parts: Sequence[tuple[Any, Array]], which: int) -> 
     return total.reshape(*total.shape[:3], -1)
 
 
-def _one_hot(left: walk.Lookup, num_rows: int, dtype: Any) -> Array:
+def _one_hot(left: walk.WeightedIds, num_rows: int, dtype: Any) -> Array:
     hot = jax.nn.one_hot(left.ids, num_rows, dtype=dtype)
     return jnp.einsum("npsv,nps->npv", hot, left.weights.astype(dtype), precision=HIGHEST)
 
@@ -145,7 +145,7 @@ def _straight(ones: bool, left1: Any, right1: Array, left2: Any, right2: Array) 
     r"""``sum_pq <a_p, a_q> <delta_p, delta_q>``, as ``[i, j, d, f, g]``."""
     right1, right2 = (right.reshape(*right.shape[:4], -1) for right in (right1, right2))
     dense = partial(_dense, ones)
-    if not (isinstance(left1, walk.Lookup) and isinstance(left2, walk.Lookup)):
+    if not (isinstance(left1, walk.WeightedIds) and isinstance(left2, walk.WeightedIds)):
         return dense(left1, right1, left2, right2)
     pairs = left1.ids.size * left2.ids.size
     kept = prod(right1.shape[2:4]) * right2.shape[3]
@@ -187,11 +187,11 @@ def _dense(ones: bool, left1: Any, right1: Array, left2: Any, right2: Array) -> 
 
 def _left_gram(left1: Any, left2: Any) -> Array:
     """``[i, p, j, q]``."""
-    if isinstance(left1, walk.Lookup) and isinstance(left2, walk.Lookup):
+    if isinstance(left1, walk.WeightedIds) and isinstance(left2, walk.WeightedIds):
         return lookups.gram(left1, left2)
-    if isinstance(left1, walk.Lookup):
+    if isinstance(left1, walk.WeightedIds):
         return lookups.read_rows(left2, left1).transpose(2, 3, 0, 1)
-    if isinstance(left2, walk.Lookup):
+    if isinstance(left2, walk.WeightedIds):
         return lookups.read_rows(left1, left2)
     i, p, a = left1.shape
     j, q, _ = left2.shape
@@ -208,7 +208,7 @@ def _crossed(left1: Any, right1: Array, left2: Any, right2: Array) -> Array:
 
 def _left_by_right(left: Any, right: Array) -> Array:
     """``[i, p, a] or lookup, [j, q, d, f, t, a] -> [i, p, j, q, d, f, t]``."""
-    if not isinstance(left, walk.Lookup):
+    if not isinstance(left, walk.WeightedIds):
         return jnp.einsum("ipa,jqdfta->ipjqdft", left, right, precision=HIGHEST)
     read = right[..., jnp.maximum(left.ids, 0)]
     weights = jnp.where(left.ids >= 0, left.weights, 0).astype(right.dtype)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kernlens.ntk import walk
 from kernlens.ntk.precision import widen
-from kernlens.ntk.structured.plans import Axes, Contraction, Part, Plan, Side
+from kernlens.ntk.structured.plans import Contraction, OutputAxes, Part, Plan, Side
 from kernlens.types import Array
 
 
@@ -107,7 +107,7 @@ def _folded(
 
 
 def _join(
-    side: Side, axes: Axes, part: Part, cotangents: Sequence[Array], read: Sequence[walk.Read]
+    side: Side, axes: OutputAxes, part: Part, cotangents: Sequence[Array], read: Sequence[walk.Read]
 ) -> tuple[Any, Array]:
     rights = [
         jnp.moveaxis(axes.arrange(walk.right_factor(side.sites[i], cotangents[i])), (3, 0), (0, 3))
@@ -123,7 +123,7 @@ def _join(
 
     ids = jnp.concatenate([widen(left.ids, -1) for left in lefts])
     weights = jnp.concatenate([widen(left.weights, 0) for left in lefts])
-    return walk.Lookup(ids, weights), right
+    return walk.WeightedIds(ids, weights), right
 
 
 def batched(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kernlens.ntk.precision import HIGHEST
-from kernlens.ntk.walk import Lookup
+from kernlens.ntk.walk import WeightedIds
 from kernlens.types import Array
 
 MATCHES = 512
@@ -20,7 +20,7 @@ LEAST_PAIRS = 2**14
 """Pairs of entries below which it is not looked for those with one id."""
 
 
-def gram(one: Lookup, two: Lookup) -> Array:
+def gram(one: WeightedIds, two: WeightedIds) -> Array:
     """Inner products of weighted one-hot rows, ``[i, p, j, q]``."""
     i, p, s = one.ids.shape
     j, q, u = two.ids.shape
@@ -33,7 +33,7 @@ def gram(one: Lookup, two: Lookup) -> Array:
     # sorted list of them gives.
     known = jnp.sort(one.ids.reshape(-1))
 
-    def counts(lookup: Lookup) -> Array:
+    def counts(lookup: WeightedIds) -> Array:
         rows = lookup.ids.reshape(-1, lookup.ids.shape[-1])
         place = jnp.searchsorted(known, rows)
         place = jnp.minimum(place, known.size - 1)
@@ -45,7 +45,7 @@ def gram(one: Lookup, two: Lookup) -> Array:
     return jnp.matmul(counts(one), counts(two).T, precision=HIGHEST).reshape(i, p, j, q)
 
 
-def read_rows(dense: Array, lookup: Lookup) -> Array:
+def read_rows(dense: Array, lookup: WeightedIds) -> Array:
     """Inner products of rows ``[i, p, v]`` with a lookup's one-hot rows, ``[i, p, j, q]``."""
     read = dense[:, :, jnp.maximum(lookup.ids, 0)]
     weights = jnp.where(lookup.ids >= 0, lookup.weights, 0)
@@ -53,7 +53,7 @@ def read_rows(dense: Array, lookup: Lookup) -> Array:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4,))
-def products(one: Lookup, right1: Array, two: Lookup, right2: Array, dense: Any) -> Array:
+def products(one: WeightedIds, right1: Array, two: WeightedIds, right2: Array, dense: Any) -> Array:
     r"""``sum_pq <a_p, a_q> <delta_p, delta_q>``, from the pairs that read the same row.
 
     Args:
@@ -98,7 +98,13 @@ def _matches(ids1: Array, ids2: Array) -> tuple[Array, Array, Array]:
 
 
 def _from_matches(
-    one: Lookup, right1: Array, two: Lookup, right2: Array, order: Array, starts: Array, ends: Array
+    one: WeightedIds,
+    right1: Array,
+    two: WeightedIds,
+    right2: Array,
+    order: Array,
+    starts: Array,
+    ends: Array,
 ) -> Array:
     i, p, s = one.ids.shape
     j, q, u = two.ids.shape

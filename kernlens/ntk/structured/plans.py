@@ -22,7 +22,7 @@ class Contraction(Enum):
     JACOBIAN = "exact Jacobian"
 
 
-class Axes(NamedTuple):
+class OutputAxes(NamedTuple):
     """What becomes of each axis of one example's output.
 
     Attributes:
@@ -156,7 +156,7 @@ class Plan(NamedTuple):
     """
 
     sides: tuple[Side, Side]
-    axes: Axes
+    axes: OutputAxes
     shares: tuple[Share, ...]
 
     @property
@@ -262,7 +262,7 @@ def _foldable(side: Side, index: int) -> bool:
 
 def plan(
     both: tuple[Side, Side],
-    axes: Axes,
+    axes: OutputAxes,
     sizes: dict[int, int],
     itemsize: int,
     *,
@@ -308,7 +308,7 @@ def _share(
     size: int,
     bias: int | None,
     parts: tuple[tuple[Part, ...], tuple[Part, ...]],
-    axes: Axes,
+    axes: OutputAxes,
     itemsize: int,
     wanted: Contraction | None,
 ) -> Share:

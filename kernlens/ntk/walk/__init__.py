@@ -10,15 +10,15 @@ what a site wrote shares its cotangent and is noted there. Any other use makes a
 """
 
 from kernlens.ntk.walk.evaluation import evaluate, find
-from kernlens.ntk.walk.sites import Kind, Lookup, Read, Site, Sites, Split, right_factor
+from kernlens.ntk.walk.sites import Kind, Read, Site, Sites, Split, WeightedIds, right_factor
 
 __all__ = [
     "Kind",
-    "Lookup",
     "Read",
     "Site",
     "Sites",
     "Split",
+    "WeightedIds",
     "evaluate",
     "find",
     "right_factor",

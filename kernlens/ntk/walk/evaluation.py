@@ -14,8 +14,8 @@ from kernlens.ntk.walk.flow import (
     CONSTANTS,
     OUTPUT,
     Bent,
-    Rows,
     Spread,
+    TableRows,
     Tapped,
     View,
     Walk,
@@ -118,7 +118,7 @@ def _walk(walk: Walk, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) 
         if isinstance(var, Literal):
             return var.val
         value = env[var]
-        if isinstance(value, Rows) and readers[var] > 1:
+        if isinstance(value, TableRows) and readers[var] > 1:
             value = settle_rows(walk, value)
         if isinstance(value, Tapped) and readers[var] > 1:
             # Two readers: a bias that one of them adds has not the cotangent of both.
@@ -141,7 +141,9 @@ def _apply(walk: Walk, eqn: Any, values: list[Any]) -> list[Any]:
         if isinstance(inner, ClosedJaxpr):
             return _walk(walk, inner.jaxpr, inner.consts, values)
         return _walk(walk, inner, (), values)
-    if any(isinstance(value, View | Tapped | Bent | Rows) for value in values) or (name == SPREAD):
+    if any(isinstance(value, View | Tapped | Bent | TableRows) for value in values) or (
+        name == SPREAD
+    ):
         rule = RULES.get(name)
         out = None if rule is None else rule(walk, eqn, values)
         out = _bend(eqn, values) if out is None else out

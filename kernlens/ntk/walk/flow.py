@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.ntk.walk.sites import Kind, Lookup, Read, Site, Split
+from kernlens.ntk.walk.sites import Kind, Read, Site, Split, WeightedIds
 from kernlens.types import Array
 
 
@@ -40,7 +40,7 @@ class Bent(NamedTuple):
     same: bool
 
 
-class Rows(NamedTuple):
+class TableRows(NamedTuple):
     """Rows of a table on their way to a site: a lookup, weighted and summed.
 
     ``ids`` and ``weights`` are ``[*value.shape without width, bag]``; the width is the last axis.
@@ -86,7 +86,7 @@ class Walk:
         if isinstance(value, View):
             self.opaque.add(value.leaf)
             return value.value
-        if isinstance(value, Rows):
+        if isinstance(value, TableRows):
             return settle_rows(self, value).value
         if isinstance(value, Tapped | Bent):
             self.exits.setdefault(value.site, []).append(None)
@@ -104,7 +104,7 @@ CONSTANTS = (np.ndarray, np.generic, float, int)
 
 def plain(value: Any) -> Any:
     """What flows without what is known of it."""
-    return value.value if isinstance(value, View | Tapped | Bent | Rows | Spread) else value
+    return value.value if isinstance(value, View | Tapped | Bent | TableRows | Spread) else value
 
 
 def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
@@ -158,11 +158,11 @@ def lookup_site(
     )
 
 
-def settle_rows(walk: Walk, rows: Rows) -> Tapped:
+def settle_rows(walk: Walk, rows: TableRows) -> Tapped:
     """Makes a site of rows that are read by something else."""
     site = lookup_site(
         rows.leaf, rows.value, rows.ids, rows.split, rows.num_rows, (rows.value.ndim - 1,)
     )
     bag = rows.ids.shape[-1]
-    read = Lookup(rows.ids.reshape(-1, bag), rows.weights.reshape(-1, bag))
+    read = WeightedIds(rows.ids.reshape(-1, bag), rows.weights.reshape(-1, bag))
     return walk.add(site, rows.value, Read(read))

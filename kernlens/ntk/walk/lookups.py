@@ -8,8 +8,8 @@ import numpy as np
 
 from kernlens.ntk.walk.flow import (
     CONSTANTS,
-    Rows,
     Spread,
+    TableRows,
     View,
     Walk,
     bind,
@@ -18,7 +18,7 @@ from kernlens.ntk.walk.flow import (
     split_of,
     tiled,
 )
-from kernlens.ntk.walk.sites import Lookup, Read
+from kernlens.ntk.walk.sites import Read, WeightedIds
 from kernlens.types import Array
 
 
@@ -47,10 +47,10 @@ def gather(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     weights = jnp.broadcast_to(jnp.asarray(view.scale, value.dtype), ids.shape)
     split = split_of(view, (row,), [d for d in range(len(shape)) if d != row])
     if len(shape) == 2 and offsets == (batch,):
-        rows = Rows(view.leaf, value, ids[..., None], weights[..., None], split, shape[row])
+        rows = TableRows(view.leaf, value, ids[..., None], weights[..., None], split, shape[row])
         return [rows]
     site = lookup_site(view.leaf, value, ids[..., None], split, shape[row], offsets)
-    read = Lookup(ids.reshape(-1, 1), weights.reshape(-1, 1))
+    read = WeightedIds(ids.reshape(-1, 1), weights.reshape(-1, 1))
     return [walk.add(site, value, Read(read))]
 
 
@@ -58,7 +58,7 @@ def select(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     """``where(mask, rows, 0)``, the mask one number a row."""
     if len(values) != 3 or not isinstance(values[0], Spread):
         return None
-    which = [i for i, value in enumerate(values) if isinstance(value, Rows)]
+    which = [i for i, value in enumerate(values) if isinstance(value, TableRows)]
     if len(which) != 1:
         return None
     rows, other = values[which[0]], values[3 - which[0]]
@@ -72,7 +72,7 @@ def select(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
 
 def pool(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     """A weighted sum of rows, written as a matrix product with one number a row."""
-    index = 0 if isinstance(values[0], Rows) else 1
+    index = 0 if isinstance(values[0], TableRows) else 1
     rows, other = values[index], walk.settle(values[1 - index])
     contracts, batches = eqn.params["dimension_numbers"]
     contract, batch = contracts[index], batches[index]
@@ -98,7 +98,7 @@ def sum_rows(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     """A sum of rows over axes other than their width."""
     (rows,) = values
     axes = eqn.params["axes"]
-    if not isinstance(rows, Rows) or rows.value.ndim - 1 in axes:
+    if not isinstance(rows, TableRows) or rows.value.ndim - 1 in axes:
         return None
     value = bind(eqn, [rows.value])[0]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from kernlens.ntk.walk.flow import (
     Bent,
-    Rows,
     Spread,
+    TableRows,
     Tapped,
     View,
     Walk,
@@ -30,7 +30,7 @@ def matmul(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     """A product of a leaf with anything that is no leaf."""
     first, second = values
     (contract1, contract2), (batch, _) = eqn.params["dimension_numbers"]
-    if isinstance(first, Rows) != isinstance(second, Rows) and not any(
+    if isinstance(first, TableRows) != isinstance(second, TableRows) and not any(
         isinstance(value, View) for value in values
     ):
         return pool(walk, eqn, values)
@@ -141,9 +141,9 @@ def multiply(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     """A leaf times one number, or rows times a number each; the same of quotients."""
     first, second = values
     divide = eqn.primitive.name == "div"
-    if not divide and isinstance(second, View | Rows):
+    if not divide and isinstance(second, View | TableRows):
         first, second = second, first
-    if isinstance(second, View | Rows) or not isinstance(first, View | Rows):
+    if isinstance(second, View | TableRows) or not isinstance(first, View | TableRows):
         return None
     narrow = second.narrow if isinstance(second, Spread) else None
     factor = walk.settle(second)

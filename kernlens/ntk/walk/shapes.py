@@ -7,14 +7,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.ntk.walk.flow import CONSTANTS, Bent, Rows, Spread, Tapped, View, Walk, bind, tiled
+from kernlens.ntk.walk.flow import (
+    CONSTANTS,
+    Bent,
+    Spread,
+    TableRows,
+    Tapped,
+    View,
+    Walk,
+    bind,
+    tiled,
+)
 from kernlens.types import Array
 
 
 def transpose(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     """A leaf in another order, or rows whose width stays last."""
     (rows,) = values
-    if not isinstance(rows, Rows):
+    if not isinstance(rows, TableRows):
         return _transpose_view(walk, eqn, values)
     order = tuple(eqn.params["permutation"])
     if order[-1] != len(order) - 1:
@@ -37,7 +47,7 @@ def reshape(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     rows = values[0]
     if isinstance(rows, Tapped | Bent) and len(values) == 1:
         return _reshape_bent(eqn, rows)
-    if not isinstance(rows, Rows):
+    if not isinstance(rows, TableRows):
         return _reshape_view(walk, eqn, values)
     new = eqn.outvars[0].aval.shape
     if not new or new[-1] != rows.value.shape[-1] or len(values) > 1:
@@ -67,7 +77,7 @@ def _reshape_bent(eqn: Any, bent: Any) -> list[Any] | None:
     return [Bent(bind(eqn, [bent.value])[0], bent.site, True)]
 
 
-def _reorder_rows(rows: Rows, eqn: Any, change: Callable[[Array, int], Array]) -> list[Any]:
+def _reorder_rows(rows: TableRows, eqn: Any, change: Callable[[Array, int], Array]) -> list[Any]:
     value = bind(eqn, [rows.value])[0]
     bag = rows.ids.shape[-1]
     ids, weights = change(rows.ids, bag), change(rows.weights, bag)
@@ -79,7 +89,7 @@ def broadcast(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     view = values[0]
     if len(values) > 1:
         return None
-    if not isinstance(view, View | Tapped | Bent | Rows):
+    if not isinstance(view, View | Tapped | Bent | TableRows):
         return _spread(walk, eqn, view)
     if not isinstance(view, View) or view.axes is None:
         return None

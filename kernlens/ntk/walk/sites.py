@@ -17,7 +17,7 @@ class Kind(Enum):
     LOOKUP = "lookup"
 
 
-class Lookup(NamedTuple):
+class WeightedIds(NamedTuple):
     """Left factor of a lookup: weighted one-hot rows.
 
     Attributes:
@@ -83,7 +83,7 @@ class Read(NamedTuple):
     """What one site met during an evaluation.
 
     Attributes:
-      left: left factor: an array ``[positions, left]`` or a :class:`Lookup`.
+      left: left factor: an array ``[positions, left]`` or a :class:`WeightedIds`.
       weights: what a matrix product multiplied with, ``[left, right]``; None for other kinds.
       activation: what it multiplied, of the shape that an earlier site wrote; None elsewhere.
     """

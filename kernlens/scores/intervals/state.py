@@ -1,6 +1,6 @@
 """Resampled moments: a monoid, filled in one pass over arrays or a stream."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import chex
@@ -12,10 +12,11 @@ from jax.core import Tracer
 from kernlens import moments as moments_of
 from kernlens.kernels.features import identity
 from kernlens.moments import Moments
+from kernlens.moments.arrays import check_codes
 from kernlens.scores.intervals.hashes import MAX_ROW, block_of, digest_of, multiplicity
-from kernlens.types import Array
+from kernlens.types import Array, Chunk, Stream
 
-Rows: TypeAlias = Any
+Features: TypeAlias = Any
 """An array ``[m, p]``, or a tree of them (tuple, dictionary, ``Pair``); moments have its shape."""
 
 
@@ -117,7 +118,7 @@ def init(
 
 def update(
     state: Blocks | Draws,
-    x: Rows,
+    x: Features,
     codes: Array | np.ndarray,
     rows: Array | np.ndarray,
     weights: Array | np.ndarray | None = None,
@@ -151,7 +152,7 @@ def merge(a: Any, b: Any) -> Any:
 
 
 def from_arrays(
-    x: Rows,
+    x: Features,
     codes: Array | np.ndarray,
     num_classes: int,
     *,
@@ -180,30 +181,33 @@ def from_arrays(
     if set(sizes) != {n}:
         raise ValueError(f"features and codes must have as many rows; got {sizes} and {n}")
 
-    parts = (slice(start, start + chunk) for start in range(0, max(n, 1), chunk))
-    chunks = ((part_of(x, part), codes[part]) for part in parts)
-    return from_stream(chunks, num_classes, method=method, class_scatters=class_scatters)
+    starts = range(0, max(n, 1), chunk)
+    chunks = (part_of(x, slice(start, start + chunk)) for start in starts)
+    return from_stream(
+        chunks, np.asarray(codes), num_classes, method=method, class_scatters=class_scatters
+    )
 
 
 def from_stream(
-    chunks: Any,
+    chunks: Stream | Iterable[Any],
+    codes: np.ndarray,
     num_classes: int,
-    codes: np.ndarray | None = None,
     *,
-    features: Callable[[Any], Rows] = identity,
+    features: Callable[[Any], Features] = identity,
     method: Jackknife | Bootstrap = Jackknife(),  # noqa: B008
     class_scatters: bool = False,
 ) -> Blocks | Draws:
     """Resampled moments of chunks of rows, read once.
 
     Args:
-      chunks: what has ``chunks(rows=)``, as a :class:`kernlens.io.EmbeddingStream`; or an iterable
-        of ``(x, codes)`` with rows that follow each other, numbered from 0, or of
-        ``(x, codes, rows)`` with their numbers, each number once in all chunks of all shards. For
-        two embeddings ``x`` is a tuple of both.
+      chunks: a :class:`kernlens.types.Stream`, such as :class:`kernlens.io.EmbeddingFiles`; or an
+        iterable of arrays ``[b, p]`` whose rows follow each other, numbered from 0; or an iterable
+        of :class:`kernlens.types.Chunk`, with each row number once in all chunks of all shards. For
+        two embeddings the values are a tuple of both.
+      codes: class of each row by its number, integers ``[n]`` in ``0..num_classes-1``; ``-1`` for
+        none.
       num_classes: number of classes ``C``.
-      codes: class of each row of a stream by its number, integers ``[n]``; ``-1`` for none.
-      features: makes the features of a chunk from its ``x``, row by row: an array or a tree of
+      features: makes the features of a chunk from its values, row by row: an array or a tree of
         arrays. It may see rows of zeros behind those of the chunk.
       method: how to resample.
       class_scatters: whether to keep a scatter for each class, as :func:`kernlens.moments.init`.
@@ -212,25 +216,25 @@ def from_stream(
       State for :func:`replicate`, in the dtype of the features, float32 for anything narrower.
 
     Raises:
-      ValueError: no chunk, codes or row numbers out of range, codes that are missing or not one a
-        row of a stream, or a method out of its range.
+      ValueError: no chunk, codes or row numbers out of range, codes that are not one a row, or a
+        method out of its range.
     """
+    codes = np.asarray(codes)
+    check_codes(codes, num_classes)
     state, start, size = None, 0, 0
-    for x, known, *given in _labelled(chunks, codes):
-        codes = np.asarray(known)
-        rows = np.asarray(given[0]) if given else np.arange(start, start + len(codes))
-        _check_chunk(codes, rows, num_classes, start)
+    for x, rows in _numbered(chunks, len(codes)):
         # Padded, so that chunks of nearly one length, and a shorter last one, compile once.
-        size = max(size, -(-len(codes) // PADDED) * PADDED)
-        weights = np.ones(len(codes), np.float32)
-        x, codes, rows, weights = _padded((x, codes, rows.astype(np.uint32), weights), size)
+        size = max(size, -(-len(rows) // PADDED) * PADDED)
+        weights = np.ones(len(rows), np.float32)
+        batch = x, codes[rows], rows.astype(np.uint32), weights
+        x, own, rows, weights = _padded(batch, size)
         phi = jax.tree.map(as_array, features(x))
         if state is None:
             leaves = jax.tree.leaves(phi)
             dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in leaves))
             dims = jax.tree.map(lambda leaf: leaf.shape[1], phi)
             state = init(method, dims, num_classes, class_scatters=class_scatters, dtype=dtype)
-        state = _update_in_place(state, phi, codes, rows, weights)
+        state = _update_in_place(state, phi, own, rows, weights)
         start += int(weights.sum())
     if state is None:
         raise ValueError("intervals need at least one chunk of rows; got none")
@@ -243,20 +247,30 @@ def as_array(x: Any) -> Array:
         return jnp.asarray(x)
 
 
-def _labelled(chunks: Any, codes: np.ndarray | None) -> Iterable[tuple]:
-    if not hasattr(chunks, "chunks"):
-        if codes is not None:
-            raise ValueError("codes go with a stream; chunks of an iterable bring their own")
-        return chunks
-    pieces = chunks.chunks(rows=STREAMED)
-    if hasattr(chunks, "labels"):  # joined: its chunks bring their codes
-        return pieces
-    if codes is None or np.shape(codes) != tuple(chunks.shape[:1]):
-        raise ValueError(
-            f"a stream of {chunks.shape[0]} rows needs codes, one a row, -1 for none; got "
-            f"{None if codes is None else np.shape(codes)}"
-        )
-    return ((piece.values, codes[piece.rows], piece.rows) for piece in pieces)
+def _numbered(chunks: Stream | Iterable[Any], n: int) -> Iterator[tuple[Any, np.ndarray]]:
+    """Values and their row numbers, of ``n`` rows with a code."""
+    if isinstance(chunks, Stream):
+        if chunks.shape[0] != n:
+            raise ValueError(f"a stream of {chunks.shape[0]} rows needs as many codes; got {n}")
+        chunks = chunks.chunks(rows=STREAMED)
+    start, numbered = 0, False
+    for chunk in chunks:
+        numbered = isinstance(chunk, Chunk)
+        x = chunk.values if isinstance(chunk, Chunk) else chunk
+        count = len(jax.tree.leaves(x)[0])
+        rows = chunk.rows if isinstance(chunk, Chunk) else np.arange(start, start + count)
+        rows = np.asarray(rows)
+        if rows.shape != (count,):
+            raise ValueError(f"a chunk of {count} rows needs as many numbers; got {rows.shape}")
+        if count and not 0 <= rows.min() <= rows.max() < min(n, MAX_ROW + 1):
+            raise ValueError(
+                f"row numbers must lie in 0..{min(n - 1, MAX_ROW)}, one code a row; got "
+                f"{rows.min()}..{rows.max()}"
+            )
+        start += count
+        yield x, rows
+    if not numbered and start < n:
+        raise ValueError(f"the chunks hold {start} rows; codes are for {n}")
 
 
 def is_moments(tree: Any) -> bool:
@@ -275,7 +289,11 @@ def part_of(stacked: Any, i: Any) -> Any:
 
 
 def _updated(
-    state: Blocks | Draws, x: Rows, codes: Array, rows: Array, weights: Array | np.ndarray | None
+    state: Blocks | Draws,
+    x: Features,
+    codes: Array,
+    rows: Array,
+    weights: Array | np.ndarray | None,
 ) -> Blocks | Draws:
     dtype = jax.tree.leaves(state.parts)[0].dtype
     codes = jnp.asarray(codes)
@@ -300,7 +318,7 @@ _update = jax.jit(_updated)
 _update_in_place = jax.jit(_updated, donate_argnums=0)
 
 
-def _into_blocks(state: Blocks, x: Rows, codes: Array, rows: Array, weights: Array) -> Any:
+def _into_blocks(state: Blocks, x: Features, codes: Array, rows: Array, weights: Array) -> Any:
     """Sorts the batch by block and takes it in by cells of rows of one block each."""
     batch, blocks = codes.shape[0], jax.tree.leaves(state.parts)[0].shape[0] - 1
     if not batch:
@@ -325,7 +343,7 @@ def _into_blocks(state: Blocks, x: Rows, codes: Array, rows: Array, weights: Arr
     return jax.lax.fori_loop(0, last[-1], step, state.parts)
 
 
-def _take_in(state: Any, x: Rows, codes: Array, weights: Array) -> Any:
+def _take_in(state: Any, x: Features, codes: Array, weights: Array) -> Any:
     return jax.tree.map(
         lambda m, rows: moments_of.update(m, rows, codes, None, weights),
         state,
@@ -346,14 +364,3 @@ def _padded(arrays: Any, size: int) -> Any:
         return np.pad(rows, behind) if isinstance(rows, np.ndarray) else jnp.pad(rows, behind)
 
     return jax.tree.map(pad, arrays)
-
-
-def _check_chunk(codes: np.ndarray, rows: np.ndarray, num_classes: int, start: int) -> None:
-    if codes.shape != rows.shape:
-        raise ValueError(f"codes and row numbers must be [m]; got {codes.shape} and {rows.shape}")
-    bad = np.flatnonzero((codes < -1) | (codes >= num_classes))
-    if bad.size:
-        found = f"{codes[bad[0]]} at row {start + bad[0]}"
-        raise ValueError(f"class codes must lie in -1..{num_classes - 1}; got {found}")
-    if rows.size and not (rows.min() >= 0 and rows.max() <= MAX_ROW):
-        raise ValueError(f"row numbers must lie in 0..{MAX_ROW}; got {rows.min()}..{rows.max()}")

@@ -11,16 +11,16 @@ from kernlens.scores import Estimator, Pair, Score
 from kernlens.scores.intervals.replicates import Replicates, replicate
 from kernlens.scores.intervals.state import (
     Bootstrap,
+    Features,
     Jackknife,
-    Rows,
     as_array,
     from_arrays,
     from_stream,
 )
-from kernlens.types import Array
+from kernlens.types import Array, Stream
 
 
-def rows_of(table: Mapping[str, Estimator]) -> Callable[[Any], Rows]:
+def rows_of(table: Mapping[str, Estimator]) -> Callable[[Any], Features]:
     """What the estimators of a table read: ``features`` for :func:`from_stream`.
 
     Args:
@@ -32,7 +32,7 @@ def rows_of(table: Mapping[str, Estimator]) -> Callable[[Any], Rows]:
     """
     maps = _maps(tuple(table.values()))
 
-    def rows(x: Any) -> Rows:
+    def rows(x: Any) -> Features:
         if not isinstance(x, tuple):
             return tuple(phi(as_array(x)) for phi in maps)
         made = [[phi(as_array(side)) for side in x] for phi in maps]
@@ -70,11 +70,11 @@ def table_replicates(
       ValueError: as :func:`from_arrays` and :func:`replicate`.
     """
     scatters = any(row.class_scatters for row in table.values())
-    if hasattr(x, "chunks"):
+    if isinstance(x, Stream):
         state = from_stream(
             x,
-            num_classes,
             np.asarray(codes),
+            num_classes,
             features=rows_of(table),
             method=method,
             class_scatters=scatters,

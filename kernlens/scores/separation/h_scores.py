@@ -112,7 +112,7 @@ H_SCORES: dict[str, Estimator] = {
         source="Bao et al. (2019), definition 2",
         range="[0, C - 1]",
         null="exact",
-        predicts="ranks linear readers; the share of label variance that least squares explains",
+        predicts="ranks linear classifiers; share of label variance that least squares explains",
         pitfalls="reaches its maximum on noise once the dimension nears the number of rows",
         shift_free=True,
     ),

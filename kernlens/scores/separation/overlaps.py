@@ -120,7 +120,7 @@ OVERLAPS: dict[str, Estimator] = {
         source="Pándy et al. (2022), equation 3",
         range="[-C (C - 1), 0]",
         null="-C (C - 1), the limit of noise",
-        predicts="ranks class-mean and linear readers",
+        predicts="ranks class-mean and linear classifiers",
         scatter=False,
         pitfalls="takes features for independent, so it depends on the axes; "
         "grows with the number of classes",
@@ -133,7 +133,7 @@ OVERLAPS: dict[str, Estimator] = {
         source="Pándy et al. (2022), released code",
         range="[-C (C - 1), 0]",
         null="-C (C - 1), the limit of noise",
-        predicts="ranks class-mean readers",
+        predicts="ranks class-mean classifiers",
         scatter=False,
         pitfalls="blind to the shape of classes; published without the p of the volume term; "
         "grows with the number of classes",
@@ -145,7 +145,7 @@ OVERLAPS: dict[str, Estimator] = {
         source="Pándy et al. (2022), equation 3",
         range="[-C (C - 1), 0]",
         null="-C (C - 1), the limit of noise",
-        predicts="ranks linear and quadratic readers",
+        predicts="ranks linear and quadratic classifiers",
         pitfalls="needs more rows in each class than features, else the ridge decides",
         class_scatters=True,
         shift_free=True,

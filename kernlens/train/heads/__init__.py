@@ -1,9 +1,9 @@
-"""Trained outcomes: readers fitted to a frozen embedding, over seeds, measured on held-out rows.
+"""Trained outcomes: classifiers fitted to a frozen embedding, over seeds, on held-out rows.
 
-This is what a prediction is held against. A seed fixes a reader's split and its initialisation. A
-split standardises the columns by the mean and the standard deviation of its own training rows, so
-an outcome does not depend on the scale or the place of the embedding, and no reader learns from a
-row that is held out.
+A prediction is checked against these. A seed fixes the split of a classifier and its
+initialisation. A split standardises the columns by the mean and the standard deviation of its own
+training rows, so an outcome does not depend on the scale or the place of the embedding, and no
+classifier learns from a row that is held out.
 """
 
 from kernlens.train.heads.heads import classify

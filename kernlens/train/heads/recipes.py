@@ -1,6 +1,6 @@
-"""How a head is trained: what it reads, its loss, its optimiser, when it stops.
+"""How a head is trained: its batches, loss, optimiser and stopping rule.
 
-A recipe is the loss function of `training.fit`, hashed by its head, so that runs of equal shapes
+A recipe is the loss function of `loop.fit`, hashed by its head, so that runs of equal shapes
 are compiled once.
 """
 
@@ -20,7 +20,7 @@ from kernlens.train.heads.splits import Task, inverse
 from kernlens.types import Array, Params
 
 
-class Rows(NamedTuple):
+class TrainingRows(NamedTuple):
     """What every step reads: rows in the recipe's coordinates, and each seed's way of seeing them.
 
     ``shift`` and ``scale`` are ``[S, d]`` (``scale`` ``[S, d, d]`` for an affine head), ``weights``
@@ -35,9 +35,11 @@ class Rows(NamedTuple):
     l2: Array
 
 
-def _rows(task: Task, x: np.ndarray, shift: np.ndarray, scale: np.ndarray, l2: float) -> Rows:
+def _rows(
+    task: Task, x: np.ndarray, shift: np.ndarray, scale: np.ndarray, l2: float
+) -> TrainingRows:
     single = functools.partial(jnp.asarray, dtype=jnp.float32)
-    return Rows(
+    return TrainingRows(
         x=single(x),
         codes=jnp.asarray(task.codes, jnp.int32),
         weights=single(~task.held_out / task.num_train),
@@ -66,7 +68,7 @@ class Affine:
         """L-BFGS, however many the steps."""
         return _LBFGS
 
-    def shared(self, task: Task, l2: float) -> Rows:
+    def shared(self, task: Task, l2: float) -> TrainingRows:
         """Whitened rows. The whitening sees all rows, but only as coordinates to search in."""
         values, vectors = np.linalg.eigh(task.x.T @ task.x / len(task.x))
         floor = max(1e-7 * values[-1], 1e-7, 10.0 * l2 / task.num_train)
@@ -81,12 +83,12 @@ class Affine:
         places = np.tile(np.arange(len(task.seeds), dtype=np.int32), (steps, 1))
         return lambda i: places
 
-    def logits(self, params: Params, place: Array, shared: Rows) -> Array:
+    def logits(self, params: Params, place: Array, shared: TrainingRows) -> Array:
         """Logits of all rows, ``[n, C]``."""
         logits = _logits(self.head, params, shared.x)
         return logits - self._slopes(params, shared.shift[place][None])
 
-    def __call__(self, params: Params, key: Array, place: Array, shared: Rows) -> Array:
+    def __call__(self, params: Params, key: Array, place: Array, shared: TrainingRows) -> Array:
         """Penalised loss over all training rows."""
         logits = self.logits(params, place, shared)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, shared.codes)
@@ -103,7 +105,7 @@ class Affine:
             return False
         return bool(np.all(losses[-2] - losses[-1] <= 1e-6 * np.abs(losses[-1])))
 
-    def check(self, fitted: loop.Fit, shared: Rows) -> None:
+    def check(self, fitted: loop.Fit, shared: TrainingRows) -> None:
         """Warns where the gradient is not that of an optimum."""
         norms = np.asarray(_gradient_norms(self, fitted.params, shared))
         limit = 1e-3 * np.sqrt(fitted.losses[-1])
@@ -130,7 +132,7 @@ class General:
         """Adam, its step size falling to 0 over ``steps``."""
         return _adam(steps)
 
-    def shared(self, task: Task, l2: float) -> Rows:
+    def shared(self, task: Task, l2: float) -> TrainingRows:
         """Rows as they are; a step standardises those it reads."""
         return _rows(task, task.x, task.mean, task.scale, l2)
 
@@ -153,11 +155,11 @@ class General:
 
         return batches
 
-    def logits(self, params: Params, place: Array, shared: Rows) -> Array:
+    def logits(self, params: Params, place: Array, shared: TrainingRows) -> Array:
         """Logits of all rows, ``[n, C]``."""
         return self._apply(params, place, shared.x, shared)
 
-    def __call__(self, params: Params, key: Array, batch: Any, shared: Rows) -> Array:
+    def __call__(self, params: Params, key: Array, batch: Any, shared: TrainingRows) -> Array:
         """Penalised loss over a batch."""
         place, rows = batch
         logits = self._apply(params, place, shared.x[rows], shared)
@@ -165,10 +167,10 @@ class General:
         weights = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim >= 2]
         return jnp.mean(losses) + 0.5 * shared.l2 * sum(jnp.sum(w**2) for w in weights)
 
-    def _apply(self, params: Params, place: Array, x: Array, shared: Rows) -> Array:
+    def _apply(self, params: Params, place: Array, x: Array, shared: TrainingRows) -> Array:
         return _logits(self.head, params, (x - shared.shift[place]) * shared.scale[place])
 
-    def check(self, fitted: loop.Fit, shared: Rows) -> None:
+    def check(self, fitted: loop.Fit, shared: TrainingRows) -> None:
         """A fixed schedule has no optimum to miss."""
 
 
@@ -177,7 +179,7 @@ def _logits(head: nn.Module, params: Params, x: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _gradient_norms(recipe: Affine, params: Params, shared: Rows) -> Array:
+def _gradient_norms(recipe: Affine, params: Params, shared: TrainingRows) -> Array:
     def norm(place, params):
         grads = jax.grad(recipe)(params, None, place, shared)
         return optax.tree.norm(grads)

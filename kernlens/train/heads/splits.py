@@ -1,4 +1,4 @@
-"""What every reader starts from and ends with: checked rows, splits by seed, measured classes."""
+"""What every classifier starts from and ends with: checked rows, splits by seed, metrics."""
 
 import functools
 import time
@@ -42,8 +42,8 @@ class Task(NamedTuple):
     """The labelled rows and each seed's split of them.
 
     Attributes:
-      x: labelled rows, float64 ``[n, d]``, standardised by all of them. No reader sees these: it
-        only keeps the seeds' own small corrections exact in float32.
+      x: labelled rows, float64 ``[n, d]``, standardised by all of them. No classifier sees these:
+        they only keep the seeds' own small corrections exact in float32.
       codes: their classes, int32 ``[n]``.
       num_classes: number of classes C.
       seeds: the seeds, S of them.
@@ -134,7 +134,7 @@ def draw(rng: np.random.Generator, codes: np.ndarray, quota: np.ndarray) -> np.n
 
 
 def measure(task: Task, predicted: np.ndarray, start: float) -> Outcome:
-    """The outcome of the classes ``predicted [S, n]`` of readers that began at ``start``."""
+    """The outcome of the classes ``predicted [S, n]``; training began at time ``start``."""
     held_out = task.held_out
     parts = np.stack([held_out, ~held_out]).astype(np.int32)
     counts = np.asarray(_counts(task.codes, predicted, parts, num_classes=task.num_classes))

@@ -1,4 +1,4 @@
-"""Support vector machines on our Gram matrices."""
+"""Support vector machines on precomputed Gram matrices."""
 
 import functools
 import math

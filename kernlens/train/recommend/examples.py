@@ -1,4 +1,4 @@
-"""Next-item examples as training takes them: checked, without cold items, some held out."""
+"""Next-item examples for training: checked, without cold items, some of them held out."""
 
 import numpy as np
 

@@ -18,7 +18,7 @@ from kernlens.models.towers import TwoTowers
 from kernlens.train import loop, pretrain, sampling
 from kernlens.train.recommend import examples, tables
 from kernlens.train.recommend.batches import Batch, Stream, whole
-from kernlens.train.recommend.readers import Trained
+from kernlens.train.recommend.trained import Trained
 from kernlens.types import Array, Params
 
 _ADAM = optax.adam(3e-3)

@@ -1,4 +1,4 @@
-"""Tables of item embeddings as towers read them: one scale, and which items have none."""
+"""Tables of item embeddings for towers: on one scale, with a flag for items without a vector."""
 
 from typing import NamedTuple
 

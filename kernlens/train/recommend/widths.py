@@ -1,4 +1,4 @@
-"""Widths that histories are cut to, so that little of a batch is padding."""
+"""Widths to which histories are cut, so that little of a batch is padding."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What trained recommenders say: vectors of histories and items, scores, and places of targets."""
+"""Trained recommenders: vectors of histories and items, scores, and ranks of targets."""
 
 import functools
 from collections.abc import Iterator
