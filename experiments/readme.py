@@ -1,4 +1,4 @@
-"""Writes the README's tables from the committed results, so that no figure in it is typed by hand.
+"""Writes the tables of docs from the committed results, so that no figure in it is typed by hand.
 
     python -m experiments.readme
 
@@ -22,7 +22,7 @@ from experiments.score_limits.shown import number
 from experiments.tournament.settings import ORDER
 from kernlens.files import write_atomically
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
 COVERED = 0.85
 TITLES = {
     "discriminant": "**kernlens: discriminant probe**",
@@ -360,4 +360,5 @@ def render(text: str) -> str:
 
 
 if __name__ == "__main__":
-    write_atomically(README, render(README.read_text()))
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        write_atomically(path, render(path.read_text()))
