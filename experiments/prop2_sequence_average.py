@@ -45,6 +45,7 @@ from kernlens.models.towers import TOWERS, Mlp, TwoTowers
 from kernlens.show import report
 from kernlens.study import Setting
 from kernlens.train import pretrain, recommend, sampling
+from kernlens.types import Interval
 
 HIDDEN = (32, 16)
 WITHIN = 0.1
@@ -266,9 +267,10 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def scaled(interval: agreement.Interval, unit: float) -> agreement.Interval:
+def scaled(interval: Interval, unit: float) -> Interval:
     """An interval in a unit, in float64."""
-    return agreement.Interval(*(float(end / unit) for end in interval))
+    value, low, high = (float(end) / unit for end in interval[:3] if end is not None)
+    return Interval(value, low, high, interval.level)
 
 
 def order(lines: list[dict[str, Any]]) -> str:

@@ -19,7 +19,7 @@ of `experiments.verdicts`, intervals at 90%:
 - mismatch: of the readers with shares and of those without, unlike over like in the standard
   deviation of macro-F1 between runs (exact interval of Pitman and Morgan) and in disagreement
   (jackknife over runs). A part holds above 1, fails where a factor of 2 is ruled out, and is
-  undecided else.
+  undecided else; so is all of it where runs did not converge alike.
 - whitening: class means disagree more where rows within classes are white, and balanced logistic
   regression disagrees more than under an L2 that leaves it the direction of the class means; parts
   as before. Rotations are not tested: inner products and logistic regression with L2 are both

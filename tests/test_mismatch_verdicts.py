@@ -255,8 +255,11 @@ def test_a_bound_holds_for_every_number_of_labels():
     assert verdicts(made(CL, theory=theory(values, RISING)))["bound"] == FAILS
 
 
-def test_runs_converged_alike_where_losses_differ_by_a_fiftieth():
-    for share, said in ((0.019, True), (0.021, False)):
+def test_runs_that_did_not_converge_alike_leave_the_mismatch_undecided():
+    given = {"f1": spreads(0.01, 0.03), "apart": apart(0.2, 0.3)}
+    for share, alike, said in ((0.019, True, HOLDS), (0.021, False, UNDECIDED)):
         losses = 2.0 + 2.0 * share * (BASE - BASE.mean()) / BASE.std(ddof=1)
-        found = thm1_decoder_mismatch.summarise(thm1_decoder_mismatch.TINY, made(CL, losses=losses))
-        assert found["families"][CL]["final_loss"]["converged_alike"] is said
+        rows = made(CL, losses=losses, **given)
+        found = thm1_decoder_mismatch.summarise(thm1_decoder_mismatch.TINY, rows)
+        assert found["families"][CL]["final_loss"]["converged_alike"] is alike
+        assert found["verdicts"][f"{CL}: mismatch"] == said

@@ -79,12 +79,13 @@ def line_of(spearman, error):
     line = {"predictor": ESTIMATED}
     for tower, rho, off in zip(TRAINED, spearman, error, strict=True):
         line[f"{tower} recall"] = {
-            "spearman": Interval(sum(rho) / 2, *rho),
-            "relative_error": Interval(sum(off) / 2, *off),
+            "spearman": Interval(sum(rho) / 2, *rho, 0.9),
+            "relative_error": Interval(sum(off) / 2, *off, 0.9),
         }  # fmt: skip
     # Another predictor decides nothing.
     worst = {
-        k: {"spearman": Interval(-1, -1, -1), "relative_error": Interval(9, 9, 9)} for k in line
+        k: {"spearman": Interval(-1, -1, -1, 0.9), "relative_error": Interval(9, 9, 9, 0.9)}
+        for k in line
     }
     return [worst | {"predictor": "plain average"}, line]
 

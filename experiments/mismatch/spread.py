@@ -162,7 +162,8 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation; NaN where a side is constant, or of fewer than three."""
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(stats.spearmanr(a, b)[0])
+    found: Any = stats.spearmanr(a, b)
+    return float(found.statistic)
 
 
 def _squares(values: np.ndarray) -> tuple[float, float, int]:

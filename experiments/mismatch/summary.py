@@ -89,16 +89,17 @@ def family(rows: list[dict[str, Any]], config: Any) -> dict[str, Any]:
     kernel = spread.jackknife(count, near, bounds=CORRELATION)
     lead = spread.jackknife(count, lambda kept: near(kept) - plain(kept), bounds=(-2.0, 2.0))
     losses = np.array([row["loss"] for row in alone])
+    alike = bool(losses.std(ddof=1) <= ALIKE * losses.mean())
     return {
         "verdicts": {
-            "mismatch": mismatch(compared),
+            "mismatch": mismatch(compared) if alike else verdicts.UNDECIDED,
             "whitening": verdicts.together(twofold(one) for one in whitening.values()),
             "kernel distance": kernel_distance(kernel, lead),
         },
         "final_loss": {
             "mean": losses.mean(), "sd": losses.std(ddof=1), "least": losses.min(),
             "most": losses.max(), "relative_sd": losses.std(ddof=1) / losses.mean(),
-            "converged_alike": bool(losses.std(ddof=1) <= ALIKE * losses.mean()),
+            "converged_alike": alike,
         },
         "readers": lines,
         "unlike and like": compared,

@@ -65,8 +65,8 @@ def fit(queries: np.ndarray, items: np.ndarray, share: np.ndarray, target: np.nd
     lam = float(np.clip(lams[best], 1e-4, 1 - 1e-4))
     middle, most, least = map(float, np.quantile(log_z[best], (0.5, 0.95, 0.05)))
     # Float64 holds every Z up to e^700.
-    alphas = [discount_from(lam, math.exp(min(z, 700))) for z in (middle, most, least)]
-    return Mixture(lam, middle, SCALES[best], *alphas, float(gains[best]))
+    alpha, low, high = (discount_from(lam, math.exp(min(z, 700))) for z in (middle, most, least))
+    return Mixture(lam, middle, SCALES[best], alpha, low, high, float(gains[best]))
 
 
 @jax.jit

@@ -39,7 +39,7 @@ def select(moments: Moments, dims: np.ndarray) -> Moments:
     thirds = moments.thirds[square] if known else moments.thirds
     fourths = moments.fourths[square] if known else moments.fourths
     scatter = moments.scatter[square if moments.scatter.ndim == 2 else dims]
-    trace = jnp.diagonal(scatter).sum() if known else 0.0
+    trace = jnp.diagonal(scatter).sum() if known else jnp.zeros(())
     nothing = jnp.zeros((0,), moments.count.dtype)
     return moments._replace(
         mean=moments.mean[dims],

@@ -104,8 +104,10 @@ def whole(held: Histories, tables: np.ndarray, batch: int) -> Batch:
         there.astype(np.float32),
         np.zeros_like(rows),
     )
-    each = [np.broadcast_to(leaf[:, None], (steps, runs, *leaf.shape[1:])) for leaf in one[:3]]
-    return Batch(*each, np.broadcast_to(tables, (steps, runs)))
+    items, target, weight = (
+        np.broadcast_to(leaf[:, None], (steps, runs, *leaf.shape[1:])) for leaf in one[:3]
+    )
+    return Batch(items, target, weight, np.broadcast_to(tables, (steps, runs)))
 
 
 def _generator(seed: int, epoch: int) -> np.random.Generator:
