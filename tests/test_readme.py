@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import readme
+from experiments import pages
 from kernlens import cli, datasets
 
 ROOT = Path(__file__).parent.parent
@@ -119,4 +119,4 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_figures_come_from_the_committed_results(name):
-    assert readme.render(TEXTS[name]) == TEXTS[name], "run python -m experiments.readme"
+    assert pages.render(TEXTS[name]) == TEXTS[name], "run python -m experiments.pages"
