@@ -32,7 +32,7 @@ from experiments.next_items.data import Task, last_items
 from experiments.next_items.outcomes import METRICS, values
 from experiments.shown import Claim, data_of, table
 from experiments.sources import Source, interactions
-from kernlens.datasets import sequences
+from kernlens.datasets.sequences import Past
 from kernlens.metrics import ranking
 from kernlens.models.towers import Concatenation, DenseTower, Mlp, TwoTowers
 from kernlens.show import report
@@ -157,7 +157,8 @@ def recommended(
         parts, start = [], 0
         for scores in recommend.scores(made, test, at, block=BLOCK):
             stop = start + len(scores)
-            out = sequences.take(test, slice(start, stop)).past if left_out else None
+            rows = slice(start, stop)
+            out = left_out and Past(left_out.items, left_out.start[rows], left_out.stop[rows])
             place = ranking.place(scores, test.target[start:stop], left_out=out)
             parts.append({**values(place), "top": ranking.top(scores, TOP, left_out=out)})
             start = stop

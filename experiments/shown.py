@@ -42,7 +42,7 @@ def interval(found: Mapping[str, Any] | None) -> Interval:
     """An interval as results files keep it; NaN where it is undefined."""
     if found is None or found["value"] is None or found["low"] is None:
         return Interval(math.nan, math.nan, math.nan, LEVEL)
-    return Interval(found["value"], found["low"], found["high"], LEVEL)
+    return Interval(found["value"], found["low"], number(found["high"]), LEVEL)
 
 
 def number(value: float | None) -> float:

@@ -12,7 +12,13 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 __version__ = version("kernlens")
 
 VERBS = {"compare": "lens", "predict": "lens"}
-TYPES = {"Interval": "types", "Labels": "types", "MultiLabels": "types", "Prediction": "probes"}
+TYPES = {
+    "Interval": "types",
+    "Labels": "types",
+    "MultiLabels": "types",
+    "NextItems": "datasets",
+    "Prediction": "probes",
+}
 ALIASES = {
     "agreement": "metrics.agreement",
     "cooccurrence": "train.cooccurrence",

@@ -35,6 +35,22 @@ def test_laws_and_seeds():
     np.testing.assert_array_equal(one.times.reshape(10_000, 10), expected)
 
 
+@pytest.mark.parametrize(
+    ("given", "items", "users", "classes"),
+    [
+        ({"num_items": 400, "num_interactions": 8_000}, 400, 800, 10),
+        ({"num_interactions": 8_000}, 8_000, 800, 10),
+        ({"num_items": 6, "num_interactions": 60, "session_length": 5}, 6, 12, 6),
+        ({"num_interactions": 900, "num_classes": 30, "num_users": 4}, 900, 4, 30),
+    ],
+)
+def test_defaults_follow_what_was_given(given, items, users, classes):
+    data = datasets.load("synthetic", **given)
+    assert (data.num_items, data.num_users) == (items, users)
+    assert len(data.items) == given["num_interactions"]
+    assert len(data.labels["class"].names) == classes
+
+
 def test_every_item_occurs_even_where_draws_are_few():
     data = datasets.load(
         "synthetic", num_items=500, num_users=3, num_interactions=500, popularity_skew=2.0

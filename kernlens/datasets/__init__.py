@@ -13,6 +13,7 @@ from kernlens.datasets import (
     recbole,
     synthetic,
 )
+from kernlens.datasets.next_items import NextItems, next_items, next_items_of
 from kernlens.datasets.table import histories
 from kernlens.types import Interactions
 
@@ -26,7 +27,15 @@ DATASETS = {
     "synthetic": synthetic.load,
 }
 
-__all__ = ["DATASETS", "histories", "load", "synthetic"]
+__all__ = [
+    "DATASETS",
+    "NextItems",
+    "histories",
+    "load",
+    "next_items",
+    "next_items_of",
+    "synthetic",
+]
 
 
 def load(name: str, /, root: str | Path | None = None, **options: Any) -> Interactions:

@@ -13,10 +13,10 @@ _DAY, _MINUTE = 86_400, 60
 def load(
     root: str | Path | None = None,
     *,
-    num_items: int = 10_000,
-    num_users: int = 2_000,
-    num_interactions: int = 1_000_000,
-    num_classes: int = 10,
+    num_items: int | None = None,
+    num_users: int | None = None,
+    num_interactions: int | None = None,
+    num_classes: int | None = None,
     imbalance: float = 0.0,
     popularity_skew: float = 1.0,
     sequence_dependence: float = 0.8,
@@ -42,10 +42,13 @@ def load(
 
     Args:
       root: unused; there are no files.
-      num_items: number of items, at least ``num_classes``.
+      num_items: number of items, at least ``num_classes``. Default: 10,000, or what the other
+        numbers given allow.
       num_users: number of users; sessions are dealt to them evenly, so at most as many as sessions.
-      num_interactions: length of all sessions together, at least ``num_items``.
-      num_classes: number of classes, at least 1.
+        Default: 2,000, or one a session where there are fewer sessions.
+      num_interactions: length of all sessions together, at least ``num_items``. Default: 1,000,000,
+        or ``num_items`` if that is more.
+      num_classes: number of classes, at least 1. Default: 10, or ``num_items`` if that is less.
       imbalance: class :math:`c = 1, 2, \dots` has a share of the items :math:`\propto
         c^{-\text{imbalance}}` and at least one; 0 makes classes equal.
       popularity_skew: exponent of the Zipf law, at least 0 (uniform).
@@ -69,11 +72,21 @@ def load(
     del root
     source = "synthetic"
     table.check_options(source, min_count=min_count, seed=seed)
-    _check_whole("num_classes", num_classes, 1)
+    given = {"num_classes": num_classes, "num_items": num_items}
+    given |= {"num_interactions": num_interactions, "session_length": session_length}
+    for name, value in given.items():
+        if value is not None:
+            _check_whole(name, value, 1)
+    if num_items is None:  # a default gives way to what was given
+        most = 10_000 if num_interactions is None else min(10_000, num_interactions)
+        num_items = max(most, num_classes or 1)
+    num_classes = min(10, num_items) if num_classes is None else num_classes
     _check_whole("num_items", num_items, num_classes)
+    if num_interactions is None:
+        num_interactions = max(1_000_000, num_items)
     _check_whole("num_interactions", num_interactions, num_items)
-    _check_whole("session_length", session_length, 1)
     num_sessions = -(-num_interactions // session_length)
+    num_users = min(2_000, num_sessions) if num_users is None else num_users
     _check_whole("num_users", num_users, 1, num_sessions)
     _check_number("imbalance", imbalance, 0, np.inf)
     _check_number("popularity_skew", popularity_skew, 0, np.inf)

@@ -140,6 +140,55 @@ def averages(vectors: Array | np.ndarray, weights: Array | np.ndarray | None = N
     return Partial(_average_of, vectors, _without(vectors), _on_device(weights))
 
 
+class SparseAverages(NamedTuple):
+    """A map of sequences whose features stay sparse, on the host.
+
+    Attributes:
+      vectors: of all items, SciPy CSR float64 ``[m, p]``.
+    """
+
+    vectors: Any
+
+    def __call__(self, items: np.ndarray) -> Any:
+        """Averages of sequences ``[n, L]``, ``-1`` for padding, SciPy CSR ``[n, p]``."""
+        from scipy import sparse
+
+        items = np.asarray(items)
+        rows, columns = np.nonzero(items >= 0)
+        held = np.bincount(rows, minlength=len(items))
+        shape = (len(items), self.vectors.shape[0])
+        shares = sparse.csr_array((1.0 / held[rows], (rows, items[rows, columns])), shape=shape)
+        return shares @ self.vectors
+
+
+def sparse_averages(vectors: Any) -> SparseAverages:
+    """:func:`averages` of items with sparse vectors, such as words of a text.
+
+    Args:
+      vectors: of all items, SciPy sparse, finite, ``[m, p]``.
+
+    Returns:
+      A map from item ids ``[n, L]`` to sparse averages ``[n, p]``.
+    """
+    from scipy import sparse
+
+    return SparseAverages(sparse.csr_array(vectors, dtype=np.float64))
+
+
+def one_hot(num_items: int) -> SparseAverages:
+    """:func:`averages` of items that have one column each: which items a sequence holds.
+
+    Args:
+      num_items: ``m``.
+
+    Returns:
+      A map from item ids ``[n, L]`` to shares of the items, ``[n, m]``, sparse.
+    """
+    from scipy import sparse
+
+    return sparse_averages(sparse.eye_array(num_items))
+
+
 def averaged(
     kernel: Kernel, embeddings: Array | np.ndarray, weights: Array | np.ndarray | None = None
 ) -> Kernel:

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from kernlens import containers
+from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_named
-from kernlens.lens.predict import Probe, predict
+from kernlens.lens.next_items_compare import NextItemsComparison, compare_next_items
+from kernlens.lens.predict import Probe, predict, refuse_probe
+from kernlens.lens.verdicts import ABOVE, BEST, CHANCE, STYLES, TIED, WORSE
 from kernlens.probes import (
     LOWER_IS_BETTER,
     TITLES,
@@ -17,13 +20,6 @@ from kernlens.probes import (
 from kernlens.show.table import Column, Table, printable
 from kernlens.targets import as_target
 from kernlens.types import Decoder, Interval, Kernel
-
-BEST = "best"
-WORSE = "worse"
-TIED = "cannot be told apart from the best"
-CHANCE = "no better than chance"
-ABOVE = "better than chance"
-STYLES = {BEST: "bold green", ABOVE: "green", TIED: "yellow", WORSE: "dim", CHANCE: "red"}
 
 MAX_SHOWN = 7
 """Entries that a printed comparison shows."""
@@ -138,6 +134,18 @@ class Comparison(NamedTuple):
         return self.table()._replace(title=self.sentence()).html()
 
 
+@overload
+def compare(
+    embeddings: Any, target: NextItems, *, decoders: Any = ...,
+    kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
+    draws: int = ..., level: float = ..., seed: int = ...,
+) -> NextItemsComparison: ...  # fmt: skip
+@overload
+def compare(
+    embeddings: Any, target: Any, *, decoders: Any = ...,
+    kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
+    draws: int = ..., level: float = ..., seed: int = ...,
+) -> Comparison: ...  # fmt: skip
 def compare(
     embeddings: Any,
     target: Any,
@@ -149,7 +157,7 @@ def compare(
     draws: int = 2000,
     level: float = 0.9,
     seed: int = 0,
-) -> Comparison:
+) -> Comparison | NextItemsComparison:
     """Which embedding will do best, and which of the others cannot be told apart from it.
 
     Differences are paired: every bootstrap draw takes all entries on the same rows, so hard rows
@@ -171,16 +179,23 @@ def compare(
       seed: as for :func:`predict`.
 
     Returns:
-      Comparison, which prints itself; equal metrics keep the order given.
+      Comparison, which prints itself; equal metrics keep the order given. Of next items, a
+      :class:`~kernlens.lens.NextItemsComparison`.
 
     Raises:
       ValueError: no embedding, row counts that differ, an unknown metric, and what :func:`predict`
         raises, with the name of the embedding.
     """
+    if isinstance(target, NextItems):
+        refuse_probe(probe)
+        return compare_next_items(
+            embeddings, target, decoders=named_decoders(decoders), kernel=kernel, metric=metric,
+            draws=draws, level=level, seed=seed,
+        )  # fmt: skip
     named, target = same_rows(embeddings, target)
     entries = []
     for name, rows in named.items():
-        for title, decoder in _named_decoders(decoders).items():
+        for title, decoder in named_decoders(decoders).items():
             start = time.perf_counter()
             try:
                 prediction = predict(
@@ -250,7 +265,12 @@ def is_chance(value: Interval, sign: float) -> bool:
     return not (value.low > value.null if sign > 0 else value.high < value.null)
 
 
-def _named_decoders(decoders: Any) -> dict[str, Any]:
+def named_decoders(decoders: Any) -> dict[str, Any]:
+    """Decoders by name, from one, several, several by name, or None.
+
+    Raises:
+      ValueError: an empty list or mapping.
+    """
     if decoders is None:
         return {"": None}
     if isinstance(decoders, Mapping):

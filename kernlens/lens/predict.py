@@ -1,13 +1,15 @@
 """What will this embedding reach under my model?"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from kernlens import containers
+from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_rows
 from kernlens.kernels.readout import Readout
+from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
 from kernlens.lens.reading import read
 from kernlens.probes import Prediction, class_means, discriminant
 from kernlens.probes.numbers import many_labels, numbers
@@ -25,6 +27,18 @@ READOUTS: dict[Readout, Probe] = {
 """The probe of classes by readout of the decoder."""
 
 
+@overload
+def predict(
+    embeddings: Any, target: NextItems, *, decoder: Decoder | None = ...,
+    kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
+    draws: int = ..., level: float = ..., seed: int = ...,
+) -> NextItemsPrediction: ...  # fmt: skip
+@overload
+def predict(
+    embeddings: Any, target: Any, *, decoder: Decoder | None = ...,
+    kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
+    draws: int = ..., level: float = ..., seed: int = ...,
+) -> Prediction: ...  # fmt: skip
 def predict(
     embeddings: Any,
     target: Any,
@@ -36,7 +50,7 @@ def predict(
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
-) -> Prediction:
+) -> Prediction | NextItemsPrediction:
     """What a trained head will reach on held-out rows, without training one.
 
     >>> import numpy as np
@@ -51,7 +65,8 @@ def predict(
         :func:`kernlens.io.open_embeddings` opens, which is read several times.
       target: what is to be predicted of each row, ``[n]``: classes (``Labels``, text, integers),
         numbers with fractions (regression), or several labels each; None, NaN and "" mean none.
-        :func:`kernlens.targets.as_target` says what it is taken for.
+        :func:`kernlens.targets.as_target` says what it is taken for. Or the next items of users,
+        of :func:`kernlens.datasets.next_items`, which :mod:`kernlens.lens.next_items` answers.
       decoder: the head that will be trained: ``decoders.Linear()``, ``InnerProduct()``,
         ``Cosine()``, ``Mlp(32)``, any other Flax module, or ``(init_fn, apply_fn)``. Default: a
         linear head.
@@ -65,13 +80,20 @@ def predict(
       seed: of the draws, of landmarks and of random features.
 
     Returns:
-      Prediction: a mapping of metrics to intervals, which prints itself.
+      Prediction: a mapping of metrics to intervals, which prints itself. Of next items, a
+      :class:`~kernlens.lens.NextItemsPrediction`.
 
     Raises:
       ValueError: shapes that differ, a value that is not finite, an ambiguous target, pandas
         indexes of the same keys in another order, fewer than two classes, too few rows, a decoder
         that does not fit, or an argument out of its range.
     """
+    if isinstance(target, NextItems):
+        refuse_probe(probe)
+        return predict_next_items(
+            embeddings, target, decoder=decoder, kernel=kernel, metric=metric, draws=draws,
+            level=level, seed=seed,
+        )  # fmt: skip
     containers.check_same_order(embeddings, target, names=("embeddings", "target"))
     rows, target = as_rows(embeddings), as_target(target)
     _check_sizes(rows, target)
@@ -86,6 +108,15 @@ def predict(
         check_metric(found, metric)
         found = found._replace(metric=metric)
     return found._replace(notes=(*found.notes, *reading.notes))
+
+
+def refuse_probe(probe: Probe | None) -> None:
+    """Refuses a probe of rows where next items are asked."""
+    if probe is not None:
+        raise ValueError(
+            "next items are ranked by probes.ridge_ranking; a probe reads rows of a table, so "
+            f"expected probe=None; got {probe!r}"
+        )
 
 
 def probe_of(target: Any, readout: Readout) -> Probe:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kernlens.lens.compare import BEST, STYLES, TIED, WORSE, same_rows
+from kernlens.lens.compare import same_rows
+from kernlens.lens.verdicts import BEST, STYLES, TIED, WORSE
 from kernlens.scores import Estimator, intervals
 from kernlens.show.table import Column, Table
 from kernlens.types import Interval, Labels

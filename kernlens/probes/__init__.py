@@ -8,7 +8,12 @@ whole path of ridge strengths, at the cost of one fit.
 from kernlens.probes.about import ABOUT, PROBES
 from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
-from kernlens.probes.paired import influence, paired_difference, simultaneous_level
+from kernlens.probes.paired import (
+    influence,
+    level_together,
+    paired_difference,
+    simultaneous_level,
+)
 from kernlens.probes.paths import MIN_STRENGTH, NEAR, STRENGTHS
 from kernlens.probes.prediction import (
     ACCURACY,
@@ -43,6 +48,7 @@ __all__ = [
     "class_means",
     "discriminant",
     "influence",
+    "level_together",
     "paired_difference",
     "ridge",
     "simultaneous_level",

@@ -133,6 +133,23 @@ def simultaneous_level(
     if len(predictions) < 3:
         return level
     psi = np.stack([np.nan_to_num(influence(own, metric)) for own in predictions])
+    return level_together(psi, level=level, seed=seed)
+
+
+def level_together(psi: np.ndarray, *, level: float = 0.9, seed: int = 0) -> float:
+    """Level of each pair's interval with which the intervals of all pairs hold together.
+
+    Args:
+      psi: influences of the units that are sampled (rows, users) on each of ``k`` values, each of
+        mean 0, ``[k, n]``.
+      level: as :func:`simultaneous_level`.
+      seed: as :func:`simultaneous_level`.
+
+    Returns:
+      Level in ``[level, 1)``; ``level`` itself of fewer than three values.
+    """
+    if len(psi) < 3:
+        return level
     covariance = psi @ psi.T
     variances = np.diag(covariance)
     scale = np.max(variances)

@@ -8,10 +8,13 @@ from these alone, for a whole path of ridge strengths, so it streams, shards and
     queries = ranking.all_items(split.test)
     place, ranker = ridge_ranking.predict(map_fn, split.train, queries, num_items=m)
     ranking.mean_with_interval(ranking.recall(place, 10), split.test.user)
+
+Sparse features, such as one-hot items (``sequence_kernels.one_hot(m)``), go through a sparse Gram
+matrix (:func:`fit_sparse`).
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +24,17 @@ from jax.tree_util import Partial
 from kernlens import moments as moments_
 from kernlens.datasets.sequences import Histories, Past
 from kernlens.kernels.features import FeatureMap
+from kernlens.kernels.sequence_kernels import SparseAverages
 from kernlens.metrics import ranking
 from kernlens.metrics.ranking import Place, Queries
+from kernlens.metrics.ranking.baselines import placed
 from kernlens.moments import Moments
 from kernlens.probes import STRENGTHS
 from kernlens.types import Array
+
+MAX_SPARSE = 12_000
+"""Most columns of sparse features: their Gram matrix is dense, and its eigenvectors take minutes
+there."""
 
 
 class Ranker(NamedTuple):
@@ -95,9 +104,6 @@ def fit(
     References:
       Golub, Heath and Wahba (1979), equation 1.4, for generalised cross-validation.
     """
-    strengths = np.sort(np.asarray(strengths, np.float64).ravel())
-    if len(strengths) == 0 or not np.all((strengths > 0) & np.isfinite(strengths)):
-        raise ValueError(f"strengths must be positive and finite; got {strengths}")
     scatter, sums, counts, high, low = (
         np.asarray(part, np.float64)
         for part in (
@@ -108,17 +114,87 @@ def fit(
             moments.mean_low,
         )
     )
-    n, m = float(moments.count), len(counts)
+    n = float(moments.count)
     if not (n > 0 and abs(counts.sum() - n) <= 1e-6 * n):
         raise ValueError(
             f"a ranker needs examples, each with a next item; got {n:g} rows, {counts.sum():g} of "
-            f"them labelled with one of {m} items"
+            f"them labelled with one of {len(counts)} items"
         )
     if not (np.all(np.isfinite(scatter)) and np.all(np.isfinite(sums))):
         raise ValueError(
             "the moments hold a row of features that is not finite; the maps of sequence_kernels "
             "leave items without a finite vector out of every history"
         )
+    return _solved(scatter, sums, counts, high + low, item_vectors, strengths)
+
+
+def fit_sparse(
+    x: Any,
+    target: np.ndarray | Array,
+    *,
+    num_items: int,
+    item_vectors: np.ndarray | Array | None = None,
+    strengths: Sequence[float] | np.ndarray = STRENGTHS,
+) -> Ranker:
+    r"""The ranker of :func:`fit` from sparse features.
+
+    The Gram matrix :math:`X^\top X - n \bar x \bar x^\top` is a sparse product, and centring never
+    fills the rows. Time is that of ``p^3``, and of ``num_items * p^2``.
+
+    Args:
+      x: features of the training examples, a SciPy sparse array, finite, ``[n, p]``, ``p`` at most
+        ``MAX_SPARSE``.
+      target: the item that came next, integers ``[n]`` in ``0..num_items-1``.
+      num_items: ``m``.
+      item_vectors: as :func:`fit`.
+      strengths: as :func:`fit`.
+
+    Returns:
+      Ranker.
+
+    Raises:
+      ValueError: as :func:`fit`; no example, other numbers of rows and targets, a target out of
+        range, or too many columns.
+    """
+    from scipy import sparse
+
+    x, target = sparse.csr_array(x, dtype=np.float64), np.asarray(target)
+    (n, p), m = x.shape, num_items
+    if n == 0 or target.shape != (n,):
+        raise ValueError(
+            f"a ranker needs examples, each with a next item; got {n} rows and targets "
+            f"{target.shape}"
+        )
+    if target.min() < 0 or target.max() >= m:
+        raise ValueError(f"targets must be in 0..{m - 1}; got {target.min()}..{target.max()}")
+    if p > MAX_SPARSE:
+        raise ValueError(
+            f"sparse features have a dense Gram matrix, [p, p], for p up to {MAX_SPARSE:,}; got "
+            f"{p:,} columns: keep the most frequent items, or project the features"
+        )
+    if not np.all(np.isfinite(x.data)):
+        raise ValueError("the sparse features hold a value that is not finite")
+    mean = np.asarray(x.sum(axis=0)).ravel() / n
+    chosen = sparse.csr_array((np.ones(n), (target, np.arange(n))), shape=(m, n))
+    counts = np.bincount(target, minlength=m).astype(np.float64)
+    scatter = (x.T @ x).toarray() - n * np.outer(mean, mean)
+    sums = (chosen @ x).toarray() - np.outer(counts, mean)
+    return _solved(scatter, sums, counts, mean, item_vectors, strengths)
+
+
+def _solved(
+    scatter: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    mean: np.ndarray,
+    item_vectors: np.ndarray | Array | None,
+    strengths: Sequence[float] | np.ndarray,
+) -> Ranker:
+    """The ranker from the scatter ``[p, p]``, and deviations and counts of each target."""
+    strengths = np.sort(np.asarray(strengths, np.float64).ravel())
+    if len(strengths) == 0 or not np.all((strengths > 0) & np.isfinite(strengths)):
+        raise ValueError(f"strengths must be positive and finite; got {strengths}")
+    n, m = float(counts.sum()), len(counts)
     share, warm = counts / n, None
     if item_vectors is None:
         cross, prior = sums.T, share
@@ -153,7 +229,7 @@ def fit(
     vectors = weights.T if item_vectors is None else psi @ weights.T
     if warm is not None:
         vectors[~warm] = np.nan
-    return Ranker(high + low, vectors, prior, float(strengths[best]), strengths, errors)
+    return Ranker(mean, vectors, prior, float(strengths[best]), strengths, errors)
 
 
 def place(
@@ -189,7 +265,7 @@ def place(
 
 
 def predict(
-    map_fn: FeatureMap,
+    map_fn: FeatureMap | SparseAverages,
     train: Histories,
     queries: Queries,
     *,
@@ -203,7 +279,8 @@ def predict(
     Args:
       map_fn: from item ids ``[b, L]`` to features ``[b, p]``: of the kernel of a tower, see
         :mod:`kernlens.kernels.sequence_kernels`. Memory is ``[b, p]`` features, ``[n_test, p]``
-        of them, and some arrays ``[num_items, p]``.
+        of them, and some arrays ``[num_items, p]``. Features of
+        :func:`~kernlens.kernels.sequence_kernels.sparse_averages` stay sparse.
       train: examples to fit on; empty histories count, and say what is popular.
       queries: examples to be ranked and their candidates, of a protocol such as
         ``ranking.all_items(split.test)``.
@@ -230,6 +307,8 @@ def predict(
             )
     if rows < 1:
         raise ValueError(f"rows must be at least 1; got {rows}")
+    if isinstance(map_fn, SparseAverages):
+        return _predict_sparse(map_fn, train, queries, num_items, item_vectors, strengths)
     rows = max(min(rows, len(train.items)), 1)
     state = moments_.from_stream(
         _features(map_fn, train.items, rows, "train"), train.target, num_items, rows=rows
@@ -239,6 +318,23 @@ def predict(
     if len(test.items):
         held_out = np.concatenate(list(_features(map_fn, test.items, rows, "test")))
     return place(ranker, held_out, test.target, left_out=queries.left_out), ranker
+
+
+def _predict_sparse(
+    map_fn: SparseAverages,
+    train: Histories,
+    queries: Queries,
+    num_items: int,
+    item_vectors: np.ndarray | Array | None,
+    strengths: Sequence[float] | np.ndarray,
+) -> tuple[Place, Ranker]:
+    ranker = fit_sparse(
+        map_fn(train.items), train.target, num_items=num_items, item_vectors=item_vectors,
+        strengths=strengths,
+    )  # fmt: skip
+    held_out, columns = map_fn(queries.histories.items), np.ascontiguousarray(ranker.vectors.T)
+    bias = ranker.bias - ranker.mean @ columns
+    return placed(lambda rows: held_out[rows] @ columns + bias, queries), ranker
 
 
 def _features(map_fn: FeatureMap, items: np.ndarray, rows: int, name: str) -> Iterator[np.ndarray]:

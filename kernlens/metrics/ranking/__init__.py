@@ -29,7 +29,12 @@ from kernlens.metrics.ranking.baselines import (
 )
 from kernlens.metrics.ranking.ease import Ease, ease, fit_ease
 from kernlens.metrics.ranking.lists import top
-from kernlens.metrics.ranking.means import mean_by_target, mean_difference, mean_with_interval
+from kernlens.metrics.ranking.means import (
+    mean_by_target,
+    mean_difference,
+    mean_with_interval,
+    resampled,
+)
 from kernlens.metrics.ranking.measures import METRICS, ndcg, recall, reciprocal_rank
 from kernlens.metrics.ranking.places import Place, place, place_by_inner_product
 from kernlens.metrics.ranking.protocol import (
@@ -76,6 +81,7 @@ __all__ = [
     "popularity",
     "recall",
     "reciprocal_rank",
+    "resampled",
     "sampled_place",
     "session_matrix",
     "top",

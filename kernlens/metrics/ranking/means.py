@@ -1,5 +1,6 @@
 """Means of a metric over queries, and differences of means, with intervals over users."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import chex
@@ -51,7 +52,7 @@ def mean_with_interval(
       Chamandy et al. (2012) for Poisson weights; Davison and Hinkley (1997), section 3.8, for
       resampling of groups.
     """
-    (found,) = _resampled((values,), users, seed, draws)
+    (found,) = resampled((values,), users, seed, draws)
     return interval(found, level=level, bounds=(0.0, 1.0))
 
 
@@ -122,13 +123,26 @@ def mean_difference(
     Raises:
       ValueError: as :func:`mean_with_interval`.
     """
-    return difference(*_resampled((a, b), users, seed, draws), level=level)
+    return difference(*resampled((a, b), users, seed, draws), level=level)
 
 
-def _resampled(
-    metrics: tuple[Any, ...], users: np.ndarray | Array, seed: int, draws: int
+def resampled(
+    metrics: Sequence[Any], users: np.ndarray | Array, seed: int, draws: int
 ) -> list[Replicates]:
-    """Means of each metric over all users and over each draw of users."""
+    """Means of each metric over all users and over each draw of users.
+
+    Args:
+      metrics: each of all queries, in ``[0, 1]``, ``[n]``.
+      users: as :func:`mean_with_interval`.
+      seed: as :func:`mean_with_interval`.
+      draws: as :func:`mean_with_interval`.
+
+    Returns:
+      Replicates of each metric, for ``scores.intervals``.
+
+    Raises:
+      ValueError: as :func:`mean_with_interval`.
+    """
     values = np.stack([np.asarray(metric, np.float64) for metric in metrics], axis=1)
     users = np.asarray(users)
     chex.assert_rank([values, users], [2, 1])

@@ -98,16 +98,17 @@ def whole(held: Histories, tables: np.ndarray, batch: int) -> Batch:
     rows[:n] = np.arange(n)
     rows = rows.reshape(size, steps).T
     there = rows >= 0
-    one = Batch(
-        np.where(there[..., None], held.items[rows][..., -int(held.lengths.max()) :], -1),
-        np.where(there, held.target[rows], 0),
-        there.astype(np.float32),
-        np.zeros_like(rows),
+    items = np.where(there[..., None], held.items[rows][..., -int(held.lengths.max()) :], -1)
+
+    def each(leaf: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(leaf[:, None], (steps, runs, *leaf.shape[1:]))
+
+    return Batch(
+        items=each(items),
+        target=each(np.where(there, held.target[rows], 0)),
+        weight=each(there.astype(np.float32)),
+        table=np.broadcast_to(tables, (steps, runs)),
     )
-    items, target, weight = (
-        np.broadcast_to(leaf[:, None], (steps, runs, *leaf.shape[1:])) for leaf in one[:3]
-    )
-    return Batch(items, target, weight, np.broadcast_to(tables, (steps, runs)))
 
 
 def _generator(seed: int, epoch: int) -> np.random.Generator:

@@ -80,9 +80,9 @@ def trainable(train: Histories, cold: np.ndarray) -> tuple[Histories, dict[str, 
     warm = without(train, cold) if cold.any() else train
     kept = (warm.lengths > 0) & ~cold[train.target]
     notes = {
-        "cold_items": np.count_nonzero(cold),
-        "cold_in_histories": np.count_nonzero(train.items >= 0) - np.count_nonzero(warm.items >= 0),
-        "examples_left_out": np.count_nonzero(~kept),
+        "cold_items": np.sum(cold),
+        "cold_in_histories": np.sum(train.mask & cold[train.items]),
+        "examples_left_out": np.sum(~kept),
     }
     if not kept.any():
         raise ValueError(

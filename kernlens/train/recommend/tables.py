@@ -26,9 +26,11 @@ def read(embeddings: np.ndarray | Array, *, standardise: bool) -> Tables:
 
     Standardised, a table has the mean of its warm rows taken out and is divided by one number, the
     root mean square of what is left: towers then see :math:`c\,z + b` as :math:`z` itself, for any
-    :math:`c > 0` and :math:`b`, while directions of much variance keep it. One number a column
-    would make the columns' scales not matter either, at the price of the table's own kernel: on
-    Complete Journey dense towers on four item2vec tables rank next items worse so (README).
+    :math:`c > 0` and :math:`b`, and the kernel of the centred table stays what it was up to a
+    factor. One number a column makes no significant difference where columns are of one kind: on
+    Complete Journey dense towers reach recall@10 of 0.0858 and 0.0856 with one number a column,
+    0.0829 and 0.0849 with one in all (item2vec, window 8), 0.0863 and 0.0845 against 0.0858 and
+    0.0828 (window 2), two seeds each. Columns of different units are for the caller to standardise.
 
     Args:
       embeddings: ``[num_items, d]`` or ``[tables, num_items, d]``; a row of NaN is a cold item.
