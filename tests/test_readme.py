@@ -44,7 +44,9 @@ def test_the_check_of_outputs_sees_another_word_and_another_number():
     assert not alike("a 0.31", "a 0.31 0.31")
 
 
-@pytest.mark.parametrize("path", [README, GUIDE], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [README, pytest.param(GUIDE, marks=pytest.mark.slow)], ids=lambda path: path.name
+)
 def test_python_snippets_run_in_order_and_print_what_is_shown(path, tmp_path):
     found = re.findall(
         r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", path.read_text(), flags=re.DOTALL
