@@ -30,9 +30,11 @@ import numpy as np
 
 from experiments import ntk_tasks, runner
 from experiments.ntk_limits.gates import AUTO, BASELINE, OURS, PEER, median, summary
-from experiments.ntk_limits.shown import draw, show
+from experiments.ntk_limits.shown import draw
+from experiments.shown import MET, number, table
+from kernlens.show.table import Table
 
-__all__ = ["TINY", "Config", "draw", "run", "show", "summarise"]
+__all__ = ["TINY", "Config", "draw", "run", "summarise", "tables"]
 
 ROOT = Path(__file__).parent.parent
 PEER_METHODS = ("structured derivatives", "vector products", "jacobian contraction")
@@ -249,6 +251,31 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
 def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Ratios by task, and every gate with what was measured."""
     return summary(rows)
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """Time and memory of empirical tangent kernels, and the targets that were met or missed."""
+    rows = [
+        {
+            "task": line["task"],
+            "ms": line["milliseconds"],
+            "fastest of neural-tangents": line["against"] or "none finished",
+            "its time, ×": number(line["time"]),
+            "its memory, ×": number(line["memory"]),
+        }
+        for line in results["summary"]["ratios"]
+        if line["dtype"] == "float32"
+    ]
+    gates = [
+        {
+            "target": line["gate"],
+            "wanted": line["wanted"],
+            "measured": number(line["measured"]),
+            "": MET[line["passed"]],
+        }
+        for line in results["summary"]["gates"]
+    ]
+    return [table(rows, {"ms": ",.1f", "its time, ×": ".1f", "its memory, ×": ".1f"}), table(gates)]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ from experiments.score_limits.exact import against_float64, score_values
 from experiments.score_limits.one_pass import one_pass
 from experiments.score_limits.peers import against_peers
 from experiments.score_limits.settings import TINY, Config
-from experiments.score_limits.shown import draw, number, show, summarise
+from experiments.score_limits.shown import draw, summarise
+from experiments.shown import MET, number, table
 from kernlens.files import use_compilation_cache
 from kernlens.show import report
+from kernlens.show.table import Table
 
-__all__ = ["TINY", "Config", "draw", "run", "show", "summarise"]
+__all__ = ["TINY", "Config", "draw", "run", "summarise", "tables"]
 
 ROOT = Path(__file__).parent.parent
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -103,6 +105,24 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
                 cells.tell(f"{row['what']}: {number(row['measured'])} {row['unit']}")
         rows += found
     return rows
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """Every limit of moments and scores with what was measured."""
+    rows = [
+        {
+            "part": line["part"],
+            "what": line["what"],
+            "wanted": line["wanted"],
+            "measured": number(line["measured"]),
+            "unit": line["unit"],
+            "": MET[line["passed"]],
+        }
+        for line in results["summary"]["gates"]
+    ]
+    rates = results["summary"]["matmul_gflops"]
+    ran = "Square products ran at {:.0f} to {:.0f} GFLOP/s.".format(*rates) if rates else ""
+    return [table(rows, None, ran)]
 
 
 if __name__ == "__main__":

@@ -25,17 +25,18 @@ import flax.linen as nn
 import numpy as np
 import optax
 
-from experiments import runner, verdicts
-from experiments.markdown import interval
+from experiments import runner, shown, verdicts
 from experiments.mismatch import spread
 from experiments.mismatch.summary import TWOFOLD, twofold
 from experiments.next_items.data import Task, last_items
 from experiments.next_items.outcomes import METRICS, values
+from experiments.shown import Claim, data_of, table
 from experiments.sources import Source, interactions
 from kernlens.datasets.sequences import Past
 from kernlens.metrics import ranking
 from kernlens.models.towers import Concatenation, DenseLayers, DenseTower, TwoTowers
 from kernlens.show import report
+from kernlens.show.table import Table
 from kernlens.train import pretrain, recommend
 
 HIDDEN = (32, 16)
@@ -239,27 +240,37 @@ def verdict(over: Mapping[str, Any]) -> str:
     )
 
 
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """What each head reaches and how far its runs differ."""
-    column, found = report.Column, results["summary"]
-    columns = [
-        column("embeddings", lambda line: line["embeddings"], right=False),
-        column("head", lambda line: line["head"], right=False),
-        column("recall@10", lambda line: f"{line['recall']:.4f}"),
-        column("sd between runs", lambda line: interval(line["sd between runs"], 4)),
-        column("between seeds", lambda line: f"{line['sd between seeds']:.4f}"),
-        column("list replaced by a run", lambda line: f"{line['replaced by a run']:.3f}"),
-        column("by a seed", lambda line: f"{line['replaced by a seed']:.3f}"),
-        column("by the run alone", lambda line: interval(line["by the run alone"], 3)),
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """How far recommenders differ between pretraining runs, by head."""
+    rows = [
+        {
+            "embeddings, head": f"{line['embeddings']}, {line['head']}",
+            "recall@10": line["recall"],
+            "its sd between runs": shown.interval(line["sd between runs"]),
+            "between seeds": line["sd between seeds"],
+            "items of a list that a run replaces": line["replaced by a run"],
+            "a seed": line["replaced by a seed"],
+            "the run alone": shown.interval(line["by the run alone"]),
+        }
+        for line in results["summary"]["lines"]
     ]
-    return [
-        report.table(found["lines"], columns, f"Heads: {found['verdict']}"),
-        *(
-            f"{kind}, {CONCATENATED} against {INNER}: sd × {interval(one['sd'])}, lists "
-            f"{interval(one['lists']['difference'], 3)} more\n"
-            for kind, one in found["over"].items()
-        ),
-    ]
+    digits = dict.fromkeys(rows[0], ".4f")
+    lists = ("items of a list that a run replaces", "a seed", "the run alone")
+    return [table(rows, digits | dict.fromkeys(lists, ".3f"))]
+
+
+def claims(results: Mapping[str, Any]) -> list[Claim]:
+    """Whether the unlike head makes runs differ more."""
+    measured = {}
+    for kind, one in results["summary"]["over"].items():
+        measured[f"{kind}: sd of recall@10, MLP against inner product, ×"] = shown.interval(
+            one["sd"]
+        )
+        measured[f"{kind}: added to the items of a list that change"] = shown.interval(
+            one["lists"]["difference"]
+        )
+    text = "recommenders with an MLP as head differ more between pretraining runs"
+    return [Claim(f"1. {data_of(results)}: {text}", measured, results["summary"]["verdict"])]
 
 
 def draw(results: Mapping[str, Any]) -> Any:

@@ -22,10 +22,12 @@ from experiments import runner
 from experiments.coverage.line import ends_of
 from experiments.coverage.line import line as line_of
 from experiments.coverage.others import cover_probes, cover_rows
+from experiments.shown import table
 from kernlens import datasets, moments, targets
 from kernlens.probes import PROBES
 from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, Estimator, intervals
 from kernlens.show import report
+from kernlens.show.table import Table
 from kernlens.train import pretrain
 from kernlens.types import Array
 
@@ -215,12 +217,12 @@ def cover(made: Population, size: int, config: Config, tell: Callable[[str], Non
             for part in sampled(made, size, count, seeds[1])
         ]
         tell(f"{count} samples of {size} rows by the {method}")
-        for table, estimators in tables.items():
+        for kind, estimators in tables.items():
             for name, estimator in estimators.items():
                 bounds = intervals.bounds_of(estimator)
                 mine = [ends_of(replicates[name], config.level, bounds) for replicates in found]
                 values_of = [target[name] for target in samples]
-                rows.append(line_of(method, table, name, size, values_of, limits[name], mine))
+                rows.append(line_of(method, kind, name, size, values_of, limits[name], mine))
     return rows
 
 
@@ -232,11 +234,11 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
         for size in config.sizes:
             make = functools.partial(cover, made, size, config, cells.tell)
             found = cells(f"{name}, {size} rows", make)
-            for title, cover_others, table in (
+            for title, cover_others, others in (
                 ("scores of rows", cover_rows, ROWS),
                 ("probes' intervals", cover_probes, PROBES),
             ):
-                chosen = tuple(key for key in table if not config.scores or key in config.scores)
+                chosen = tuple(key for key in others if not config.scores or key in config.scores)
                 make = functools.partial(cover_others, made.x, made.codes, size, config, chosen)
                 found = found + cells(f"{name}, {size} rows: {title}", make)
             rows += [{"population_name": name, **row} for row in found]
@@ -270,22 +272,33 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> list[dict[str, Any]
     return found
 
 
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """A table for each method."""
-    columns = [
-        report.Column("score", lambda line: line["score"], right=False),
-        report.Column("coverage", lambda line: f"{line['coverage']:.3f}"),
-        report.Column("least", lambda line: f"{line['least']:.2f}"),
-        report.Column("at", lambda line: line["least_at"], right=False),
-        report.Column("error / spread", lambda line: f"{line['error_ratio']:.2f}"),
-        report.Column("of the population", lambda line: f"{line['population_coverage']:.3f}"),
-    ]
-    shown = []
+COVERED = 0.85
+"""Coverage of a nominal 90% interval that counts as near enough."""
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """Coverage of the intervals of scores, by method."""
+    titles = {method: f"probes, {method}" for method in ("over rows", "refitted")}
+    config, rows = results["config"], []
     for method in dict.fromkeys(line["method"] for line in results["summary"]):
+        key = {"bootstrap": "bootstrap_samples"}.get(method, "samples")
         lines = [line for line in results["summary"] if line["method"] == method]
-        level = results["config"]["level"]
-        shown.append(report.table(lines, columns, f"Coverage of {level:.0%} intervals, {method}"))
-    return shown
+        found = np.array([line["coverage"] for line in lines])
+        population = np.array([line["population_coverage"] for line in lines])
+        low = [line["score"] for line in lines if line["coverage"] < COVERED]
+        rows.append(
+            {
+                "method": titles.get(method, method),
+                "samples": config[key] * len(config["populations"]),
+                "least": found.min(),
+                "median": np.median(found),
+                "most": found.max(),
+                f"scores at {COVERED} or more": f"{len(found) - len(low)} of {len(found)}",
+                "of the population's value": f"{np.sum(population >= COVERED)} of {len(found)}",
+                "below": ", ".join(low) or "none",
+            }
+        )
+    return [table(rows, dict.fromkeys(("least", "median", "most"), ".2f"))]
 
 
 def draw(results: Mapping[str, Any]) -> Any:

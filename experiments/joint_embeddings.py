@@ -22,13 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import runner
+from experiments import runner, shown
+from experiments.shown import Claim, table
 from experiments.sources import common
 from experiments.verdicts import exceeds
 from kernlens import datasets, files, probes, targets
 from kernlens.models import text
 from kernlens.probes import kernel_learning
-from kernlens.show import report
+from kernlens.show.table import Table
 from kernlens.train import cooccurrence, pretrain
 from kernlens.types import Interactions, Labels
 
@@ -319,36 +320,38 @@ def lead(rows: list[dict[str, Any]], others: tuple[str, ...], config: Config) ->
     return {"value": float(gaps.mean()), "low": float(low), "high": float(high)}
 
 
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """Macro-F1 of every variant, and the verdict."""
-    found = results["summary"]
-    columns = [
-        report.Column("text", lambda line: line["text"], right=False),
-        report.Column("task", lambda line: line["task"], right=False),
-        report.Column("variant", lambda line: line["variant"], right=False),
-        *(
-            report.Column(name, functools.partial(lambda line, key: f"{line[key]:.3f}", key=name))
-            for name in (*READERS, "predicted")
-        ),
-        report.Column(
-            "text over behaviour",
-            lambda line: "–" if line["log_ratio"] is None else f"{np.exp(line['log_ratio']):.2g}",
-        ),
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """Macro-F1 by variant, means over classifiers."""
+    heads = {"LR": "LR", "k-NN": "k-NN", "SVM": "SVM", "predicted": "discriminant probe"}
+    rows = [
+        {
+            "classes, text": f"{line['task']}, {line['text']}",
+            "embedding": line["variant"],
+            **{title: line[key] for key, title in heads.items()},
+            "text over behaviour": shown.number(
+                None if line["log_ratio"] is None else float(np.exp(line["log_ratio"]))
+            ),
+        }
+        for line in results["summary"]["lines"]
     ]
-    gaps = "; ".join(
-        f"{name}: {found[key]['value']:+.4f} [{found[key]['low']:+.4f}, {found[key]['high']:+.4f}]"
-        for name, key in (
-            ("the better way to use both", "less both"), ("equal variance", "less equal"),
-            ("the better of the two alone", "less alone"),
+    digits = dict.fromkeys(heads.values(), ".3f") | {"text over behaviour": ".2g"}
+    took = [
+        {"text": name, "seconds of encoding all items": seconds}
+        for name, seconds in results["summary"].get("text_seconds", {}).items()
+    ]
+    encoded = [table(took, {"seconds of encoding all items": ".0f"})] if took else []
+    return [table(rows, digits), *encoded]
+
+
+def claims(results: Mapping[str, Any]) -> list[Claim]:
+    """Whether learnt weights serve trained classifiers."""
+    measured = {
+        "macro-F1 above the better of two plain joins": shown.interval(
+            results["summary"]["less both"]
         )
-    )  # fmt: skip
-    return [
-        report.table(found["lines"], columns, f"Macro-F1: {found['verdict']}"),
-        f"learnt weights less {gaps}; leave-one-out error lowered by {found['error']:.1%}\n",
-        "seconds of encoding all texts: "
-        + ", ".join(f"{name} {value:.1f}" for name, value in found["text_seconds"].items())
-        + "\n",
-    ]
+    }
+    text = "Kernel weights learnt without a classifier serve trained ones"
+    return [Claim(text, measured, results["summary"]["verdict"])]
 
 
 def draw(results: Mapping[str, Any]) -> Any:

@@ -31,7 +31,7 @@ from experiments.ntk_training.settings import (
     Setting,
     sweeps,
 )
-from experiments.ntk_training.summary import show, summarise
+from experiments.ntk_training.summary import summarise, tables
 from experiments.ntk_training.tasks import Task, as_task, inputs
 from experiments.ntk_training.theory import (
     Kernels,
@@ -53,7 +53,7 @@ from experiments.ntk_training.training import (
 from kernlens.ntk import dynamics
 from kernlens.show import report
 
-__all__ = ["TINY", "Config", "draw", "run", "show", "summarise"]
+__all__ = ["TINY", "Config", "draw", "run", "summarise", "tables"]
 
 
 def follow(

@@ -36,9 +36,10 @@ from typing import Any
 import numpy as np
 
 from experiments import runner
-from experiments.markdown import interval
 from experiments.replay import coupons, policies, propensity
 from experiments.replay.policies import METRICS, ORACLE, POPULARITY, RANDOM
+from experiments.replay.tables import claims as claims
+from experiments.replay.tables import tables as tables
 from experiments.shift import serving
 from experiments.verdicts import also, exceeds, known
 from kernlens.metrics import ranking
@@ -218,84 +219,15 @@ def verdict(lines: list[dict[str, Any]]) -> str:
     return also(random, published, known(near))
 
 
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """Choosers and their recall; lift and coupons; how good the estimates are."""
-    found, column = results["summary"], report.Column
-    who = column("chosen by", lambda line: line["chooser"], right=False)
-    first = [
-        who,
-        column("embeddings", lambda line: ", ".join(line["chosen"]) or "–", right=False),
-        column("recall@10", lambda line: interval(line["recall"], 4)),
-        column("NDCG", lambda line: f"{line['ndcg']['value']:.4f}"),
-        column("MRR", lambda line: f"{line['mrr']['value']:.4f}"),
-        column("kernlens less it", lambda line: interval(line["kernlens less it"], 4)),
-        column("in each run", lambda line: _runs(line)),
-        column("weeks", lambda line: _weeks(line)),
-        column("told apart", lambda line: _apart(line)),
-    ]
-    second = [
-        who,
-        *(
-            column(
-                f"lift, {name}", functools.partial(lambda line, n: _lift(line["lift"][n]), n=name)
-            )
-            for name in ("replayed", *propensity.ESTIMATORS)
-        ),
-        column("kernlens interleaved", lambda line: interval(line["interleaved"], 3)),
-    ]
-    if "coupons" in found:
-        second += [
-            column("coupons, AUC", lambda line: interval(line["coupons"], 3)),
-            column("kernlens less it", lambda line: interval(line["coupons, kernlens less it"], 3)),
-        ]
-    third = [
-        column("estimator", lambda line: line["estimator"], right=False),
-        column("of", lambda line: line["of"], right=False),
-        column("mean |error|", lambda line: f"{line['error']:.4f}"),
-        column("bias", lambda line: f"{line['bias']:+.4f}"),
-        column("90% intervals that hold it", lambda line: f"{line['covered']:.0%}"),
-    ]
-    shown = [
-        report.table(found["lines"], first, f"Weeks after the cut: {found['verdict']}"),
-        report.table(found["lines"], second, f"Lift over {POPULARITY}, interleaving, coupons"),
-        report.table(found["estimated"], third, "Estimates from simulated logs against the replay"),
-        f"{found['above popularity']:.0%} of the trained policies are above popularity",
-    ]
-    if "coupons" in found:
-        told = found["coupons"]
-        shown.append(
-            f"coupons: {told['notes']}; AUC by number of products "
-            f"{interval(told['number of products'], 3)}, by purchases of its products "
-            f"{interval(told['purchases of its products'], 3)}"
-        )
-    return [*shown, ""]
-
-
 def lifts(line: Mapping[str, Any]) -> str:
     """Lift over popularity as estimated, self-normalised, and as replayed."""
     return f"{_lift(line['lift']['self-normalised'])} ({_lift(line['lift']['replayed'])})"
-
-
-def _runs(line: Mapping[str, Any]) -> str:
-    return ", ".join(f"{one['value']:+.4f}" for one in line["by run"])
-
-
-def _weeks(line: Mapping[str, Any]) -> str:
-    """Weeks in which kernlens' choice is above."""
-    weeks = line["by week"].values()
-    return f"{sum(one['value'] > 0 for one in weeks)} of {len(weeks)}"
 
 
 def _lift(found: Mapping[str, Any]) -> str:
     if found["value"] is None:
         return "–"
     return f"{found['value']:+.0%} [{found['low']:+.0%}, {found['high']:+.0%}]"
-
-
-def _apart(line: Mapping[str, Any]) -> str:
-    if line["chooser"] == "kernlens":
-        return "–"
-    return "yes" if line["kernlens less it"]["separated"] else "cannot be"
 
 
 def draw(results: Mapping[str, Any]) -> Any:

@@ -28,15 +28,17 @@ from typing import Any
 import numpy as np
 import optax
 
-from experiments import runner
+from experiments import runner, shown
 from experiments.grid import Grid, check_grid
 from experiments.shift import data as shift
 from experiments.shift.inequality import bounds, sides
+from experiments.shown import Claim, data_of, table
 from experiments.sources import Source, classes, common_classes
 from experiments.verdicts import also, exceeds, known, together
 from kernlens import targets
 from kernlens.metrics import agreement
 from kernlens.show import report
+from kernlens.show.table import Table
 from kernlens.study import Setting
 from kernlens.train import pretrain, sampling
 from kernlens.types import Interactions, Labels
@@ -238,38 +240,41 @@ def verdict(lines: Sequence[Mapping[str, Any]]) -> str:
     return also(known(proof), known(before), order)
 
 
-def _interval(found: Mapping[str, Any]) -> str:
-    if found["value"] is None or found["low"] is None:
-        return "–"
-    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
-
-
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """Both sides, violations and order."""
-    found = results["summary"]
-    column = report.Column
-    first = next(iter(found["lines"][0]["bound"]))
-    columns = [
-        column("task", lambda line: line["task"], right=False),
-        column("judged on", lambda line: line["place"], right=False),
-        column("form", lambda line: line["form"], right=False),
-        column("1 - R", lambda line: f"{line['measured']:.3f}"),
-        column("trivial", lambda line: f"{line['trivial']:.3f}"),
-        column("a, known", lambda line: f"{line['known']:.3f}"),
-        column("a", lambda line: f"{line['alignment']:.3f}"),
-        column(f"√δ a, δ = {first}", lambda line: f"{line['bound'][first]['printed']:.3f}"),
-        column("a²", lambda line: f"{line['bound'][first]['Cauchy-Schwarz']:.3f}"),
-        column("violated", lambda line: f"{line['violated']['alignment, printed']:.0%}"),
-        *(
-            column(f"at δ = {delta}", lambda line, d=delta: f"{line['violated_at'][d]:.0%}")
-            for delta in found["lines"][0]["violated_at"]
-            if float(delta) > JUDGED
-        ),
-        column("of known", lambda line: f"{line['violated']['known, printed']:.0%}"),
-        column("ρ of known a", lambda line: _interval(line["order"])),
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """Both sides of the inequality for embeddings as they come, by task and distribution."""
+    rows = [
+        {
+            "classes, distribution": f"{line['task']}, {line['place']}",
+            "1 - R": line["measured"],
+            "majority": line["trivial"],
+            "a": line["alignment"],
+            "√δ a, δ = 0.05": line["bound"]["0.05"]["printed"],
+            "a²": line["bound"]["0.05"]["Cauchy-Schwarz"],
+            "violated, δ ≤ 0.5": line["violated"]["alignment, printed"],
+            "at δ = 1": line["violated_at"]["1"],
+            "ρ of a, before": shown.interval(line["order"]),
+        }
+        for line in results["summary"]["lines"]
+        if line["form"] == "raw"
     ]
-    count = len({(row["name"], row["seed"]) for row in results["rows"]})
-    return [report.table(found["lines"], columns, f"{count} embeddings: {found['verdict']}")]
+    digits = dict.fromkeys(rows[0], ".3f") | {"ρ of a, before": ".2f"}
+    return [table(rows, digits | {"violated, δ ≤ 0.5": ".0%", "at δ = 1": ".0%"})]
+
+
+def claims(results: Mapping[str, Any]) -> list[Claim]:
+    """Whether the printed inequality holds."""
+    lines = results["summary"]["lines"]
+    raw = [line for line in lines if line["form"] == "raw"]
+    violated = max(line["violated"]["alignment, printed"] for line in lines)
+    vacuous = max(line["violated_at"]["1"] for line in lines)
+    measured = {
+        "violated, δ ≤ 0.5": f"{violated:.0%}",
+        "at δ = 1, where it claims nothing": f"{vacuous:.0%}",
+        "bound at δ = 0.05, at most": max(line["bound"]["0.05"]["printed"] for line in raw),
+        "1 - R, at least": min(line["measured"] for line in raw),
+    }
+    text = f"2. {data_of(results)}: proposition 1's inequality, in and out of distribution"
+    return [Claim(text, measured, results["summary"]["verdict"])]
 
 
 def draw(results: Mapping[str, Any]) -> Any:

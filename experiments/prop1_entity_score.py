@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 import optax
 
-from experiments import runner
+from experiments import runner, shown
+from experiments.shown import Claim, table
 from experiments.sources import common
 from experiments.verdicts import exceeds, together
 from kernlens import datasets, kernels, probes, study
 from kernlens.models import decoders
 from kernlens.show import report
+from kernlens.show.table import Table
 from kernlens.train import heads, sampling
 from kernlens.types import Interactions, Labels
 
@@ -241,38 +243,57 @@ def verdict(lines: Sequence[Mapping[str, Any]]) -> str:
     return together(exceeds(found["spearman"]) for found in stated)
 
 
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """A table for each data set, and where the published score fails."""
-    shown: list[Any] = []
-    found = results["summary"]
-    for name in dict.fromkeys(line["data"] for line in found["lines"]):
-        lines = [line for line in found["lines"] if line["data"] == name]
-        rows = [row for row in results["rows"] if row["data"] == name]
-        columns = [report.Column("predictor", lambda line: line["predictor"], right=False)]
-        for reader in rows[0]["trained"]:
-            columns.append(
-                report.Column(f"ρ {reader} F1", functools.partial(_rank, key=f"{reader} macro_f1"))
-            )
-        columns += [
-            report.Column("τ LR F1", functools.partial(_rank, key="LR macro_f1", of="kendall")),
-            report.Column("|Δ| LR F1", functools.partial(_error, key="LR macro_f1")),
-            report.Column("|Δ| LR acc.", functools.partial(_error, key="LR accuracy")),
-            report.Column("ms", lambda line: f"{1000 * line['seconds']:.0f}"),
+TITLES = {
+    "discriminant": "kernlens: discriminant probe",
+    "ridge": "kernlens: ridge probe",
+    "published_class_cosine": "published class-cosine score",
+    "proposition1": "proposition 1 as stated",
+    "centred_alignment": "centred kernel-target alignment",
+    "debiased_alignment": "the same, debiased",
+    "cv_logistic": "5-fold cross-validated logistic regression",
+    "pretraining_loss": "pretraining loss",
+    "dimension": "dimension",
+}
+"""What a predictor is called."""
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """Agreement of every predictor, one table a data set."""
+
+    def error(line: Mapping[str, Any], key: str) -> float:
+        return shown.number((line[key].get("mean_absolute_error") or {}).get("value"))
+
+    made, every = [], results["summary"]["lines"]
+    for name in dict.fromkeys(line["data"] for line in every):
+        count = sum(row["data"] == name for row in results["rows"])
+        rows = [
+            {
+                "predictor": TITLES[line["predictor"]],
+                **{
+                    f"ρ with {head}": shown.interval(line[f"{head} macro_f1"]["spearman"])
+                    for head in ("LR", "MLP", "SVM")
+                },
+                "error, F1": error(line, "LR macro_f1"),
+                "error, acc.": error(line, "LR accuracy"),
+                "ms": 1000 * line["seconds"],
+            }
+            for line in every
+            if line["data"] == name
         ]
-        shown.append(report.table(lines, columns, f"{name}, {len(rows)} embeddings"))
-        shown.append(study.failure_line(rows, "published_class_cosine", "LR") + "\n")
-    return [*shown, f"Proposition 1's score ranks embeddings: {found['verdict']}\n"]
+        digits = {"error, F1": ".4f", "error, acc.": ".4f", "ms": ".0f"}
+        made.append(table(rows, digits, f"{name}, {count} embeddings:"))
+    return made
 
 
-def _rank(line: Mapping[str, Any], *, key: str, of: str = "spearman") -> str:
-    value, low, high = (line[key][of][k] for k in ("value", "low", "high"))
-    return "-" if value is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _error(line: Mapping[str, Any], *, key: str) -> str:
-    if "mean_absolute_error" not in line[key]:
-        return "-"
-    return f"{line[key]['mean_absolute_error']['value']:.4f}"
+def claims(results: Mapping[str, Any]) -> list[Claim]:
+    """Whether proposition 1's score, as stated, ranks embeddings."""
+    measured = {
+        f"{line['data']}: ρ": shown.interval(line["LR macro_f1"]["spearman"])
+        for line in results["summary"]["lines"]
+        if line["predictor"] == "proposition1"
+    }
+    text = "2. Proposition 1's score ranks embeddings by trained classifiers"
+    return [Claim(text, measured, results["summary"]["verdict"])]
 
 
 def draw(results: Mapping[str, Any]) -> Any:

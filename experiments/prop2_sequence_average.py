@@ -33,16 +33,16 @@ import optax
 
 from experiments import runner, verdicts
 from experiments.grid import Grid, check_grid
-from experiments.markdown import interval
 from experiments.next_items import predictions
 from experiments.next_items.data import Task, last_items
 from experiments.next_items.outcomes import METRICS, ranked
 from experiments.next_items.predictions import ESTIMATED
-from experiments.next_items.summary import TRAINED, ceiling, discounts, levels
+from experiments.next_items.summary import TRAINED, ceiling, discounts
+from experiments.next_items.tables import claims as claims
+from experiments.next_items.tables import tables as tables
 from experiments.sources import Source, interactions
 from kernlens.metrics import agreement
-from kernlens.models.towers import TOWERS, DenseLayers, TwoTowers
-from kernlens.show import report
+from kernlens.models.towers import TOWERS, Mlp, TwoTowers
 from kernlens.study import Setting
 from kernlens.train import pretrain, recommend, sampling
 from kernlens.types import Interval
@@ -207,7 +207,7 @@ def train(name: str, task: Task, tables: np.ndarray, config: Config) -> list[lis
     made = recommend.fit(
         task.train,
         tables,
-        TwoTowers(TOWERS[name](HIDDEN), DenseLayers(HIDDEN)),
+        TwoTowers(TOWERS[name](HIDDEN), Mlp(HIDDEN)),
         **PROTOCOLS[config.published],
         epochs=config.tower_epochs,
         batch=config.batch,
@@ -292,61 +292,6 @@ def value(lines: list[dict[str, Any]]) -> str:
         else verdicts.UNDECIDED
         for one in found
     )
-
-
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """Order and value by predictor, and what each ranker reaches."""
-    columns = [report.Column("predictor", lambda line: line["predictor"], right=False)]
-    for tower in TRAINED:
-        columns += [
-            report.Column(f"ρ {tower}", functools.partial(_rank, key=f"{tower} recall")),
-            report.Column("|Δ|", functools.partial(_error, key=f"{tower} recall")),
-        ]
-    summary = results["summary"]
-    title = (
-        f"Recall@10, {len(results['rows'])} embeddings: order {summary['verdict']}, value "
-        f"{summary['value']}; candidates: {summary['ranked']['protocol']}"
-    )
-    reached = [
-        report.Column("ranker", lambda line: line["ranker"], right=False),
-        report.Column("mean recall@10, users", lambda line: interval(line["over users"], 4)),
-        *(
-            report.Column(head, functools.partial(lambda line, key: f"{line[key]:.4f}", key=key))
-            for key, head in (
-                ("least", "least"), ("most", "most"), ("ndcg", "NDCG"), ("mrr", "MRR"),
-            )
-        ),
-        report.Column("repeated targets", lambda line: _maybe(line["repeated"], 4)),
-        report.Column("new targets", lambda line: _maybe(line["new"], 4)),
-        report.Column("of 100 uniform", lambda line: _maybe(line["uniform"])),
-        report.Column("of 100 popular", lambda line: _maybe(line["popular"])),
-    ]  # fmt: skip
-    seeds = [
-        f"{tower} {interval(found['spearman'])}, sd {found['sd']:.4f}"
-        for tower, found in (summary.get("ceiling") or {}).items()
-    ]
-    return [
-        report.table(summary["predictors"], columns, title),
-        *([f"two seeds of a tower agree: {'; '.join(seeds)}\n"] if seeds else []),
-        report.table(levels(results["rows"]), reached, "What each ranker reaches"),
-        f"best discount: {summary['best']}; estimated: median {summary['estimated']['median']:.2g}"
-        f" ({summary['estimated']['low']:.2g} to {summary['estimated']['high']:.2g}), recall lost "
-        f"{summary['recall_lost']['mean']:.4f} on average\n",
-    ]
-
-
-def _maybe(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _rank(line: Mapping[str, Any], *, key: str) -> str:
-    return interval(line[key]["spearman"])
-
-
-def _error(line: Mapping[str, Any], *, key: str) -> str:
-    if line["predictor"] == "pretraining loss":
-        return "–"
-    return f"{line[key]['error']['value']:.4f}"
 
 
 def draw(results: Mapping[str, Any]) -> Any:

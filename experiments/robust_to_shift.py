@@ -20,16 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from experiments import runner
-from experiments.markdown import interval
+from experiments import runner, shown
 from experiments.shift import serving
 from experiments.shift.data import shares
+from experiments.shown import Claim, data_of, table
 from experiments.sources import common_classes
 from experiments.verdicts import also, exceeds, known, together
 from kernlens import files
 from kernlens.datasets import sequences
 from kernlens.metrics import agreement, ranking
 from kernlens.show import report
+from kernlens.show.table import Table
 from kernlens.types import Labels
 
 TASKS = {
@@ -187,40 +188,40 @@ def verdict(lines: list[dict[str, Any]]) -> str:
     return together(of_task(name) for name in ("ridge ranking", "discriminant probe"))
 
 
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """A table for each task."""
-    found, shown = results["summary"], []
-    for task, (outcomes, _) in TASKS.items():
-        lines = [line for line in found["lines"] if line["task"] == task]
-        columns = [report.Column("predictor", lambda line: line["predictor"], right=False)]
-        for place in outcomes:
-            columns += [
-                report.Column(
-                    f"ρ, {place}",
-                    functools.partial(lambda line, p: interval(line[p]["spearman"]), p=place),
-                ),
-                report.Column(
-                    "error",
-                    functools.partial(lambda line, p: _error(line[p]["error"]), p=place),
-                ),
-                report.Column(
-                    "regret",
-                    functools.partial(lambda line, p: f"{line[p]['regret']['value']:.4f}", p=place),
-                ),
-            ]
-        level = next(one for one in found["levels"] if one["task"] == task)
-        means = ", ".join(f"{place} {level[place]:.4f}" for place in outcomes)
-        shown.append(report.table(lines, columns, f"{task}; mean outcome {means}"))
-    popular = found["popularity"]
-    return [
-        *shown,
-        f"popularity: recall@10 {popular['before']:.4f} before, {popular['after']:.4f} after; "
-        f"{found['verdict']}\n",
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """Agreement of predictions with outcomes before and after the cut."""
+    made, summary = [], results["summary"]
+    for task in dict.fromkeys(line["task"] for line in summary["lines"]):
+        lines = [line for line in summary["lines"] if line["task"] == task]
+        places = [key for key in lines[0] if key not in ("task", "predictor")]
+        rows = [
+            {task: line["predictor"]}
+            | {f"ρ, {place}": shown.interval(line[place]["spearman"]) for place in places}
+            | {
+                f"error, {place}": shown.number((line[place]["error"] or {}).get("value"))
+                for place in places
+            }
+            for line in lines
+        ]
+        made.append(table(rows))
+    mean = next(line for line in summary["levels"] if line["task"] == "next items")
+    reached = {"popularity": summary["popularity"], "towers, mean": mean}
+    rows = [
+        {"recall@10": name, "before the cut": own["before"], "after it": own["after"]}
+        for name, own in reached.items()
     ]
+    return [*made, table(rows, {"before the cut": ".4f", "after it": ".4f"})]
 
 
-def _error(found: Mapping[str, Any] | None) -> str:
-    return "–" if found is None else f"{found['value']:.4f}"
+def claims(results: Mapping[str, Any]) -> list[Claim]:
+    """Whether predictions hold after the cut."""
+    own = {line["predictor"]: line["after"]["spearman"] for line in results["summary"]["lines"]}
+    measured = {
+        "after it, next items: ρ": shown.interval(own["ridge ranking"]),
+        "classes: ρ": shown.interval(own["discriminant probe"]),
+    }
+    text = f"{data_of(results)}: predictions outlast a shift in time"
+    return [Claim(text, measured, results["summary"]["verdict"])]
 
 
 def draw(results: Mapping[str, Any]) -> Any:

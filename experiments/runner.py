@@ -4,7 +4,7 @@ An experiment is a module with a frozen dataclass ``Config``, an instance ``TINY
 
     run(config, cells) -> rows
     summarise(config, rows) -> summary
-    show(results) -> list of rich renderables        what the terminal prints
+    tables(results) -> list of tables                what the terminal and the pages show
     draw(results) -> matplotlib Figure               from the results file alone
 
 and, where values can be wrong, ``check(config)``, which raises ValueError before anything runs.
@@ -31,6 +31,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from experiments.shown import footer
 from kernlens.files import use_compilation_cache, write_atomically
 from kernlens.show import report
 
@@ -269,8 +270,9 @@ def results(experiment: ModuleType, config: Any, options: Options, console: Cons
     out.mkdir(parents=True, exist_ok=True)
     report.write_json(out / "results.json", found)
     kept = json.loads((out / "results.json").read_text())
-    for shown in experiment.show(kept):
-        console.print(shown)
+    for table in experiment.tables(kept):
+        console.print(table.rich(console.width))
+    console.print(footer(kept))
     report.write_figure(out / "figure.png", experiment.draw(kept))
     console.print(f"wrote {out / 'results.json'} and {out / 'figure.png'}")
     return kept

@@ -21,10 +21,11 @@ from experiments import runner
 from experiments.tournament import heads, rankers, sets
 from experiments.tournament.figure import draw
 from experiments.tournament.settings import ITEMS, TEXT_TASK, TINY, Config
-from experiments.tournament.summary import show, summarise
+from experiments.tournament.summary import summarise
+from experiments.tournament.tables import tables as tables
 from kernlens.models import text
 
-__all__ = ["TINY", "Config", "check", "draw", "run", "show", "summarise"]
+__all__ = ["TINY", "Config", "check", "draw", "run", "summarise", "tables"]
 
 DIGITS = 6
 """Significant digits kept of a number."""

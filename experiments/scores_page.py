@@ -6,7 +6,6 @@ python -m experiments.scores_page
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.markdown import markdown
 from kernlens import probes, scores
 from kernlens.files import write_atomically
 from kernlens.scores import Estimator, curves, discriminant, rows, source
@@ -29,6 +28,12 @@ TABLES: dict[str, Mapping[str, Estimator]] = {
 """Estimators by what they read."""
 
 
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table of cells that are Markdown already."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def page() -> str:
     """The page's text."""
     parts = [
@@ -36,7 +41,8 @@ def page() -> str:
         "Every estimator: where it comes from, the values it can take, what labels that carry "
         "nothing give, what it predicts, and where it misleads. ↓ marks those of which less is "
         "better. The formulas stand in the docstrings and in the tables of the library "
-        "(`SCORES[name].formula`). Which of them to trust is measured in the README.",
+        "(`SCORES[name].formula`). Which of them to trust is [measured]"
+        "(docs/results/score_tournament.md).",
     ]
     for title, table in TABLES.items():
         head = ["", "source", "range", "null", "predicts", "pitfalls"]
@@ -49,13 +55,11 @@ def page() -> str:
             ]
             for name, row in table.items()
         ]
-        parts += [f"## {title}", markdown(head, lines, right=False)]
+        parts += [f"## {title}", markdown(head, lines)]
     parts += [
         "## Peers",
         "Released code that these do not follow, and what is at fault in it or unlike its paper.",
-        markdown(
-            ["peer", "fault"], [[name, fault] for name, fault in scores.PEERS.items()], right=False
-        ),
+        markdown(["peer", "fault"], [[name, fault] for name, fault in scores.PEERS.items()]),
     ]
     return "\n\n".join(parts) + "\n"
 

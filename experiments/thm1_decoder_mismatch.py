@@ -44,8 +44,9 @@ import jax
 import numpy as np
 
 from experiments import runner
-from experiments.markdown import interval
 from experiments.mismatch import bounds, encoders, readers, summary
+from experiments.mismatch.tables import claims as claims
+from experiments.mismatch.tables import tables as tables
 from experiments.sources import Source, common_classes, interactions
 from kernlens import targets
 from kernlens.models import text
@@ -262,58 +263,6 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
         for what, given in one["verdicts"].items()
     }
     return {"verdicts": verdicts, "families": found}
-
-
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """Readers, bounds and verdicts."""
-    column, shown = report.Column, []
-    for name, found in results["summary"]["families"].items():
-        count = sum(row["family"] == name and row["kind"] == "run" for row in results["rows"])
-        loss = found["final_loss"]
-        shown.append(
-            report.table(
-                found["readers"],
-                [
-                    column("reader", lambda line: line["reader"], right=False),
-                    column("macro-F1", lambda line: f"{line['macro_f1']:.3f}"),
-                    column("sd between runs", lambda line: interval(line["macro_f1 sd"], 4)),
-                    column("by head", lambda line: f"{line['macro_f1 sd of the head']:.4f}"),
-                    column("changed", lambda line: interval(line["changed"], 3)),
-                    column("by head", lambda line: f"{line['changed by the head']:.3f}"),
-                    column("κ", lambda line: interval(line["kappa"], 3)),
-                ],
-                f"{name}, {count} runs; final loss {loss['mean']:.4f}, sd {loss['sd']:.4f}: "
-                f"{'' if loss['converged_alike'] else 'not '}converged alike",
-            )
-        )
-        shown += [
-            f"{priors}, {one['unlike']} over {one['like']}: sd {interval(one['sd'])}; less: 1 - κ "
-            f"{interval(one['disagreement']['difference'], 3)}, changed "
-            f"{interval(one['changed']['difference'], 3)}\n"
-            for priors, one in found["unlike and like"].items()
-        ]
-        if "bounds" in found:
-            shown.append(
-                report.table(
-                    found["bounds"],
-                    [
-                        column(key, lambda line, key=key: f"{line[key]:.4g}")
-                        for key in ("n", "excess", "bound", "representation", "head", "confidence")
-                    ],
-                    "Theorem 1, log loss beyond that of all labels",
-                )
-            )
-            shown.append(
-                report.table(
-                    found["triplets"],
-                    [
-                        column(key, lambda line, key=key: f"{line[key]:.4g}")
-                        for key in ("n", "complexity", "generalisation")
-                    ],
-                    "Contrastive bound, what learning from n triplets adds",
-                )
-            )
-    return shown + [f"{name}: {given}" for name, given in results["summary"]["verdicts"].items()]
 
 
 def draw(results: Mapping[str, Any]) -> Any:

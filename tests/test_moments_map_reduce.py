@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -47,7 +48,8 @@ def h_score_of_tiny():
 @pytest.mark.slow
 def test_ray_data_gives_what_one_pass_gives(tmp_path):
     pytest.importorskip("ray.data")
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": root}
     run = subprocess.run(
         [sys.executable, "-c", RUN, str(tmp_path)],
         capture_output=True, text=True, env=environment, timeout=300,

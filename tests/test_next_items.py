@@ -7,10 +7,10 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 
-from experiments import readme
 from experiments.next_items.data import last_items, without_last
 from experiments.next_items.predictions import ESTIMATED, PLAIN
 from experiments.next_items.summary import TRAINED, ceiling, levels
+from experiments.next_items.tables import ranked
 from experiments.prop2_sequence_average import EARLIER, order, value
 from experiments.sources import Source, classes, interactions
 from kernlens import datasets
@@ -164,14 +164,14 @@ def test_levels_are_means_over_rows_of_either_protocol():
     assert found[PLAIN]["new"] is found["trained dense"]["repeated"] is None
 
 
-def test_the_readme_says_under_which_protocol_a_table_was_measured():
+def test_the_page_says_under_which_protocol_a_table_was_measured():
     told = {"protocol": "all items", "queries": 2000, "repeated": 900, "dropped": 0}
-    assert readme.ranked(told) == (
+    assert ranked(told) == (
         "Candidates: all items; 2,000 queries, 900 of them for an item that the user had met "
         "before, 0 more not asked"
     )
     said = "Measured under an earlier protocol: latest 20 items of each history left out"
-    assert readme.ranked(EARLIER) == said
+    assert ranked(EARLIER) == said
 
 
 def test_what_is_in_a_sequence_is_left_out_unless_items_recur_in_it():

@@ -193,7 +193,8 @@ def test_tiny_version_runs_and_goes_on_where_it_stopped(tmp_path):
     )
     assert by["kernlens"]["kernlens less it"]["value"] == 0.0
     assert by["popularity"]["lift"]["replayed"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert online_replay.show({"summary": found})
+    config = {"logs": online_replay.TINY.logs}
+    assert online_replay.tables({"summary": found, "config": config})
 
 
 UP, BOTH, DOWN, NONE = (0.01, 0.03), (-0.01, 0.03), (-0.03, -0.01), (None, None)

@@ -181,7 +181,7 @@ def run(config, cells):
 def summarise(config, rows):
     return float(np.sum(rows))
 
-def show(results):
+def tables(results):
     return []
 
 def draw(results):

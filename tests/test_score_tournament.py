@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import readme
-from experiments.tournament import heads, rankers, ranking, sets, summary
+from experiments.tournament import heads, rankers, ranking, sets, summary, tables
 from experiments.tournament.settings import DEFAULT, ORDER, REFERENCE, TINY, Config
 from kernlens.metrics import agreement
 from kernlens.scores import rows
@@ -162,13 +161,13 @@ def test_the_default_gives_way_to_what_lies_above_its_interval():
             "rankers": [{"ranker": ORDER, "tau": tau(0.5), "slices": {}}],
         }
 
-    assert readme.defaults(summary("gcv", 0.55))[0][1] == ORDER
-    assert readme.defaults(summary(ORDER, 0.5))[0][1:] == [
-        ORDER, "τ 0.50 [0.40, 0.60], cross-validation 0.20; the best at a tenth of its cost"
-    ]  # fmt: skip
-    (line,) = readme.defaults(summary("gcv", 0.7))
-    assert line[1] == "gcv"
-    assert line[2].startswith(f"τ 0.70, above {ORDER}: τ 0.50 [0.40, 0.60]")
+    assert tables.defaults(summary("gcv", 0.55))[0]["default"] == ORDER
+    assert tables.defaults(summary(ORDER, 0.5))[0]["why"] == (
+        "τ 0.50 [0.40, 0.60], cross-validation 0.20; the best at a tenth of its cost"
+    )
+    (line,) = tables.defaults(summary("gcv", 0.7))
+    assert line["default"] == "gcv"
+    assert line["why"].startswith(f"τ 0.70, above {ORDER}: τ 0.50 [0.40, 0.60]")
 
 
 RIGHT = np.arange(12.0)

@@ -1,10 +1,9 @@
 """Measurements of tangent kernels as tables and a figure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from experiments.ntk_limits.gates import AUTO, OURS, PEER, RESOLUTION, median, without_output
-from kernlens.show import report
+from experiments.ntk_limits.gates import AUTO, OURS, PEER, RESOLUTION, median
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -13,58 +12,6 @@ def number(value: float | None, digits: int = 3) -> str:
         return "–"
     shown = f"{value:.{digits}g}"
     return f"{value:,.0f}" if "e+" in shown else shown
-
-
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """The measurements, the ratios and the gates."""
-
-    def got(text: Callable[[Mapping[str, Any]], str]) -> Callable[[Mapping[str, Any]], str]:
-        return lambda row: "" if row["failed"] else text(row)
-
-    def megabytes(value: float | None) -> str:
-        return number(None if value is None else value / 1e6)
-
-    def spread(row: Mapping[str, Any]) -> str:
-        return f"{number(min(row['milliseconds']))}–{number(max(row['milliseconds']))}"
-
-    rows = [
-        report.Column("task", lambda row: row["task"], right=False),
-        report.Column("type", lambda row: row["dtype"], right=False),
-        report.Column("n", lambda row: str(row["n"])),
-        report.Column("by", lambda row: f"{row['by']} {row['method']}", right=False),
-        report.Column("ms", lambda row: row["failed"] or number(median(row))),
-        report.Column("least–most", got(spread)),
-        report.Column("MB", got(lambda row: megabytes(row["bytes"]))),
-        report.Column("less output", got(lambda row: megabytes(without_output(row)))),
-        report.Column("output", got(lambda row: megabytes(row["output_bytes"]))),
-        report.Column("difference", got(lambda row: number(row["difference"], 2))),
-        report.Column("trace s", got(lambda row: number(row["trace_seconds"], 2))),
-        report.Column("compile s", got(lambda row: number(row["compile_seconds"], 2))),
-    ]
-    ratios = [
-        report.Column("task", lambda row: row["task"], right=False),
-        report.Column("type", lambda row: row["dtype"], right=False),
-        report.Column("auto, ms", lambda row: number(row["milliseconds"])),
-        report.Column("against", lambda row: row["against"] or "none finished", right=False),
-        report.Column("time, ×", lambda row: number(row["time"])),
-        report.Column("memory, ×", lambda row: number(row["memory"])),
-        report.Column("with output, ×", lambda row: number(row["memory_with_output"])),
-        report.Column("default's time, ×", lambda row: number(row["default"])),
-        report.Column("difference", lambda row: number(row["difference"], 2)),
-    ]
-    verdicts = {True: "pass", False: "FAIL", None: "not judged"}
-    gates = [
-        report.Column("gate", lambda row: row["gate"], right=False),
-        report.Column("wanted", lambda row: row["wanted"]),
-        report.Column("measured", lambda row: number(row["measured"])),
-        report.Column("", lambda row: verdicts[row["passed"]], right=False),
-    ]
-    summary = results["summary"]
-    return [
-        report.table(results["rows"], rows, "Every method, a process each"),
-        report.table(summary["ratios"], ratios, "kernlens' auto against the fastest other"),
-        report.table(summary["gates"], gates, "Gates"),
-    ]
 
 
 def draw(results: Mapping[str, Any]) -> Any:

@@ -17,7 +17,8 @@ from experiments.ntk_training.settings import (
     of_setting,
     sweeps,
 )
-from kernlens.show import report
+from experiments.shown import table
+from kernlens.show.table import Table
 
 METRIC = {HEAD: "macro_f1", TOWERS: "auc", TABLES: "auc"}
 FIELDS = {
@@ -116,8 +117,8 @@ def verdict(
     return f"{kept}; first broken at {at}, from step {broken['broken_at']} ({by})"
 
 
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """A table for each sweep and its verdict."""
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """A table for each sweep, with its verdict."""
 
     def number(value: float | None, digits: int = 2) -> str:
         return "diverged" if value is None else f"{value:.{digits}g}"
@@ -127,33 +128,27 @@ def show(results: Mapping[str, Any]) -> list[Any]:
             return "diverged"
         return f"{np.mean(values):.3f} ± {np.std(values, ddof=min(1, len(values) - 1)):.3f}"
 
-    shown: list[Any] = []
-    for sweep in results["summary"]:
-        columns = [
-            report.Column(sweep["field"], lambda line: f"{line['value']:g}"),
-            report.Column(
-                "worst error",
-                lambda line: (
-                    number(line["error"])
-                    + ("" if line["spread"] is None else f" ± {number(line['spread'])}")
-                ),
-            ),
-            report.Column(
-                "broken at step",
-                lambda line: "-" if line["broken_at"] is None else str(line["broken_at"]),
-            ),
-            report.Column("linearised", lambda line: number(line["linear_error"])),
-            report.Column("infinite kernel", lambda line: number(line["infinite_error"])),
-            report.Column(
-                "ensemble mean",
-                lambda line: f"{number(line['ensemble_error'])} ({number(line['ensemble_noise'])})",
-            ),
-            report.Column("kernel change", lambda line: number(line["kernel_change"])),
-            report.Column("gradient change", lambda line: number(line["feature_change"])),
-            report.Column("train loss", lambda line: number(line["loss_left"])),
-            report.Column(f"{sweep['metric']} trained", lambda line: spread(line["trained"])),
-            report.Column("predicted", lambda line: spread(line["predicted"])),
-        ]
-        shown.append(report.table(sweep["settings"], columns, sweep["sweep"]))
-        shown.append(f"{sweep['sweep']}: {sweep['verdict']}\n")
-    return shown
+    return [
+        table(
+            [
+                {
+                    sweep["field"]: f"{line['value']:g}",
+                    "worst error": number(line["error"])
+                    + ("" if line["spread"] is None else f" ± {number(line['spread'])}"),
+                    "broken at step": "-" if line["broken_at"] is None else line["broken_at"],
+                    "linearised": number(line["linear_error"]),
+                    "infinite kernel": number(line["infinite_error"]),
+                    "ensemble mean": f"{number(line['ensemble_error'])} "
+                    f"({number(line['ensemble_noise'])})",
+                    "kernel change": number(line["kernel_change"]),
+                    "gradient change": number(line["feature_change"]),
+                    "train loss": number(line["loss_left"]),
+                    f"{sweep['metric']} trained": spread(line["trained"]),
+                    "predicted": spread(line["predicted"]),
+                }
+                for line in sweep["settings"]
+            ],
+            title=f"{sweep['sweep']}: {sweep['verdict']}",
+        )
+        for sweep in results["summary"]
+    ]

@@ -7,7 +7,6 @@ import numpy as np
 
 from experiments.score_limits.exact import CONDITIONS
 from experiments.score_limits.settings import Config, median
-from kernlens.show import report
 
 VERDICTS = {True: "pass", False: "short", None: ""}
 
@@ -42,43 +41,6 @@ def milliseconds(seconds: Sequence[float] | None) -> str:
         return ""
     low, middle, high = (number(1e3 * of(seconds)) for of in (min, median, max))
     return f"{middle} ({low}–{high})"
-
-
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """What was measured, the scores apart, and the limits."""
-    found = {"float64": [], "score alone": [], "": []}
-    for row in results["rows"]:
-        found[row["part"] if row["part"] in found else ""].append(row)
-    limit = [
-        report.Column("", lambda row: row["part"], right=False),
-        report.Column("", lambda row: row["what"], right=False),
-        report.Column("measured", lambda row: number(row["measured"])),
-        report.Column("", lambda row: row["unit"], right=False),
-        report.Column("wanted", lambda row: row.get("wanted", "")),
-        report.Column("", lambda row: VERDICTS[row.get("passed")], right=False),
-    ]
-    times = [
-        report.Column("ms, median (range)", lambda row: milliseconds(row.get("seconds"))),
-        report.Column("against, ms", lambda row: milliseconds(row.get("against_seconds"))),
-    ]
-    errors = [
-        report.Column("score", lambda row: row["what"], right=False),
-        *(
-            report.Column(key, lambda row, key=key: error_text(row["errors"][key]))
-            for key in CONDITIONS
-        ),
-        report.Column("", lambda row: VERDICTS[row["passed"]], right=False),
-    ]
-    alone = [
-        report.Column("score", lambda row: row["what"], right=False),
-        report.Column("ms, median (range)", lambda row: milliseconds(row["seconds"])),
-    ]
-    return [
-        report.table(found[""], [*limit, *times], "Measured"),
-        report.table(found["score alone"], alone, "Each score from the moments of the pass"),
-        report.table(found["float64"], errors, "Relative difference from float64"),
-        report.table(results["summary"]["gates"], limit, "Limits"),
-    ]
 
 
 def error_text(error: float | None) -> str:

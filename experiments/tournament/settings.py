@@ -11,7 +11,7 @@ DEFAULT = "discriminant"
 """What `kl.predict` and `kl.compare` take when nothing else is asked for."""
 
 ORDER = "discriminant, log loss"
-"""What the README says to order by: chosen after its first run, on these data."""
+"""What the documentation says to order by: chosen after its first run, on these data."""
 
 REFERENCE = "cv_logistic"
 """Five-fold cross-validated logistic regression, by its accuracy."""

@@ -1,6 +1,5 @@
 """What the tournament comes to: the order of the rankers, whom to trust where, and the targets."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 from experiments.tournament.rankers import GROUPS
 from experiments.tournament.ranking import Contest, contest, mean, where
 from experiments.tournament.settings import DEFAULT, REFERENCE, Config
-from kernlens.show import report
 
 COST, FORECAST_ERROR = 0.1, 0.05
 """Targets: cost of the default in that of cross-validation, and error of the forecast."""
@@ -176,82 +174,12 @@ def gates(
     return found
 
 
-def show(results: Mapping[str, Any]) -> list[Any]:
-    """The ranked table, the choices, the forecasts and the targets."""
-    summary, config = results["summary"], results["config"]
-    slices = list(summary["rankers"][0]["slices"])
-    short = {"corrupted small sets": "small", "item2vec and text": "items"}
-    kept = [str(name) for name in slices if name not in config["tasks"]]
-    columns = [
-        report.Column("ranker", lambda one: one["ranker"], right=False),
-        report.Column("τ", lambda one: interval(one["tau"])),
-        *(
-            report.Column(
-                short.get(name, name).replace(" labels", ""),
-                functools.partial(_slice, name=name),
-            )
-            for name in kept
-        ),
-        report.Column("regret", lambda one: interval(one["regret"], 1)),
-        report.Column("ms", lambda one: f"{1000 * one['seconds']:.1f}"),
-        report.Column("of CV", lambda one: f"{one['cost']:.2f}"),
-    ]
-    title = f"Rankers over {summary['contexts']} contexts, {config['level']:.0%} intervals"
-    choices = [
-        report.Column("where", lambda one: one["slice"], right=False),
-        report.Column("best", lambda one: one["best"], right=False),
-        report.Column("τ", lambda one: interval(one["best_tau"])),
-        report.Column("like it", lambda one: str(one["not_told_from_best"] - 1)),
-        report.Column("best at a tenth of CV", lambda one: one["cheap"], right=False),
-        report.Column("τ", lambda one: f"{one['cheap_tau']['value']:.2f}"),
-        report.Column("default τ", lambda one: interval(one["default_tau"])),
-        report.Column("below the best by", lambda one: interval(one["default_below_best"])),
-        report.Column("CV τ", lambda one: f"{one['reference_tau']['value']:.2f}"),
-    ]
-    told = [
-        report.Column("forecasts", lambda one: one["of"], right=False),
-        report.Column("number", lambda one: str(one["forecasts"])),
-        report.Column("median error", lambda one: f"{one['median_relative_error']:.1%}"),
-        report.Column("nine in ten below", lambda one: f"{one['ninth_decile']:.1%}"),
-        report.Column("anchored at LOO", lambda one: f"{one['anchored']:.1%}"),
-        report.Column("LOO as forecast", lambda one: f"{one['leave_one_out']:.1%}"),
-        report.Column("ms", lambda one: f"{1000 * one['seconds']:.1f}"),
-    ]
-    targets = [
-        report.Column("target", lambda one: one["gate"], right=False),
-        report.Column("wanted", lambda one: one["wanted"]),
-        report.Column("measured", _measured),
-        report.Column("", lambda one: "met" if one["passed"] else "missed", right=False),
-    ]
-    shown = [
-        report.table(summary["rankers"], columns, title),
-        report.table(summary["choices"], choices, f"Whom to trust; the default is {DEFAULT}"),
-    ]
-    if summary["forecasts"]:
-        more = f"Squared error of ridge at {config['forecast']} times the labels, foretold"
-        shown.append(report.table(summary["forecasts"], told, more))
-    failed = [one for one in summary["rankers"] if one["not_finite"]]
-    shown += [f"{one['ranker']}: {one['not_finite']} values not finite\n" for one in failed]
-    return [*shown, report.table(summary["gates"], targets, "Targets")]
-
-
 def interval(found: Mapping[str, float | None], digits: int = 2) -> str:
     """A value with its interval, a dash where it is undefined."""
     if found["value"] is None:
         return "-"
     value, low, high = (f"{found[key]:.{digits}f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
-
-
-def _slice(one: Mapping[str, Any], *, name: str) -> str:
-    value = one["slices"][name]["tau"]["value"]
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _measured(gate: Mapping[str, Any]) -> str:
-    if "low" in gate:
-        return f"{gate['measured']:+.3f} [{gate['low']:+.3f}, {gate['high']:+.3f}]"
-    return f"{gate['measured']:.3g}"
 
 
 def _at_most(gate: str, most: float, measured: float) -> dict[str, Any]:
