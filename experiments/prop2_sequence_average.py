@@ -42,7 +42,7 @@ from experiments.next_items.tables import claims as claims
 from experiments.next_items.tables import tables as tables
 from experiments.sources import Source, interactions
 from kernlens.metrics import agreement
-from kernlens.models.towers import TOWERS, Mlp, TwoTowers
+from kernlens.models.towers import TOWERS, DenseLayers, TwoTowers
 from kernlens.study import Setting
 from kernlens.train import pretrain, recommend, sampling
 from kernlens.types import Interval
@@ -207,7 +207,7 @@ def train(name: str, task: Task, tables: np.ndarray, config: Config) -> list[lis
     made = recommend.fit(
         task.train,
         tables,
-        TwoTowers(TOWERS[name](HIDDEN), Mlp(HIDDEN)),
+        TwoTowers(TOWERS[name](HIDDEN), DenseLayers(HIDDEN)),
         **PROTOCOLS[config.published],
         epochs=config.tower_epochs,
         batch=config.batch,
