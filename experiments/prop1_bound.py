@@ -242,16 +242,21 @@ def verdict(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """Both sides of the inequality for embeddings as they come, by task and distribution."""
+    first = next(iter(results["summary"]["lines"][0]["bound"]))
     rows = [
         {
             "classes, distribution": f"{line['task']}, {line['place']}",
             "1 - R": line["measured"],
             "majority": line["trivial"],
             "a": line["alignment"],
-            "√δ a, δ = 0.05": line["bound"]["0.05"]["printed"],
-            "a²": line["bound"]["0.05"]["Cauchy-Schwarz"],
+            f"√δ a, δ = {first}": line["bound"][first]["printed"],
+            "a²": line["bound"][first]["Cauchy-Schwarz"],
             "violated, δ ≤ 0.5": line["violated"]["alignment, printed"],
-            "at δ = 1": line["violated_at"]["1"],
+            **{
+                f"at δ = {delta}": share
+                for delta, share in line["violated_at"].items()
+                if float(delta) > JUDGED
+            },
             "ρ of a, before": shown.interval(line["order"]),
         }
         for line in results["summary"]["lines"]
@@ -266,11 +271,17 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
     lines = results["summary"]["lines"]
     raw = [line for line in lines if line["form"] == "raw"]
     violated = max(line["violated"]["alignment, printed"] for line in lines)
-    vacuous = max(line["violated_at"]["1"] for line in lines)
+    first = next(iter(lines[0]["bound"]))
     measured = {
         "violated, δ ≤ 0.5": f"{violated:.0%}",
-        "at δ = 1, where it claims nothing": f"{vacuous:.0%}",
-        "bound at δ = 0.05, at most": max(line["bound"]["0.05"]["printed"] for line in raw),
+        **{
+            f"at δ = {delta}, where it claims nothing": (
+                f"{max(line['violated_at'][delta] for line in lines):.0%}"
+            )
+            for delta in lines[0]["violated_at"]
+            if float(delta) > JUDGED
+        },
+        f"bound at δ = {first}, at most": max(line["bound"][first]["printed"] for line in raw),
         "1 - R, at least": min(line["measured"] for line in raw),
     }
     text = f"2. {data_of(results)}: proposition 1's inequality, in and out of distribution"

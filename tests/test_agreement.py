@@ -86,7 +86,7 @@ def test_one_draw_measures_the_rows_drawn():
         expected["regret"] = np.max(q) - np.mean(q[p == np.max(p)])
         assert set(expected) == set(found._fields)
         for name, value in expected.items():
-            ends = getattr(found, name)[1:]
+            ends = getattr(found, name)[1:3]
             np.testing.assert_allclose(ends, value, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
@@ -97,7 +97,7 @@ def test_groups_are_drawn_together():
     copies = np.repeat(predicted, 4), np.repeat(measured, 4)
     grouped = agreement(*copies, groups=np.repeat([f"s{i:02d}" for i in range(12)], 4))
     for a, b in zip(single, grouped, strict=True):
-        np.testing.assert_allclose(list(a), list(b), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(a[:3], b[:3], rtol=1e-9, atol=1e-12)
     loose = agreement(*copies).spearman
     assert loose.high - loose.low < 0.8 * (grouped.spearman.high - grouped.spearman.low)
 
@@ -105,8 +105,7 @@ def test_groups_are_drawn_together():
 def test_constant_scores_are_undefined_and_say_so():
     measured = np.arange(6.0)
     found = agreement(np.full(6, 0.1), measured)
-    assert np.all(np.isnan(found.spearman))
-    assert np.all(np.isnan(found.kendall))
+    assert np.all(np.isnan([found.spearman[:3], found.kendall[:3]]))
     assert np.isnan(module.spearman(measured, np.full(6, 0.1)))
     error = found.mean_absolute_error
     assert error.value == pytest.approx(14.6 / 6, rel=1e-12)  # of 0.1, 0.9, 1.9, ..., 4.9

@@ -88,10 +88,10 @@ def test_differences_are_the_paired_ones_to_the_best_and_between_neighbours(metr
             by_name[b].prediction,
             metric=metric,
             draws=300,
-            level=together,
+            level=0.8,
             seed=5,
         )
-        assert difference == expected._replace(level=0.8)
+        assert difference == probes.widened(expected, together)
         assert difference.value <= 0.0
         if b == names[0]:
             verdict = lens.WORSE if difference.separated else lens.TIED
@@ -151,11 +151,8 @@ def test_intervals_of_many_equal_predictions_hold_together():
         found.sort(key=lambda one: -one.value.value)
         wide = probes.simultaneous_level(found, "accuracy", seed=trial)
         options = {"metric": "accuracy", "draws": 400, "seed": trial}
-        gaps = [
-            [probes.paired_difference(found[-1], found[0], level=level, **options).separated]
-            for level in (0.9, wide)
-        ]
-        alone, together = alone + any(gaps[0]), together + any(gaps[1])
+        gap = probes.paired_difference(found[-1], found[0], **options)
+        alone, together = alone + gap.separated, together + probes.widened(gap, wide).separated
     # The best and the worst of twelve equal ones: one by one they nearly always seem to differ.
     assert alone > 20
     assert together <= 10  # 40 trials at 10%: above 10 with probability 0.001

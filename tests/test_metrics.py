@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from kernlens import metrics
+from kernlens.types import Classification
 
 # Float32 without x64; sums of a few hundred terms.
 RTOL = 2e-6
@@ -194,7 +195,7 @@ def test_draws_that_lack_classes_are_about_the_metric_of_the_rows():
         np.transpose(plain), picks.multinomial(500, sizes / 500, 5), strict=True
     ):
         rows = np.repeat(cells, size, axis=1)
-        check_against_sklearn(metrics.Classification(*drawn), *rows)
+        check_against_sklearn(Classification(*drawn), *rows)
 
 
 def test_intervals_of_rare_classes_cover_what_other_rows_give():

@@ -34,7 +34,7 @@ class Toy:
         return [cells(f"cell {i}", lambda i=i: i**2) for i in range(config.count)]
 
     summarise = staticmethod(lambda config, rows: sum(rows))
-    show = staticmethod(lambda results: [])
+    tables = staticmethod(lambda results: [])
 
     @staticmethod
     def draw(results):

@@ -33,7 +33,14 @@ def test_every_public_function_of_rows_posteriors_and_curves_has_a_row():
         source: {*source.SOURCES, "hard"},  # a feature map
         discriminant: set(discriminant.IN_SAMPLE),
         curves: {*curves.CURVES, "coefficients"},  # what the curve is made of
-        probes: {*probes.ABOUT, "paired_difference", "influence", "simultaneous_level"},
+        probes: {
+            *probes.ABOUT,
+            "paired_difference",
+            "influence",
+            "simultaneous_level",
+            "level_together",
+            "widened",
+        },
     }
     for module, named in tables.items():
         own = {

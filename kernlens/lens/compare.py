@@ -16,6 +16,7 @@ from kernlens.probes import (
     Prediction,
     paired_difference,
     simultaneous_level,
+    widened,
 )
 from kernlens.show.table import Column, Table, printable
 from kernlens.targets import as_target
@@ -222,9 +223,9 @@ def _compared(entries: list[Entry], *, draws: int, level: float, seed: int) -> C
         for other in dict.fromkeys((0, i - 1)) if i else ():
             found = paired_difference(
                 entry.prediction, entries[other].prediction,
-                metric=metric, draws=draws, level=together, seed=seed,
+                metric=metric, draws=draws, level=level, seed=seed,
             )  # fmt: skip
-            differences[entry.label, entries[other].label] = found._replace(level=level)
+            differences[entry.label, entries[other].label] = widened(found, together)
         if i and differences[entry.label, best.label].separated:
             verdict = WORSE
         elif is_chance(entry.prediction.value, sign):

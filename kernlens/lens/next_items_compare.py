@@ -25,7 +25,7 @@ from kernlens.lens.next_items import (
     title_of,
 )
 from kernlens.lens.verdicts import BEST, STYLES, TIED, WORSE
-from kernlens.probes import level_together
+from kernlens.probes import level_together, widened
 from kernlens.scores import intervals
 from kernlens.show.table import Column, Table, printable
 from kernlens.types import Interval
@@ -238,7 +238,7 @@ def compare_next_items(
 
     def gap(a: Ranks, b: Ranks) -> Interval:
         sides = (side.replicates[asked.metric] for side in (a, b))
-        return intervals.difference(*sides, level=together)._replace(level=level)
+        return widened(intervals.difference(*sides, level=level), together)
 
     entries = []
     for place, i in enumerate(order):

@@ -13,6 +13,7 @@ from kernlens.probes.paired import (
     level_together,
     paired_difference,
     simultaneous_level,
+    widened,
 )
 from kernlens.probes.paths import MIN_STRENGTH, NEAR, STRENGTHS
 from kernlens.probes.prediction import (
@@ -52,4 +53,5 @@ __all__ = [
     "paired_difference",
     "ridge",
     "simultaneous_level",
+    "widened",
 ]

@@ -81,6 +81,24 @@ def paired_difference(
     return Interval(float(value), float(value - reach), float(value + reach), level)
 
 
+def widened(found: Interval, level: float) -> Interval:
+    """An interval made as wide as one of a higher level is, each side in proportion.
+
+    Quantiles far out in the tails of a bootstrap would rest on a few draws; the ratio of normal
+    quantiles does not.
+
+    Args:
+      found: an interval.
+      level: whose width it is given, in ``(0, 1)``; its own stays as the nominal one.
+
+    Returns:
+      Interval; unchanged where the levels are equal.
+    """
+    ratio = normal_quantile(level) / normal_quantile(found.level)
+    low, high = (found.value + ratio * (end - found.value) for end in (found.low, found.high))
+    return found._replace(low=low, high=high)
+
+
 def influence(prediction: Prediction, metric: str) -> np.ndarray:
     """Influence of each row on a metric of a prediction; see :mod:`kernlens.metrics.influence`.
 

@@ -9,9 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from kernlens.types import Interval
+
 
 def to_json(value: Any) -> Any:
-    """The value in JSON's types: tuples with names become objects, NaN and infinity null."""
+    """The value in JSON's types: tuples with names become objects, NaN and infinity null.
+
+    An interval is its value and ends, and its null where it has one; its level is that of the file.
+    """
+    if isinstance(value, Interval):
+        ends = {"value": value.value, "low": value.low, "high": value.high}
+        return to_json(ends if value.null is None else {**ends, "null": value.null})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):

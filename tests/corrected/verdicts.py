@@ -64,10 +64,11 @@ def _other_chances() -> str:
     kept["config"]["deltas"] = [0.1]
     kept["summary"] = summaries.summary_of(kept)
     try:
-        (table,) = prop1_bound.show(kept)
+        (table,) = prop1_bound.tables(kept)
     except KeyError as error:
         return f"KeyError: {error}"
-    return str(table.columns[7].header)
+    (head,) = (column.head for column in table.columns if column.head.startswith("√δ"))
+    return head
 
 
 ERRORS = {
