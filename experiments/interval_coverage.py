@@ -24,7 +24,6 @@ from experiments.coverage.line import line as line_of
 from experiments.coverage.others import cover_probes, cover_rows
 from experiments.shown import table
 from kernlens import datasets, moments, targets
-from kernlens.probes import PROBES
 from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, Estimator, intervals
 from kernlens.show import report
 from kernlens.show.table import Table
@@ -33,6 +32,9 @@ from kernlens.types import Array
 
 TABLES = {"labels": SCORES, "spectrum": SPECTRA, "pairs": PAIRS}
 CLASSES = 10
+REFITTED = ("discriminant", "ridge")
+"""Probes whose classifier is fitted again to all of a sample."""
+
 """Of any population here, and more than some have: one shape, compiled once."""
 
 
@@ -236,7 +238,7 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
             found = cells(f"{name}, {size} rows", make)
             for title, cover_others, others in (
                 ("scores of rows", cover_rows, ROWS),
-                ("probes' intervals", cover_probes, PROBES),
+                ("probes' intervals", cover_probes, REFITTED),
             ):
                 chosen = tuple(key for key in others if not config.scores or key in config.scores)
                 make = functools.partial(cover_others, made.x, made.codes, size, config, chosen)

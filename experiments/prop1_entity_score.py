@@ -33,6 +33,9 @@ from kernlens.train import heads, sampling
 from kernlens.types import Interactions, Labels
 
 METRICS = ("macro_f1", "accuracy")
+PREDICTED = ("discriminant", "ridge")
+"""Probes of heads that are trained here."""
+
 CROSS_VALIDATED = "cv_logistic"
 ORDERS = {"time": "by time", "random": "in random order"}
 
@@ -195,7 +198,7 @@ def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
                     task,
                     setting,
                     seeds=config.seeds,
-                    probes=probes.PROBES,
+                    probes={name: probes.PROBES[name] for name in PREDICTED},
                     readers=readers(config),
                     baselines={CROSS_VALIDATED: cross_validated},
                     noise=noise,

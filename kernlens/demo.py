@@ -14,6 +14,9 @@ from kernlens.models import decoders
 from kernlens.show import report
 from kernlens.train import heads, sampling
 
+PREDICTED = ("discriminant", "ridge")
+"""Probes of the heads that the demo trains."""
+
 SETTINGS = (
     study.Setting(2, 1, 1),
     study.Setting(8, 1, 1),
@@ -117,7 +120,7 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
                 task,
                 setting,
                 seeds=config.seeds,
-                probes=probes.PROBES,
+                probes={name: probes.PROBES[name] for name in PREDICTED},
                 readers=readers,
                 noise=sampling.log_uniform(data.num_items),
                 on_round=on_round,

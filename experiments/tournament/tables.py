@@ -56,7 +56,11 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
             "ranker": RANKERS.get(line["ranker"], line["ranker"]),
             "": "kernlens' probe" if line["group"] == "probe" else None,
             "τ": interval(line["tau"]),
-            **{title: line["slices"][name]["tau"]["value"] for title, name in SLICES.items()},
+            **{
+                title: line["slices"][name]["tau"]["value"]
+                for title, name in SLICES.items()
+                if name in line["slices"]
+            },
             "regret, points": line["regret"]["value"],
             "ms": 1000 * line["seconds"],
             "of CV's time": line["cost"],
