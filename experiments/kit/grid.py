@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from experiments.kit import runner
-from kernlens.study import Setting
+from experiments.kit.study import Setting
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from experiments.kit.grid import Grid, check_grid
 from experiments.kit.next_items import asked, without_last
 from experiments.kit.outcomes import values
 from experiments.kit.sources import Source, common_classes
+from experiments.kit.study import Setting
 from kernlens import moments, probes, targets
 from kernlens.datasets import sequences
 from kernlens.datasets.sequences import Histories, Past
@@ -27,7 +28,6 @@ from kernlens.metrics import ranking
 from kernlens.models.towers import DenseLayers, DenseTower, TwoTowers
 from kernlens.probes import ridge_ranking
 from kernlens.scores import SCORES
-from kernlens.study import Setting
 from kernlens.train import pretrain, recommend, sampling
 from kernlens.types import Interactions
 

@@ -32,13 +32,13 @@ from experiments.kit.cells import Cells
 from experiments.kit.grid import Grid, check_grid
 from experiments.kit.shown import Claim, data_of, table
 from experiments.kit.sources import Source, classes, common_classes
+from experiments.kit.study import Setting
 from experiments.kit.verdicts import also, exceeds, known, together
 from experiments.prop1_bound.inequality import bounds, sides
 from kernlens import targets
 from kernlens.metrics import agreement
 from kernlens.show import report
 from kernlens.show.table import Table
-from kernlens.study import Setting
 from kernlens.train import pretrain, sampling
 from kernlens.types import Interactions, Labels
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import optax
 
-from experiments.kit import runner, shown
+from experiments.kit import runner, shown, study
 from experiments.kit.cells import Cells
 from experiments.kit.shown import Claim, table
 from experiments.kit.sources import common
 from experiments.kit.verdicts import exceeds, together
-from kernlens import datasets, kernels, probes, study
+from kernlens import datasets, kernels, probes
 from kernlens.models import decoders
 from kernlens.show import report
 from kernlens.show.table import Table

@@ -36,6 +36,7 @@ from experiments.kit.grid import Grid, check_grid
 from experiments.kit.next_items import Task, last_items
 from experiments.kit.outcomes import METRICS, ranked
 from experiments.kit.sources import Source, interactions
+from experiments.kit.study import Setting
 from experiments.prop2_sequence_average import predictions
 from experiments.prop2_sequence_average.predictions import ESTIMATED
 from experiments.prop2_sequence_average.summary import TRAINED, ceiling, discounts
@@ -43,7 +44,6 @@ from experiments.prop2_sequence_average.tables import claims as claims
 from experiments.prop2_sequence_average.tables import tables as tables
 from kernlens.metrics import agreement
 from kernlens.models.towers import TOWERS, DenseLayers, TwoTowers
-from kernlens.study import Setting
 from kernlens.train import pretrain, recommend, sampling
 from kernlens.types import Interval
 

@@ -4,11 +4,10 @@ import copy
 import functools
 
 from experiments.joint_embeddings import experiment as joint_embeddings
-from experiments.kit import committed, summaries
+from experiments.kit import committed, study, summaries
 from experiments.online_replay import experiment as online_replay
 from experiments.prop1_bound import experiment as prop1_bound
 from experiments.prop1_entity_score import experiment as prop1_entity_score
-from kernlens import study
 from tests.corrected.case import Case
 
 _committed = functools.cache(committed.read)

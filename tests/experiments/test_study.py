@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernlens import moments, probes, scores, study
+from experiments.kit import study
+from kernlens import moments, probes, scores
 from kernlens.datasets import synthetic
 from kernlens.kernels import features
 from kernlens.models import decoders
@@ -89,16 +90,3 @@ def test_agreement_is_over_the_mean_of_the_readers_seeds():
         pytest.approx(-1.0)
     )
     assert predictors[1].seconds(rows) == 0.2
-
-
-def test_failure_finds_the_collapsed_embedding():
-    rows = [row(f"s{i}", 0, 0.1 * i, 0.1 * i, [0.1 * i]) for i in range(1, 8)]
-    rows.append(row("collapsed", 3, 0.05, 0.99, [0.05], cosine=0.98))
-    found = study.failure(rows, "score", "LR")
-    assert (found["setting"], found["rank"], found["trained_rank"]) == ("collapsed", 1, 8)
-    line = study.failure_line(rows, "score", "LR")
-    assert "ranks collapsed (seed 3) number 1 of 8, at 0.99" in line
-    assert line.endswith("items is 0.98: most of what the score reads is their common direction.")
-    rows[-1]["mean_cosine"] = 0.1
-    assert study.failure_line(rows, "score", "LR").endswith("items is 0.10.")
-    assert "puts no embedding more than 0 places" in study.failure_line(rows[:-1], "score", "LR")

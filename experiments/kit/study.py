@@ -243,51 +243,6 @@ def agree(
     )
 
 
-def failure(rows: Sequence[Row], name: str, reader: str) -> Row:
-    """Where a score goes wrong most: the embedding it ranks far above its trained macro-F1.
-
-    Returns:
-      ``setting``, ``seed``, the score's ``rank`` and the trained ``trained_rank`` of that embedding
-      (1 is best), its ``value``, ``macro_f1`` and ``mean_cosine``, and ``count``.
-    """
-    values = np.array([row["scores"][name]["value"] for row in rows])
-    trained = measured(rows, reader, "macro_f1")
-    rank = np.argsort(np.argsort(-values)) + 1
-    trained_rank = np.argsort(np.argsort(-trained)) + 1
-    worst = int(np.argmax(trained_rank - rank))
-    return {
-        "setting": rows[worst]["setting"],
-        "seed": rows[worst]["seed"],
-        "rank": int(rank[worst]),
-        "trained_rank": int(trained_rank[worst]),
-        "value": float(values[worst]),
-        "macro_f1": float(trained[worst]),
-        "mean_cosine": float(rows[worst]["mean_cosine"]),
-        "count": len(rows),
-    }
-
-
-def failure_line(rows: Sequence[Row], name: str, reader: str) -> str:
-    """The same in a sentence; names the common direction where it makes up most of the score."""
-    found = failure(rows, name, reader)
-    gap = found["trained_rank"] - found["rank"]
-    if 4 * gap < found["count"]:
-        return (
-            f"{name} puts no embedding more than {max(gap, 0)} places of {found['count']} above "
-            f"its place by trained {reader} macro-F1."
-        )
-    cosine = found["mean_cosine"]
-    why = ": most of what the score reads is their common direction" * (
-        2 * cosine > found["value"] > 0
-    )
-    return (
-        f"{name} ranks {found['setting']} (seed {found['seed']}) number {found['rank']} of "
-        f"{found['count']}, at {found['value']:.2f}; trained {reader} puts it number "
-        f"{found['trained_rank']}, macro-F1 {found['macro_f1']:.3f}. The mean cosine between its "
-        f"items is {cosine:.2f}{why}."
-    )
-
-
 def probe_panel(
     rows: Sequence[Row], reader: str, title: str, *, probe: str = "discriminant"
 ) -> report.Panel:
