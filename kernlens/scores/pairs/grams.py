@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from kernlens.moments import fourth as fourth_moment
-from kernlens.scores.estimator import Estimator, dot, ratio, root
+from kernlens.scores.estimator import Estimator, dot, ratio, root, varying
 from kernlens.scores.pairs.pair import Pair, mean_of, scatters, size_of, unit_scatters
 from kernlens.types import Array
 
@@ -85,6 +85,7 @@ def _debiased_cka(pair: Pair) -> Array:
     eps = float(jnp.finfo(n.dtype).eps)
     rounding = 32.0 * eps
     defined = (pair.both.count > 3.0) & (own_a > rounding) & (own_b > rounding)
+    defined &= varying(pair.first).any() & varying(pair.second).any()
     size = root(own_a) * root(own_b)
     lost = eps * whole > LEAST_DIGITS * size
     return jnp.where(defined, jnp.where(lost, jnp.nan, ratio(value, size)), 0.0)
