@@ -1,0 +1,91 @@
+"""Folds: rows shared out class by class, copies of a row kept together, and what a split tests."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+FOLDS = 5
+"""A fold's classifier learns from four fifths of the rows, as that of an 80/20 split does."""
+
+MAX_COPIES = 20
+"""More equal rows than this are no copies of an item but a value, such as that of unknown text."""
+
+
+def copies(blocks: Iterator[tuple[np.ndarray, np.ndarray]], num_rows: int) -> np.ndarray:
+    """Rows that are copies of one another, found by a 64-bit hash of their values.
+
+    Args:
+      blocks: rows ``[b, p]`` and their places ``[b]``, each place once.
+      num_rows: ``n``.
+
+    Returns:
+      A number that copies share, int32 ``[n]``. Rows of more than ``MAX_COPIES`` equals are on
+      their own: an embedding of few distinct values has no copies.
+    """
+    hashes = np.empty(num_rows, np.uint64)
+    odd = None
+    for values, places in blocks:
+        values = np.ascontiguousarray(np.asarray(values, np.float64) + 0.0)  # no -0.0
+        if odd is None:
+            drawn = np.random.default_rng(0).integers(0, 2**63, values.shape[1], np.uint64)
+            odd = 2 * drawn + 1
+        bits = values.view(np.uint64)
+        hashes[places] = np.sum((bits ^ (bits >> np.uint64(29))) * odd, axis=1)
+    _, groups, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
+    alone = np.flatnonzero(sizes[groups] > MAX_COPIES)
+    groups[alone] = len(sizes) + np.arange(len(alone))
+    return np.unique(groups, return_inverse=True)[1].astype(np.int32)
+
+
+def share_out(
+    codes: np.ndarray, groups: np.ndarray, *, folds: int = FOLDS, seed: int = 0
+) -> np.ndarray:
+    """The fold that holds a row out, as equally many of each class as can be.
+
+    Args:
+      codes: class of each row, integers from 0, ``[n]``.
+      groups: equal for rows that must share a fold, ``[n]``; such a group counts as of the class
+        of its first row.
+      folds: how many.
+      seed: of the order.
+
+    Returns:
+      Folds, int32 ``[n]``, in ``0..folds-1``; ``-1`` for the rows of a class of one group, of
+      which nothing could be learnt without them.
+    """
+    _, first, inverse, sizes = np.unique(
+        groups, return_index=True, return_inverse=True, return_counts=True
+    )
+    of = codes[first]
+    order = np.lexsort((np.random.default_rng(seed).random(len(first)), -sizes, of))
+    place = np.empty(len(first), np.int64)
+    place[order] = np.arange(len(first))
+    own = (place % folds).astype(np.int32)
+    own[np.bincount(of)[of] == 1] = -1
+    return own[inverse]
+
+
+def tested(codes: np.ndarray, folds: np.ndarray, *, num_folds: int = FOLDS) -> list[np.ndarray]:
+    """Rows that a split's test set has, one for each fold.
+
+    A split holds out at least one row of every class that has two, but a class of fewer rows than
+    folds is in some folds only: the others borrow its rows from them, in turn.
+
+    Args:
+      codes: class of each row, ``[n]``.
+      folds: of :func:`share_out`, ``[n]``.
+      num_folds: how many folds there are.
+
+    Returns:
+      Places of rows, integers, for each fold.
+    """
+    held = np.flatnonzero(folds >= 0)
+    table = np.zeros((int(codes.max()) + 1, num_folds), np.int64)
+    np.add.at(table, (codes[held], folds[held]), 1)
+    found = [[np.flatnonzero(folds == k)] for k in range(num_folds)]
+    for c in np.flatnonzero(np.any(table > 0, axis=1) & np.any(table == 0, axis=1)):
+        rows = np.flatnonzero((codes == c) & (folds >= 0))
+        has = np.flatnonzero(table[c])
+        for k in np.flatnonzero(table[c] == 0):
+            found[k].append(rows[folds[rows] == has[k % len(has)]])
+    return [np.concatenate(parts) for parts in found]
