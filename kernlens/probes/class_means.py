@@ -6,7 +6,8 @@ import numpy as np
 
 from kernlens.probes import copies
 from kernlens.probes.blocks import blocks, check_rows, known_classes
-from kernlens.probes.folds import FOLDS, answered, stratified
+from kernlens.probes.by_folds import answered
+from kernlens.probes.folds import FOLDS, share_out
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.prediction import Prediction, check_draws
 from kernlens.types import Array, Labels, Stream
@@ -64,12 +65,12 @@ def class_means(
     kept, classes, own = known_classes(labels)
     groups = copies.groups(features, codes) if groups is None else np.asarray(groups)
     groups = groups[kept]
-    fold = stratified(own, groups, num_folds=folds, seed=seed)
+    fold = share_out(own, groups, folds=folds, seed=seed)
     with jax.enable_x64(True):
         predicted = _predicted(features, kept, own, fold, len(classes), folds, priors, temperature)
     return answered(
         HeldOut(None, predicted, own.astype(np.int32), fold, labels.names, groups),
-        classes, draws=draws, level=level, seed=seed, notes=copies.note(groups),
+        classes, draws=draws, level=level, seed=seed, num_folds=folds,
     )  # fmt: skip
 
 

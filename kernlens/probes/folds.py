@@ -1,101 +1,60 @@
-"""Folds: a row is read by a classifier that was fitted on the other folds."""
+"""Folds: rows shared out class by class, copies of a row kept together, and what a split tests."""
 
 import numpy as np
 
-from kernlens.probes import paths
-from kernlens.probes.held_out import HeldOut
-from kernlens.probes.prediction import (
-    ACCURACY,
-    ERROR_RATE,
-    MACRO_F1,
-    Prediction,
-    normal_quantile,
-)
-from kernlens.types import Interval
-
 FOLDS = 5
-"""Default number of folds: a fit on the other four sees what an 80/20 split trains on."""
+"""A fold's classifier learns from four fifths of the rows, as that of an 80/20 split does."""
 
 
-def stratified(
-    codes: np.ndarray, groups: np.ndarray, *, num_folds: int = FOLDS, seed: int = 0
+def share_out(
+    codes: np.ndarray, groups: np.ndarray, *, folds: int = FOLDS, seed: int = 0
 ) -> np.ndarray:
-    """Folds that share out every class evenly and hold copies of a row together.
-
-    Distinct rows are dealt out class by class, in random order, going on at the fold where the last
-    class ended: the distinct rows of a class differ by one at most between folds, and so do those
-    of all classes.
+    """The fold that holds a row out, as equally many of each class as can be.
 
     Args:
       codes: class of each row, integers from 0, ``[n]``.
-      groups: equal for copies of one row, which are of one class, integers from 0, ``[n]``.
-      num_folds: at least 2.
+      groups: equal for rows that must share a fold, ``[n]``; such a group counts as of the class
+        of its first row.
+      folds: how many.
       seed: of the order.
 
     Returns:
-      The fold of each row, int32 ``[n]``; ``-1`` for a class of one distinct row: held out, it
-      would leave no row of its class.
+      Folds, int32 ``[n]``, in ``0..folds-1``; ``-1`` for the rows of a class of one group, of
+      which nothing could be learnt without them.
     """
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    own = codes[first]
-    order = np.lexsort((np.random.default_rng(seed).random(len(own)), own))
-    order = order[np.bincount(own)[own[order]] > 1]
-    dealt = np.full(len(own), -1, np.int32)
-    dealt[order] = np.arange(len(order)) % num_folds
-    return dealt[inverse]
+    _, first, inverse, sizes = np.unique(
+        groups, return_index=True, return_inverse=True, return_counts=True
+    )
+    of = codes[first]
+    order = np.lexsort((np.random.default_rng(seed).random(len(first)), -sizes, of))
+    place = np.empty(len(first), np.int64)
+    place[order] = np.arange(len(first))
+    own = (place % folds).astype(np.int32)
+    own[np.bincount(of)[of] == 1] = -1
+    return own[inverse]
 
 
-def answered(
-    held: HeldOut,
-    classes: np.ndarray,
-    *,
-    draws: int,
-    level: float,
-    seed: int,
-    notes: tuple[str, ...] = (),
-) -> Prediction:
-    """The prediction of a classifier that gives classes alone, from its held-out answers.
+def tested(codes: np.ndarray, folds: np.ndarray, *, num_folds: int = FOLDS) -> list[np.ndarray]:
+    """Rows that a split's test set has, one for each fold.
+
+    A split holds out at least one row of every class that has two, but a class of fewer rows than
+    folds is in some folds only: the others borrow its rows from them, in turn.
 
     Args:
-      held: codes of the classes that occur, in ``0..C-1``, but names of all.
-      classes: the code that each of them has in the labels, ``[C]``.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of the draws.
-      notes: of the prediction.
+      codes: class of each row, ``[n]``.
+      folds: of :func:`share_out`, ``[n]``.
+      num_folds: how many folds there are.
 
     Returns:
-      Prediction; its loss is the error rate. Metrics are over the rows that a fold held out; the
-      loss of another row is infinite.
-
-    Raises:
-      ValueError: no row is held out by a fold.
+      Places of rows, integers, for each fold.
     """
-    counted = held.folds >= 0
-    if not np.any(counted):
-        raise ValueError(
-            "a row can be held out where its class has another row that is no copy of it; none of "
-            f"the {len(classes)} classes has"
-        )
-    target, predicted = held.target[counted], held.predicted[counted]
-    found = paths.classes(target, predicted, draws=draws, level=level, seed=seed)
-    wrong = (held.predicted != held.target).astype(np.float32)
-    error = float(np.mean(wrong[counted], dtype=np.float64))
-    reach = normal_quantile(level) * float(np.std(wrong[counted])) / np.sqrt(len(target))
-    chance = 1.0 - (found[ACCURACY].null or 0.0)
-    low, high = max(error - reach, 0.0), min(error + reach, 1.0)
-    held = held._replace(
-        predicted=classes[held.predicted].astype(np.int32),
-        target=classes[held.target].astype(np.int32),
-    )
-    return Prediction(
-        metrics={**found, ERROR_RATE: Interval(error, low, high, level, chance)},
-        metric=MACRO_F1,
-        loss=ERROR_RATE,
-        predicted=held.predicted,
-        target=held.target,
-        losses=np.where(counted, wrong, np.float32(np.inf)),
-        names=held.names,
-        notes=notes,
-        held_out=held,
-    )
+    held = np.flatnonzero(folds >= 0)
+    table = np.zeros((int(codes.max()) + 1, num_folds), np.int64)
+    np.add.at(table, (codes[held], folds[held]), 1)
+    found = [[np.flatnonzero(folds == k)] for k in range(num_folds)]
+    for c in np.flatnonzero(np.any(table > 0, axis=1) & np.any(table == 0, axis=1)):
+        rows = np.flatnonzero((codes == c) & (folds >= 0))
+        has = np.flatnonzero(table[c])
+        for k in np.flatnonzero(table[c] == 0):
+            found[k].append(rows[folds[rows] == has[k % len(has)]])
+    return [np.concatenate(parts) for parts in found]

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens import metrics
 from kernlens.probes import copies
 from kernlens.probes.blocks import blocks, check_rows, known_classes
-from kernlens.probes.folds import FOLDS, answered, stratified
+from kernlens.probes.by_folds import answered, by_fold
+from kernlens.probes.folds import FOLDS, share_out
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.nearest import nearest
 from kernlens.probes.prediction import MACRO_F1, Prediction, check_draws
@@ -80,16 +80,16 @@ def neighbours(
     kept, classes, own = known_classes(labels)
     groups = copies.groups(features, codes) if groups is None else np.asarray(groups)
     groups = groups[kept]
-    fold = stratified(own, groups, num_folds=folds, seed=seed)
+    fold = share_out(own, groups, folds=folds, seed=seed)
     tried = _tried(k, fold)
     x = np.concatenate([values for values, _ in blocks(features, kept)])
     votes = _votes(nearest(x, fold, max(tried)), own, tried, len(classes))
-    predicted, chosen = _cross_fitted(votes, own, fold, select)
+    predicted, chosen = _cross_fitted(votes, own, fold, select, folds)
     best = tried[chosen]
     return answered(
         HeldOut(None, predicted.astype(np.int32), own.astype(np.int32), fold, labels.names, groups),
         classes, draws=draws, level=level, seed=seed,
-        notes=(*_note(best, tried, k, select), *copies.note(groups)),
+        notes=_note(best, tried, k, select), num_folds=folds,
     )  # fmt: skip
 
 
@@ -134,23 +134,18 @@ def _most(given: Array, *, num_classes: int) -> Array:
 
 
 def _cross_fitted(
-    votes: np.ndarray, codes: np.ndarray, fold: np.ndarray, select: str
+    votes: np.ndarray, codes: np.ndarray, fold: np.ndarray, select: str, num_folds: int
 ) -> tuple[np.ndarray, int]:
     """Each fold by the number that is best on the others, and the best on all: its place."""
+    quality = np.nan_to_num(getattr(by_fold(codes, votes, fold, num_folds=num_folds), select))
+    others = (quality.sum(axis=1, keepdims=True) - quality) / max(num_folds - 1, 1)
+    taken, best = _last_best(others), int(_last_best(quality.mean(axis=1)))
+    return votes[taken[np.maximum(fold, 0)], np.arange(len(codes))], best
 
-    def best(rows: np.ndarray) -> int:
-        found = metrics.from_counts(*metrics.counts(codes[rows], votes[:, rows], codes.max() + 1))
-        quality = getattr(found, select)
-        return max(range(len(votes)), key=lambda i: (quality[i], i))
 
-    held = fold >= 0
-    predicted = votes[best(held)].copy() if np.any(held) else votes[0].copy()
-    for own in np.unique(fold[held]):
-        at = fold == own
-        rest = held & ~at
-        if np.any(rest):
-            predicted[at] = votes[best(rest), at]
-    return predicted, best(held if np.any(held) else ~held)
+def _last_best(quality: np.ndarray) -> np.ndarray:
+    """The place of the highest value along the first axis, the last of equals."""
+    return len(quality) - 1 - np.argmax(np.round(quality, 12)[::-1], axis=0)
 
 
 def _note(best: int, tried: tuple[int, ...], k: int | None, select: str) -> tuple[str, ...]:
