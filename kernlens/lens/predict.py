@@ -1,6 +1,7 @@
 """What will this embedding reach under my model?"""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, overload
 
@@ -12,7 +13,7 @@ from kernlens.embeddings import as_rows
 from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
 from kernlens.lens.reading import read
-from kernlens.probes import Prediction, class_means, discriminant, neighbours
+from kernlens.probes import Prediction, class_means, copies, discriminant, neighbours
 from kernlens.probes.numbers import many_labels, numbers
 from kernlens.probes.prediction import check_metric
 from kernlens.targets import as_target
@@ -105,7 +106,11 @@ def predict(
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
-    chosen = probe or partial(probe_of(target, reading.readout), **reading.options)
+    options = dict(reading.options)
+    if isinstance(target, Labels) and reading.features is not rows:
+        # Features of equal rows may differ in their last digits.
+        options["groups"] = copies.groups(rows, target.codes)
+    chosen = bound(probe or probe_of(target, reading.readout), options)
     found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
@@ -136,6 +141,12 @@ def probe_of(target: Any, readout: Readout) -> Probe:
             "target has none; expected a linear head, an MLP or a kernel"
         )
     return many_labels if isinstance(target, MultiLabels) else numbers
+
+
+def bound(probe: Probe, options: Mapping[str, Any]) -> Probe:
+    """A probe with those of the options that it takes and that are not bound yet."""
+    taken = set(inspect.signature(probe).parameters) - set(getattr(probe, "keywords", ()))
+    return partial(probe, **{name: options[name] for name in options if name in taken})
 
 
 def num_rows(target: Any) -> int:

@@ -33,6 +33,10 @@ IN_MEMORY = 2**29
 """Bytes of features that are held; more are made again at each pass."""
 
 
+KERNEL_OPTIONS = MappingProxyType({"standardised": False})
+"""The scales of a kernel's features are part of the kernel."""
+
+
 class Reading(NamedTuple):
     """Rows as a probe takes them.
 
@@ -101,7 +105,7 @@ def read(
         _check_finite(phi)
         phi = phi[:, np.any(phi != 0, axis=0)]
         note = f"kernel read by its {phi.shape[1]:,} exact features on these {n:,} rows"
-        return Reading(phi, made.readout, (note,))
+        return Reading(phi, made.readout, (note,), KERNEL_OPTIONS)
     if made.sketch is not None:
         map_fn, how = made.sketch(SKETCHED), f"a sketch of {SKETCHED} random features"
     else:
@@ -111,7 +115,8 @@ def read(
     tried = _prepared(sampled(rows, CHECKED, seed=seed + 1), standard)
     error = _error(made.kernel, map_fn, tried)
     note = f"kernel read by {how}: off by {error:.1%} on {len(tried)} rows (Frobenius norm)"
-    return Reading(_held(mapped(rows, map_fn, standard=standard)), made.readout, (note,))
+    features = _held(mapped(rows, map_fn, standard=standard))
+    return Reading(features, made.readout, (note,), KERNEL_OPTIONS)
 
 
 def _prepared(rows: np.ndarray, standard: Any) -> Array:

@@ -76,7 +76,8 @@ def logistic(
       max_rows: most rows to fit; of more a stratified sample, and a note says so. None fits all
         rows, whose coordinates, four bytes each, are then held in memory.
       groups: equal for rows that are copies of one another, ``[n]``. Default: those of
-        :func:`kernlens.probes.copies.groups`. Copies share a fold: a head that learnt a row's copy has learnt the row.
+        :func:`kernlens.probes.copies.groups`. Copies share a fold: a head that
+        learnt a row's copy has learnt the row.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals over rows, in ``(0, 1)``.
       seed: of folds, sample and draws.
@@ -233,7 +234,7 @@ def predicted_by(
 ) -> Prediction:
     """The prediction of a path of solutions."""
     codes, folds, num_classes = given.codes, given.folds, len(given.classes)
-    tests = tested(codes, folds)
+    tests = tested(codes, folds, num_folds=FOLDS)
     values = _by_fold(codes, fitted, tests, num_classes)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     # Penalties fall, so that the first of equals is the largest.
