@@ -28,6 +28,7 @@ class DecoderKernel(NamedTuple):
         for more rows than a kernel matrix allows; or None.
       standardised: whether it reads columns of mean 0 and standard deviation 1, as heads are
         trained on.
+      penalty: of the weights on top in the recipe that trains it, or None where that is chosen.
     """
 
     kernel: Kernel
@@ -35,3 +36,4 @@ class DecoderKernel(NamedTuple):
     feature_map: FeatureMap | None = None
     sketch: Callable[[int], FeatureMap] | None = None
     standardised: bool = False
+    penalty: float | None = None

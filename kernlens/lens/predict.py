@@ -1,6 +1,7 @@
 """What will this embedding reach under my model?"""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -10,8 +11,8 @@ from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_rows
 from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
-from kernlens.lens.reading import read
-from kernlens.probes import Prediction, class_means, discriminant
+from kernlens.lens.reading import Reading, read
+from kernlens.probes import PENALTIES, TUNED, Prediction, class_means, logistic
 from kernlens.probes.numbers import many_labels, numbers
 from kernlens.probes.prediction import check_metric
 from kernlens.targets import as_target
@@ -21,7 +22,7 @@ Probe = Callable[..., Prediction]
 """``(features, target, *, draws, level, seed) -> Prediction``."""
 
 READOUTS: dict[Readout, Probe] = {
-    Readout.LINEAR: discriminant,
+    Readout.LINEAR: logistic,
     Readout.CLASS_MEANS: class_means,
 }
 """The probe of classes by readout of the decoder."""
@@ -102,7 +103,8 @@ def predict(
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
-    chosen = probe or probe_of(target, reading.readout)
+    own = probe or probe_of(target, reading.readout)
+    chosen = partial(own, **_options(own, reading, metric, asked=probe is None))
     found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
@@ -133,6 +135,16 @@ def probe_of(target: Any, readout: Readout) -> Probe:
             "none; expected a linear head, an MLP or a kernel"
         )
     return many_labels if isinstance(target, MultiLabels) else numbers
+
+
+def _options(own: Probe, reading: Reading, metric: str | None, *, asked: bool) -> dict[str, Any]:
+    """What a probe that tunes is told: the metric to tune by, and of the features what they are."""
+    found: dict[str, Any] = {"metric": metric} if own in TUNED and metric is not None else {}
+    if own is logistic:
+        found["standardised"] = not reading.of_kernel
+        if asked:
+            found["penalties"] = PENALTIES if reading.penalty is None else reading.penalty
+    return found
 
 
 def num_rows(target: Any) -> int:

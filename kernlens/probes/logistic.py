@@ -8,7 +8,7 @@ import numpy as np
 
 from kernlens import metrics
 from kernlens.probes import softmax
-from kernlens.probes.blocks import blocks, check_rows
+from kernlens.probes.blocks import check_rows, numbered
 from kernlens.probes.design import design
 from kernlens.probes.folds import FOLDS, copies, share_out, tested
 from kernlens.probes.held_out import HeldOut
@@ -47,6 +47,7 @@ def logistic(
     *,
     penalties: float | Sequence[float] | np.ndarray = PENALTIES,
     metric: str = MACRO_F1,
+    standardised: bool = True,
     max_rows: int | None = MAX_ROWS,
     groups: np.ndarray | None = None,
     draws: int = 200,
@@ -73,6 +74,8 @@ def logistic(
         that the choice flatters nobody, the larger of equals.
       metric: what chooses the penalty, and is shown first: macro-F1, accuracy, micro-F1, balanced
         accuracy or log loss.
+      standardised: whether each column is; False for the features of a kernel, whose scales are
+        part of it: one scale then makes their mean variance 1.
       max_rows: most rows to fit; of more a stratified sample, and a note says so. None fits all
         rows, whose coordinates, four bytes each, are then held in memory.
       groups: equal for rows that are copies of one another, ``[n]``. Default: rows of equal
@@ -97,14 +100,14 @@ def logistic(
     check_draws(draws, level)
     path = checked_penalties(penalties)
     if metric not in METRICS:
-        raise ValueError(f"metric must be one of {METRICS}; got {metric!r}")
+        raise ValueError(f"metric must be one that the probe gives, {METRICS}; got {metric!r}")
     given = sorted_rows(features, labels, max_rows=max_rows, groups=groups, seed=seed)
-    fitted = fit_path(given, path)
+    fitted = fit_path(given, path, metric, standardised=standardised)
     return predicted_by(given, fitted, metric=metric, draws=draws, level=level, seed=seed)
 
 
 METRICS = (MACRO_F1, ACCURACY, MICRO_F1, BALANCED_ACCURACY, LOG_LOSS)
-"""What a penalty can be chosen by."""
+"""What predictions of classes can be compared by; of the log loss less is better."""
 
 
 class Given(NamedTuple):
@@ -136,12 +139,13 @@ class Fitted(NamedTuple):
 
     Attributes:
       design: of :func:`kernlens.probes.design.design`.
-      penalties: falling, ``[P]``.
+      penalties: falling, ``[P]``, as far as the path was walked.
       whole: of all rows, ``P`` arrays ``[C, r + 1]``.
       folds: without each fold, ``P`` arrays ``[K, C, r + 1]``.
       predicted: class by the row's own fold, int32 ``[P, n]``.
-      losses: its log loss, float32 ``[P, n]``.
       converged: bool ``[P]``.
+      values: each metric by fold, ``[P, K]``.
+      stopped: whether the path was left before its end.
     """
 
     design: Any
@@ -149,8 +153,9 @@ class Fitted(NamedTuple):
     whole: list[Array]
     folds: list[Array]
     predicted: np.ndarray
-    losses: np.ndarray
     converged: np.ndarray
+    values: dict[str, np.ndarray]
+    stopped: bool
 
 
 def checked_penalties(penalties: Any) -> np.ndarray:
@@ -191,9 +196,8 @@ def sorted_rows(
         kept = _sample(codes, min(max_rows, max(MAX_NUMBERS // width, 1)), seed)
     own = np.searchsorted(classes, codes[kept])
     if groups is None:
-        groups = copies(_numbered(features, kept), len(own))
-    else:
-        groups = np.unique(np.asarray(groups)[kept], return_inverse=True)[1].astype(np.int32)
+        groups = copies_of(features, kept)
+    groups = np.unique(groups[kept], return_inverse=True)[1].astype(np.int32)
     folds = share_out(own, groups, seed=seed)
     if not np.any(folds >= 0):
         raise ValueError(
@@ -203,39 +207,83 @@ def sorted_rows(
     return Given(features, kept, own, classes, labels.names, groups, folds, total)
 
 
-def fit_path(given: Given, penalties: np.ndarray) -> Fitted:
-    """The optima along a path, strongest penalty first."""
-    made = design(given.features, given.kept, given.codes, given.folds)
+def copies_of(features: Any, kept: np.ndarray) -> np.ndarray:
+    """A number that copies share among the rows kept, int32 ``[n_all]``; ``-1`` elsewhere."""
+    groups = np.full(len(kept), -1, np.int32)
+    groups[kept] = copies(numbered(features, kept), int(np.count_nonzero(kept)))
+    return groups
+
+
+def fit_path(
+    given: Given, penalties: np.ndarray, metric: str, *, standardised: bool = True
+) -> Fitted:
+    """The optima along a path, strongest penalty first, as far as it is worth going.
+
+    Where the metric of two penalties running is below its best before them and the log loss rises,
+    weaker ones only fit what is not there, and take longest.
+    """
+    made = design(given.features, given.kept, given.codes, given.folds, standardised=standardised)
     num_classes = len(given.classes)
     shares = np.bincount(given.codes) / len(given.codes)
     width = made.rows.x.shape[2]
     whole = jnp.zeros((num_classes, width), jnp.float32)
     whole = whole.at[:, -1].set(jnp.asarray(np.log(shares), jnp.float32))
     moved = jnp.zeros((FOLDS, num_classes, width), jnp.float32)
-    found = Fitted(made, penalties, [], [], np.empty(0), np.empty(0), np.empty(0))
-    predicted, losses, converged = [], [], []
+    whole_path, fold_path, predicted, losses, converged = [], [], [], [], []
+    tests, values = tested(given.codes, given.folds), {}
     for penalty in penalties:
         solved = softmax.solve(
             made.rows, jnp.float32(penalty), made.roughness, whole, moved, num_classes=num_classes
         )
         whole, moved = solved.whole, solved.folds - solved.whole
-        found.whole.append(solved.whole)
-        found.folds.append(solved.folds)
+        whole_path.append(solved.whole)
+        fold_path.append(solved.folds)
         predicted.append(made.in_order(solved.predicted))
         losses.append(made.in_order(solved.losses))
         converged.append(bool(solved.converged))
-    return found._replace(
-        predicted=np.stack(predicted), losses=np.stack(losses), converged=np.array(converged)
-    )
+        values = _joined(values, _by_fold(given.codes, predicted[-1], losses[-1], tests))
+        if _is_past(values, metric):
+            break
+    return Fitted(
+        made, penalties[: len(predicted)], whole_path, fold_path, np.stack(predicted),
+        np.array(converged), values, len(predicted) < len(penalties),
+    )  # fmt: skip
+
+
+def _is_past(values: dict[str, np.ndarray], metric: str) -> bool:
+    quality, loss = (values[name].mean(axis=1) for name in (metric, LOG_LOSS))
+    if len(loss) < 3:
+        return False
+    if metric in LOWER_IS_BETTER:
+        quality = -quality
+    worse = np.max(quality[-2:]) < np.max(quality[:-2])
+    return bool(worse and np.min(loss[:-2]) < loss[-2] < loss[-1])
+
+
+def _joined(values, own):
+    return {
+        name: np.concatenate([values[name], own[name]]) if values else own[name] for name in own
+    }
+
+
+def _by_fold(codes, predicted, losses, tests) -> dict[str, np.ndarray]:
+    """Each metric of each fold at one penalty, ``[1, K]``."""
+    found: dict[str, list] = {name: [] for name in METRICS}
+    size = int(codes.max()) + 1
+    for rows in tests:
+        counts = metrics.counts(codes[rows], predicted[None, rows], size)
+        for name, own in metrics.from_counts(*counts)._asdict().items():
+            found[name].append(own[0])
+        found[LOG_LOSS].append(np.mean(losses[rows], dtype=np.float64))
+    return {name: np.array([own]) for name, own in found.items()}
 
 
 def predicted_by(
     given: Given, fitted: Fitted, *, metric: str, draws: int, level: float, seed: int
 ) -> Prediction:
     """The prediction of a path of solutions."""
-    codes, folds, num_classes = given.codes, given.folds, len(given.classes)
+    codes, folds, values = given.codes, given.folds, fitted.values
     tests = tested(codes, folds)
-    values = _by_fold(codes, fitted, tests, num_classes)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     # Penalties fall, so that the first of equals is the largest.
     quality = sign * values[metric]
@@ -247,9 +295,7 @@ def predicted_by(
     losses = -log_probabilities[np.arange(len(codes)), codes]
     losses[folds < 0] = np.inf
     held = folds >= 0
-    points = {
-        name: float(np.mean(own[taken, np.arange(FOLDS)])) for name, own in values.items()
-    }
+    points = {name: float(np.mean(own[taken, np.arange(FOLDS)])) for name, own in values.items()}
     points[LOG_LOSS] = float(np.mean([np.mean(losses[rows]) for rows in tests]))
     spread = float(np.std(losses[held], ddof=1)) / np.sqrt(np.count_nonzero(held))
     reach = normal_quantile(level) * spread
@@ -263,8 +309,11 @@ def predicted_by(
         metrics={
             **_intervals(codes[held], predicted[held], points, draws=draws, level=level, seed=seed),
             LOG_LOSS: Interval(
-                points[LOG_LOSS], max(points[LOG_LOSS] - reach, 0.0), points[LOG_LOSS] + reach,
-                level, NULLS[LOG_LOSS](shares),
+                points[LOG_LOSS],
+                max(points[LOG_LOSS] - reach, 0.0),
+                points[LOG_LOSS] + reach,
+                level,
+                NULLS[LOG_LOSS](shares),
             ),
         },
         metric=metric,
@@ -282,17 +331,6 @@ def predicted_by(
         notes=_notes(given, fitted, best, metric),
         held_out=held_out,
     )
-
-
-def _by_fold(codes, fitted, tests, num_classes) -> dict[str, np.ndarray]:
-    """Each metric of each fold along the path, ``[P, K]``."""
-    found: dict[str, list] = {name: [] for name in METRICS}
-    for rows in tests:
-        counts = metrics.counts(codes[rows], fitted.predicted[:, rows], num_classes)
-        for name, own in metrics.from_counts(*counts)._asdict().items():
-            found[name].append(own)
-        found[LOG_LOSS].append(np.mean(fitted.losses[:, rows], axis=1, dtype=np.float64))
-    return {name: np.stack(own, axis=1) for name, own in found.items()}
 
 
 def _log_probabilities(fitted: Fitted, taken: np.ndarray) -> np.ndarray:
@@ -342,7 +380,7 @@ def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, .
             more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
             found.append(f"{len(few)} of {len(given.classes)} classes have {what}: {shown}{more}")
     last = len(fitted.penalties) - 1
-    if last and best in (0, last):
+    if last and (best == 0 or (best == last and not fitted.stopped)):
         side = "weaker" if best else "stronger"
         found.append(
             f"the penalty chosen by {metric}, {fitted.penalties[best]:g}, is at the edge of the "
@@ -377,10 +415,3 @@ def _sample(codes: np.ndarray, size: int, seed: int) -> np.ndarray:
     chosen = np.zeros(len(codes), bool)
     chosen[order[place < quota[codes[order]]]] = True
     return chosen
-
-
-def _numbered(features: Any, kept: np.ndarray):
-    start = 0
-    for values, _ in blocks(features, kept):
-        yield values, np.arange(start, start + len(values))
-        start += len(values)
