@@ -212,8 +212,8 @@ def test_what_cannot_be_predicted_is_named():
         decoders.Neighbours(metric="dot")
     with pytest.raises(ValueError, match="temperature must be positive"):
         probes.class_means(X, LABELS, temperature=0.0)
-    with pytest.raises(ValueError, match="select must be one of"):
-        probes.neighbours(X, LABELS, select="f1")
+    with pytest.raises(ValueError, match="metric must be one of"):
+        probes.neighbours(X, LABELS, metric="f1")
 
 
 @pytest.mark.parametrize("name", ["discriminant", "ridge"])
