@@ -1,6 +1,8 @@
 """What will this embedding reach under my model?"""
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -10,8 +12,8 @@ from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_rows
 from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
-from kernlens.lens.reading import read
-from kernlens.probes import Prediction, class_means, discriminant
+from kernlens.lens.reading import Reading, read
+from kernlens.probes import PENALTIES, TUNED, Prediction, class_means, copies, logistic, neighbours
 from kernlens.probes.numbers import many_labels, numbers
 from kernlens.probes.prediction import check_metric
 from kernlens.targets import as_target
@@ -21,8 +23,9 @@ Probe = Callable[..., Prediction]
 """``(features, target, *, draws, level, seed) -> Prediction``."""
 
 READOUTS: dict[Readout, Probe] = {
-    Readout.LINEAR: discriminant,
+    Readout.LINEAR: logistic,
     Readout.CLASS_MEANS: class_means,
+    Readout.NEIGHBOURS: neighbours,
 }
 """The probe of classes by readout of the decoder."""
 
@@ -68,8 +71,9 @@ def predict(
         :func:`kernlens.targets.as_target` says what it is taken for. Or the next items of users,
         of :func:`kernlens.datasets.next_items`, which :mod:`kernlens.lens.next_items` answers.
       decoder: the head that will be trained: ``decoders.Linear()``, ``InnerProduct()``,
-        ``Cosine()``, ``Mlp(32)``, any other Flax module, or ``(init_fn, apply_fn)``. Default: a
-        linear head.
+        ``Cosine()``, ``Mlp(32)``, ``Neighbours(10)``, any other Flax module, or
+        ``(init_fn, apply_fn)``. Default: a linear head. Trees and boosting have no kernel and are
+        not predicted.
       kernel: any kernel ``(x1, x2) -> K``, in place of a decoder.
       probe: another probe than the one that goes with the target and the decoder, such as
         ``probes.ridge``; other options are bound with ``functools.partial``.
@@ -102,7 +106,12 @@ def predict(
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
-    chosen = probe or probe_of(target, reading.readout)
+    own = probe or probe_of(target, reading.readout)
+    found = _options(own, reading, metric, asked=probe is None)
+    if isinstance(target, Labels) and reading.features is not rows and "groups" in _taken(own):
+        # Features of equal rows may differ in their last digits.
+        found["groups"] = copies.groups(rows, target.codes)
+    chosen = partial(own, **found)
     found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
@@ -123,16 +132,33 @@ def probe_of(target: Any, readout: Readout) -> Probe:
     """The probe that goes with a target and a readout.
 
     Raises:
-      ValueError: class means of a target without classes.
+      ValueError: class means, or neighbours, of a target without classes.
     """
     if isinstance(target, Labels):
         return READOUTS[readout]
     if readout is not Readout.LINEAR:
         raise ValueError(
-            "an inner-product or cosine head reads classes by their means, and this target has "
-            "none; expected a linear head, an MLP or a kernel"
+            "an inner-product or cosine head reads classes by their means, k-NN by votes, and this "
+            "target has none; expected a linear head, an MLP or a kernel"
         )
     return many_labels if isinstance(target, MultiLabels) else numbers
+
+
+def _options(own: Probe, reading: Reading, metric: str | None, *, asked: bool) -> dict[str, Any]:
+    """What a probe is told: the metric to tune by, and of the features what they are."""
+    found: dict[str, Any] = {"metric": metric} if own in TUNED and metric is not None else {}
+    if asked:
+        found |= reading.options
+    if "standardised" in _taken(own):
+        found["standardised"] = not reading.of_kernel
+    if own is logistic and asked:
+        found["penalties"] = PENALTIES if reading.penalty is None else reading.penalty
+    return found
+
+
+def _taken(probe: Probe) -> set[str]:
+    """Names of the arguments that a probe takes and that are not bound yet."""
+    return set(inspect.signature(probe).parameters) - set(getattr(probe, "keywords", ()))
 
 
 def num_rows(target: Any) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.types import Stream
+from kernlens.types import Labels, Stream
 
 MAX_BYTES = 2**25
 """Bytes of a block in float64."""
@@ -38,6 +38,28 @@ def check_rows(features: Any, num_rows: int) -> Any:
     return features
 
 
+def known_classes(labels: Labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows with a label, and their classes renumbered to those that occur.
+
+    Args:
+      labels: one label per row, ``[n]``; ``-1`` for none.
+
+    Returns:
+      Whether a row has a label, bool ``[n]``; the code of each class that occurs, rising, ``[C]``;
+      and the class of each labelled row, in ``0..C-1``.
+
+    Raises:
+      ValueError: fewer than two classes.
+    """
+    codes = np.asarray(labels.codes)
+    kept = codes >= 0
+    classes, own = np.unique(codes[kept], return_inverse=True)
+    if len(classes) < 2:
+        found = [labels.names[c] for c in classes]
+        raise ValueError(f"a probe needs two classes or more among the rows; got {found}")
+    return kept, classes, own
+
+
 def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows kept, in order, as float64 blocks.
 
@@ -64,6 +86,14 @@ def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
                 f"{rows[np.argmin(finite)]} are not"
             )
         yield values, rows
+
+
+def numbered(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As :func:`blocks`, the rows numbered among those kept."""
+    start = 0
+    for values, _ in blocks(features, kept):
+        yield values, np.arange(start, start + len(values))
+        start += len(values)
 
 
 def _raw(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
