@@ -40,6 +40,13 @@ class Design(NamedTuple):
         """Values of the rows ``[n, ...]`` from ``[B, b, ...]``."""
         return np.asarray(values).reshape(-1, *values.shape[2:])[: self.num_rows]
 
+    def in_columns(self, theta: Array) -> tuple[np.ndarray, np.ndarray]:
+        """Weights ``[..., C, p]`` and biases ``[..., C]`` on the columns as they were given, in
+        float64, of a solution ``[..., C, r + 1]``."""
+        found = np.asarray(theta, np.float64)
+        weights = found[..., :-1] @ (self.axes.T / self.scale)
+        return weights, found[..., -1] - weights @ self.mean
+
 
 def design(
     features: Any,
