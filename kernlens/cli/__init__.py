@@ -12,8 +12,10 @@ from typing import Any
 import tyro
 
 from kernlens.cli.compare import Compare, compare
+from kernlens.cli.fuse import Fuse, fuse
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
+from kernlens.cli.stability import Stability, stability
 from kernlens.files import use_compilation_cache
 from kernlens.show.table import printable
 
@@ -60,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-VERBS: dict[type, Callable[[Any], None]] = {Predict: predict, Compare: compare, Score: score}
+VERBS: dict[type, Callable[[Any], None]] = {
+    Predict: predict, Compare: compare, Stability: stability, Fuse: fuse, Score: score,
+}  # fmt: skip
 """What each verb's options run."""
 
 
@@ -69,7 +73,14 @@ def _parse(argv: list[str]) -> Any:
     if argv[:1] == ["demo"]:
         demo = _demo_config()
     return tyro.extras.subcommand_cli_from_dict(
-        {"predict": Predict, "compare": Compare, "score": Score, "demo": demo},
+        {
+            "predict": Predict,
+            "compare": Compare,
+            "stability": Stability,
+            "fuse": Fuse,
+            "score": Score,
+            "demo": demo,
+        },
         prog="kernlens",
         description=DESCRIPTION,
         args=argv,

@@ -50,12 +50,14 @@ class Joined(NamedTuple):
       labels: class of each row, ``[n]``; -1 where the label is missing.
       unjoined: by name, the rows of the embedding that are not among the joined.
       unjoined_labels: the rows of the label file that are not.
+      ids: ids of the rows, or their numbers where no file has ids, as text ``[n]``.
     """
 
     values: dict[str, np.ndarray]
     labels: Labels
     unjoined: dict[str, Unjoined]
     unjoined_labels: Unjoined
+    ids: np.ndarray
 
 
 class JoinedStream(NamedTuple):
@@ -164,7 +166,8 @@ def join(
     )
     codes = labels.labels.codes[rows]
     _check_joined(labels, codes)
-    return Joined(values, Labels(codes, labels.labels.names), unjoined, unjoined_labels)
+    named = Labels(codes, labels.labels.names)
+    return Joined(values, named, unjoined, unjoined_labels, _ids(embeddings, labels, places, rows))
 
 
 def join_stream(
@@ -205,6 +208,18 @@ def join_stream(
     _check_joined(labels, codes[joined])
     kept = np.ones_like(joined) if keep_unjoined else joined
     return JoinedStream(stream, Labels(codes, labels.labels.names), kept, unjoined, unjoined_labels)
+
+
+def _ids(
+    embeddings: Mapping[str, Embeddings], labels: LabelFile, places: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Names of the joined rows: ids of the labels, or of an embedding, or row numbers."""
+    if labels.ids is not None:
+        return np.asarray(labels.ids)[rows].astype(str)
+    for given, place in zip(embeddings.values(), places, strict=True):
+        if given.ids is not None:
+            return np.asarray(given.ids)[place[rows]].astype(str)
+    return rows.astype(str)
 
 
 def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:

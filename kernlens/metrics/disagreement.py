@@ -11,7 +11,7 @@ with :math:`p_o` the share of equal answers and :math:`p, q` the shares of the c
 and, of numbers, Lin's concordance, to which kappa with squared weights comes.
 
 References:
-  Cohen (1960); Lin (1989); Milani Fard et al. (2016), Launch and iterate: reducing prediction churn.
+  Cohen (1960); Lin (1989); Milani Fard et al. (2016), on prediction churn.
 """
 
 from typing import NamedTuple

@@ -67,7 +67,11 @@ class Task(NamedTuple):
 
 
 def make_task(
-    embeddings: Any, labels: Labels, seeds: int | Sequence[int], test_fraction: float
+    embeddings: Any,
+    labels: Labels,
+    seeds: int | Sequence[int],
+    test_fraction: float,
+    held_out: np.ndarray | None = None,
 ) -> Task:
     """Checks what a user gave and splits it; see `classify` for the arguments and errors."""
     x = np.asarray(embeddings)
@@ -104,7 +108,10 @@ def make_task(
             f"too few rows to hold any out: no class has two; got {len(codes)} labelled rows of "
             f"{np.sum(counts > 0)} classes"
         )
-    held_out = np.stack([stratified_split(seed, codes, test_fraction) for seed in seeds])
+    if held_out is None:
+        held_out = np.stack([stratified_split(seed, codes, test_fraction) for seed in seeds])
+    else:
+        held_out = _given(held_out, rows, len(labels.codes), len(seeds))
     # A column whose spread is no more than the rounding of its values is constant.
     mean, spread = x.mean(axis=0), x.std(axis=0)
     blur = 8.0 * rounding * np.abs(mean)
@@ -115,6 +122,24 @@ def make_task(
     blur = blur + 8.0 * rounding * np.abs(mean)
     scale = inverse(np.where(spread > blur, spread, 0.0))
     return Task(x, codes, len(labels.names), seeds, held_out, mean, scale)
+
+
+def _given(held_out: Any, rows: np.ndarray, n: int, num_seeds: int) -> np.ndarray:
+    """A split that was given, of the labelled rows, bool ``[S, len(rows)]``."""
+    held = np.asarray(held_out)
+    if held.dtype != bool or held.shape != (num_seeds, n):
+        raise ValueError(
+            f"held_out must be bool [seeds, rows], [{num_seeds}, {n}]; got {held.dtype} of shape "
+            f"{held.shape}"
+        )
+    held = held[:, rows]
+    counts = held.sum(axis=1)
+    if np.any(counts != counts[0]) or not 0 < counts[0] < len(rows):
+        raise ValueError(
+            "held_out must hold out equally many labelled rows for every seed, some and not all; "
+            f"got {counts.tolist()} of {len(rows)}"
+        )
+    return held
 
 
 def inverse(x: np.ndarray) -> np.ndarray:
