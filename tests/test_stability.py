@@ -223,9 +223,7 @@ def test_the_law_of_squares_holds_for_margins_that_two_causes_move():
 
 
 def test_an_mlp_has_its_seed_noise_told_apart():
-    found = lens.stability(
-        RUNS, LABELS, decoders={"lr": decoders.Linear(), "mlp": decoders.Mlp(8)}
-    )
+    found = lens.stability(RUNS, LABELS, decoders={"lr": decoders.Linear(), "mlp": decoders.Mlp(8)})
     linear, mlp = found.moves
     assert linear.seed_noise is None
     assert mlp.churn.value >= mlp.seed_noise.value

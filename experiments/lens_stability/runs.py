@@ -10,7 +10,6 @@ import numpy as np
 from experiments.kit.cells import Cells
 from kernlens import datasets
 from kernlens.datasets import sequences
-from kernlens.models.text import baselines
 from kernlens.train import pretrain
 from kernlens.types import Interactions, Labels
 
@@ -122,22 +121,15 @@ def first_weeks(data: Interactions, share: float) -> Interactions:
     return sequences.keep(data, kept)
 
 
-def digits(runs: int) -> tuple[list[np.ndarray], Labels]:
-    """Random ReLU features of handwritten digits, one draw a run."""
-    from sklearn.datasets import load_digits
-
-    return random_features(load_digits(), runs, dim=24, noise=0.5)
-
-
 def small_set(name: str, runs: int) -> tuple[list[np.ndarray], Labels]:
-    """The same of another set of scikit-learn."""
+    """Random ReLU features of a set of scikit-learn, one draw a run."""
     from sklearn import datasets as sets
 
-    return random_features(getattr(sets, f"load_{name}")(), runs, dim=12, noise=0.5)
+    return random_features(getattr(sets, f"load_{name}")(), runs)
 
 
 def random_features(
-    given: Any, runs: int, *, dim: int, noise: float
+    given: Any, runs: int, *, dim: int = 24, noise: float = 0.3
 ) -> tuple[list[np.ndarray], Labels]:
     """Random ReLU features of standardised rows, with noise, one draw a run."""
     x = given.data
@@ -152,13 +144,20 @@ def random_features(
     return made, Labels(given.target.astype(np.int32), names)
 
 
-def texts(text: np.ndarray, runs: int, dim: int = 16) -> list[np.ndarray]:
-    """Leading components of the words of some of the items, one draw of items a run."""
-    titles = [str(one) for one in text]
+def texts(text: np.ndarray | None, runs: int, dim: int = 16) -> list[np.ndarray]:
+    """Leading components of the words of the items, found from some of the items, a draw a run.
+
+    Raises:
+      ValueError: the items have no text.
+    """
+    if text is None:
+        raise ValueError("--texts needs items with a text; these have none")
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    weights = TfidfVectorizer(min_df=2).fit_transform([str(one) for one in text])
     made = []
     for seed in range(runs):
-        rng = np.random.default_rng(seed)
-        kept = rng.random(len(titles)) < 0.7
-        fitted = baselines.tfidf_svd([t if k else "" for t, k in zip(titles, kept, strict=True)])
-        made.append(fitted.embeddings[:, :dim])
+        kept = np.random.default_rng(seed).random(len(text)) < 0.3
+        axes = np.linalg.eigh((weights[kept].T @ weights[kept]).toarray())[1][:, -dim:]
+        made.append(np.asarray(weights @ axes))
     return made
