@@ -16,13 +16,15 @@ from kernlens.probes.stitched import stitched
 from kernlens.types import Labels, MultiLabels
 from tests.cases import gaussian_classes
 
-PROBLEM = gaussian_classes(0, n=400, dim=6, separation=0.45)
+N = 240
+PROBLEM = gaussian_classes(0, n=N, dim=6, separation=0.45)
 NAMES = ("tea", "salt", "bread", "apples")
 LABELS = Labels(PROBLEM.codes, NAMES)
 RNG = np.random.default_rng(7)
-SECOND = RNG.standard_normal((4, 5))[PROBLEM.codes] + 1.5 * RNG.standard_normal((400, 5))
-NOISE = RNG.standard_normal((400, 5))
-PARTS = {"behaviour": PROBLEM.x, "text": 20.0 * SECOND}
+NOISE = RNG.standard_normal((N, 5))
+FIRST = PROBLEM.x + RNG.standard_normal((N, 6))
+SECOND = RNG.standard_normal((4, 5))[PROBLEM.codes] + 1.5 * RNG.standard_normal((N, 5))
+PARTS = {"behaviour": FIRST, "text": 20.0 * SECOND}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def test_a_second_embedding_that_tells_more_adds(found):
 
 
 def test_noise_adds_nothing():
-    found = lens.fuse({"good": PROBLEM.x, "noise": NOISE}, LABELS, draws=300)
+    found = lens.fuse({"good": FIRST, "noise": NOISE}, LABELS, draws=300)
     assert found.verdict != lens.ADDS
     assert found.alone[0].name == "good"
     assert "No gain" in found.sentence() or "Keep good" in found.sentence()
@@ -67,10 +69,10 @@ def test_the_linear_head_of_a_join_is_one_refitted_on_rows_as_they_stand():
     x = np.hstack(list(PARTS.values()))
     own = functools.partial(probes.logistic, standardised=False, penalties=1.0)
     prediction = lens.predict(x, LABELS, probe=own)
-    folds = share_out(PROBLEM.codes, np.arange(400))
+    folds = share_out(PROBLEM.codes, np.arange(N))
     unit = np.sqrt(np.mean(np.var(x, axis=0)))
     scores = []
-    given = np.empty(400, int)
+    given = np.empty(N, int)
     for k in range(FOLDS):
         kept = folds != k
         model = LogisticRegression(C=1.0, max_iter=5000, tol=1e-8)
@@ -99,9 +101,9 @@ def test_learnt_weights_leave_out_noise_and_a_map_is_of_low_rank():
     joined = joins.JOINS["learnt weights"].fit(parts, LABELS, 0)(parts)
     sizes = [np.var(x, axis=0).sum() for x in np.split(joined, [6], axis=1)]
     assert sizes[1] < 0.2 * sizes[0]
-    wide = [np.hstack([PROBLEM.x] * 8), np.random.default_rng(0).standard_normal((400, 40))]
+    wide = [np.hstack([PROBLEM.x] * 8), np.random.default_rng(0).standard_normal((N, 40))]
     mapped = joins.JOINS["low-rank map"].fit(wide, LABELS, 0)(wide)
-    assert mapped.shape == (400, joins.RANK)
+    assert mapped.shape == (N, joins.RANK)
 
 
 def test_what_is_learnt_does_not_see_the_rows_that_judge_it(monkeypatch):
@@ -125,13 +127,13 @@ def test_what_is_learnt_does_not_see_the_rows_that_judge_it(monkeypatch):
 def test_labels_of_nothing_are_not_predicted_by_what_was_learnt_on_them():
     # A map learnt on the rows that judge it would find something in noise of many columns.
     rng = np.random.default_rng(1)
-    labels = Labels(rng.integers(0, 2, 300).astype(np.int32), ("a", "b"))
-    parts = {"x": rng.standard_normal((300, 40)), "y": rng.standard_normal((300, 40))}
+    labels = Labels(rng.integers(0, 2, N).astype(np.int32), ("a", "b"))
+    parts = {"x": rng.standard_normal((N, 12)), "y": rng.standard_normal((N, 12))}
     found = lens.fuse(parts, labels, draws=200)
     learnt = {own.name: own for own in found.joined}
     for name in ("learnt weights", "low-rank map"):
         accuracy = learnt[name].prediction.metrics["accuracy"]
-        assert abs(accuracy.value - 0.5) < 0.09  # three standard errors
+        assert abs(accuracy.value - 0.5) < 0.1  # three standard errors
 
 
 def test_stitching_one_prediction_gives_it_back():
@@ -150,9 +152,9 @@ def test_stitching_one_prediction_gives_it_back():
 
 
 def test_readers_that_standardise_see_plain_joins_as_one():
-    found = lens.fuse(PARTS, LABELS, decoder=decoders.Mlp(4), draws=50)
+    found = lens.fuse(PARTS, LABELS, decoder=decoders.Neighbours(5, standardised=True), draws=9)
     assert {own.name for own in found.joined} == {"standardised", "low-rank map"}
-    means = lens.fuse(PARTS, LABELS, decoder=decoders.InnerProduct(), draws=50)
+    means = lens.fuse(PARTS, LABELS, decoder=decoders.InnerProduct(), draws=9)
     assert {own.name for own in means.joined} == set(lens.JOINS)
 
 
@@ -164,7 +166,7 @@ def test_numbers_and_several_labels_are_joined_too():
     expected = lens.predict(np.hstack(list(PARTS.values())), values)
     np.testing.assert_allclose(found.best.prediction.value[:3], expected.value[:3], rtol=1e-9)
     membership = np.stack([PROBLEM.x[:, 0] > 0, SECOND[:, 0] > 0], axis=1)
-    several = lens.fuse(PARTS, MultiLabels(membership, np.ones(400, bool), ("a", "b")))
+    several = lens.fuse(PARTS, MultiLabels(membership, np.ones(N, bool), ("a", "b")))
     assert several.verdict == lens.ADDS
 
 
@@ -189,8 +191,8 @@ def test_a_join_is_a_function_of_further_rows(found):
     [
         ({"a": PROBLEM.x}, LABELS, "two embeddings or more"),
         ({"a": PROBLEM.x, "b": NOISE[:-1]}, LABELS, "same rows"),
-        ({"a": PROBLEM.x, "b": np.full((400, 2), np.nan)}, LABELS, "b: embeddings must be finite"),
-        ({"a": PROBLEM.x, "b": NOISE}, Labels(np.full(400, -1, np.int32), NAMES), "target: no row"),
+        ({"a": PROBLEM.x, "b": np.full((N, 2), np.nan)}, LABELS, "b: embeddings must be finite"),
+        ({"a": PROBLEM.x, "b": NOISE}, Labels(np.full(N, -1, np.int32), NAMES), "target: no row"),
     ],
 )
 def test_bad_input_is_refused_in_words(given, target, match):

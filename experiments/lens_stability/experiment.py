@@ -64,6 +64,12 @@ class Config:
     """Splits on which heads are trained; two of them for an MLP."""
     mlp_labels: tuple[str, ...] = ("department", "digits")
     """Labels and small sets on which MLPs are trained too."""
+    mlp_families: tuple[str, ...] = (
+        "seed", "seed, d8", "seed, one epoch", "weeks and seed", "random features",
+    )  # fmt: skip
+    """Families on which MLPs are trained too."""
+    most: int = 4000
+    """Items at most, drawn among those with a label."""
     min_class_count: int = 100
     """Classes of fewer items are left out."""
     synthetic: int = 0
@@ -72,7 +78,7 @@ class Config:
 
 TINY = Config(
     labels=("class",), families=("seed",), small=(), runs=3, splits=2, mlp_labels=("class",),
-    min_class_count=5, synthetic=8000,
+    mlp_families=("seed",), min_class_count=5, synthetic=8000,
 )  # fmt: skip
 
 
@@ -82,7 +88,7 @@ def check(config: Config) -> None:
     Raises:
       ValueError: names the option.
     """
-    runner.at_least(config, runs=3, splits=2, min_class_count=5, texts=0)
+    runner.at_least(config, runs=3, splits=2, min_class_count=5, most=100, texts=0)
     known = sources.families(config.runs, small=bool(config.synthetic))
     unknown = [name for name in config.families if name not in known]
     if unknown:
@@ -121,15 +127,16 @@ def _row(config: Config, cells: Cells, family: str, label: str, made: Any, label
     def make() -> dict[str, Any]:
         kept = common(labels, config.min_class_count, label)
         known = np.flatnonzero(kept.codes >= 0)
+        known = np.sort(np.random.default_rng(0).permutation(known)[: config.most])
         given = [np.asarray(x)[known] for x in made()]
-        return judge(given, Labels(kept.codes[known], kept.names), config, label)
+        own = Labels(kept.codes[known], kept.names)
+        mlp = family in config.mlp_families and label in config.mlp_labels
+        return judge(given, own, config.splits, mlp=mlp)
 
     return {"family": family, "label": label, **cells(f"{family}, {label}", make)}
 
 
-def judge(
-    given: Sequence[np.ndarray], labels: Labels, config: Config, label: str
-) -> dict[str, Any]:
+def judge(given: Sequence[np.ndarray], labels: Labels, splits: int, *, mlp: bool) -> dict[str, Any]:
     """What was predicted of some runs, and what trained heads show."""
     found: dict[str, Any] = {"rows": len(labels.codes), "classes": len(labels.names)}
     fixed = functools.partial(probes.logistic, penalties=1.0)
@@ -138,13 +145,13 @@ def judge(
         "class means": {"decoders": decoders.InnerProduct()},
         "class means, priors": {"probe": functools.partial(class_means, priors=True)},
     }
-    if label in config.mlp_labels:
+    if mlp:
         asked[MLP] = {"decoders": decoders.Mlp(32)}
     distances: dict[str, list[float]] = {}
     for name, options in asked.items():
         made = lens.stability(list(given), labels, **options)
         (own,) = made.moves
-        outcome = trained.TRAINED[name](given, labels, config.splits)
+        outcome = trained.TRAINED[name](given, labels, splits)
         found[name] = {
             "predicted": {
                 key: getattr(own, key)
@@ -167,23 +174,29 @@ def summarise(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
         mine = [row for row in rows if name in row]
         if not mine:
             continue
-        both = {
-            key: (
-                np.array([row[name]["predicted"][key]["value"] for row in mine]),
-                np.array([row[name]["trained"][key] for row in mine]),
-            )
-            for key in ("kappa", "churn", "excess")
-            if mine[0][name]["predicted"][key] is not None
-        }
-        found[name] = {"settings": len(mine)}
-        for key, (predicted, outcome) in both.items():
-            ends = [row[name]["predicted"][key] for row in mine]
-            held = [end["low"] <= o <= end["high"] for end, o in zip(ends, outcome, strict=True)]
+        found[name] = {}
+        for key in ("kappa", "churn", "excess"):
+            pairs = [
+                (
+                    shown.interval(row[name]["predicted"][key]),
+                    shown.number(row[name]["trained"][key]),
+                )
+                for row in mine
+                if row[name]["predicted"][key] is not None
+            ]
+            # Kappa is undefined where heads give one class to all.
+            pairs = [(own, o) for own, o in pairs if np.isfinite(own.value) and np.isfinite(o)]
+            if not pairs:
+                continue
+            predicted = np.array([own.value for own, _ in pairs])
+            outcome = np.array([o for _, o in pairs])
+            held = [own.low <= o <= own.high for own, o in pairs]
             found[name][key] = {
+                "settings": len(pairs),
                 "error": float(np.mean(np.abs(predicted - outcome))),
                 "largest": float(np.max(np.abs(predicted - outcome))),
                 "bias": float(np.mean(predicted - outcome)),
-                "rank": spearman(predicted, outcome) if len(mine) > 2 else None,
+                "rank": spearman(predicted, outcome) if len(pairs) > 2 else None,
                 "held": float(np.mean(held)),
             }
     return {"heads": found, "facts": _facts(rows), "met": met(found)}
@@ -194,7 +207,7 @@ def met(heads: Mapping[str, Any]) -> dict[str, bool | None]:
     convex = [heads[name] for name in CONVEX if name in heads]
 
     def all_of(key: str, part: str, least: bool) -> bool | None:
-        values = [own[key][part] for own in convex]
+        values = [own[key][part] for own in convex if key in own]
         if not values or any(value is None for value in values):
             return None
         limit = TARGETS["rank" if part == "rank" else key]
@@ -212,6 +225,7 @@ def met(heads: Mapping[str, Any]) -> dict[str, bool | None]:
 
 def _facts(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Rank correlation of facts without labels with what trained logistic regression moves."""
+    rows = [row for row in rows if row["LR"]["trained"]["kappa"] is not None]
     if len(rows) < 3:
         return {}
     outcome = {
@@ -235,7 +249,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
             if key in own:
                 title = {"excess": "churn beyond its seed's"}.get(key, key)
                 line = {part: shown.number(own[key][part]) for part in own[key]}
-                heads.append({"head": name, "of": title, "settings": own["settings"], **line})
+                heads.append({"head": name, "of": title, **line, "settings": own[key]["settings"]})
     rename = {"error": "mean error", "largest": "largest error", "rank": "rank correlation",
               "held": "intervals that hold"}  # fmt: skip
     heads = [{rename.get(key, key): value for key, value in line.items()} for line in heads]
@@ -251,7 +265,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
                 line = {
                     "differs": row["family"], "label": row["label"], "head": name,
                     "κ predicted": shown.interval(own["predicted"]["kappa"]),
-                    "κ trained": own["trained"]["kappa"],
+                    "κ trained": shown.number(own["trained"]["kappa"]),
                     "churn predicted": shown.interval(own["predicted"]["churn"]),
                     "churn trained": own["trained"]["churn"],
                 }  # fmt: skip
@@ -292,7 +306,11 @@ def draw(results: Mapping[str, Any]) -> Any:
     rows = results["rows"]
     panels = []
     for name, key in itertools.product(("LR", MLP), ("churn", "kappa")):
-        mine = [row for row in rows if name in row]
+        mine = [
+            row for row in rows
+            if name in row and row[name]["trained"][key] is not None
+            and row[name]["predicted"][key]["value"] is not None
+        ]  # fmt: skip
         if not mine:
             continue
         given = [shown.interval(row[name]["predicted"][key]) for row in mine]
@@ -300,7 +318,7 @@ def draw(results: Mapping[str, Any]) -> Any:
             report.Panel(
                 f"{name}: {'κ' if key == 'kappa' else key}",
                 np.array([own.value for own in given]), "predicted",
-                np.array([row[name]["trained"][key] for row in mine]), "trained",
+                np.array([shown.number(row[name]["trained"][key]) for row in mine]), "trained",
                 np.array([float(row["classes"]) for row in mine]),
                 (np.array([own.low for own in given]), np.array([own.high for own in given])),
                 same_unit=True,

@@ -71,8 +71,9 @@ def _over_pairs(given: Sequence[Sequence[np.ndarray]]) -> dict[str, float]:
         for a, b in itertools.combinations(given, 2)
         for x, y in zip(a, b, strict=True)
     ]
+    defined = [own.kappa for own in found]
     return {
-        "kappa": float(np.nanmean([own.kappa for own in found])),
+        "kappa": float(np.nanmean(defined)) if np.any(np.isfinite(defined)) else np.nan,
         "churn": float(np.mean([own.churn for own in found])),
     }
 

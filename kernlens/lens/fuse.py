@@ -207,7 +207,7 @@ def fuse(
             raise ValueError(f"{name}: {error}") from error
         alone.append(Fused(name, prediction, None, ALONE, partial(_one, name)))
     joined = [
-        _joined(name, join, named, target, decoder, asked)
+        _joined(name, join, named, target, decoder, alone[0].prediction, asked)
         for name, join in _seen(target, decoder, named).items()
     ]
     return _compared(alone, joined, draws=draws, level=level, seed=seed)
@@ -252,7 +252,7 @@ def _is_linear(decoder: Any) -> bool:
 
 def _joined(
     name: str, join: Join, named: Mapping[str, np.ndarray], target: Any, decoder: Any,
-    asked: dict[str, Any],
+    first: Prediction, asked: dict[str, Any],
 ) -> Fused:  # fmt: skip
     parts, seed = list(named.values()), asked["seed"]
     probe: Probe | None = None
@@ -263,17 +263,16 @@ def _joined(
     if not join.learns:
         prediction = predict_rows(whole(parts), target, **given)
     else:
-        prediction = _cross_fitted(join, parts, target, given)
+        assert first.held_out is not None
+        prediction = _cross_fitted(join, parts, target, first.held_out.folds, given)
     return Fused(name, prediction, None, UNCLEAR, partial(_all, tuple(named), whole))
 
 
 def _cross_fitted(
-    join: Join, parts: list[np.ndarray], target: Labels, given: dict[str, Any]
+    join: Join, parts: list[np.ndarray], target: Labels, folds: np.ndarray, given: dict[str, Any]
 ) -> Prediction:
     """The prediction on joins that were learnt without the fold that they answer."""
-    first = predict_rows(parts[0], target, **{**given, "draws": 1})
-    assert first.held_out is not None
-    folds, found = first.held_out.folds, []
+    found = []
     if len(folds) < len(target.codes):
         raise ValueError(
             f"weights are learnt of at most {len(folds):,} rows of this width; got "
