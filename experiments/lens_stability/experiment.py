@@ -243,7 +243,7 @@ def _facts(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """By head, by family and label, and of the facts."""
     summary = results["summary"]
-    heads = []
+    heads: list[dict[str, Any]] = []
     for name, own in summary["heads"].items():
         for key in ("churn", "kappa", "excess"):
             if key in own:
