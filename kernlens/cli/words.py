@@ -2,12 +2,25 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kernlens import probes, targets
 from kernlens.kernels import KERNELS
 from kernlens.kernels.of_decoder import DECODERS
+from kernlens.lens.next_items import MEASURES
+from kernlens.types import Target
+
+TARGETS: dict[str, Callable[[Any], Target]] = {
+    "classes": targets.labels,
+    "numbers": targets.values,
+    "labels": targets.multi_labels,
+}
+"""What a label column may ask, by the word typed."""
+
+METRICS = (*probes.METRICS, "r2", "rmse", "mae", "average_precision", *MEASURES)
+"""What answers can be ordered by: of classes and labels, of numbers, of next items."""
 
 DECODER_HELP = "linear, inner-product, cosine, mlp, mlp:WIDTH, or module:name of your own"
 KERNEL_HELP = "a name such as rbf, or module:name of your own"
