@@ -10,6 +10,7 @@ from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import answers, given, words
+from kernlens.cli.helptext import explained
 from kernlens.probes import PROBES
 from kernlens.scores import SCORES
 
@@ -19,6 +20,7 @@ else:
     ScoreName = tyro.extras.literal_type_from_choices(SCORES)
 
 
+@explained
 @dataclass(frozen=True)
 class Compare(given.Read):
     """Says which embedding will classify best, with intervals, without training a classifier.
@@ -29,11 +31,11 @@ class Compare(given.Read):
     Next items: kernlens compare behaviour.npy text.parquet --interactions events.csv --item sku
     """
 
-    decoder: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="DECODER", help=words.DECODER_HELP)
-    ] = ()
+    decoder: Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"{given.DECODER} [...]")] = ()
+    """Heads that will be trained, a size after a colon as in mlp:32, or from a module of your own.
+    Default: a linear head. With several, each embedding is predicted under each."""
     scores: tuple[ScoreName, ...] = ()
-    """Transferability scores to report next to the prediction, with intervals."""
+    """Transferability scores to report next to the prediction, with intervals. Default: none."""
 
 
 def compare(config: Compare) -> None:

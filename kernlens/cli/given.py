@@ -13,7 +13,8 @@ import tyro
 from rich.console import Console
 
 from kernlens import datasets, io, targets
-from kernlens.cli.words import KERNEL_HELP, METRICS, TARGETS
+from kernlens.cli.helptext import choices, explained, one_of
+from kernlens.cli.words import DECODERS, KERNELS, METRICS, TARGETS
 from kernlens.datasets import NextItems
 from kernlens.files import check_writable
 from kernlens.probes import PROBES
@@ -22,13 +23,11 @@ from kernlens.show.table import Table, printable
 from kernlens.types import Target
 
 if TYPE_CHECKING:
-    MetricName = str
-    ProbeName = str
-    TargetName = str
+    MetricName = str | None
+    ProbeName = str | None
+    TargetName = str | None
 else:
-    MetricName = tyro.extras.literal_type_from_choices(METRICS)
-    ProbeName = tyro.extras.literal_type_from_choices(PROBES)
-    TargetName = tyro.extras.literal_type_from_choices(TARGETS)
+    MetricName, ProbeName, TargetName = map(one_of, (METRICS, PROBES, TARGETS))
 
 MIN_WIDTH = 80
 
@@ -37,9 +36,11 @@ Files = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="(at least one)"),
 ]
-DecoderWord = Annotated[str, tyro.conf.arg(metavar="DECODER")]
+DECODER = choices(*DECODERS, "module:name")
+KERNEL = choices(*KERNELS, "module:name")
 
 
+@explained
 @dataclass(frozen=True)
 class Given:
     """The files, and how they are read."""
@@ -98,11 +99,12 @@ class Given:
             raise ValueError(f"--seed must be at least 0; got {self.seed}")
 
 
+@explained
 @dataclass(frozen=True)
 class Read(Given):
     """The files, what is predicted from them, and the head that is predicted."""
 
-    target: TargetName | None = None
+    target: TargetName = None
     """What a label is: one class, a number (regression), or several labels in one row. Default:
     found from the column; one that may be two things is refused until you say which."""
     separator: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
@@ -122,11 +124,13 @@ class Read(Given):
     each user is held out. Set it to judge an embedding that was trained before that moment."""
     k: int = 10
     """Length of the list of next items that a user sees, an integer >= 1."""
-    kernel: Annotated[str | None, tyro.conf.arg(metavar="KERNEL", help=KERNEL_HELP)] = None
-    probe: ProbeName | None = None
+    kernel: Annotated[str | None, tyro.conf.arg(metavar=KERNEL)] = None
+    """Kernel to use in place of a decoder, by name or from a module of your own. Default: that of
+    the decoder. Set it to try a similarity of your own."""
+    probe: ProbeName = None
     """Closed-form classifier behind the prediction. Default: the one that goes with the decoder,
     discriminant for linear heads and MLPs."""
-    metric: MetricName | None = None
+    metric: MetricName = None
     """Metric to show first and to rank by. Default: macro_f1 of classes and labels, r2 of numbers,
     ndcg of next items. Lower is better for log_loss, rmse and mae; log_loss separates embeddings
     whose accuracies tie."""

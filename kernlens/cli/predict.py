@@ -10,9 +10,11 @@ from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import answers, given, words
+from kernlens.cli.helptext import explained
 from kernlens.probes import PROBES
 
 
+@explained
 @dataclass(frozen=True)
 class Predict(given.Read):
     """Says what a head trained on one embedding will reach on held-out rows, without training it.
@@ -22,7 +24,9 @@ class Predict(given.Read):
     Next items: kernlens predict behaviour.npy --interactions events.csv --user customer
     """
 
-    decoder: Annotated[str | None, tyro.conf.arg(metavar="DECODER", help=words.DECODER_HELP)] = None
+    decoder: Annotated[str | None, tyro.conf.arg(metavar=given.DECODER)] = None
+    """Head that will be trained, a size after a colon as in mlp:32, or from a module of your own.
+    Default: a linear head. Name the one that you deploy."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import answers, given
+from kernlens.cli.helptext import explained
 from kernlens.scores import SCORES
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ else:
     ScoreName = tyro.extras.literal_type_from_choices(SCORES)
 
 
+@explained
 @dataclass(frozen=True)
 class Score(given.Given):
     """Ranks embeddings by published transferability scores, with intervals.

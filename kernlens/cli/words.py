@@ -22,9 +22,6 @@ TARGETS: dict[str, Callable[[Any], Target]] = {
 METRICS = (*probes.METRICS, "r2", "rmse", "mae", "average_precision", *MEASURES)
 """What answers can be ordered by: of classes and labels, of numbers, of next items."""
 
-DECODER_HELP = "linear, inner-product, cosine, mlp, mlp:WIDTH, or module:name of your own"
-KERNEL_HELP = "a name such as rbf, or module:name of your own"
-
 
 def decoder(word: str) -> Any:
     """A decoder by name, ``mlp:32`` with its size, or ``module:name``.
@@ -45,7 +42,10 @@ def decoder(word: str) -> Any:
         try:
             return DECODERS[name].kind(*map(_number, sizes))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"--decoder {word}: {error}; expected {DECODER_HELP}") from error
+            raise ValueError(
+                f"--decoder {word}: {error}; expected one of "
+                f"{', '.join(DECODERS)}, with sizes as in mlp:32"
+            ) from error
     if len(sizes) == 1:
         found = _imported("--decoder", word)
         return found() if isinstance(found, type) else found
