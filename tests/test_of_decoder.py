@@ -95,9 +95,9 @@ def test_any_other_head_has_its_tangent_kernel_at_initialisation():
 
 
 @pytest.mark.parametrize("decoder", [None, decoders.Linear()])
-def test_a_linear_head_is_predicted_as_before(decoder):
+def test_a_linear_head_is_predicted_by_logistic_regression(decoder):
     found = kl.predict(X, LABELS, decoder=decoder)
-    expected = probes.discriminant(X, LABELS)
+    expected = probes.logistic(X, LABELS)
     assert found.metrics == expected.metrics
     np.testing.assert_array_equal(found.predicted, expected.predicted)
 

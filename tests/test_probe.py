@@ -115,7 +115,7 @@ def values(found):
 
 
 def test_every_probe_has_a_reference():
-    assert {*BRUTE, "class_means"} == set(probes.PROBES)
+    assert {*BRUTE, "class_means", "logistic", "mlp"} == set(probes.PROBES)
 
 
 def check_against_brute(name, features, labels, strengths, rtol):
