@@ -29,7 +29,6 @@ from kernlens.kernels.readout import DecoderKernel, Readout
 from kernlens.models import decoders
 from kernlens.types import ApplyFn, Array, Decoder, Params
 
-
 INITIALISATIONS = 3
 """Initial parameters over which the tangent kernel of any other head is averaged."""
 

@@ -84,7 +84,8 @@ def logistic(
       max_rows: most rows to fit; of more a stratified sample, and a note says so. None fits all
         rows, whose coordinates, four bytes each, are then held in memory.
       groups: equal for rows that are copies of one another, ``[n]``, and ``-1`` for a row to leave
-        out. Default: rows of equal values. Copies share a fold: a head that learnt a row's copy has learnt the row.
+        out. Default: rows of equal values. Copies share a fold: a head that learnt a row's copy has
+        learnt the row.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals over rows, in ``(0, 1)``.
       seed: of folds, sample and draws.
