@@ -13,6 +13,7 @@ from kernlens.probes.held_out import HeldOut
 from kernlens.probes.logistic import METRICS, PENALTIES, logistic
 from kernlens.probes.mlp import mlp
 from kernlens.probes.paired import (
+    differences,
     influence,
     level_together,
     paired_difference,
@@ -47,6 +48,7 @@ __all__ = [
     "Path",
     "Prediction",
     "class_means",
+    "differences",
     "discriminant",
     "influence",
     "level_together",

@@ -2,17 +2,10 @@
 
 import numpy as np
 
-from kernlens.probes import paths
+from kernlens.probes import paths, spread
 from kernlens.probes.blocks import blocks, check_rows
-from kernlens.probes.prediction import (
-    ACCURACY,
-    ERROR_RATE,
-    MACRO_F1,
-    Prediction,
-    check_draws,
-    normal_quantile,
-)
-from kernlens.types import Array, Interval, Labels, Stream
+from kernlens.probes.prediction import ERROR_RATE, MACRO_F1, Prediction, check_draws
+from kernlens.types import Array, Labels, Stream
 
 
 def class_means(
@@ -79,17 +72,19 @@ def class_means(
         predicted[rows] = np.argmax(scores, axis=1)
     predicted = predicted[kept]
     wrong = (predicted != own).astype(np.float32)
-    error = float(np.mean(wrong))
-    reach = normal_quantile(level) * float(np.std(wrong)) / np.sqrt(len(wrong))
-    found = paths.classes(own, predicted, draws=draws, level=level, seed=seed)
-    low, high = max(error - reach, 0.0), min(error + reach, 1.0)
-    chance = 1.0 - (found[ACCURACY].null or 0.0)
+    held = paths.each_row_left_out(classes[predicted], classes[own], labels.names)
+    shares = counts / counts.sum()
     return Prediction(
-        metrics={**found, ERROR_RATE: Interval(error, low, high, level, chance)},
+        **spread.of_answers(
+            held, wrong, ERROR_RATE, null=1.0 - float(np.max(shares)), most=1.0,
+            draws=draws, level=level, seed=seed,
+        ),
         metric=MACRO_F1,
         loss=ERROR_RATE,
-        predicted=classes[predicted].astype(np.int32),
-        target=classes[own].astype(np.int32),
+        predicted=held.predicted,
+        target=held.target,
         losses=wrong,
         names=labels.names,
-    )
+        notes=spread.too_few(held, labels.names),
+        held_out=held,
+    )  # fmt: skip
