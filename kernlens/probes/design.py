@@ -23,7 +23,7 @@ class Design(NamedTuple):
       rows: blocks of rows.
       roughness: penalty of a head on columns standardised by all rows, and by the rows of each
         fold's training set, float32 ``[1 + K, r, r]``.
-      axes: from standardised columns to coordinates, float64 ``[p, r]``.
+      axes: from standardised columns to coordinates, float64 ``[p, r]``, the last of them empty.
       mean: of the columns, float64 ``[p]``.
       scale: their standard deviation; infinite where a column is constant, ``[p]``.
       num_rows: ``n``.
@@ -72,7 +72,9 @@ def design(
         scale = np.where(deviation > 0, np.sqrt(np.mean(deviation**2)), np.inf)
         ratios = np.ones_like(ratios)
     axes = _axes(_standard(features, kept, mean, scale), n, p)
-    r = axes.shape[1]
+    # Filled up with empty coordinates, so that few widths are compiled.
+    r = -(-(axes.shape[1] + 1) // 8) * 8 - 1
+    axes = np.pad(axes, ((0, 0), (0, r - axes.shape[1])))
     size = _block_rows(n, int(codes.max()) + 1)
     num_blocks = _steps(-(-n // size))
     x = np.zeros((num_blocks * size, r + 1), np.float32)
@@ -81,6 +83,8 @@ def design(
     x[:n, r] = 1.0
     shape = (num_blocks, size)
     rough = np.stack([axes.T @ (ratio[:, None] * axes) for ratio in ratios])
+    empty = np.arange(r)[~np.any(axes, axis=0)]
+    rough[:, empty, empty] = 1.0
     rows = Rows(jnp.asarray(x.reshape(*shape, r + 1)), _filled(codes, shape), _filled(folds, shape))
     return Design(rows, jnp.asarray(rough, jnp.float32), axes, mean, scale, n)
 

@@ -10,7 +10,7 @@ from kernlens import metrics
 from kernlens.probes import softmax, spread
 from kernlens.probes.blocks import check_rows, numbered
 from kernlens.probes.design import design
-from kernlens.probes.folds import FOLDS, copies, share_out, tested
+from kernlens.probes.folds import FOLDS, copies, share_out, held_rows
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.paths import NULLS
 from kernlens.probes.prediction import (
@@ -228,7 +228,7 @@ def fit_path(
     whole = whole.at[:, -1].set(jnp.asarray(np.log(shares), jnp.float32))
     moved = jnp.zeros((FOLDS, num_classes, width), jnp.float32)
     whole_path, fold_path, predicted, losses, converged = [], [], [], [], []
-    tests, values = tested(given.codes, given.folds), {}
+    tests, values = held_rows(given.codes, given.folds), {}
     for penalty in penalties:
         solved = softmax.solve(
             made.rows, jnp.float32(penalty), made.roughness, whole, moved, num_classes=num_classes
@@ -281,7 +281,7 @@ def predicted_by(
 ) -> Prediction:
     """The prediction of a path of solutions."""
     codes, folds, values = given.codes, given.folds, fitted.values
-    tests = tested(codes, folds)
+    tests = held_rows(codes, folds)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     # Penalties fall, so that the first of equals is the largest.
     quality = sign * values[metric]
