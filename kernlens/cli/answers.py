@@ -9,6 +9,7 @@ import numpy as np
 from kernlens import io, lens, metrics
 from kernlens.cli.given import Given, Rows
 from kernlens.probes import LOG_LOSS, TITLES, Prediction
+from kernlens.probes.prediction import ONE
 from kernlens.show.table import printable
 from kernlens.types import Interval
 
@@ -52,7 +53,7 @@ def joined_line(rows: Rows) -> str:
 
 def how(metric: str, level: float, seconds: float) -> str:
     """How the answer was made."""
-    return f"ordered by {TITLES[metric]}; {level:.0%} intervals over rows; {seconds:.1f} s"
+    return f"ordered by {TITLES[metric]}; {level:.0%} intervals of {ONE}; {seconds:.1f} s"
 
 
 def comparison(
@@ -142,6 +143,9 @@ def _classes(found: Prediction) -> dict[str, Any]:
 def _numbers(found: Prediction) -> dict[str, Any]:
     return {
         "metrics": found.metrics,
+        "means": found.means,
+        "samples": found.samples,
+        "curve": None if found.curve is None else found.curve.json(),
         "loss": found.loss,
         "strength": None if found.path is None else found.path.chosen,
         "notes": found.notes,

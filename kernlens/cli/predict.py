@@ -28,6 +28,8 @@ class Predict(given.Read):
     decoder: Annotated[str | None, tyro.conf.arg(metavar="DECODER", help=words.DECODER_HELP)] = None
     metric: MetricName = "macro_f1"
     """Metric to show first."""
+    curve: bool = False
+    """Add the metrics at an eighth to sixteen times the labels. Takes two to four times as long."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -59,12 +61,15 @@ def predict(config: Predict) -> None:
             metric=config.metric,
             level=config.level,
             seed=config.seed,
+            curve=config.curve,
         )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.prediction(config, rows, found, seconds))
     console = given.console(config)
     console.print(found.table().rich(console.width))
+    if found.curve is not None:
+        console.print(found.curve.table().rich(console.width))
     console.print()
-    for line in (*answers.of_rows(rows, found), *found.notes):
+    for line in (*found.others(), *answers.of_rows(rows, found), *found.notes):
         console.print(line)
     console.print(answers.how(found.metric, config.level, seconds))

@@ -10,6 +10,7 @@ from kernlens.probes.about import ABOUT, PROBES, TUNED
 from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
 from kernlens.probes.held_out import HeldOut
+from kernlens.probes.learning_curve import Curve, learning_curve
 from kernlens.probes.logistic import METRICS, PENALTIES, logistic
 from kernlens.probes.mlp import mlp
 from kernlens.probes.paired import (
@@ -43,6 +44,7 @@ __all__ = [
     "SQUARED_ERROR",
     "STRENGTHS",
     "TITLES",
+    "Curve",
     "TUNED",
     "HeldOut",
     "Path",
@@ -51,6 +53,7 @@ __all__ = [
     "differences",
     "discriminant",
     "influence",
+    "learning_curve",
     "level_together",
     "logistic",
     "mlp",

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kernlens import metrics
 from kernlens.probes import paths, spread
 from kernlens.probes.blocks import blocks, check_rows
 from kernlens.probes.prediction import ERROR_RATE, MACRO_F1, Prediction, check_draws
@@ -73,10 +74,14 @@ def class_means(
     predicted = predicted[kept]
     wrong = (predicted != own).astype(np.float32)
     held = paths.each_row_left_out(classes[predicted], classes[own], labels.names)
-    shares = counts / counts.sum()
+    size = len(classes)
+    points = metrics.from_counts(*(c[0] for c in metrics.counts(own, predicted[None], size)))
+    values = {name: float(value) for name, value in points._asdict().items()}
+    values[ERROR_RATE] = float(np.mean(wrong))
+    null = 1.0 - float(np.max(counts) / counts.sum())
     return Prediction(
         **spread.of_answers(
-            held, wrong, ERROR_RATE, null=1.0 - float(np.max(shares)), most=1.0,
+            held, wrong, ERROR_RATE, values=values, null=null, most=1.0,
             draws=draws, level=level, seed=seed,
         ),
         metric=MACRO_F1,

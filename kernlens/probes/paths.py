@@ -91,10 +91,12 @@ def prediction_of(
     held = each_row_left_out(
         rows.classes[predicted[best]], rows.classes[rows.codes], labels.names
     )
+    values = {name: float(own[best]) for name, own in path_metrics._asdict().items()}
+    values[loss] = float(path_errors[best])
     null = NULLS[loss](np.bincount(rows.codes) / len(rows.codes))
     return Prediction(
         **spread.of_answers(
-            held, losses[best], loss, null=null, draws=draws, level=level, seed=seed
+            held, losses[best], loss, values=values, null=null, draws=draws, level=level, seed=seed
         ),
         metric=MACRO_F1,
         loss=loss,

@@ -3,13 +3,16 @@
 import html
 from collections.abc import Mapping
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from kernlens.probes.held_out import HeldOut
 from kernlens.show.table import Column, Table, printable
 from kernlens.types import Interval
+
+if TYPE_CHECKING:
+    from kernlens.probes.learning_curve import Curve
 
 ACCURACY, MICRO_F1, MACRO_F1 = "accuracy", "micro_f1", "macro_f1"
 BALANCED_ACCURACY, LOG_LOSS, SQUARED_ERROR = "balanced_accuracy", "log_loss", "squared_error"
@@ -82,6 +85,7 @@ class Prediction(NamedTuple):
       means: the same values with the interval of the mean of ten trainings, of classes; else empty.
         :mod:`kernlens.probes.spread` says what the three intervals are.
       samples: the same with the interval of another sample of items, of classes; else empty.
+      curve: the metrics at other numbers of labels, where that was asked; else None.
     """
 
     metrics: Mapping[str, Interval]
@@ -97,6 +101,7 @@ class Prediction(NamedTuple):
     held_out: HeldOut | None = None
     means: Mapping[str, Interval] = {}
     samples: Mapping[str, Interval] = {}
+    curve: "Curve | None" = None
 
     @property
     def value(self) -> Interval:
@@ -134,7 +139,8 @@ class Prediction(NamedTuple):
             return ()
         found = ((MEAN, self.means[self.metric]), (SAMPLE, self.samples[self.metric]))
         listed = "; ".join(f"{kind} [{own.low:.3f}, {own.high:.3f}]" for kind, own in found)
-        return (f"{TITLES[self.metric]} {self.value.value:.3f}: {listed}",)
+        more = "" if self.curve is None else f"; {self.curve.sentence()}"
+        return (f"{TITLES[self.metric]} {self.value.value:.3f}: {listed}{more}",)
 
     def __repr__(self) -> str:
         lines = [self.heading(), *self.others(), self.table().text()]
