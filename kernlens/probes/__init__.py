@@ -10,6 +10,7 @@ from kernlens.probes.about import ABOUT, PROBES, TUNED
 from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
 from kernlens.probes.held_out import HeldOut
+from kernlens.probes.few_labels import FewLabels, few_labels
 from kernlens.probes.learning_curve import Curve, learning_curve
 from kernlens.probes.logistic import METRICS, PENALTIES, logistic
 from kernlens.probes.mlp import mlp
@@ -45,6 +46,7 @@ __all__ = [
     "STRENGTHS",
     "TITLES",
     "Curve",
+    "FewLabels",
     "TUNED",
     "HeldOut",
     "Path",
@@ -52,6 +54,7 @@ __all__ = [
     "class_means",
     "differences",
     "discriminant",
+    "few_labels",
     "influence",
     "learning_curve",
     "level_together",

@@ -16,12 +16,14 @@ test set's metric, their variances are
 .. math::
   \text{one} = T\,(s + \rho + \gamma), \qquad
   \text{mean} = T\,s\,\gamma + T\,(s + \rho) / 10, \qquad
-  \text{sample} = s\,(1 + \rho)\, \frac{1}{n^2} \sum_g \Bigl(\sum_{i \in g} \psi_i\Bigr)^2,
+  \text{sample} = s\,\tau\, \frac{1}{n^2} \sum_g \Bigl(\sum_{i \in g} \psi_i\Bigr)^2,
 
 :math:`g` the groups of copies. :math:`s \ge 1` is how much more the folds differ than rows shared
 out by chance would make them. :math:`\rho` (:data:`REFIT`) is what refitting adds without the folds
 showing it, and :math:`\gamma` (:data:`CENTRE`) the variance of a value of five folds about the mean
-over all splits, both in units of :math:`T`. A known gap of a probe from the head that it stands for
+over all splits, both in units of :math:`T`. :math:`\tau` is what other rows to learn from add to
+other rows to answer: :data:`OTHER` for a value, :data:`OTHER_GAP` for a difference of two, which
+learn from the same rows. A known gap of a probe from the head that it stands for
 adds its square.
 """
 
@@ -56,6 +58,10 @@ and on Complete Journey's behaviour embeddings."""
 
 CENTRE = 0.12
 """Variance of a value of five folds about the mean over all splits, in the same unit."""
+
+OTHER, OTHER_GAP = 1.5, 1.2
+"""Variance of a value over samples of items in units of what other rows to answer alone would give,
+and that of a difference. Chosen on disjoint samples of the same sets."""
 
 TRUST = 8.0
 """Degrees of freedom with which folds are held to differ by chance alone, against their own."""
@@ -233,6 +239,7 @@ def about(
     gap: float = 0.0,
     null: float | None = None,
     unseen: float = 0.0,
+    other: float = OTHER,
     least: float = 0.0,
     most: float = np.inf,
 ) -> Intervals:
@@ -248,6 +255,7 @@ def about(
       gap: standard deviation of the value about that of the head it stands for.
       null: kept with the intervals.
       unseen: mistakes among the ``n`` rows that are allowed for where there is none.
+      other: :data:`OTHER` or :data:`OTHER_GAP`.
       least: the smallest value there is.
       most: the largest.
 
@@ -265,7 +273,7 @@ def about(
     spread = {
         ONE: refit + test * CENTRE,
         MEAN: test * excess * CENTRE + refit / TRAININGS,
-        SAMPLE: excess * (1.0 + REFIT) * other_rows(psi, rows),
+        SAMPLE: excess * other * other_rows(psi, rows),
     }
     reach = normal_quantile(level)
 
