@@ -534,7 +534,7 @@ def test_a_kernel_and_a_decoder_of_ones_own_are_found_in_the_current_folder(file
         ("--kernel", "yours:near", "no module 'yours' to import"),
         ("--kernel", "mine:words", "expected a function (x1, x2) -> K"),
         ("--kernel", "nearest", "no such kernel; choose one of linear"),
-        ("--decoder", "forest", "no such decoder; choose one of linear"),
+        ("--decoder", "grove", "no such decoder; choose one of linear"),
         ("--decoder", "mlp:wide", "expected one of linear, inner-product"),
     ):
         code, out, err = run(capsys, *given, option, value)
