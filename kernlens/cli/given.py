@@ -128,8 +128,8 @@ class Read(Given):
     """Kernel to use in place of a decoder, by name or from a module of your own. Default: that of
     the decoder. Set it to try a similarity of your own."""
     probe: ProbeName = None
-    """Closed-form classifier behind the prediction. Default: the one that goes with the decoder,
-    discriminant for linear heads and MLPs."""
+    """Classifier behind the prediction. Default: the one that goes with the decoder, logistic for
+    linear heads and kernels, mlp for MLPs."""
     metric: MetricName = None
     """Metric to show first and to rank by. Default: macro_f1 of classes and labels, r2 of numbers,
     ndcg of next items. Lower is better for log_loss, rmse and mae; log_loss separates embeddings
