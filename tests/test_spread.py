@@ -106,7 +106,9 @@ def test_the_mean_over_test_sets_needs_few_draws():
     better, plain = np.std(found, axis=0)
     assert better < 0.3 * plain
     exact = spread.of_classes(held_out(target, predicted), draws=2)["accuracy"].one.value
-    assert exact == pytest.approx(np.mean(target == predicted), abs=1e-12)  # quotas are in proportion
+    assert exact == pytest.approx(
+        np.mean(target == predicted), abs=1e-12
+    )  # quotas are in proportion
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -282,7 +284,8 @@ def test_differences_are_paired_and_turn_with_their_sides():
         forth, back = (paired.differences(*pair, metric=metric) for pair in ((a, b), (b, a)))
         for ahead, behind in zip(forth, back, strict=True):
             np.testing.assert_allclose(
-                [ahead.value, ahead.low, ahead.high], [-behind.value, -behind.high, -behind.low],
+                [ahead.value, ahead.low, ahead.high],
+                [-behind.value, -behind.high, -behind.low],
                 atol=0.1 * (ahead.high - ahead.low),  # other draws
             )
         alone = a.metrics[metric].high - a.metrics[metric].low

@@ -124,7 +124,9 @@ class Comparison(NamedTuple):
         if not tied:
             return f"{best.label} is best: {title} {value}{chance}{more}."
         listed = ", ".join(tied[:3]) + (f" and {len(tied) - 3} more" if len(tied) > 3 else "")
-        return f"{best.label} has the best {title}, {value}{chance}; not told apart: {listed}{more}."
+        return (
+            f"{best.label} has the best {title}, {value}{chance}; not told apart: {listed}{more}."
+        )
 
     def __repr__(self) -> str:
         table = self.table()

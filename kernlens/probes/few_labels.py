@@ -119,9 +119,7 @@ def few_labels(
         counted = metrics.counts(own[others], predicted[None], len(used))
         found.append([float(v[0]) for v in metrics.from_counts(*counted)])
     values = np.array(found).T
-    return FewLabels(
-        Classification(*values), per_class, tuple(labels.names[c] for c in used)
-    )
+    return FewLabels(Classification(*values), per_class, tuple(labels.names[c] for c in used))
 
 
 def _optimum(gram: np.ndarray, member: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:

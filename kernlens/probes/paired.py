@@ -105,7 +105,13 @@ def differences(
         first, second = spread.test_sets(rows, given, draws=draws, seed=seed).metrics()
         drawn = getattr(first, metric) - getattr(second, metric)
     return spread.about(
-        float(value), psi[kept], rows, drawn=drawn, level=level, other=spread.OTHER_GAP, least=-np.inf
+        float(value),
+        psi[kept],
+        rows,
+        drawn=drawn,
+        level=level,
+        other=spread.OTHER_GAP,
+        least=-np.inf,
     )
 
 

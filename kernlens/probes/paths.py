@@ -88,9 +88,7 @@ def prediction_of(
     if select == WEAKEST:
         near = path_errors <= path_errors[best] + NEAR * standard_errors[best]
         best = min(np.flatnonzero(near), key=lambda i: strengths[i])
-    held = each_row_left_out(
-        rows.classes[predicted[best]], rows.classes[rows.codes], labels.names
-    )
+    held = each_row_left_out(rows.classes[predicted[best]], rows.classes[rows.codes], labels.names)
     values = {name: float(own[best]) for name, own in path_metrics._asdict().items()}
     values[loss] = float(path_errors[best])
     null = NULLS[loss](np.bincount(rows.codes) / len(rows.codes))
@@ -110,9 +108,7 @@ def prediction_of(
     )
 
 
-def each_row_left_out(
-    predicted: np.ndarray, target: np.ndarray, names: tuple[str, ...]
-) -> HeldOut:
+def each_row_left_out(predicted: np.ndarray, target: np.ndarray, names: tuple[str, ...]) -> HeldOut:
     """Answers of a probe that leaves out one row at a time: each row is a fold of its own.
 
     Args:

@@ -65,7 +65,12 @@ def typical_exponent(labels: float, parameters: float) -> float:
 
 
 def fit(
-    times: np.ndarray, values: np.ndarray, errors: np.ndarray, *, exponent: float, gain: float = GAIN
+    times: np.ndarray,
+    values: np.ndarray,
+    errors: np.ndarray,
+    *,
+    exponent: float,
+    gain: float = GAIN,
 ) -> PowerLaws:
     """Power laws through points.
 

@@ -276,13 +276,11 @@ def about(
         SAMPLE: excess * other * other_rows(psi, rows),
     }
     reach = normal_quantile(level)
+    lean = _lean(drawn)
 
     def ends(kind: str) -> Interval:
-        error = np.sqrt(spread[kind] + gap**2)
-        low = high = reach * error
-        if kind == ONE and drawn is not None and np.var(drawn) > 0:
-            low, high = np.abs(np.quantile(drawn, tails(level)) - np.mean(drawn))
-            low, high = (side * error / np.sqrt(test) for side in (low, high))
+        error = reach * np.sqrt(spread[kind] + gap**2)
+        low, high = (side * error for side in (lean if kind == ONE else (1.0, 1.0)))
         low, high = max(value - low, least), min(value + high, most)
         return Interval(value, float(min(low, value)), float(max(high, value)), level, null)
 
@@ -421,6 +419,18 @@ def _within(values: np.ndarray, target: np.ndarray) -> np.ndarray:
     means = np.bincount(target, values) / np.maximum(counts, 1)
     widened = np.sqrt(counts / np.maximum(counts - 1, 1))
     return (values - means[target]) * widened[target]
+
+
+def _lean(drawn: np.ndarray | None) -> tuple[float, float]:
+    """How far draws reach to either side, in units of a normal distribution's 90% interval.
+
+    At a fixed level, since further out quantiles would rest on a few draws.
+    """
+    if drawn is None or not np.std(drawn) > 0:
+        return 1.0, 1.0
+    unit = normal_quantile(0.9) * np.std(drawn)
+    low, high = np.abs(np.quantile(drawn, tails(0.9)) - np.mean(drawn)) / unit
+    return float(low), float(high)
 
 
 def _cells_drawn(rng, target, sizes, quota, draws) -> np.ndarray:
