@@ -9,8 +9,8 @@ and a whole path of ridge strengths, at the cost of one fit.
 from kernlens.probes.about import ABOUT, PROBES, TUNED
 from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
-from kernlens.probes.held_out import HeldOut
 from kernlens.probes.few_labels import FewLabels, few_labels
+from kernlens.probes.held_out import HeldOut
 from kernlens.probes.learning_curve import Curve, learning_curve
 from kernlens.probes.logistic import METRICS, PENALTIES, logistic
 from kernlens.probes.mlp import mlp
@@ -45,9 +45,9 @@ __all__ = [
     "SQUARED_ERROR",
     "STRENGTHS",
     "TITLES",
+    "TUNED",
     "Curve",
     "FewLabels",
-    "TUNED",
     "HeldOut",
     "Path",
     "Prediction",

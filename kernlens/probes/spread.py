@@ -1,4 +1,4 @@
-r"""How far a held-out metric may be from what is seen next: an interval for each of three questions.
+r"""How far a held-out metric may be from what is seen next: intervals for three questions.
 
 ``ONE``, what one training will show: a head is trained on four fifths of the rows and tested on the
 rest. Its metric varies with the rows that are tested, a fifth of each class drawn without
