@@ -93,8 +93,8 @@ class Read(Given):
 
     kernel: Annotated[str | None, tyro.conf.arg(metavar="KERNEL", help=KERNEL_HELP)] = None
     probe: ProbeName | None = None
-    """Closed-form classifier behind the prediction. Default: the one that goes with the decoder,
-    discriminant for linear heads and MLPs."""
+    """Classifier behind the prediction. Default: the one that goes with the decoder, logistic
+    for linear heads and kernels, mlp for MLPs."""
 
 
 class Rows(NamedTuple):
