@@ -143,7 +143,7 @@ def test_intervals_of_many_equal_predictions_hold_together():
             right = rng.random(300) < 0.7
             given = np.where(right, labels.codes, 1 - labels.codes)
             held = paths.each_row_left_out(given, labels.codes, labels.names)
-            own = spread.of_answers(held, right * 1.0, "log_loss", draws=2)["metrics"]
+            own = spread.of_answers(held, right * 1.0, "log_loss", draws=2).metrics
             found.append(
                 probes.Prediction(
                     own, "accuracy", "log_loss", given, labels.codes, right * 1.0, labels.names

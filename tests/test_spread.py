@@ -269,10 +269,11 @@ def test_another_sample_moves_as_far_as_its_interval_says():
 
 def prediction_of(held, value="macro_f1"):
     losses = (held.predicted != held.target).astype(np.float32)
+    kinds = spread.of_answers(held, losses, "error_rate")
     return Prediction(
-        **spread.of_answers(held, losses, "error_rate"), metric=value, loss="error_rate",
-        predicted=held.predicted, target=held.target, losses=losses, names=held.names,
-        held_out=held,
+        metrics=kinds.metrics, means=kinds.means, samples=kinds.samples, metric=value,
+        loss="error_rate", predicted=held.predicted, target=held.target, losses=losses,
+        names=held.names, held_out=held,
     )  # fmt: skip
 
 

@@ -79,11 +79,21 @@ def class_means(
     values = {name: float(value) for name, value in points._asdict().items()}
     values[ERROR_RATE] = float(np.mean(wrong))
     null = 1.0 - float(np.max(counts) / counts.sum())
+    kinds = spread.of_answers(
+        held,
+        wrong,
+        ERROR_RATE,
+        values=values,
+        null=null,
+        most=1.0,
+        draws=draws,
+        level=level,
+        seed=seed,
+    )
     return Prediction(
-        **spread.of_answers(
-            held, wrong, ERROR_RATE, values=values, null=null, most=1.0,
-            draws=draws, level=level, seed=seed,
-        ),
+        metrics=kinds.metrics,
+        means=kinds.means,
+        samples=kinds.samples,
         metric=MACRO_F1,
         loss=ERROR_RATE,
         predicted=held.predicted,

@@ -287,8 +287,8 @@ def _curve(levels, sizes, whole, width, times, metric) -> Curve:
     lost = len(classes) - len(np.unique(levels[-1].target))
     if len(levels) < 3:
         notes.append(
-            f"only {len(levels)} sizes could be fitted, too few for a shape: the curve is a typical "
-            "head's"
+            f"only {len(levels)} sizes could be fitted, too few for a shape: the curve has that of "
+            "a typical head"
         )
     notes += _ill_behaved(metric, forecasts[metric], sizes)
     if lost:

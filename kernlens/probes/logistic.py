@@ -300,17 +300,20 @@ def predicted_by(
         _all_classes(log_probabilities, given), given.classes[predicted].astype(np.int32),
         given.classes[codes].astype(np.int32), folds, given.names, given.groups,
     )  # fmt: skip
+    kinds = spread.of_answers(
+        held_out,
+        losses,
+        LOG_LOSS,
+        values=points,
+        null=NULLS[LOG_LOSS](shares),
+        draws=draws,
+        level=level,
+        seed=seed,
+    )
     return Prediction(
-        **spread.of_answers(
-            held_out,
-            losses,
-            LOG_LOSS,
-            values=points,
-            null=NULLS[LOG_LOSS](shares),
-            draws=draws,
-            level=level,
-            seed=seed,
-        ),
+        metrics=kinds.metrics,
+        means=kinds.means,
+        samples=kinds.samples,
         metric=metric,
         loss=LOG_LOSS,
         predicted=held_out.predicted,

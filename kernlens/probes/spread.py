@@ -92,6 +92,14 @@ class Intervals(NamedTuple):
     sample: Interval
 
 
+class Kinds(NamedTuple):
+    """Intervals by metric, for each question: the fields of ``Prediction`` of these names."""
+
+    metrics: dict[str, Interval]
+    means: dict[str, Interval]
+    samples: dict[str, Interval]
+
+
 class Answers(NamedTuple):
     """Rows that a fold held out, in the order of the probe's.
 
@@ -198,7 +206,7 @@ def of_answers(
     draws: int = 400,
     level: float = 0.9,
     seed: int = 0,
-) -> dict[str, dict[str, Interval]]:
+) -> Kinds:
     """What a probe of classes says, in the fields of ``Prediction``.
 
     Args:
@@ -215,18 +223,18 @@ def of_answers(
       seed: of the draws.
 
     Returns:
-      ``metrics``, ``means`` and ``samples``, each by name of the metric.
+      Kinds.
     """
     found = of_classes(held, values, gaps=gaps, draws=draws, level=level, seed=seed)
     found[loss] = of_mean(
         held, losses, None if values is None else values[loss],
         gap=(gaps or {}).get(loss, 0.0), level=level, null=null, most=most,
     )  # fmt: skip
-    return {
-        "metrics": {name: own.one for name, own in found.items()},
-        "means": {name: own.mean for name, own in found.items()},
-        "samples": {name: own.sample for name, own in found.items()},
-    }
+    return Kinds(
+        {name: own.one for name, own in found.items()},
+        {name: own.mean for name, own in found.items()},
+        {name: own.sample for name, own in found.items()},
+    )
 
 
 def about(
