@@ -31,8 +31,8 @@ def class_means(
       labels: one label per row, ``[n]``; rows without one are left out.
       priors: whether the log of the class's share is added. The head that Xu and Yang train has
         none.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage of the intervals, in ``(0, 1)``.
+      draws: test sets that are drawn for the intervals, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``; see :mod:`kernlens.probes.spread`.
       seed: of the draws.
 
     Returns:

@@ -60,10 +60,9 @@ def discriminant(
         strengths of nearly the same loss the weakest is most like them. ``"error"`` takes that
         of the least loss; a field of ``Classification`` that of the highest such metric, which
         flatters it a little. Ties go to the larger strength.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage of the intervals, in ``(0, 1)``. They are percentile intervals over
-        resampled rows: how the metric would vary with other rows to evaluate. What refitting,
-        another initialisation or another pretraining run adds is not in them.
+      draws: test sets that are drawn for the intervals, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``; :mod:`kernlens.probes.spread` says
+        what the three kinds hold. What another pretraining run would change is in none of them.
       seed: of the draws.
 
     Returns:

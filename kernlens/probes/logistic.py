@@ -84,8 +84,8 @@ def logistic(
       groups: equal for rows that are copies of one another, ``[n]``, and ``-1`` for a row to leave
         out. Default: rows of equal values. Copies share a fold: a head that learnt a row's copy has
         learnt the row.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage of the intervals over rows, in ``(0, 1)``.
+      draws: test sets that are drawn for the intervals, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``; see :mod:`kernlens.probes.spread`.
       seed: of folds, sample and draws.
 
     Returns:

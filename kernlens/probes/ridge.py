@@ -44,9 +44,8 @@ def ridge(
       strengths: the path, relative to the mean eigenvalue of the covariance, ``[num_strengths]``,
         each at least ``MIN_STRENGTH``.
       select: as :func:`discriminant`, by leave-one-out squared error.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage of the percentile intervals over resampled rows, in ``(0, 1)``; see
-        :func:`discriminant`.
+      draws: test sets that are drawn for the intervals, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``; see :func:`discriminant`.
       seed: of the draws.
 
     Returns:
