@@ -78,7 +78,7 @@ def test_the_linear_head_of_a_join_is_one_refitted_on_rows_as_they_stand():
         model = LogisticRegression(C=1.0, max_iter=5000, tol=1e-8)
         model.fit(x[kept] / unit, PROBLEM.codes[kept])
         given[~kept] = model.predict(x[~kept] / unit)
-    for rows in fold_rows.tested(PROBLEM.codes, folds, num_folds=FOLDS):
+    for rows in fold_rows.held_rows(PROBLEM.codes, folds):
         scores.append(f1_score(PROBLEM.codes[rows], given[rows], average="macro"))
     np.testing.assert_allclose(prediction.metrics["macro_f1"].value, np.mean(scores), atol=1e-9)
 

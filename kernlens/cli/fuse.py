@@ -3,36 +3,35 @@
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import answers, given, words
-from kernlens.probes import METRICS
-
-if TYPE_CHECKING:
-    MetricName = str
-else:
-    MetricName = tyro.extras.literal_type_from_choices(METRICS)
+from kernlens.cli.helptext import explained
 
 
+@explained
 @dataclass(frozen=True)
-class Fuse(given.Given):
+class Fuse(given.Read):
     """Says whether embeddings joined do better than the best of them alone, and how to join them.
 
     Example: kernlens fuse behaviour.npy text.parquet --labels departments.csv
     """
 
-    decoder: Annotated[str | None, tyro.conf.arg(metavar="DECODER", help=words.DECODER_HELP)] = None
-    metric: MetricName = "macro_f1"
-    """Metric to rank by. Lower is better for log_loss."""
+    decoder: Annotated[str | None, tyro.conf.arg(metavar=given.DECODER)] = None
+    """Head that will be trained, a size after a colon as in mlp:32, or from a module of your own.
+    Default: a linear head."""
 
     def __post_init__(self):
         super().__post_init__()
         if len(self.embeddings) < 2:
             raise ValueError("fuse takes two embedding files or more; predict takes one")
+        for name in ("kernel", "probe"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"fuse reads joins as a decoder does; it takes no --{name}")
 
 
 def fuse(config: Fuse) -> None:
@@ -49,15 +48,14 @@ def fuse(config: Fuse) -> None:
     rows = given.read(config)
     with Console(file=sys.stderr).status("predicting"):
         found = lens.fuse(
-            rows.joined.values, rows.joined.labels, decoder=decoder, metric=config.metric,
-            level=config.level, seed=config.seed,
-        )  # fmt: skip
+            rows.values,
+            rows.target,
+            decoder=decoder,
+            metric=config.metric,
+            level=config.level,
+            seed=config.seed,
+        )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.fusion(config, rows, found, seconds))
-    console = given.console(config)
-    console.print(found.table().rich(console.width))
-    console.print()
-    best = found.alone[0].prediction
-    for line in (found.sentence(), *answers.of_rows(rows, best), *found.notes):
-        console.print(line)
-    console.print(answers.how(found.metric, config.level, seconds))
+    lines = [found.sentence(), *answers.of_rows(rows, found.alone[0].prediction), *found.notes]
+    given.show(config, [found.table()], lines, answers.how(found.metric, config.level, seconds))

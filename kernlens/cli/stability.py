@@ -3,21 +3,18 @@
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import answers, given, words
-from kernlens.probes import METRICS, PROBES
-
-if TYPE_CHECKING:
-    MetricName = str
-else:
-    MetricName = tyro.extras.literal_type_from_choices(METRICS)
+from kernlens.cli.helptext import explained
+from kernlens.probes import PROBES
 
 
+@explained
 @dataclass(frozen=True)
 class Stability(given.Read):
     """Says how much a head's answers move between pretraining runs of one embedding.
@@ -26,13 +23,11 @@ class Stability(given.Read):
     --decoder linear mlp:32
     """
 
-    decoder: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="DECODER", help=words.DECODER_HELP)
-    ] = ()
-    metric: MetricName = "macro_f1"
-    """Metric whose spread between runs is reported."""
+    decoder: Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"{given.DECODER} [...]")] = ()
+    """Heads that will be trained, a size after a colon as in mlp:32, or from a module of your own.
+    Default: a linear head. With several, the runs are compared under each."""
     shown: int = 5
-    """Items and classes to list, those that move most."""
+    """Items and classes to list, those that move most, an integer >= 0."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -59,19 +54,23 @@ def stability(config: Stability) -> None:
     rows = given.read(config)
     with Console(file=sys.stderr).status("predicting"):
         found = lens.stability(
-            rows.joined.values, rows.joined.labels, decoders=decoders, kernel=kernel,
-            probe=PROBES[config.probe] if config.probe else None, metric=config.metric,
-            ids=rows.joined.ids, level=config.level, seed=config.seed,
-        )  # fmt: skip
+            rows.values,
+            rows.target,
+            decoders=decoders,
+            kernel=kernel,
+            probe=PROBES[config.probe] if config.probe else None,
+            metric=config.metric,
+            ids=None if rows.joined is None else rows.joined.ids,
+            level=config.level,
+            seed=config.seed,
+        )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.stability(config, rows, found, seconds))
-    console = given.console(config)
     tables = [found.table(), found.pairs()]
-    if config.shown:
-        tables += [found.classes(shown=config.shown), found.items(shown=config.shown)]
-    for table in tables:
-        console.print(table.rich(console.width))
-        console.print()
-    for line in (found.sentence(), *found.notes, answers.joined_line(rows)):
-        console.print(line)
-    console.print(answers.how(found.metric, config.level, seconds))
+    if config.shown and found.names:
+        tables.append(found.classes(shown=config.shown))
+    if config.shown and found.rows is not None:
+        tables.append(found.items(shown=config.shown))
+    lines = [found.sentence(), *found.notes, answers.joined_line(rows)]
+    over = "items" if len(found.runs) < 3 else "items and runs"
+    given.show(config, tables, lines, f"{config.level:.0%} intervals over {over}; {seconds:.1f} s")

@@ -3,7 +3,7 @@
 from kernlens.lens.compare import Comparison, Entry, compare, decoder_name
 from kernlens.lens.fuse import Fused, Fusion, fuse
 from kernlens.lens.joins import JOINS
-from kernlens.lens.next_items import NextItemsPrediction
+from kernlens.lens.next_items import NextItemsPrediction, Ranks
 from kernlens.lens.next_items_compare import NextItemsComparison, NextItemsEntry
 from kernlens.lens.predict import predict
 from kernlens.lens.stability import Moves, Stability, stability
@@ -39,6 +39,7 @@ __all__ = [
     "NextItemsComparison",
     "NextItemsEntry",
     "NextItemsPrediction",
+    "Ranks",
     "Stability",
     "Standing",
     "compare",

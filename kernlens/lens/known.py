@@ -5,20 +5,20 @@ from typing import Any
 import numpy as np
 
 from kernlens.kernels.mapped import sampled
-from kernlens.lens.predict import known_rows, num_rows
-from kernlens.types import Stream
+from kernlens.targets import labelled_rows, num_rows, take
+from kernlens.types import Stream, Target
 
 
-def known_places(target: Any) -> tuple[np.ndarray, Any]:
+def known_places(target: Target) -> tuple[np.ndarray, Target]:
     """Numbers of the rows with a target, and their targets.
 
     Raises:
       ValueError: no row has one.
     """
-    places, kept = known_rows(np.arange(num_rows(target))[:, None], target)
+    places = labelled_rows(target)
     if not len(places):
         raise ValueError("target: no row has a label or a number, so there is nothing to predict")
-    return places[:, 0], kept
+    return places, take(target, places)
 
 
 def held_rows(rows: Any) -> np.ndarray:
@@ -26,7 +26,7 @@ def held_rows(rows: Any) -> np.ndarray:
     return np.asarray(sampled(rows, int(rows.shape[0])) if isinstance(rows, Stream) else rows)
 
 
-def check_ids(ids: Any, target: Any) -> None:
+def check_ids(ids: Any, target: Target) -> None:
     """Refuses names that are not one for each row of the target.
 
     Raises:

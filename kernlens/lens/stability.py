@@ -9,7 +9,7 @@ from kernlens.datasets.next_items import NextItems
 from kernlens.lens import distances as facts
 from kernlens.lens.compare import named_decoders, same_rows
 from kernlens.lens.known import check_ids, held_rows, known_places
-from kernlens.lens.predict import Probe, num_rows, predict_rows
+from kernlens.lens.predict import Probe, predict_rows
 from kernlens.lens.run_pairs import mean_over_runs, pairs_of, spread
 from kernlens.lens.seed_noise import has_seed_noise, noise_of, with_seed_noise
 from kernlens.metrics import disagreement
@@ -18,6 +18,7 @@ from kernlens.probes import TITLES, Prediction
 from kernlens.probes.prediction import check_draws
 from kernlens.probes.serving import shared_groups
 from kernlens.show.table import Column, Table, printable
+from kernlens.targets import num_rows
 from kernlens.types import Decoder, Interval, Kernel, Labels
 
 TWO_RUNS = (

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kernlens.probes.by_folds import answered
-from kernlens.probes.folds import tested
+from kernlens.probes import copies, spread
+from kernlens.probes.by_folds import answered, by_fold
+from kernlens.probes.folds import held_rows
+from kernlens.probes.held_out import HeldOut
 from kernlens.probes.paths import NULLS
-from kernlens.probes.prediction import LOG_LOSS, Prediction, normal_quantile
-from kernlens.types import Interval
+from kernlens.probes.prediction import LOG_LOSS, Prediction
 
 
 def stitched(
@@ -22,7 +23,7 @@ def stitched(
 
     Args:
       predictions: one for each fold, of classes, by folds, of the same rows in the same folds.
-      draws: bootstrap draws, at least 1.
+      draws: test sets, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws.
 
@@ -44,31 +45,38 @@ def stitched(
         given[rows] = own.predicted[rows]
         if logs is not None and own.log_probabilities is not None:
             logs[rows] = own.log_probabilities[rows]
-    classes = np.unique(first.target)
-    held = first._replace(
-        predicted=np.searchsorted(classes, given), target=np.searchsorted(classes, first.target),
-        log_probabilities=logs,
-    )  # fmt: skip
-    found = answered(held, classes, num_folds=len(predictions), draws=draws, level=level, seed=seed)
-    found = found._replace(metric=predictions[0].metric)
-    return found if logs is None else _with_log_loss(found, len(predictions), level)
+    held = first._replace(predicted=given, log_probabilities=logs)
+    asked = {"draws": draws, "level": level, "seed": seed}
+    if logs is not None:
+        return _with_log_loss(held, predictions[0].metric, **asked)
+    classes, own = np.unique(np.stack([held.target, held.predicted]), return_inverse=True)
+    target, given = own.reshape(2, -1).astype(np.int32)
+    found = answered(
+        held._replace(target=target, predicted=given), classes, num_folds=len(helds), **asked
+    )
+    return found._replace(metric=predictions[0].metric)
 
 
-def _with_log_loss(found: Prediction, num_folds: int, level: float) -> Prediction:
-    held = found.held_out
-    assert held is not None
+def _with_log_loss(
+    held: HeldOut, metric: str, *, draws: int, level: float, seed: int
+) -> Prediction:
+    """The prediction of answers with probabilities, as logistic regression has it."""
     assert held.log_probabilities is not None
-    losses = -held.log_probabilities[np.arange(len(held.target)), held.target]
-    counted = held.folds >= 0
-    losses[~counted] = np.inf
     classes, codes = np.unique(held.target, return_inverse=True)
     del classes
-    tests = tested(codes, held.folds, num_folds=num_folds)
-    value = float(np.mean([np.mean(losses[rows]) for rows in tests]))
-    reach = normal_quantile(level) * float(np.std(losses[counted], ddof=1))
-    reach /= float(np.sqrt(np.count_nonzero(counted)))
-    null = NULLS[LOG_LOSS](np.bincount(codes) / len(codes))
-    interval = Interval(value, max(value - reach, 0.0), value + reach, level, null)
-    return found._replace(
-        metrics={**found.metrics, LOG_LOSS: interval}, loss=LOG_LOSS, losses=losses
+    losses = -held.log_probabilities[np.arange(len(codes)), held.target]
+    losses[held.folds < 0] = np.inf
+    points = by_fold(held.target, held.predicted[None], held.folds)._asdict()
+    values = {name: float(np.mean(own)) for name, own in points.items()}
+    values[LOG_LOSS] = float(
+        np.mean([np.mean(losses[rows]) for rows in held_rows(codes, held.folds)])
     )
+    null = NULLS[LOG_LOSS](np.bincount(codes) / len(codes))
+    kinds = spread.of_answers(
+        held, losses, LOG_LOSS, values=values, null=null, draws=draws, level=level, seed=seed,
+    )  # fmt: skip
+    return Prediction(
+        metrics=kinds.metrics, means=kinds.means, samples=kinds.samples, metric=metric,
+        loss=LOG_LOSS, predicted=held.predicted, target=held.target, losses=losses,
+        names=held.names, notes=copies.note(held.groups), held_out=held,
+    )  # fmt: skip
