@@ -171,8 +171,8 @@ def predict_rows(
     if curve:
         refuse_curve(not isinstance(target, Labels))
         made = learning_curve(
-            reading.features, cast(Labels, target), probe=chosen, metric=_of_curve(found), level=level, seed=seed,
-            whole=found,
+            reading.features, cast(Labels, target), probe=chosen, metric=_of_curve(found),
+            level=level, seed=seed, whole=found,
         )  # fmt: skip
         found = found._replace(curve=made, notes=(*found.notes, *made.notes))
     return found._replace(notes=(*found.notes, *reading.notes))
