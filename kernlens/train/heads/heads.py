@@ -14,7 +14,7 @@ import optax
 
 from kernlens.train import loop
 from kernlens.train.heads.recipes import Affine, General, is_affine
-from kernlens.train.heads.splits import make_task, measure
+from kernlens.train.heads.splits import make_task, measure, of_labelled
 from kernlens.types import Array, Labels, Outcome, Params
 
 
@@ -79,7 +79,8 @@ def classify(
       Xu and Yang (2023), the protocol of the entity tasks; Liu and Nocedal (1989), L-BFGS.
     """
     start = time.perf_counter()
-    task = make_task(embeddings, labels, seeds, test_fraction, held_out)
+    held = None if held_out is None else of_labelled(held_out, labels, seeds)
+    task = make_task(embeddings, labels, seeds, test_fraction, held)
     if l2 is not None and not 0.0 <= l2 < math.inf:
         raise ValueError(f"l2 must be 0 or more, and finite; got {l2}")
     if steps is not None and steps < 1:

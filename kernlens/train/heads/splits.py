@@ -73,7 +73,10 @@ def make_task(
     test_fraction: float,
     held_out: np.ndarray | None = None,
 ) -> Task:
-    """Checks what a user gave and splits it; see `classify` for the arguments and errors."""
+    """Checks what a user gave and splits it; see `classify` for the arguments and errors.
+
+    With ``held_out``, bool ``[S, n]`` of the labelled rows, nothing is drawn.
+    """
     x = np.asarray(embeddings)
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"embeddings must be rows by columns, [n, d]; got shape {x.shape}")
@@ -110,8 +113,6 @@ def make_task(
         )
     if held_out is None:
         held_out = np.stack([stratified_split(seed, codes, test_fraction) for seed in seeds])
-    else:
-        held_out = _given(held_out, rows, len(labels.codes), len(seeds))
     # A column whose spread is no more than the rounding of its values is constant.
     mean, spread = x.mean(axis=0), x.std(axis=0)
     blur = 8.0 * rounding * np.abs(mean)
@@ -124,14 +125,20 @@ def make_task(
     return Task(x, codes, len(labels.names), seeds, held_out, mean, scale)
 
 
-def _given(held_out: Any, rows: np.ndarray, n: int, num_seeds: int) -> np.ndarray:
-    """A split that was given, of the labelled rows, bool ``[S, len(rows)]``."""
-    held = np.asarray(held_out)
+def of_labelled(held_out: Any, labels: Labels, seeds: int | Sequence[int]) -> np.ndarray:
+    """A split that was given of all rows, ``[S, n]``: that of the labelled ones.
+
+    Raises:
+      ValueError: another shape or type, or seeds that hold out unlike many rows, none or all.
+    """
+    held, n = np.asarray(held_out), len(labels.codes)
+    num_seeds = int(seeds) if isinstance(seeds, int | np.integer) else len(seeds)
     if held.dtype != bool or held.shape != (num_seeds, n):
         raise ValueError(
             f"held_out must be bool [seeds, rows], [{num_seeds}, {n}]; got {held.dtype} of shape "
             f"{held.shape}"
         )
+    rows = targets.labelled_rows(labels)
     held = held[:, rows]
     counts = held.sum(axis=1)
     if np.any(counts != counts[0]) or not 0 < counts[0] < len(rows):
