@@ -54,11 +54,11 @@ class Config:
     """The folder with the data set's files; Complete Journey is found where it is installed."""
     labels: tuple[str, ...] = ("department", "brand")
     """Labels of the items."""
-    pairs: tuple[str, ...] = ("text", "short", "seed", "noise")
+    pairs: tuple[str, ...] = ("text", "short", "noise")
     """What is joined to item2vec: the words of the text, fewer dimensions, another seed, noise."""
     small: tuple[str, ...] = ("digits",)
     """Sets of scikit-learn: two draws of random features of each are joined."""
-    heads: tuple[str, ...] = ("LR", "class means", "k-NN")
+    heads: tuple[str, ...] = ("LR", "k-NN")
     """Heads that are predicted and trained."""
     most: int = 2500
     """Items at most, drawn among those with a label."""

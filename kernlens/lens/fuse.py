@@ -144,7 +144,7 @@ def fuse(
     *,
     decoder: Decoder | None = None,
     metric: str | None = None,
-    draws: int = 2000,
+    draws: int = 400,
     level: float = 0.9,
     seed: int = 0,
 ) -> Fusion:
@@ -166,7 +166,7 @@ def fuse(
         are one.
       decoder: the head, as for :func:`kernlens.predict`.
       metric: the metric to order by. Default: macro-F1 of classes and labels, R² of numbers.
-      draws: bootstrap draws, at least 1.
+      draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of folds, draws and the sample that learns.
 
