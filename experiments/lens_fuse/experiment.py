@@ -56,7 +56,7 @@ class Config:
     """Labels of the items."""
     pairs: tuple[str, ...] = ("text", "short")
     """What is joined to item2vec: the words of the text, fewer dimensions, another seed, noise."""
-    small: tuple[str, ...] = ("digits",)
+    small: tuple[str, ...] = ()
     """Sets of scikit-learn: two draws of random features of each are joined."""
     heads: tuple[str, ...] = ("LR", "k-NN")
     """Heads that are predicted and trained."""

@@ -51,7 +51,6 @@ class Config:
     """Labels of the items."""
     families: tuple[str, ...] = (
         "seed", "seed, one epoch", "weeks, one seed", "weeks and seed", "one epoch more",
-        "dimension",
     )  # fmt: skip
     """What differs between runs."""
     small: tuple[str, ...] = ("digits",)
