@@ -15,9 +15,12 @@ from kernlens.types import Interval
 ASKED = ("labels", "metric", "decoder", "kernel", "probe", "level", "seed")
 """Options that the JSON repeats."""
 
+TOO_GOOD = 0.9995
+"""Macro-F1 that is shown as 1.000."""
+
 
 def of_rows(rows: Rows, prediction: Prediction) -> list[str]:
-    """What the rows were, and the floor.
+    """What the rows were, what was taken as what, and the floor.
 
     Args:
       rows: that were read.
@@ -32,13 +35,19 @@ def of_rows(rows: Rows, prediction: Prediction) -> list[str]:
     )
     if prediction.metric == LOG_LOSS:
         line += f"; answering the shares of the classes: log loss {prediction.value.null:.3f}"
-    return [joined_line(rows), line]
+    lines = [joined_line(rows), printable(rows.told), line]
+    if prediction.metric != LOG_LOSS and prediction.metrics["macro_f1"].value > TOO_GOOD:
+        lines.append(
+            "a macro-F1 of 1.000 is suspicious: is the label, or what it was made of, among the "
+            "dimensions?"
+        )
+    return lines
 
 
 def joined_line(rows: Rows) -> str:
     """How many rows were joined, and which were left out."""
     joined, codes = rows.joined, rows.joined.labels.codes
-    line = f"{len(codes):,} rows joined"
+    line = f"{len(codes):,} rows joined{' by row number' if joined.by_row else ''}"
     if np.any(codes < 0):
         line += f", {np.count_nonzero(codes < 0):,} of them without a label"
     line += f"; {len(np.unique(codes[codes >= 0]))} classes"
@@ -47,6 +56,8 @@ def joined_line(rows: Rows) -> str:
     line += f"; not joined: {listed or 'none'}"
     if any(map(len, rows.dropped.values())):
         line += f"; not finite: {_listed(rows.dropped)}"
+    if rows.copies:
+        line += f"; left out: {rows.copies:,} copies of other rows (--keep-copies keeps them)"
     return printable(line)
 
 
@@ -110,12 +121,16 @@ def _head(config: Given, rows: Rows) -> dict[str, Any]:
         "kernlens": version("kernlens"),
         **{name: _asked(getattr(config, name)) for name in ASKED if hasattr(config, name)},
         "files": rows.files,
+        "taken": rows.told,
+        "warnings": rows.warnings,
         "rows": {
             "joined": len(joined.labels.codes),
             "labelled": int(np.count_nonzero(joined.labels.codes >= 0)),
             "not_finite": {name: len(ids) for name, ids in rows.dropped.items()},
             "not_joined": {name: own.count for name, own in joined.unjoined.items()},
             "labels_not_joined": joined.unjoined_labels.count,
+            "copies": rows.copies,
+            "by_row_number": joined.by_row,
             "ids": {
                 "not_finite": rows.dropped,
                 "not_joined": {name: own.ids for name, own in joined.unjoined.items()},

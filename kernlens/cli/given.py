@@ -38,16 +38,32 @@ class Given:
     """The files, and how they are read."""
 
     embeddings: Files
-    """Embedding files: .npy, .npz, .parquet, .arrow, .feather, .safetensors, .h5, .hdf5, or
-    word2vec's .txt, .vec, .bin. A folder, or a quoted pattern, of such files is one embedding."""
+    """Embedding files: .npy, .npz, .parquet, .arrow, .feather, .ipc, .csv, .tsv, .item,
+    .safetensors, .h5, .hdf5, gensim's .kv, or word2vec's .txt, .vec, .bin; text also as .gz. A
+    folder, or a quoted pattern, of such files is one embedding. FILE::NAME is one column or array
+    of several, FILE::id=NAME says which is the id."""
     labels: Annotated[Path, tyro.conf.arg(metavar="FILE")]
-    """Label file: .csv or .parquet, with an id and a label column, or labels alone in row order."""
+    """Label file: .csv, .tsv (also .gz) or .parquet, with an id and a label column, or labels alone
+    in row order."""
     id_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Id column in every file that has columns. Default: `id`, or the only column that can be it.
     Name it where the files have several."""
     label_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Label column. Default: `label`, or the only column that is not the id. Name it where the
     file has several."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATTERN")] = ()
+    """Columns that hold the vectors, as names or quoted patterns ('d*'). Default: the only column
+    of lists, or the numbered columns of one name."""
+    by_row: bool = False
+    """Join by row number, whatever ids the files have. They need as many rows."""
+    missing: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="TEXT")] = None
+    """Texts in the label column that mean no label. Default: nan, NA, N/A, null, None and their
+    like, each told; give an empty text to keep those as classes."""
+    min_class_count: int = 1
+    """Fewest labelled rows of a class; rows of smaller classes lose their label."""
+    keep_copies: bool = False
+    """Keep rows that repeat another row's embeddings and label. Default: leave them out, for a
+    copy would answer for the row that is predicted."""
     key: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Array of embeddings in .npz, .safetensors and HDF5 files. Default: the only one of rank 2.
     Name it where a file holds several."""
@@ -60,6 +76,9 @@ class Given:
     it in a pipeline, to stop where files no longer match."""
     max_unjoined_labels: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
     """Largest share of the label rows that may be missing from an embedding, in [0, 1]."""
+    max_expansion: Annotated[float, tyro.conf.arg(metavar="NUMBER")] = io.Limits().expansion
+    """Largest ratio of what a file unpacks to and its size, a guard against damaged files and
+    bombs. Raise it for files of very repetitive values."""
     level: float = 0.9
     """Nominal coverage of the intervals, in (0, 1). Raise it to be warier of differences."""
     seed: int = 0
@@ -83,6 +102,10 @@ class Given:
                 raise ValueError(f"--{flag} must be in [0, 1]; got {getattr(self, name)}")
         if self.scale is not None and (self.scale == 0 or not np.isfinite(self.scale)):
             raise ValueError(f"--scale must be finite and not 0; got {self.scale}")
+        for name, low in (("min_class_count", 1), ("max_expansion", 1)):
+            if not getattr(self, name) >= low:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} must be at least {low}; got {getattr(self, name)}")
         if self.seed < 0:
             raise ValueError(f"--seed must be at least 0; got {self.seed}")
 
@@ -104,11 +127,17 @@ class Rows(NamedTuple):
       joined: the rows that all files have.
       dropped: ids of the rows left out because they were not finite, by embedding.
       files: file of each embedding.
+      told: what was taken as id, dimensions and label, in one line.
+      copies: how many rows were left out because they repeat another one.
+      warnings: what makes the answer suspicious.
     """
 
     joined: io.Joined
     dropped: dict[str, np.ndarray]
     files: dict[str, str]
+    told: str = ""
+    copies: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def read(config: Given) -> Rows:
@@ -119,20 +148,30 @@ def read(config: Given) -> Rows:
     """
     if config.json is not None and config.json != Path("-"):
         check_writable(config.json)
+    limits = io.Limits(expansion=config.max_expansion)
     with Console(stderr=True).status("reading"):
         names = _names(config.embeddings)
         embeddings = {
             name: io.open_embeddings(
                 path,
                 id_column=config.id_column,
+                columns=config.columns,
                 key=config.key,
+                by_row=config.by_row,
                 scale=config.scale,
                 drop_nonfinite=config.drop_nonfinite,
+                limits=limits,
             ).read()
             for name, path in zip(names, config.embeddings, strict=True)
         }
         label_file = io.read_labels(
-            config.labels, id_column=config.id_column, label_column=config.label_column
+            config.labels,
+            id_column=config.id_column,
+            label_column=config.label_column,
+            by_row=config.by_row,
+            missing=config.missing,
+            min_class_count=config.min_class_count,
+            limits=limits,
         )
         joined = io.join(
             embeddings,
@@ -140,10 +179,37 @@ def read(config: Given) -> Rows:
             max_unjoined=config.max_unjoined,
             max_unjoined_labels=config.max_unjoined_labels,
         )
-    for note in label_file.notes:
+        copies = 0
+        if not config.keep_copies:
+            joined, copies = io.without_copies(joined)
+        warnings = tuple(
+            f"dimension {', '.join(map(str, dims[:5]))} of {name} alone gives the label: is it the "
+            "label, or made of it? Leave it out with --columns"
+            for name, dims in io.telling(joined.values, joined.labels).items()
+        )
+    for note in (*label_file.notes, *warnings):
         print("warning:", printable(note), file=sys.stderr)
     dropped = {name: given.dropped_ids for name, given in embeddings.items()}
-    return Rows(joined, dropped, dict(zip(names, map(str, config.embeddings), strict=True)))
+    return Rows(
+        joined,
+        dropped,
+        dict(zip(names, map(str, config.embeddings), strict=True)),
+        _told({name: given.told for name, given in embeddings.items()}, label_file.told),
+        copies,
+        warnings,
+    )
+
+
+def _told(embeddings: dict[str, str], labels: str) -> str:
+    """What was taken as what, embeddings that are alike together."""
+    alike: dict[str, list[str]] = {}
+    for name, told in embeddings.items():
+        alike.setdefault(told, []).append(name)
+    if len(embeddings) == 1:
+        (told,) = alike
+        return f"{told} · {labels}"
+    parts = [f"{', '.join(names)}: {told}" for told, names in alike.items()]
+    return " · ".join([*parts, labels])
 
 
 def console(config: Given) -> Console:
@@ -163,9 +229,14 @@ def write_json(config: Given, content: Any) -> None:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """File stems; whole paths where stems are equal."""
-    stems = [path.stem for path in paths]
+    """File stems; with the column, or the whole path, where stems are equal."""
+    parsed = [io.parse(path) for path in paths]
+    stems = [path.name.removesuffix(".gz").rpartition(".")[0] or path.name for path, _ in parsed]
+    longer = [
+        f"{stem}::{behind['columns']}" if "columns" in behind else stem
+        for stem, (_, behind) in zip(stems, parsed, strict=True)
+    ]
     return [
-        str(path) if stems.count(stem) > 1 else stem
-        for path, stem in zip(paths, stems, strict=True)
+        stem if stems.count(stem) == 1 else long if longer.count(long) == 1 else str(path)
+        for stem, long, path in zip(stems, longer, paths, strict=True)
     ]

@@ -11,6 +11,7 @@ from rich.console import Console
 from kernlens import lens
 from kernlens.cli import answers, given
 from kernlens.scores import SCORES
+from kernlens.show.table import printable
 
 if TYPE_CHECKING:
     ScoreName = str
@@ -59,4 +60,5 @@ def score(config: Score) -> None:
         console.print(standing.table().rich(console.width))
         console.print()
     console.print(answers.joined_line(rows))
+    console.print(printable(rows.told))
     console.print(f"{config.level:.0%} intervals over rows; {seconds:.1f} s")

@@ -50,12 +50,14 @@ class Joined(NamedTuple):
       labels: class of each row, ``[n]``; -1 where the label is missing.
       unjoined: by name, the rows of the embedding that are not among the joined.
       unjoined_labels: the rows of the label file that are not.
+      by_row: whether rows met by their numbers, since a file has no ids.
     """
 
     values: dict[str, np.ndarray]
     labels: Labels
     unjoined: dict[str, Unjoined]
     unjoined_labels: Unjoined
+    by_row: bool = False
 
 
 class JoinedStream(NamedTuple):
@@ -122,7 +124,7 @@ def join(
 
     With ids on both sides, rows join by id. To embeddings without ids, label ids are row numbers,
     and one that is none is an error, for then they are ids of something else. Labels without ids go
-    row by row, so every embedding needs as many rows, and those with ids the same ids in order.
+    row by row, so no embedding may have ids, and each needs as many rows.
 
     Args:
       embeddings: by name, at least one.
@@ -135,7 +137,8 @@ def join(
       Joined; values are not copied where all rows of a file stay in place.
 
     Raises:
-      ValueError: no row in common, with examples of both sides; lengths that differ without ids;
+      ValueError: no row in common, with examples of both sides; ids on one side alone; lengths that
+        differ without ids;
         label ids that are no row numbers; one class left; shares out of range, or exceeded, with
         examples.
     """
@@ -164,7 +167,8 @@ def join(
     )
     codes = labels.labels.codes[rows]
     _check_joined(labels, codes)
-    return Joined(values, Labels(codes, labels.labels.names), unjoined, unjoined_labels)
+    by_row = any(given.ids is None or _is_numbered(given) for given in embeddings.values())
+    return Joined(values, Labels(codes, labels.labels.names), unjoined, unjoined_labels, by_row)
 
 
 def join_stream(
@@ -232,26 +236,31 @@ def _check_joined(labels: LabelFile, codes: np.ndarray) -> None:
 
 def _places(sides: Sequence[_Side], labels: LabelFile) -> np.ndarray:
     """For each row of the label file, its row on each side, or -1; int64 ``[sides, m]``."""
-    if labels.ids is None:
+    wanted = labels.ids
+    if wanted is None:
         _check_row_by_row(sides, labels)
-        rows = len(labels.labels.codes)
-        return np.broadcast_to(np.arange(rows), (len(sides), rows))
-    return np.stack([_rows_of(side, labels, labels.ids) for side in sides])
+        wanted = np.arange(len(labels.labels.codes)).astype(str)
+    return np.stack([_rows_of(side, labels, wanted) for side in sides])
+
+
+def _is_numbered(given: _Side) -> bool:
+    return isinstance(given, Embeddings) and given.numbered
 
 
 def _check_row_by_row(sides: Sequence[_Side], labels: LabelFile) -> None:
     rows = len(labels.labels.codes)
-    first = next((given for given in sides if given.ids is not None), None)
     for given in sides:
-        if given.shape[0] != rows:
+        if given.ids is not None and not _is_numbered(given):
             raise ValueError(
-                f"{labels.source} has no ids and {rows} rows, {given.source} {given.shape[0]}; "
-                "expected as many, or ids to join by"
+                f"{labels.source} has no ids, and {given.source} has, such as "
+                f"{some(given.ids, len(given.ids))}; add a column of ids to the labels "
+                "(--id-column names it), or join by row number with --by-row"
             )
-        if first is not None and given.ids is not None and np.any(given.ids != first.ids):
+        count = given.shape[0] + (given.dropped if isinstance(given, Embeddings) else 0)
+        if count != rows:
             raise ValueError(
-                f"{labels.source} has no ids, and rows of {first.source} and {given.source} differ "
-                "in order; expected ids to join by"
+                f"{labels.source} has no ids and {rows} rows, {given.source} {count}; "
+                "expected as many, or ids to join by"
             )
 
 
@@ -272,10 +281,13 @@ def _rows_of(given: _Side, labels: LabelFile, wanted: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"{given.source} has no ids, so label ids must be its row numbers 0..{rows - 1}; "
             f"{labels.source} has {len(wrong)} others: {some(wrong, len(wrong))}; "
-            "save the embeddings with their ids, as Parquet"
+            "save the embeddings with their ids, as Parquet, or join by row number with --by-row"
         )
     if np.all(places < 0):
-        raise ValueError("no id in common: " + _examples([given, labels]))
+        raise ValueError(
+            f"no id in common: {_examples([given, labels])}; name other columns with --id-column "
+            "(of one file, as in FILE::id=COLUMN)"
+        )
     return places
 
 
@@ -288,4 +300,5 @@ def _examples(sides: Sequence[_Side | LabelFile]) -> str:
 
 def some(ids: Sequence[str] | np.ndarray, count: int) -> str:
     """The first three of ``count`` ids, for a reader."""
-    return ", ".join(repr(str(id_)) for id_ in ids[:3]) + (", ..." if count > 3 else "")
+    shown = (text if len(text) <= 40 else text[:37] + "..." for text in map(str, ids[:3]))
+    return ", ".join(map(repr, shown)) + (", ..." if count > 3 else "")

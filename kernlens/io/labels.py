@@ -1,23 +1,37 @@
-"""Labels from CSV and Parquet files."""
+"""Labels from delimited text and Parquet files."""
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kernlens import files, targets
-from kernlens.datasets import raw
+from kernlens.io import roles, sheets
 from kernlens.io.columns import (
-    ID_NAMES,
-    first_named,
+    as_text,
+    check_ids,
     open_parquet,
+    pandas_index,
     plain,
     read_ids,
     read_table,
+    whole_numbers,
 )
+from kernlens.io.limits import LIMITS, Limits
 from kernlens.io.stored import choose_reader
 from kernlens.types import Labels
+
+MISSING = (
+    "", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT", "null", "NULL", "None",
+)  # fmt: skip
+"""Texts that other programs write where there is no label."""
+
+
+_ALL_DIFFERENT = 20
+"""Labels of which none occurs twice that are taken for ids."""
 
 
 class LabelFile(NamedTuple):
@@ -28,25 +42,59 @@ class LabelFile(NamedTuple):
       ids: id of each row as text, each once, ``[m]``; None for row numbers.
       source: what to call the file in an error.
       notes: what a reader should look at, such as a last line that may have been cut.
+      told: what was taken for ids and label.
     """
 
     labels: Labels
     ids: np.ndarray | None = None
     source: str = "labels"
     notes: tuple[str, ...] = ()
+    told: str = ""
+
+
+class LabelColumn(NamedTuple):
+    """A column of a label file, before anything is made of it.
+
+    Attributes:
+      values: of each row, text or numbers, None where there is none, ``[m]``.
+      ids: as those of :class:`LabelFile`.
+      name: of the column.
+      notes: what a reader should look at.
+      told: what was taken for ids and label.
+    """
+
+    values: list[Any]
+    ids: np.ndarray | None
+    name: str
+    notes: tuple[str, ...]
+    told: str
 
 
 def read_labels(
-    path: str | Path, *, id_column: str | None = None, label_column: str | None = None
+    path: str | Path,
+    *,
+    id_column: str | None = None,
+    label_column: str | None = None,
+    by_row: bool = False,
+    missing: Collection[str] | None = None,
+    min_class_count: int = 1,
+    limits: Limits = LIMITS,
 ) -> LabelFile:
     """Labels from a file.
 
+    A label is the text that stands there, without blanks around it. Where all labels are whole
+    numbers, ``7.0`` is 7.
+
     Args:
-      path: ``.csv`` (with a header line, comma-separated, UTF-8) or ``.parquet``. A file of one
-        column has labels and no ids.
+      path: ``.csv`` or ``.tsv``, also ``.gz`` (UTF-8; separator and header line are found), or
+        ``.parquet``. A file of one column has labels and no ids.
       id_column: name of the id column; without it, found as the module's docstring says.
-      label_column: name of the label column, likewise. A missing or empty label, and NaN or the
-        text ``nan``, is no label. Numbers are classes where all of them are whole.
+      label_column: name of the label column, likewise.
+      by_row: pass over ids, so that rows are joined by their number.
+      missing: texts that mean that there is no label, besides an empty cell; ``MISSING`` by
+        default. Those that occur are told.
+      min_class_count: rows of classes with fewer rows lose their label.
+      limits: bounds on the longest label and on what a packed file may become.
 
     Returns:
       LabelFile, with the classes found in sorted order.
@@ -58,89 +106,241 @@ def read_labels(
         repeated id.
       ImportError: pyarrow is not installed; names the extra.
     """
+    path = Path(path)
+    found = read_label_column(
+        path, id_column=id_column, label_column=label_column, by_row=by_row, limits=limits
+    )
+    where = f"{path}, column {found.name!r}"
+    labels, notes = _classes(where, found.values, MISSING if missing is None else missing, limits)
+    if min_class_count > 1:
+        kept = targets.drop_rare(labels, min_class_count)
+        rare = len(labels.names) - len(kept.names)
+        lost = np.count_nonzero(labels.codes >= 0) - np.count_nonzero(kept.codes >= 0)
+        if rare:
+            few = f"{rare:,} classes of fewer than {min_class_count} rows"
+            notes.append(f"{few} are left out, {lost:,} rows in all")
+        labels = kept
+    check_classes(where, labels.names)
+    counts = np.bincount(labels.codes[labels.codes >= 0])
+    if len(counts) >= _ALL_DIFFERENT and counts.max() == 1:
+        raise ValueError(
+            f"{where}: {len(counts):,} rows hold {len(counts):,} different labels; is it the id? "
+            "Name the label with --label-column"
+        )
+    if path.suffix.lower() in (".csv", ".tsv"):
+        notes += _cut(path, labels)
+    noted = tuple(f"{path}: {note}" for note in (*found.notes, *notes))
+    return LabelFile(labels, found.ids, str(path), noted, found.told)
+
+
+def read_label_column(
+    path: str | Path,
+    *,
+    id_column: str | None = None,
+    label_column: str | None = None,
+    by_row: bool = False,
+    limits: Limits = LIMITS,
+) -> LabelColumn:
+    """The column of a label file and its ids, as they stand there.
+
+    Args:
+      path: as that of :func:`read_labels`.
+      id_column: as there.
+      label_column: as there.
+      by_row: as there.
+      limits: as there.
+
+    Returns:
+      LabelColumn.
+
+    Raises:
+      FileNotFoundError, ValueError, ImportError: as there.
+    """
     path = files.existing(path)
-    read = choose_reader(path, {".csv": _read_csv, ".parquet": _read_label_columns})
-    raw, ids, column = read(path, id_column, label_column)
-    labels = targets.labels(raw)
-    check_classes(f"{path}, column {column!r}", labels.names)
-    notes = _notes(path, labels) if path.suffix.lower() == ".csv" else ()
-    return LabelFile(labels, ids, str(path), notes)
+    text = dict.fromkeys((".csv", ".csv.gz", ".tsv", ".tsv.gz"), _read_text)
+    read = choose_reader(path, {**text, ".parquet": _read_parquet})
+    return read(path, id_column, label_column, by_row, limits)
 
 
 def check_classes(where: str, names: Sequence[str]) -> None:
     """Refuses fewer than two classes; names where they were looked for."""
     if len(names) < 2:
-        raise ValueError(f"{where}: found classes {list(names)}; expected two or more")
+        raise ValueError(
+            f"{where}: found classes {list(names)}; expected two or more; is another column the "
+            "label? Name it with --label-column"
+        )
 
 
-def _read_label_columns(
-    path: Path, id_column: str | None, label_column: str | None
-) -> tuple[np.ndarray, np.ndarray | None, str]:
+def _read_parquet(
+    path: Path, id_column: str | None, label_column: str | None, by_row: bool, limits: Limits
+) -> LabelColumn:
     with open_parquet(path) as file:
-        names = file.schema_arrow.names
-        id_column, label_column = _label_columns(path, names, id_column, label_column)
-        table = read_table(path, file, [*([id_column] if id_column else []), label_column])
-    ids = None if id_column is None else read_ids(path, id_column, table.column(id_column))
-    raw, whole = plain(table.column(label_column))
-    if raw is None or not whole:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        names = schema.names
+        if not rows:
+            raise ValueError(f"{path}: no rows; found columns {roles.some(names)}")
+        limits.check_shape(path, (rows,), np.dtype(np.int8))
+        index, numbers = pandas_index(schema)
+        if numbers is not None and (len(numbers) != rows or (not index and numbers == range(rows))):
+            index, numbers = None, None
+
+        def values(name: str) -> list[Any]:
+            return read_table(path, file, [name]).column(name).to_pylist()
+
+        wanted = (None if numbers is not None and id_column == index else id_column), label_column
+        id_column, label_column = _label_columns(path, names, *wanted, by_row, values, index)
+        columns = [*([id_column] if id_column in names else []), label_column]
+        table = read_table(path, file, columns)
+    ids, from_index = None, None
+    if by_row:
+        id_column = None
+    elif id_column is not None and id_column in names:
+        ids = read_ids(path, id_column, table.column(id_column), limits)
+    elif numbers is not None:
+        ids, from_index = np.array(numbers).astype(str), index or "pandas index"
+    found, whole = plain(table.column(label_column))
+    if found is None or not whole:
         kind = table.column(label_column).type
         raise ValueError(
             f"{path}: column {label_column!r} is {kind}{'' if whole else ' with fractions'}; "
             "expected classes, as text or integers"
         )
-    return raw, ids, label_column
+    if found.dtype.kind == "f":
+        cells = [None if math.isnan(value) else int(value) for value in found.tolist()]
+    else:
+        cells = found.tolist()
+    told = _told(from_index or id_column, label_column)
+    return LabelColumn(cells, ids, label_column, (), told)
 
 
-def _read_csv(
-    path: Path, id_column: str | None, label_column: str | None
-) -> tuple[np.ndarray, np.ndarray | None, str]:
-    names = raw.header(path, ",", True, "utf-8")
-    id_column, label_column = _label_columns(path, names, id_column, label_column)
-    wanted = {label_column: "string?"}
-    if id_column is not None:
-        wanted[id_column] = "string"
-    columns = raw.read_csv(path, wanted, unique=id_column)
-    ids = None if id_column is None else raw.plain(columns[id_column])
-    return _classes(path, label_column, raw.plain(columns[label_column])), ids, label_column
-
-
-def _classes(path: Path, column: str, values: np.ndarray) -> np.ndarray:
-    """Text as Parquet would hold it: no ``nan``, and numbers that have a point as integers."""
-    known = ~np.isin(np.char.lower(values), ["", "nan"])
-    values = np.where(known, values, "")
-    try:
-        numbers = values[known].astype(np.float64)
-    except ValueError:
-        return values
-    fractions = np.flatnonzero(known)[~(numbers == np.round(numbers))]
-    if fractions.size:
-        raise ValueError(
-            f"{path}: column {column!r} holds fractions, the first {str(values[fractions[0]])!r} "
-            f"in row {fractions[0]}; expected classes, as text or integers"
+def _read_text(
+    path: Path, id_column: str | None, label_column: str | None, by_row: bool, limits: Limits
+) -> LabelColumn:
+    known = [name for name in (id_column, label_column) if name]
+    sheet = sheets.sniff(path, limits, known=known)
+    names, notes = sheet.names, []
+    if not sheet.sample:
+        raise ValueError(f"{path}: no rows after the header; found columns {roles.some(names)}")
+    if not sheet.header:
+        notes.append(
+            f"no header line: the first line {sheet.sample[0][:4]} counts as a row, and columns "
+            "are called 'column 1' and so on"
         )
-    if not np.any(np.char.find(np.char.lower(values), ".") >= 0):
-        return values
-    whole = values.astype(object)
-    whole[known] = [str(int(number)) for number in numbers]
-    return whole.astype(str)
+    if sheet.delimiter not in (",", "\t"):
+        notes.append(f"values are separated by a {sheets.DELIMITERS[sheet.delimiter]}")
+
+    def values(name: str) -> list[str]:
+        place = names.index(name)
+        return [row[place] for _, row in sheets.rows(sheet, limits)]
+
+    id_column, label_column = _label_columns(
+        path, names, id_column, label_column, by_row, values, None
+    )
+    files.check_columns(path, names, [label_column])
+    place, at = names.index(label_column), None if id_column is None else names.index(id_column)
+    labels, ids, lines = [], [], []
+    for number, row in sheets.rows(sheet, limits):
+        labels.append(row[place])
+        if at is not None:
+            ids.append(row[at])
+            lines.append(number)
+    found = None
+    if at is not None:
+        assert id_column is not None
+        _check_lines(path, id_column, ids, lines)
+        if any("." in text for text in ids):
+            ids = whole_numbers(ids) or ids
+        found = check_ids(path, id_column, np.array(ids, object), limits)
+    return LabelColumn(labels, found, label_column, tuple(notes), _told(id_column, label_column))
 
 
-def _notes(path: Path, labels: Labels) -> tuple[str, ...]:
+def _told(ids: str | None, label: str) -> str:
+    return f"label {label} ({'by row number' if ids is None else f'id {ids}'})"
+
+
+def _check_lines(path: Path, column: str, ids: list[str], lines: list[int]) -> None:
+    """Refuses a missing id and one that occurs twice, with their lines."""
+    seen: dict[str, int] = {}
+    for id_, line in zip(ids, lines, strict=True):
+        if not id_:
+            raise ValueError(f"{path}, line {line}: no id in column {column!r}; expected one")
+        other = seen.setdefault(id_, line)
+        if other != line:
+            raise ValueError(
+                f"{path}: {column} {id_[:60]!r} occurs {ids.count(id_)} times, on lines {other}, "
+                f"{line}{', ...' if ids.count(id_) > 2 else ''}; expected each id once; is another "
+                "column the id? Name it with --id-column"
+            )
+
+
+def _classes(
+    where: str, values: list[Any], missing: Collection[str], limits: Limits
+) -> tuple[Labels, list[str]]:
+    """Classes of a column, and what a reader should know of them."""
+    texts = [None if value is None or value == "" else str(value).strip() for value in values]
+    none = Counter(text for text in texts if text is not None and text in missing)
+    texts = [None if text is None or text in missing else text for text in texts]
+    known = sorted({text for text in texts if text})
+    as_text(where, known, limits)
+    numbers = whole_numbers(known)
+    if numbers is not None:
+        name_of = dict(zip(known, numbers, strict=True))
+        names = sorted(set(numbers), key=int)
+    else:
+        _refuse_amounts(where, known)
+        name_of, names = {text: text for text in known}, known
+    code_of = {name: code for code, name in enumerate(names)}
+    codes = [-1 if not text else code_of[name_of[text]] for text in texts]
+    notes = [
+        f"{count:,} labels {text!r} count as no label (--missing says which do)"
+        for text, count in none.items()
+        if text
+    ]
+    if numbers is not None and names and names[0] == "-1" and len(names) > 2:
+        notes.append("-1 counts as a class; --missing -1 makes it no label")
+    return Labels(np.array(codes, np.int32), tuple(names)), notes
+
+
+def _refuse_amounts(where: str, known: list[str]) -> None:
+    """Refuses numbers with fractions, and what is no number among numbers."""
+    odd = [t for t in known if not sheets.is_number(t) or not math.isfinite(float(t))]
+    if not odd and known:
+        amount = next((t for t in known if not float(t).is_integer()), None)
+        if amount is not None:
+            raise ValueError(
+                f"{where}: holds fractions, such as {amount[:40]!r}; expected classes, as text or "
+                "integers"
+            )
+    unbounded = next((text for text in odd if sheets.is_number(text)), None)
+    if unbounded is not None and len(odd) == 1:
+        raise ValueError(
+            f"{where}: {unbounded!r} stands among labels that are numbers; expected classes; "
+            f"--missing {unbounded} makes it no label"
+        )
+
+
+def _cut(path: Path, labels: Labels) -> list[str]:
     """Tells of a last line without an end whose label stands nowhere else: it may have been cut."""
     with path.open("rb") as file:
         file.seek(-1, 2)
         ended = file.read() in b"\r\n"
     last = int(labels.codes[-1])
     if ended or last < 0 or np.count_nonzero(labels.codes == last) > 1:
-        return ()
-    return (
-        f"{path}: the last line has no end, and its label {labels.names[last]!r} stands on no "
-        "other line; was the file cut?",
-    )
+        return []
+    return [
+        f"the last line has no end, and its label {labels.names[last]!r} stands on no other line; "
+        "was the file cut?"
+    ]
 
 
 def _label_columns(
-    path: Path, names: list[str], id_column: str | None, label_column: str | None
+    path: Path,
+    names: list[str],
+    id_column: str | None,
+    label_column: str | None,
+    by_row: bool,
+    values: Any,
+    index: str | None,
 ) -> tuple[str | None, str]:
     """Id column, or None, and label column."""
     given = [name for name in (id_column, label_column) if name is not None]
@@ -149,19 +349,46 @@ def _label_columns(
         raise ValueError(
             f"{path}: id and label are both column {id_column!r}; expected two columns"
         )
-    label_column = label_column or first_named([n for n in names if n != id_column], ("label",))
-    id_column = id_column or first_named([n for n in names if n != label_column], ID_NAMES)
-    free = [name for name in names if name not in (id_column, label_column)]
-    if label_column is None and id_column is None and len(free) == 2:
-        id_column, label_column = free
-    elif label_column is None and len(free) == 1:
-        (label_column,) = free
-    elif label_column is not None and id_column is None and len(free) == 1:
-        (id_column,) = free
-    elif label_column is None or (id_column is None and free):
-        what = "label" if label_column is None else "id"
-        raise ValueError(
-            f"{path}: which column is the {what}? found {names}; name it with "
-            f"{what}_column (--{what}-column)"
-        )
-    return id_column, label_column
+    free = [n for n in names if n not in given and not roles.UNNAMED_INDEX.fullmatch(n)]
+    unnamed = next((n for n in names if roles.UNNAMED_INDEX.fullmatch(n)), None)
+    exact = [name for name in free if name.lower() in ("id", "ids")]
+    by_name = exact[:1] or [name for name in free if roles.is_id_name(name)]
+    if id_column is None and len(by_name) == 1 and len(free) + len(given) > 1:
+        id_column = by_name[0]
+    elif id_column is None and not by_name and (unnamed or index):
+        id_column = unnamed or (index if index in names else None)
+    if label_column is None:
+        label_column = _label_among(path, [n for n in free if n != id_column], id_column, values)
+    free = [name for name in free if name not in (id_column, label_column)]
+    if id_column is None and index is None and not by_row:
+        if len(free) == 1 and len(by_name) == 0:
+            (id_column,) = free
+        elif free:
+            raise _which(path, "id", by_name or free)
+    return (None if by_row else id_column), label_column
+
+
+def _label_among(path: Path, free: list[str], id_column: str | None, values: Any) -> str:
+    exact = [name for name in free if name.lower() == "label"]
+    if len(exact) == 1:
+        return exact[0]
+    if len(free) == 1 and (id_column is not None or free[0].lower() not in ("id", "ids")):
+        return free[0]
+    if id_column is None and len(free) == 2:
+        # An id has no value twice, and a label has.
+        repeats = [len(set(found)) < len(found) for found in map(values, free)]
+        if repeats[0] != repeats[1]:
+            return free[repeats.index(True)]
+        if repeats == [False, False]:
+            return free[1]
+    labels = [name for name in free if roles.is_label_name(name)]
+    if id_column is not None and len(labels) == 1 and len(free) == len(labels):
+        return labels[0]
+    raise _which(path, "label", free)
+
+
+def _which(path: Path, what: str, names: list[str]) -> ValueError:
+    return ValueError(
+        f"{path}: which column is the {what}? found {roles.some(names)}; name it with "
+        f"--{what}-column{', or join by row number with --by-row' if what == 'id' else ''}"
+    )
