@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 an input cannot be used, 2 a wrong command line, 130 interrupted.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from kernlens.cli.compare import Compare, compare
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
 from kernlens.files import use_compilation_cache
-from kernlens.show.table import printable
+from kernlens.show.table import one_line
 
 DESCRIPTION = (
     "See what a pretrained embedding will do downstream, before you train anything. "
@@ -55,9 +56,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError) as error:
-        print("error:", printable(" ".join(str(error).split())), file=sys.stderr)
-        return 1
+        return _told(str(error))
+    except MemoryError as error:
+        return _told(f"needs more memory than there is: {error}")
+    except Exception as error:
+        if os.environ.get("KERNLENS_TRACEBACK"):
+            raise
+        return _told(
+            f"unexpected {type(error).__name__}: {error}; KERNLENS_TRACEBACK=1 shows where"
+        )
     return 0
+
+
+def _told(error: str) -> int:
+    """Prints an error on one line; the exit code that goes with it."""
+    print("error:", one_line(error), file=sys.stderr)
+    return 1
 
 
 VERBS: dict[type, Callable[[Any], None]] = {Predict: predict, Compare: compare, Score: score}

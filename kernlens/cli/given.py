@@ -16,7 +16,7 @@ from kernlens.cli.words import KERNEL_HELP
 from kernlens.files import check_writable
 from kernlens.probes import PROBES
 from kernlens.show import report
-from kernlens.show.table import printable
+from kernlens.show.table import one_line, printable
 
 if TYPE_CHECKING:
     ProbeName = str
@@ -188,7 +188,7 @@ def read(config: Given) -> Rows:
             for name, dims in io.telling(joined.values, joined.labels).items()
         )
     for note in (*label_file.notes, *warnings):
-        print("warning:", printable(note), file=sys.stderr)
+        print("warning:", one_line(note), file=sys.stderr)
     dropped = {name: given.dropped_ids for name, given in embeddings.items()}
     return Rows(
         joined,
@@ -229,7 +229,7 @@ def write_json(config: Given, content: Any) -> None:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """File stems; with the column, or the whole path, where stems are equal."""
+    """File stems, printable; with the column, or the whole path, where stems are equal."""
     parsed = [io.parse(path) for path in paths]
     stems = [path.name.removesuffix(".gz").rpartition(".")[0] or path.name for path, _ in parsed]
     longer = [
@@ -237,6 +237,8 @@ def _names(paths: Sequence[Path]) -> list[str]:
         for stem, (_, behind) in zip(stems, parsed, strict=True)
     ]
     return [
-        stem if stems.count(stem) == 1 else long if longer.count(long) == 1 else str(path)
+        printable(
+            stem if stems.count(stem) == 1 else long if longer.count(long) == 1 else str(path)
+        )
         for stem, long, path in zip(stems, longer, paths, strict=True)
     ]

@@ -7,6 +7,8 @@ would be called. Large arrays lie in ``.npy`` files next to it.
 
 import io
 import pickletools
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,24 +55,24 @@ def open_keyed_vectors(path: Path, asked: Asked) -> Stored:
     beside = path.with_name(f"{path.name}.vectors.npy")
     if "vectors" in state:
         values = _array(path, state["vectors"])
-        dtype, shape = real_dtype(path, values.dtype), matrix_shape(path, values.shape)
-
-        def blocks(start: int, stop: int, rows: int):
-            for first in range(start, stop, rows):
-                yield values[first : min(first + rows, stop)]
-
+        shape = matrix_shape(path, values.shape)
+        found = Stored(shape, real_dtype(path, values.dtype), partial(_blocks, values))
     elif beside.is_file():
         found = numpy_files.open_npy(beside, asked)
-        dtype, shape, blocks = found.dtype, found.shape, found.blocks
     else:
         raise ValueError(f"{path}: its vectors lie in {beside.name}, which is not there")
-    if len(keys) != shape[0]:
-        raise _damaged(path, f"{len(keys)} keys and {shape[0]} vectors")
+    if len(keys) != found.shape[0]:
+        raise _damaged(path, f"{len(keys)} keys and {found.shape[0]} vectors")
     ids = None
     if not asked.by_row:
         ids = check_ids(path, "key", np.array(list(map(str, keys)), object), asked.limits)
-    told = roles.told(None if asked.by_row else "key", shape[1], "")
-    return Stored(shape, dtype, blocks, ids, told=told)
+    told = roles.told(None if asked.by_row else "key", found.shape[1], "")
+    return found._replace(ids=ids, told=told, whole=None)
+
+
+def _blocks(values: np.ndarray, start: int, stop: int, rows: int) -> Iterator[np.ndarray]:
+    for first in range(start, stop, rows):
+        yield values[first : min(first + rows, stop)]
 
 
 def _damaged(path: Path, why: str) -> ValueError:
@@ -107,7 +109,7 @@ def _state(path: Path) -> dict[Any, Any]:
 def _followed(content: bytes) -> Any:
     """What stands on the stack at the end; nothing is imported or called."""
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
 
     def since_mark() -> list[Any]:
         at = len(stack) - 1 - stack[::-1].index(_MARK)
