@@ -16,7 +16,7 @@ from kernlens.cli.compare import Compare, compare
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
 from kernlens.files import use_compilation_cache
-from kernlens.show.table import one_line
+from kernlens.show.table import one_line, printable
 
 DESCRIPTION = (
     "See what a pretrained embedding will do downstream, before you train anything. "
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       Exit code.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    # A wrong option is printed as it stands; a file name is escaped where it is shown.
+    argv = [printable(word) if i == 0 or word[:1] == "-" else word for i, word in enumerate(argv)]
     if argv[:1] == ["--version"]:
         print(f"kernlens {version('kernlens')}")
         return 0

@@ -86,7 +86,10 @@ def text_column(column: Any) -> Any:
     arrow = files.optional("pyarrow")
     kinds = arrow.types
     if kinds.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        chunks = column.chunks if isinstance(column, arrow.ChunkedArray) else [column]
+        # By hand, for Arrow does not unpack a dictionary of views.
+        decoded = [text_column(chunk.dictionary).take(chunk.indices) for chunk in chunks]
+        column = arrow.chunked_array(decoded, None if decoded else column.type.value_type)
     if is_text(column.type) or kinds.is_binary(column.type) or kinds.is_large_binary(column.type):
         return column.cast(arrow.large_string())
     return column

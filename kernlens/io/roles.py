@@ -127,7 +127,8 @@ def choose_columns(
     scale = None
     if kind == CODES:
         scale = next((n for n in rest if n.lower() == "scale" and rest[n] in NUMBERS), None)
-    rest.pop(scale or "", None)
+    if scale is not None:
+        del rest[scale]
     ids = asked.id_column
     if ids is None and not asked.by_row:
         ids = _id_among(path, rest, index, distinct)
@@ -173,8 +174,15 @@ def _found_vectors(
             )
         if found:
             return found, kind
-    families = _families([n for n in fields if fields[n] in NUMBERS and n != index])
+    families = _families([name for name in fields if name != index])
+    families = [own for own in families if any(fields[name] in NUMBERS for name in own)]
     if len(families) == 1:
+        odd = next((name for name in families[0] if fields[name] not in NUMBERS), None)
+        if odd is not None:
+            raise ValueError(
+                f"{path}: column {odd!r} holds {fields[odd]}, expected a number as in the other "
+                f"dimensions {ends(families[0])}; name the dimensions with --columns"
+            )
         return families[0], FLOAT
     if families:
         shown = " and ".join(ends(family) for family in families[:4])
