@@ -55,7 +55,7 @@ def replace(path, old, new):
 
 
 def test_every_data_set_has_a_sample_or_its_own_tests():
-    own_tests = {"complete_journey", "synthetic"}
+    own_tests = {"complete_journey", "synthetic", "table"}
     assert set(datasets.DATASETS) == set(CASES.values()) | own_tests
 
 

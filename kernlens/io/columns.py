@@ -25,11 +25,9 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         if str(path) in str(error):
             raise
         raise damaged(path, kind, error) from error
-    except ImportError:
-        raise
     except MemoryError as error:
         raise ValueError(f"{path}: needs more memory than there is: {error}") from error
-    except Exception as error:
+    except (EOFError, KeyError, OSError, OverflowError, RuntimeError, TypeError) as error:
         raise damaged(path, kind, error) from error
 
 

@@ -114,7 +114,8 @@ def open_embeddings(
         _check_alike(paths[0], first, own, stored)
     ids = first.ids
     if len(paths) > 1 and ids is not None:
-        ids = check_ids(str(path), "id", np.concatenate([stored.ids for stored in found]), limits)
+        together = [stored.ids for stored in found if stored.ids is not None]
+        ids = check_ids(str(path), "id", np.concatenate(together), limits)
     scales = _scales(path, scale, paths, found)
     return EmbeddingFiles(
         shape=(sum(stored.shape[0] for stored in found), first.shape[1]),
