@@ -60,7 +60,7 @@ def _of_text(
 ) -> tuple[np.ndarray, np.ndarray]:
     pandas = files.optional("pandas")
     # Few times are different where they are days, and each has to be read only once.
-    found, inverse = np.unique(values[~missing].astype(object), return_inverse=True)
+    inverse, found = pandas.factorize(values[~missing].astype(object))
     read, bad = np.zeros(len(found), np.int64), np.zeros(len(found), bool)
     numbers = pandas.to_numeric(pandas.Series(found, dtype=object), errors="coerce")
     if len(found) and numbers.notna().all():

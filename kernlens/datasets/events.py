@@ -32,8 +32,13 @@ SUFFIXES = (".parquet", *_TEXT, *_LINES)
 _INTEGERS, _FLOATS, _STRINGS = "int64", "float64", "string"
 
 
-class _Column(NamedTuple):
-    """Values of a column, and which rows have none."""
+class Column(NamedTuple):
+    """A column of events.
+
+    Attributes:
+      values: integers, floats, dates or text, ``[n]``; unspecified where missing.
+      missing: which rows have none, bool ``[n]``.
+    """
 
     values: np.ndarray
     missing: np.ndarray
@@ -193,20 +198,20 @@ def _columns_of(path: Path) -> list[str]:
     raise ValueError(f"{path}: empty file; expected a JSON object on each line")
 
 
-def _read_all(paths: Sequence[Path], names: list[str]) -> dict[str, _Column]:
+def _read_all(paths: Sequence[Path], names: list[str]) -> dict[str, Column]:
     parts = [_read(path, names) for path in paths]
     return {name: _joined([part[name] for part in parts]) for name in names}
 
 
-def _joined(parts: list[_Column]) -> _Column:
+def _joined(parts: list[Column]) -> Column:
     if len(parts) == 1:
         return parts[0]
     kinds = {part.values.dtype.kind for part in parts}
     values = [part.values.astype(str) if kinds & {"U", "O"} else part.values for part in parts]
-    return _Column(np.concatenate(values), np.concatenate([part.missing for part in parts]))
+    return Column(np.concatenate(values), np.concatenate([part.missing for part in parts]))
 
 
-def _read(path: Path, names: list[str]) -> dict[str, _Column]:
+def _read(path: Path, names: list[str]) -> dict[str, Column]:
     kind = suffix_of(path)
     if kind == ".parquet":
         with open_parquet(path) as file:
@@ -214,12 +219,18 @@ def _read(path: Path, names: list[str]) -> dict[str, _Column]:
             found = read_table(path, file, names)
         return {name: _of_arrow(path, name, found.column(name)) for name in names}
     if kind in _TEXT:
-        return _read_text(path, names)
+        return read_text(path, names)
     records = [record for _, record in _records(path)]
     return {name: _of_list(path, name, [one.get(name) for one in records]) for name in names}
 
 
-def _read_text(path: Path, names: list[str]) -> dict[str, _Column]:
+def read_text(path: Path, names: Sequence[str]) -> dict[str, Column]:
+    """Columns of delimited text, packed or not: integers, floats or text, as all rows allow.
+
+    Raises:
+      ValueError: a missing column, a malformed line, damaged packing.
+    """
+    names = list(names)
     arrow, reader = files.optional("pyarrow"), files.optional("pyarrow.csv")
     sheet = sheets.sniff(path, known=names)
     files.check_columns(path, sheet.names, names)
@@ -267,7 +278,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield number, record
 
 
-def _of_arrow(path: Path, name: str, column: Any) -> _Column:
+def _of_arrow(path: Path, name: str, column: Any) -> Column:
     """A column as NumPy values; times as milliseconds since 1970."""
     arrow, compute = files.optional("pyarrow"), files.optional("pyarrow.compute")
     kinds = arrow.types
@@ -293,29 +304,29 @@ def _of_arrow(path: Path, name: str, column: Any) -> _Column:
     return _whole(values, missing)
 
 
-def _of_list(path: Path, name: str, values: list[Any]) -> _Column:
+def _of_list(path: Path, name: str, values: list[Any]) -> Column:
     types = {type(value) for value in values if value is not None}
     if types & {list, dict}:
         raise ValueError(f"{path}: field {name!r} holds lists or objects; expected text or numbers")
     missing = np.array([value is None or value == "" for value in values], bool)
     if types <= {int}:
-        return _Column(np.array([value or 0 for value in values], np.int64), missing)
+        return Column(np.array([value or 0 for value in values], np.int64), missing)
     if types <= {int, float}:
         numbers = np.array([np.nan if value is None else value for value in values], np.float64)
         return _whole(numbers, missing | np.isnan(numbers))
-    return _Column(
+    return Column(
         np.array(["" if value is None else str(value) for value in values], object), missing
     )
 
 
-def _whole(values: np.ndarray, missing: np.ndarray) -> _Column:
+def _whole(values: np.ndarray, missing: np.ndarray) -> Column:
     """Integers that gaps made floats of are integers again."""
     if values.dtype.kind != "f":
-        return _Column(values, missing)
+        return Column(values, missing)
     known = values[~missing]
     if not np.all((known == np.round(known)) & (np.abs(known) <= 2.0**53)):
-        return _Column(values, missing)
-    return _Column(np.where(missing, 0, values).astype(np.int64), missing)
+        return Column(values, missing)
+    return Column(np.where(missing, 0, values).astype(np.int64), missing)
 
 
 def _first_of_each(
@@ -341,7 +352,7 @@ def _first_of_each(
 
 def _described(
     data: Interactions,
-    columns: Mapping[str, _Column],
+    columns: Mapping[str, Column],
     rows: np.ndarray,
     labels: Sequence[str],
     text: str | None,

@@ -29,6 +29,10 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         raise ValueError(f"{path}: needs more memory than there is: {error}") from error
     except (EOFError, KeyError, OSError, OverflowError, RuntimeError, TypeError) as error:
         raise damaged(path, kind, error) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "pyarrow":
+            raise
+        raise damaged(path, kind, error) from error
 
 
 def damaged(path: Path, kind: str, error: BaseException) -> ValueError:
