@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 
 from kernlens.cli.compare import Compare, compare
+from kernlens.cli.embed import Embed, embed
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
 from kernlens.files import use_compilation_cache
@@ -76,7 +77,12 @@ def _told(error: str) -> int:
     return 1
 
 
-VERBS: dict[type, Callable[[Any], None]] = {Predict: predict, Compare: compare, Score: score}
+VERBS: dict[type, Callable[[Any], None]] = {
+    Predict: predict,
+    Compare: compare,
+    Score: score,
+    Embed: embed,
+}
 """What each verb's options run."""
 
 
@@ -85,7 +91,7 @@ def _parse(argv: list[str]) -> Any:
     if argv[:1] == ["demo"]:
         demo = _demo_config()
     return tyro.extras.subcommand_cli_from_dict(
-        {"predict": Predict, "compare": Compare, "score": Score, "demo": demo},
+        {"predict": Predict, "compare": Compare, "score": Score, "embed": Embed, "demo": demo},
         prog="kernlens",
         description=DESCRIPTION,
         args=argv,
