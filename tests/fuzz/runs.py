@@ -28,7 +28,7 @@ class Ending(NamedTuple):
       code: exit code; the negative signal of a process that died; None where it was stopped.
       err: what was printed as an error.
       length: of that, in characters.
-      seconds: that it took.
+      seconds: of the processor that it took.
       peak: largest resident memory, in MB.
     """
 
