@@ -158,13 +158,12 @@ def join(
         without = np.ones(given.shape[0], bool)
         without[place] = False
         unjoined[name] = _unjoined(
-            given.source, without, given.ids, max_unjoined, "all other files"
+            given.source, without, given.ids, max_unjoined, "all other files", "--max-unjoined"
         )
     without = np.ones(len(labels.labels.codes), bool)
     without[rows] = False
-    unjoined_labels = _unjoined(
-        labels.source, without, labels.ids, max_unjoined_labels, "all other files"
-    )
+    share = max_unjoined_labels, "all other files", "--max-unjoined-labels"
+    unjoined_labels = _unjoined(labels.source, without, labels.ids, *share)
     codes = labels.labels.codes[rows]
     _check_joined(labels, codes)
     by_row = any(given.ids is None or _is_numbered(given) for given in embeddings.values())
@@ -203,9 +202,10 @@ def join_stream(
     codes = np.full(stream.shape[0], -1, np.int32)
     joined = np.zeros(stream.shape[0], bool)
     codes[places[found]], joined[places[found]] = labels.labels.codes[found], True
-    other = "the other file"
-    unjoined = _unjoined(stream.source, ~joined, stream.ids, max_unjoined, other)
-    unjoined_labels = _unjoined(labels.source, ~found, labels.ids, max_unjoined_labels, other)
+    share = max_unjoined, "the other file", "--max-unjoined"
+    unjoined = _unjoined(stream.source, ~joined, stream.ids, *share)
+    share = max_unjoined_labels, "the other file", "--max-unjoined-labels"
+    unjoined_labels = _unjoined(labels.source, ~found, labels.ids, *share)
     _check_joined(labels, codes[joined])
     kept = np.ones_like(joined) if keep_unjoined else joined
     return JoinedStream(stream, Labels(codes, labels.labels.names), kept, unjoined, unjoined_labels)
@@ -218,13 +218,14 @@ def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:
 
 
 def _unjoined(
-    source: str, without: np.ndarray, ids: np.ndarray | None, most: float, where: str
+    source: str, without: np.ndarray, ids: np.ndarray | None, most: float, where: str, flag: str
 ) -> Unjoined:
     found = Unjoined(np.flatnonzero(without), ids)
     if found.count > most * len(without):
         raise ValueError(
             f"{source}: {found.count} of {len(without)} ids are not in {where}: "
-            f"{some(found.examples, found.count)}; expected at most a share of {most}"
+            f"{some(found.examples, found.count)}; expected at most a share of {most}; other ids "
+            f"may be meant (--id-column), or raise {flag}"
         )
     return found
 
