@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kernlens import lens, targets
+from kernlens import lens, probes, targets
 from tests.own_files import embeddings, label_files
 from tests.own_files.case import REFUSED, Case, measured
 
@@ -15,9 +15,9 @@ CASES = [case for cases in AREAS.values() for case in cases]
 HEAD = """# Own files, as other programs write them
 
 Each line is a file that once gave a wrong answer without a word, or was refused though it is
-common: the macro-F1 before and now, and what is right for the rows and labels that the file
-means. All files hold the same embedding. `tests/test_own_files.py` measures every line and writes
-this page.
+common: the macro-F1 before (commit 178848f) and now, and what is right for the rows and labels
+that the file means, by the discriminant probe. All files hold the same embedding.
+`tests/test_own_files.py` measures every line and writes this page.
 """
 _measured: dict[str, tuple[float | str, float | str]] = {}
 
@@ -28,7 +28,8 @@ def right_of(case: Case) -> float | str:
     if isinstance(case.right, str):
         return case.right
     rows, names = case.right()
-    return lens.predict(rows, targets.labels(names)).metrics["macro_f1"].value
+    found = lens.predict(rows, targets.labels(names), probe=probes.discriminant)
+    return found.metrics["macro_f1"].value
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.fault for case in CASES])

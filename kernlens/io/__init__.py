@@ -20,23 +20,26 @@ What was taken as what stands in ``told``, and the command line prints it.
 
 from kernlens.io.arrays import arrays_from_bytes, arrays_to_bytes, read_arrays, write_arrays
 from kernlens.io.embeddings import open_embeddings, read_embeddings
+from kernlens.io.events import Events, align, read_events
 from kernlens.io.join import Joined, JoinedStream, Unjoined, join, join_stream, some
 from kernlens.io.labels import LabelColumn, LabelFile, read_label_column, read_labels
 from kernlens.io.limits import Limits
 from kernlens.io.shards import parse
 from kernlens.io.stream import Chunk, EmbeddingFiles, Embeddings, fingerprint
-from kernlens.io.suspicions import telling, without_copies
+from kernlens.io.suspicions import telling
 
 __all__ = [
     "Chunk",
     "EmbeddingFiles",
     "Embeddings",
+    "Events",
     "Joined",
     "JoinedStream",
     "LabelColumn",
     "LabelFile",
     "Limits",
     "Unjoined",
+    "align",
     "arrays_from_bytes",
     "arrays_to_bytes",
     "fingerprint",
@@ -46,10 +49,10 @@ __all__ = [
     "parse",
     "read_arrays",
     "read_embeddings",
+    "read_events",
     "read_label_column",
     "read_labels",
     "some",
     "telling",
-    "without_copies",
     "write_arrays",
 ]

@@ -5,9 +5,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from kernlens import targets
 from kernlens.io.labels import LabelFile, check_classes
 from kernlens.io.stream import Chunk, EmbeddingFiles, Embeddings, regroup
-from kernlens.types import Labels
+from kernlens.types import Labels, Target
 
 _Side: TypeAlias = Embeddings | EmbeddingFiles
 
@@ -47,14 +48,14 @@ class Joined(NamedTuple):
 
     Attributes:
       values: embeddings by name, ``[n, d]`` each, in the row order of the first.
-      labels: class of each row, ``[n]``; -1 where the label is missing.
+      labels: target of each row, ``[n]``.
       unjoined: by name, the rows of the embedding that are not among the joined.
       unjoined_labels: the rows of the label file that are not.
       by_row: whether rows met by their numbers, since a file has no ids.
     """
 
     values: dict[str, np.ndarray]
-    labels: Labels
+    labels: Target
     unjoined: dict[str, Unjoined]
     unjoined_labels: Unjoined
     by_row: bool = False
@@ -65,14 +66,14 @@ class JoinedStream(NamedTuple):
 
     Attributes:
       stream: embeddings.
-      labels: class of each row of the stream, ``[n]``; -1 where it has none.
+      labels: target of each row of the stream, ``[n]``.
       kept: the rows that :meth:`chunks` gives, bool ``[n]``.
       unjoined: the rows that the label file does not have.
       unjoined_labels: the rows of the label file that the stream does not have.
     """
 
     stream: EmbeddingFiles
-    labels: Labels
+    labels: Target
     kept: np.ndarray
     unjoined: Unjoined
     unjoined_labels: Unjoined
@@ -160,14 +161,14 @@ def join(
         unjoined[name] = _unjoined(
             given.source, without, given.ids, max_unjoined, "all other files", "--max-unjoined"
         )
-    without = np.ones(len(labels.labels.codes), bool)
+    without = np.ones(targets.num_rows(labels.labels), bool)
     without[rows] = False
     share = max_unjoined_labels, "all other files", "--max-unjoined-labels"
     unjoined_labels = _unjoined(labels.source, without, labels.ids, *share)
-    codes = labels.labels.codes[rows]
-    _check_joined(labels, codes)
+    target = targets.take(labels.labels, rows)
+    _check_joined(labels, target)
     by_row = any(given.ids is None or _is_numbered(given) for given in embeddings.values())
-    return Joined(values, Labels(codes, labels.labels.names), unjoined, unjoined_labels, by_row)
+    return Joined(values, target, unjoined, unjoined_labels, by_row)
 
 
 def join_stream(
@@ -199,16 +200,17 @@ def join_stream(
     _check_shares(max_unjoined, max_unjoined_labels)
     (places,) = _places([stream], labels)
     found = places >= 0
-    codes = np.full(stream.shape[0], -1, np.int32)
-    joined = np.zeros(stream.shape[0], bool)
-    codes[places[found]], joined[places[found]] = labels.labels.codes[found], True
+    row_of = np.full(stream.shape[0], -1)
+    row_of[places[found]] = np.flatnonzero(found)
+    joined = row_of >= 0
     share = max_unjoined, "the other file", "--max-unjoined"
     unjoined = _unjoined(stream.source, ~joined, stream.ids, *share)
     share = max_unjoined_labels, "the other file", "--max-unjoined-labels"
     unjoined_labels = _unjoined(labels.source, ~found, labels.ids, *share)
-    _check_joined(labels, codes[joined])
+    target = targets.take(labels.labels, row_of)
+    _check_joined(labels, targets.take(target, np.flatnonzero(joined)))
     kept = np.ones_like(joined) if keep_unjoined else joined
-    return JoinedStream(stream, Labels(codes, labels.labels.names), kept, unjoined, unjoined_labels)
+    return JoinedStream(stream, target, kept, unjoined, unjoined_labels)
 
 
 def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:
@@ -230,9 +232,10 @@ def _unjoined(
     return found
 
 
-def _check_joined(labels: LabelFile, codes: np.ndarray) -> None:
-    found = [labels.labels.names[code] for code in np.unique(codes[codes >= 0])]
-    check_classes(f"{labels.source}, the {len(codes)} rows joined", found)
+def _check_joined(labels: LabelFile, joined: Target) -> None:
+    if isinstance(joined, Labels):
+        found = [joined.names[code] for code in np.unique(joined.codes[joined.codes >= 0])]
+        check_classes(f"{labels.source}, the {len(joined.codes)} rows joined", found)
 
 
 def _places(sides: Sequence[_Side], labels: LabelFile) -> np.ndarray:
@@ -240,7 +243,7 @@ def _places(sides: Sequence[_Side], labels: LabelFile) -> np.ndarray:
     wanted = labels.ids
     if wanted is None:
         _check_row_by_row(sides, labels)
-        wanted = np.arange(len(labels.labels.codes)).astype(str)
+        wanted = np.arange(targets.num_rows(labels.labels)).astype(str)
     return np.stack([_rows_of(side, labels, wanted) for side in sides])
 
 
@@ -249,7 +252,7 @@ def _is_numbered(given: _Side) -> bool:
 
 
 def _check_row_by_row(sides: Sequence[_Side], labels: LabelFile) -> None:
-    rows = len(labels.labels.codes)
+    rows = targets.num_rows(labels.labels)
     for given in sides:
         if given.ids is not None and not _is_numbered(given):
             raise ValueError(

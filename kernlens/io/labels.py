@@ -1,8 +1,9 @@
 """Labels from delimited text and Parquet files."""
 
 import math
+import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,9 @@ from kernlens.io.columns import (
 )
 from kernlens.io.limits import LIMITS, Limits
 from kernlens.io.stored import choose_reader
-from kernlens.types import Labels
+from kernlens.types import Labels, Target
+
+_NUMBER = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 
 MISSING = (
     "", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT", "null", "NULL", "None",
@@ -38,14 +41,14 @@ class LabelFile(NamedTuple):
     """Rows of a label file.
 
     Attributes:
-      labels: class of each row, ``[m]``; -1 where the label is missing.
+      labels: what is predicted of each row: classes, numbers or several labels, ``[m]``.
       ids: id of each row as text, each once, ``[m]``; None for row numbers.
       source: what to call the file in an error.
       notes: what a reader should look at, such as a last line that may have been cut.
       told: what was taken for ids and label.
     """
 
-    labels: Labels
+    labels: Target
     ids: np.ndarray | None = None
     source: str = "labels"
     notes: tuple[str, ...] = ()
@@ -78,12 +81,13 @@ def read_labels(
     by_row: bool = False,
     missing: Collection[str] | None = None,
     min_class_count: int = 1,
+    target: Callable[[Any], Target] = targets.as_target,
     limits: Limits = LIMITS,
 ) -> LabelFile:
     """Labels from a file.
 
-    A label is the text that stands there, without blanks around it. Where all labels are whole
-    numbers, ``7.0`` is 7.
+    A label is the text that stands there, without blanks around it. Where all of a column are
+    numbers, they are numbers, and 7.0 is 7; numbers with zeros in front, such as 007, are text.
 
     Args:
       path: ``.csv`` or ``.tsv``, also ``.gz`` (UTF-8; separator and header line are found), or
@@ -94,6 +98,9 @@ def read_labels(
       missing: texts that mean that there is no label, besides an empty cell; ``MISSING`` by
         default. Those that occur are told.
       min_class_count: rows of classes with fewer rows lose their label.
+      target: what the column is made into. The default finds out from the values, and refuses a
+        column that may ask two things; :func:`kernlens.targets.labels`, ``values`` and
+        ``multi_labels`` are told.
       limits: bounds on the longest label and on what a packed file may become.
 
     Returns:
@@ -102,8 +109,7 @@ def read_labels(
     Raises:
       FileNotFoundError: no such file.
       ValueError: an unknown suffix, an empty or damaged file, a missing column, more columns than
-        can be told apart, labels that are not classes, fewer than two classes, a missing or
-        repeated id.
+        can be told apart, an ambiguous target, fewer than two classes, a missing or repeated id.
       ImportError: pyarrow is not installed; names the extra.
     """
     path = Path(path)
@@ -111,24 +117,24 @@ def read_labels(
         path, id_column=id_column, label_column=label_column, by_row=by_row, limits=limits
     )
     where = f"{path}, column {found.name!r}"
-    labels, notes = _classes(where, found.values, MISSING if missing is None else missing, limits)
-    if min_class_count > 1:
-        kept = targets.drop_rare(labels, min_class_count)
-        rare = len(labels.names) - len(kept.names)
-        lost = np.count_nonzero(labels.codes >= 0) - np.count_nonzero(kept.codes >= 0)
-        if rare:
-            few = f"{rare:,} classes of fewer than {min_class_count} rows"
-            notes.append(f"{few} are left out, {lost:,} rows in all")
-        labels = kept
-    check_classes(where, labels.names)
-    counts = np.bincount(labels.codes[labels.codes >= 0])
-    if len(counts) >= _ALL_DIFFERENT and counts.max() == 1:
-        raise ValueError(
-            f"{where}: {len(counts):,} rows hold {len(counts):,} different labels; is it the id? "
-            "Name the label with --label-column"
-        )
+    values, notes = _cleaned(where, found.values, MISSING if missing is None else missing, limits)
+    try:
+        labels = target(values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if isinstance(labels, Labels):
+        if min_class_count > 1:
+            labels, told = _without_rare(labels, min_class_count)
+            notes += told
+        check_classes(where, labels.names)
+        counts = np.bincount(labels.codes[labels.codes >= 0])
+        if len(counts) >= _ALL_DIFFERENT and counts.max() == 1:
+            raise ValueError(
+                f"{where}: {len(counts):,} rows hold {len(counts):,} different labels; is it the "
+                "id? Name the label with --label-column"
+            )
     if path.suffix.lower() in (".csv", ".tsv"):
-        notes += _cut(path, labels)
+        notes += _cut(path, labels, found.values[-1])
     noted = tuple(f"{path}: {note}" for note in (*found.notes, *notes))
     return LabelFile(labels, found.ids, str(path), noted, found.told)
 
@@ -160,6 +166,15 @@ def read_label_column(
     text = dict.fromkeys((".csv", ".csv.gz", ".tsv", ".tsv.gz"), _read_text)
     read = choose_reader(path, {**text, ".parquet": _read_parquet})
     return read(path, id_column, label_column, by_row, limits)
+
+
+def _without_rare(labels: Labels, least: int) -> tuple[Labels, list[str]]:
+    """Labels without those of small classes, and what that left out."""
+    kept = targets.drop_rare(labels, least)
+    rare = len(labels.names) - len(kept.names)
+    lost = np.count_nonzero(labels.codes >= 0) - np.count_nonzero(kept.codes >= 0)
+    few = f"{rare:,} classes of fewer than {least} rows"
+    return kept, [f"{few} are left out, {lost:,} rows in all"] if rare else []
 
 
 def check_classes(where: str, names: Sequence[str]) -> None:
@@ -198,17 +213,9 @@ def _read_parquet(
         ids = read_ids(path, id_column, table.column(id_column), limits)
     elif numbers is not None:
         ids, from_index = np.array(numbers).astype(str), index or "pandas index"
-    found, whole = plain(table.column(label_column))
-    if found is None or not whole:
-        kind = table.column(label_column).type
-        raise ValueError(
-            f"{path}: column {label_column!r} is {kind}{'' if whole else ' with fractions'}; "
-            "expected classes, as text or integers"
-        )
-    if found.dtype.kind == "f":
-        cells = [None if math.isnan(value) else int(value) for value in found.tolist()]
-    else:
-        cells = found.tolist()
+    column = table.column(label_column)
+    found, _ = plain(column)
+    cells = column.to_pylist() if found is None else found.tolist()
     told = _told(from_index or id_column, label_column)
     return LabelColumn(cells, ids, label_column, (), told)
 
@@ -273,62 +280,70 @@ def _check_lines(path: Path, column: str, ids: list[str], lines: list[int]) -> N
             )
 
 
-def _classes(
+def _cleaned(
     where: str, values: list[Any], missing: Collection[str], limits: Limits
-) -> tuple[Labels, list[str]]:
-    """Classes of a column, and what a reader should know of them."""
-    texts = [None if value is None or value == "" else str(value).strip() for value in values]
-    none = Counter(text for text in texts if text is not None and text in missing)
-    texts = [None if text is None or text in missing else text for text in texts]
-    known = sorted({text for text in texts if text})
+) -> tuple[Any, list[str]]:
+    """A column as Parquet would hold it, None where there is no label; and what a reader should
+    know of it."""
+    if not all(value is None or isinstance(value, str) for value in values):
+        # Numbers and lists mean what they are; a text among the missing ones may be their text.
+        none = Counter(v for v in map(str, values) if v in missing and v not in ("None", "nan"))
+        made = [None if str(value) in none else value for value in values]
+        return made, _told_missing(none)
+    texts = ["" if value is None else value.strip() for value in values]
+    none = Counter(text for text in texts if text and text in missing)
+    known = sorted({text for text in texts if text and text not in none})
     as_text(where, known, limits)
-    numbers = whole_numbers(known)
-    if numbers is not None:
-        name_of = dict(zip(known, numbers, strict=True))
-        names = sorted(set(numbers), key=int)
-    else:
-        _refuse_amounts(where, known)
-        name_of, names = {text: text for text in known}, known
-    code_of = {name: code for code, name in enumerate(names)}
-    codes = [-1 if not text else code_of[name_of[text]] for text in texts]
-    notes = [
+    number_of = numbers_of(known)
+    if number_of is None:
+        _refuse_unbounded(where, known)
+    made = [
+        None if not text or text in none else text if number_of is None else number_of[text]
+        for text in texts
+    ]
+    return made, _told_missing(none)
+
+
+def numbers_of(known: Collection[str]) -> dict[str, Any] | None:
+    """The number of each text, integers where all are whole; None where one is no number."""
+    whole = whole_numbers(list(known))
+    if whole is not None:
+        return {text: int(number) for text, number in zip(known, whole, strict=True)}
+    if all(map(_NUMBER.fullmatch, known)):
+        return {text: float(text) for text in known}
+    return None
+
+
+def _told_missing(none: Counter) -> list[str]:
+    return [
         f"{count:,} labels {text!r} count as no label (--missing says which do)"
         for text, count in none.items()
-        if text
     ]
-    if numbers is not None and names and names[0] == "-1" and len(names) > 2:
-        notes.append("-1 counts as a class; --missing -1 makes it no label")
-    return Labels(np.array(codes, np.int32), tuple(names)), notes
 
 
-def _refuse_amounts(where: str, known: list[str]) -> None:
-    """Refuses numbers with fractions, and what is no number among numbers."""
-    odd = [t for t in known if not sheets.is_number(t) or not math.isfinite(float(t))]
-    if not odd and known:
-        amount = next((t for t in known if not float(t).is_integer()), None)
-        if amount is not None:
-            raise ValueError(
-                f"{where}: holds fractions, such as {amount[:40]!r}; expected classes, as text or "
-                "integers"
-            )
-    unbounded = next((text for text in odd if sheets.is_number(text)), None)
-    if unbounded is not None and len(odd) == 1:
+def _refuse_unbounded(where: str, known: list[str]) -> None:
+    """Refuses an infinity among numbers, which would make classes of all of them."""
+    odd = [text for text in known if not sheets.is_number(text) or not math.isfinite(float(text))]
+    if len(odd) == 1 and len(known) > 2 and sheets.is_number(odd[0]):
         raise ValueError(
-            f"{where}: {unbounded!r} stands among labels that are numbers; expected classes; "
-            f"--missing {unbounded} makes it no label"
+            f"{where}: {odd[0]!r} stands among labels that are numbers; --missing {odd[0]} makes "
+            "it no label"
         )
 
 
-def _cut(path: Path, labels: Labels) -> list[str]:
+def _cut(path: Path, labels: Target, last: Any) -> list[str]:
     """Tells of a last line without an end whose label stands nowhere else: it may have been cut."""
     with path.open("rb") as file:
         file.seek(-1, 2)
-        ended = file.read() in b"\r\n"
-    last = int(labels.codes[-1])
-    if ended or last < 0 or np.count_nonzero(labels.codes == last) > 1:
+        if file.read() in b"\r\n":
+            return []
+    if not isinstance(labels, Labels):
+        return [f"the last line, {last!r}, has no end; was the file cut?"]
+    code = int(labels.codes[-1])
+    if code < 0 or np.count_nonzero(labels.codes == code) > 1:
         return []
     return [
-        f"the last line has no end, and its label {labels.names[last]!r} stands on no other line; "
+        f"the last line has no end, and its label {labels.names[code]!r} stands on no other line; "
         "was the file cut?"
     ]
 

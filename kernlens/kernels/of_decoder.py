@@ -8,11 +8,13 @@ regression with its tangent kernel; so its kernel, known before training, says w
     made.feature_map(x)                    # Φ, [n, p], where the decoder has features of its own
 
 :data:`DECODERS` has a row for each decoder with a rule of its own; any other Flax head, and any
-pair ``(init_fn, apply_fn)``, has its empirical tangent kernel at initialisation.
+pair ``(init_fn, apply_fn)``, has its empirical tangent kernel at initialisation, averaged over
+:data:`INITIALISATIONS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,18 +24,23 @@ from jax.tree_util import Partial
 
 from kernlens import ntk
 from kernlens.kernels import closed_form
-from kernlens.kernels.features import identity, unit
+from kernlens.kernels.features import FeatureMap, identity, unit
+from kernlens.kernels.hidden import MLP_PENALTY, hidden_features
 from kernlens.kernels.readout import DecoderKernel, Readout
 from kernlens.models import decoders
 from kernlens.types import ApplyFn, Array, Decoder, Params
+
+INITIALISATIONS = 3
+"""Initial parameters over which the tangent kernel of any other head is averaged."""
 
 
 def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 0) -> DecoderKernel:
     """The kernel of a decoder on rows of a frozen embedding.
 
     Args:
-      decoder: a Flax module, or a pair ``(init_fn, apply_fn)``, from rows ``[n, dim]`` to logits.
-        A Flax module with a field ``num_outputs`` is given the one here.
+      decoder: a Flax module, or a pair ``(init_fn, apply_fn)``, from rows ``[n, dim]`` to logits;
+        or ``decoders.Neighbours``, whose kernel is that of the distances it compares. A Flax module
+        with a field ``num_outputs`` is given the one here.
       dim: width of the rows.
       num_outputs: outputs of the head, such as the number of classes.
       seed: of the initial parameters and of random features.
@@ -42,7 +49,8 @@ def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 
       DecoderKernel.
 
     Raises:
-      ValueError: something else than a decoder, or a head that does not take such rows.
+      ValueError: something else than a decoder, such as trees, or a head that does not take such
+        rows.
 
     References:
       Jacot, Gabriel and Hongler (2018) for the tangent kernel; Rahimi and Recht (2008) for a
@@ -63,36 +71,52 @@ def _linear(decoder: decoders.Linear, *, dim: int, num_outputs: int, seed: int) 
 def _inner_product(
     decoder: decoders.InnerProduct, *, dim: int, num_outputs: int, seed: int
 ) -> DecoderKernel:
-    del decoder, dim, num_outputs, seed
-    return DecoderKernel(closed_form.linear, Readout.CLASS_MEANS, feature_map=identity)
+    del dim, num_outputs, seed
+    return DecoderKernel(
+        closed_form.linear,
+        Readout.CLASS_MEANS,
+        feature_map=identity,
+        options={"priors": decoder.priors},
+    )
 
 
 def _cosine(decoder: decoders.Cosine, *, dim: int, num_outputs: int, seed: int) -> DecoderKernel:
-    del decoder, dim, num_outputs, seed
-    return DecoderKernel(closed_form.cosine, Readout.CLASS_MEANS, feature_map=unit)
+    del dim, num_outputs, seed
+    return DecoderKernel(
+        closed_form.cosine,
+        Readout.CLASS_MEANS,
+        feature_map=unit,
+        options={"priors": decoder.priors, "temperature": decoder.temperature},
+    )
+
+
+def _neighbours(
+    decoder: decoders.Neighbours, *, dim: int, num_outputs: int, seed: int
+) -> DecoderKernel:
+    """Distances between features; those of unit rows put rows in the order of their cosines."""
+    del dim, num_outputs, seed
+    cosine = decoder.metric == "cosine"
+    return DecoderKernel(
+        closed_form.cosine if cosine else closed_form.linear,
+        Readout.NEIGHBOURS,
+        feature_map=unit if cosine else identity,
+        standardised=decoder.standardised,
+        options={"k": decoder.k},
+    )
 
 
 def _mlp(decoder: decoders.Mlp, *, dim: int, num_outputs: int, seed: int) -> DecoderKernel:
-    """Random features at the head's own width, beside the rows; the kernel is that of all widths.
-
-    The rows themselves are there because the first layer is trained too: the part of the tangent
-    kernel that comes from it is nearly linear in the rows.
-    """
+    """Random features of the head's hidden layers; the kernel is that of all widths."""
     del num_outputs
-    net = ntk.infinite.serial(
-        ntk.infinite.dense(decoder.hidden), ntk.infinite.relu(), ntk.infinite.dense(1)
-    )
-    weights = jax.random.normal(jax.random.key(seed), (dim, decoder.hidden)) / dim**0.5
+    layers = [part for width in decoder.widths
+              for part in (ntk.infinite.dense(width), ntk.infinite.relu())]  # fmt: skip
+    net = ntk.infinite.serial(*layers, ntk.infinite.dense(1))
     return DecoderKernel(
         partial(net.kernel_fn, get="ntk"),
-        feature_map=Partial(_hidden, weights),
+        feature_map=hidden_features(dim, decoder.widths, seed=seed),
         standardised=True,
+        penalty=MLP_PENALTY,
     )
-
-
-def _hidden(weights: Array, x: Array) -> Array:
-    hidden = jax.nn.relu(jnp.matmul(x, weights.astype(x.dtype), precision="highest"))
-    return jnp.concatenate([x, hidden], axis=1)
 
 
 def _empirical(
@@ -101,8 +125,8 @@ def _empirical(
     init_key, sketch_key = jax.random.split(jax.random.key(seed))
     example = jnp.zeros((2, dim), jnp.float32)
     try:
-        params = init_fn(init_key, example)
-        outputs = jax.eval_shape(apply_fn, params, example)
+        drawn = [init_fn(key, example) for key in jax.random.split(init_key, INITIALISATIONS)]
+        outputs = jax.eval_shape(apply_fn, drawn[0], example)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"the decoder does not take rows [n, {dim}] of an embedding: {error}"
@@ -113,11 +137,23 @@ def _empirical(
             f"the decoder must give outputs [n, C] for rows [n, {dim}]; got {shape} for 2 rows"
         )
     ntk_fn = ntk.empirical_ntk_fn(apply_fn)
-    return DecoderKernel(
-        lambda x1, x2: ntk_fn(x1, x2, params),
-        sketch=lambda size: ntk.features(sketch_key, apply_fn, params, size),
-        standardised=True,
-    )
+
+    def mean(x1, x2):
+        return sum(ntk_fn(x1, x2, params) for params in drawn) / len(drawn)
+
+    def sketch(size):
+        keys = jax.random.split(sketch_key, len(drawn))
+        share = -(-size // len(drawn))
+        parts = [ntk.features(key, apply_fn, params, share)
+                 for key, params in zip(keys, drawn, strict=True)]  # fmt: skip
+        return Partial(_joined, tuple(parts))
+
+    return DecoderKernel(mean, sketch=sketch, standardised=True)
+
+
+def _joined(parts: tuple[FeatureMap, ...], x: Array) -> Array:
+    """Features whose inner products are the mean of those of the parts."""
+    return jnp.concatenate([part(x) for part in parts], axis=1) / len(parts) ** 0.5
 
 
 def _functions(decoder: Any, num_outputs: int) -> tuple[Callable, Callable]:
@@ -127,9 +163,42 @@ def _functions(decoder: Any, num_outputs: int) -> tuple[Callable, Callable]:
         return decoder.init, decoder.apply
     if isinstance(decoder, tuple) and len(decoder) == 2 and all(map(callable, decoder)):
         return decoder
+    if hasattr(decoder, "fit") and hasattr(decoder, "predict"):
+        raise ValueError(_of_estimator(decoder))
     raise ValueError(
         "a decoder is a Flax module, such as kernlens.models.decoders.Mlp(32), or a pair "
         f"(init_fn(key, x) -> params, apply_fn(params, x) -> outputs); got {decoder!r}"
+    )
+
+
+TREES = (
+    "kernlens does not predict decision trees, forests or gradient boosting: they have no kernel "
+    "that is known before training. The predictions of a linear head or an MLP may be far from "
+    "what trees reach; train them, or predict a linear head, an MLP or k nearest neighbours"
+)
+"""What is said of a reader of trees."""
+
+TREE_WORDS = ("trees", "tree", "forest", "boosting", "xgboost", "lightgbm", "catboost")
+"""Names of such readers, and of the packages that have them."""
+
+ESTIMATORS = {
+    "LogisticRegression": "decoders.Linear()",
+    "KNeighborsClassifier": "decoders.Neighbours(k)",
+    "MLPClassifier": "decoders.Mlp(hidden)",
+    "NearestCentroid": "decoders.InnerProduct()",
+    "SVC": "kernel=kernels.rbf",
+}
+"""What predicts an estimator of scikit-learn."""
+
+
+def _of_estimator(estimator: Any) -> str:
+    kind = type(estimator)
+    if any(word in f"{kind.__module__}.{kind.__name__}".lower() for word in TREE_WORDS):
+        return f"{kind.__name__}: {TREES}"
+    nearest = ", ".join(f"{given} for {name}" for name, given in ESTIMATORS.items())
+    return (
+        f"a decoder is a Flax module or a pair (init_fn, apply_fn); got the estimator "
+        f"{kind.__name__}. Expected one that stands for it: {nearest}"
     )
 
 
@@ -139,16 +208,29 @@ class Rule(NamedTuple):
     Attributes:
       kind: its class.
       kernel: ``(decoder, *, dim, num_outputs, seed) -> DecoderKernel``.
+      words: fields that a word sets on the command line, as in ``inner-product:priors``.
     """
 
-    kind: type[nn.Module]
+    kind: type
     kernel: Callable[..., DecoderKernel]
+    words: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
+
+PRIORS = {"priors": {"priors": True}}
 
 DECODERS: dict[str, Rule] = {
     "linear": Rule(decoders.Linear, _linear),
-    "inner-product": Rule(decoders.InnerProduct, _inner_product),
-    "cosine": Rule(decoders.Cosine, _cosine),
+    "inner-product": Rule(decoders.InnerProduct, _inner_product, PRIORS),
+    "cosine": Rule(decoders.Cosine, _cosine, PRIORS),
     "mlp": Rule(decoders.Mlp, _mlp),
+    "knn": Rule(
+        decoders.Neighbours,
+        _neighbours,
+        {
+            "euclidean": {"metric": "euclidean"},
+            "cosine": {"metric": "cosine"},
+            "standardised": {"standardised": True},
+        },
+    ),
 }
 """Decoders with a kernel of their own, by the name that the command line takes."""

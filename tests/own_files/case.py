@@ -20,6 +20,8 @@ NAMES = np.array([f"c{code}" for code in CODES])
 COLUMNS = [f"d{i}" for i in range(DIM)]
 ORDER = np.random.default_rng(3).permutation(N)
 REFUSED = "refused"
+PROBE = ("--probe", "discriminant")
+"""Leaves out each row in turn, so that the order of the rows does not matter."""
 
 
 class Case(NamedTuple):
@@ -61,7 +63,7 @@ def measured(words: str, folder: Path, capsys) -> tuple[float | str, str]:
     """Macro-F1 of the command, or ``"refused"``; and all that it printed."""
     path = folder / "answer.json"
     path.unlink(missing_ok=True)
-    code = cli.main(["predict", *words.split(), "--no-cache", "--json", str(path)])
+    code = cli.main(["predict", *words.split(), *PROBE, "--no-cache", "--json", str(path)])
     out, err = capsys.readouterr()
     assert code in (0, 1), err
     if code:

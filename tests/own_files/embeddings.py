@@ -223,7 +223,7 @@ CASES: tuple[Case, ...] = (
     Case("HDF5 ids behind a link to another file", _linked, "emb.h5 --labels labels.csv", 0.512,
          REFUSED, "'id' is a link into the file 'other.h5'"),
     Case("five copies of each row answer for each other", _copies, "emb.npy --labels labels.csv",
-         0.527, same, "left out: 2,400 copies of other rows"),
+         0.527, same, "2,400 of 3,000 rows are copies of another row; a row is held out together"),
     Case("GloVe's text without a header", _glove, "emb.txt --labels labels.csv", REFUSED, same,
          "id word · 8 dimensions"),
     Case("embeddings in csv", _csv, "emb.csv --labels labels.csv", REFUSED, same,

@@ -59,8 +59,11 @@ CASES: tuple[Case, ...] = (
          without(*MISSING), "86 labels 'nan' count as no label"),
     Case("-1 is a class without a word", named(
          ["-1" if row in MISSING else str(code) for row, code in enumerate(CODES)]), PLAIN, 0.377,
-         lambda: (ROWS, np.where(np.isin(np.arange(N), MISSING), -1, CODES)),
-         "-1 counts as a class; --missing -1 makes it no label"),
+         REFUSED, "(--target classes) if -1 is a class"),
+    Case("-1 is a class where that is said", named(
+         ["-1" if row in MISSING else str(code) for row, code in enumerate(CODES)]),
+         f"{PLAIN} --target classes", REFUSED,
+         lambda: (ROWS, np.where(np.isin(np.arange(N), MISSING), -1, CODES))),
     Case("-1 is none where that is said", named(
          ["-1" if row in MISSING else str(code) for row, code in enumerate(CODES)]),
          f"{PLAIN} --missing -1", REFUSED, without(*MISSING), "86 labels '-1' count as no label"),
