@@ -213,39 +213,6 @@ def join_stream(
     return JoinedStream(stream, target, kept, unjoined, unjoined_labels)
 
 
-def align(embeddings: Mapping[str, Embeddings]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Brings embeddings to the same items, those that any of them has.
-
-    Args:
-      embeddings: by name, at least one. Row numbers stand in for ids where there are none.
-
-    Returns:
-      Values by name, ``[m, d]`` each, NaN where an embedding lacks the item; and the ids of the
-      ``m`` items as text, in the order of the first embedding, then of the next.
-
-    Raises:
-      ValueError: two embeddings without ids and of different lengths.
-    """
-    without = {own.source: own.shape[0] for own in embeddings.values() if own.ids is None}
-    if len(set(without.values())) > 1:
-        told = ", ".join(f"{source} has {rows:,}" for source, rows in without.items())
-        raise ValueError(f"embeddings without ids need the same rows; {told}")
-    every = [
-        np.arange(own.shape[0]).astype(str) if own.ids is None else own.ids
-        for own in embeddings.values()
-    ]
-    if all(np.array_equal(ids, every[0]) for ids in every):
-        return {name: own.values for name, own in embeddings.items()}, every[0]
-    ids = np.array(list(dict.fromkeys(np.concatenate(every).tolist())))
-    place = {name: row for row, name in enumerate(ids.tolist())}
-    values = {}
-    for (name, own), own_ids in zip(embeddings.items(), every, strict=True):
-        rows = [place[id_] for id_ in own_ids.tolist()]
-        values[name] = np.full((len(ids), own.shape[1]), np.nan, own.values.dtype)
-        values[name][rows] = own.values
-    return values, ids
-
-
 def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:
     for name, share in (("unjoined", max_unjoined), ("unjoined_labels", max_unjoined_labels)):
         if not 0.0 <= share <= 1.0:
