@@ -197,8 +197,8 @@ def held_out_of(counts: np.ndarray, fraction: float = 0.2) -> np.ndarray:
       fraction: share to hold out, in ``(0, 1)``.
 
     Returns:
-      ``round(m * fraction)`` of a class of ``m`` rows, but at least one and at most ``m - 1``,
-      int64 ``[C]``; none of a class of one row.
+      ``round(m * fraction)`` of a class of ``m`` rows, but at least one and at most ``m - 1``; none
+      of a class of one row; int64 ``[C]``.
     """
     counts = np.asarray(counts)
     wanted = np.maximum(np.rint(counts * fraction), 1)

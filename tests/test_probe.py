@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
+from scipy.stats import ttest_1samp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from kernlens import probes
+from kernlens.probes import spread
 from kernlens.probes.leave_one_out import Path
 from kernlens.targets import drop_rare
 from kernlens.types import Classification, Interval, Labels
@@ -365,10 +367,16 @@ def macro_f1(target, predicted):
 
 
 @each_probe
-def test_the_loss_is_the_mean_of_brute_forces(name):
+def test_the_interval_of_the_loss_is_that_of_a_mean(name):
     features, labels = problem(11, n=120)
-    found = probes.PROBES[name](features, labels)
+    found = probes.PROBES[name](features, labels, level=0.8)
     assert found.metrics[found.loss].value == pytest.approx(np.mean(found.losses), rel=1e-6)
+    low, high = ttest_1samp(found.losses, 0.0).confidence_interval(0.8)
+    wider = np.sqrt(spread.OTHER) * (high - low)  # other rows to learn from, too
+    sample = found.samples[found.loss]
+    # Student's t of 119 degrees of freedom is 1% wider than the normal.
+    np.testing.assert_allclose(sample.high - sample.low, wider, rtol=0.02)
+    assert sample.value == found.metrics[found.loss].value
     losses, _ = BRUTE[name](features, labels.codes, [found.path.chosen])
     np.testing.assert_allclose(found.losses, losses[0], rtol=RTOL, atol=1e-6)
 

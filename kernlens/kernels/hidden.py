@@ -10,18 +10,23 @@ from kernlens.types import Array
 MLP_PENALTY = 10.0
 """Penalty of the weights in the recipe that trains MLPs, of :mod:`kernlens.train.heads`."""
 
-MAX_HIDDEN = 1024
+LEARNT = 4
+"""Random features that do what one learnt feature does: on Complete Journey's embeddings and on
+digits, heads of 16 to 256 hidden units reach what logistic regression on four times as many
+does."""
+
+MAX_HIDDEN = 2048
 """Most random features of an MLP."""
 
 
 def hidden_features(dim: int, widths: tuple[int, ...], *, seed: int = 0) -> FeatureMap:
     r"""Rows, and a ReLU layer of random weights on top of them, :math:`[x, \max(0, W x)]`.
 
-    One hidden layer has features of its own width. Several have those of the one layer with as many
-    weights, :math:`\sum_l w_{l-1} w_l / d`, ``MAX_HIDDEN`` at most: on Complete Journey and digits
-    that predicted trained heads of two layers better than random features of both layers did. The
-    rows themselves are there because the first layer is trained too: the part of the tangent kernel
-    that comes from it is nearly linear in the rows.
+    One hidden layer of width :math:`w` has ``LEARNT`` times as many random features. Several count
+    as the one layer with as many weights, :math:`w = \sum_l w_{l-1} w_l / d`, which predicted
+    trained heads of two layers better than random features of both layers did. The rows themselves
+    are there because the first layer is trained too: the part of the tangent kernel that comes from
+    it is nearly linear in the rows.
 
     Args:
       dim: width of the rows, whose columns are standardised.
@@ -35,7 +40,7 @@ def hidden_features(dim: int, widths: tuple[int, ...], *, seed: int = 0) -> Feat
       Rahimi and Recht (2008).
     """
     weights = sum(a * b for a, b in zip((dim, *widths[:-1]), widths, strict=True))
-    width = min(max(round(weights / dim), 1), max(MAX_HIDDEN, widths[0]))
+    width = min(max(round(LEARNT * weights / dim), 1), MAX_HIDDEN)
     drawn = jax.random.normal(jax.random.key(seed), (dim, width)) / dim**0.5
     return Partial(_hidden, drawn)
 

@@ -138,8 +138,8 @@ def _empirical(
         )
     ntk_fn = ntk.empirical_ntk_fn(apply_fn)
 
-    def mean(x1, x2):
-        return sum(ntk_fn(x1, x2, params) for params in drawn) / len(drawn)
+    def mean(x1: Array, x2: Array) -> Array:
+        return jnp.mean(jnp.stack([ntk_fn(x1, x2, params) for params in drawn]), axis=0)
 
     def sketch(size):
         keys = jax.random.split(sketch_key, len(drawn))

@@ -81,7 +81,7 @@ def predict(
         ``probes.ridge``; other options are bound with ``functools.partial``.
       metric: the metric shown first and compared by. Default: macro-F1 of classes and labels, R² of
         numbers.
-      draws: bootstrap draws, at least 1.
+      draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws, of landmarks and of random features.
       curve: whether to add what other numbers of labels would bring, for classes: two to four times

@@ -77,18 +77,21 @@ def answered(
         predicted=classes[held.predicted].astype(np.int32),
         target=classes[held.target].astype(np.int32),
     )
+    kinds = spread.of_answers(
+        held,
+        losses,
+        ERROR_RATE,
+        values=values,
+        null=none,
+        most=1.0,
+        draws=draws,
+        level=level,
+        seed=seed,
+    )
     return Prediction(
-        **spread.of_answers(
-            held,
-            losses,
-            ERROR_RATE,
-            values=values,
-            null=none,
-            most=1.0,
-            draws=draws,
-            level=level,
-            seed=seed,
-        ),
+        metrics=kinds.metrics,
+        means=kinds.means,
+        samples=kinds.samples,
         metric=MACRO_F1,
         loss=ERROR_RATE,
         predicted=held.predicted,

@@ -84,8 +84,8 @@ def logistic(
       groups: equal for rows that are copies of one another, ``[n]``, and ``-1`` for a row to leave
         out. Default: those of :func:`kernlens.probes.copies.groups`. Copies share a fold: a head
         that learnt a row's copy has learnt the row.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage of the intervals over rows, in ``(0, 1)``.
+      draws: test sets that are drawn for the intervals, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``; see :mod:`kernlens.probes.spread`.
       seed: of folds, sample and draws.
 
     Returns:
@@ -300,17 +300,20 @@ def predicted_by(
         _all_classes(log_probabilities, given), given.classes[predicted].astype(np.int32),
         given.classes[codes].astype(np.int32), folds, given.names, given.groups,
     )  # fmt: skip
+    kinds = spread.of_answers(
+        held_out,
+        losses,
+        LOG_LOSS,
+        values=points,
+        null=NULLS[LOG_LOSS](shares),
+        draws=draws,
+        level=level,
+        seed=seed,
+    )
     return Prediction(
-        **spread.of_answers(
-            held_out,
-            losses,
-            LOG_LOSS,
-            values=points,
-            null=NULLS[LOG_LOSS](shares),
-            draws=draws,
-            level=level,
-            seed=seed,
-        ),
+        metrics=kinds.metrics,
+        means=kinds.means,
+        samples=kinds.samples,
         metric=metric,
         loss=LOG_LOSS,
         predicted=held_out.predicted,

@@ -28,7 +28,7 @@ GAP = 1e-7
 """Nats per training row by which a solution may miss the least loss; up to ten times as many where
 there are over ``MANY`` rows, whose parameters are known the better."""
 
-MANY = 1e5
+MANY = 1e4
 
 MAX_STEPS = 60
 MAX_PRODUCTS = 60
