@@ -49,7 +49,7 @@ def test_fractions_are_regression(files, capsys):
     assert best["name"] == "good"
     assert intervals(best["metrics"]) == expected(reference.metrics)
     assert "R²" in out
-    assert "150 rows joined, 1 of them without a label; numbers from" in out
+    assert "150 rows joined by row number, 1 of them without a label; numbers from" in out
     spread = np.std(AMOUNTS[1:])
     assert f"always answering the mean: R² 0, RMSE {spread:.3g}" in out
     assert found["baseline"]["rmse"] == pytest.approx(spread)

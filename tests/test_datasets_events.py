@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from kernlens import datasets
-from kernlens.datasets.event_times import milliseconds
+from kernlens.io.event_times import milliseconds
 from tests.test_datasets_table import check_laws
 
 RNG = np.random.default_rng(0)

@@ -15,9 +15,9 @@ CASES = [case for cases in AREAS.values() for case in cases]
 HEAD = """# Own files, as other programs write them
 
 Each line is a file that once gave a wrong answer without a word, or was refused though it is
-common: the macro-F1 before and now, and what is right for the rows and labels that the file
-means, all by `--probe discriminant`, which was the default before. All files hold the same
-embedding. `tests/test_own_files.py` measures every line and writes this page.
+common: the macro-F1 before (commit 178848f) and now, and what is right for the rows and labels
+that the file means, by the discriminant probe. All files hold the same embedding.
+`tests/test_own_files.py` measures every line and writes this page.
 """
 _measured: dict[str, tuple[float | str, float | str]] = {}
 

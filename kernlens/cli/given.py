@@ -228,10 +228,10 @@ def read(config: Given) -> Rows:
         taken = {name: own.told for name, own in embeddings.items()}
         if isinstance(config, Read) and config.interactions is not None:
             values, ids = io.align(embeddings)
-            log = datasets.read_events(
+            log = io.read_events(
                 config.interactions, user=config.user, item=config.item, time=config.time
             )
-            ask = datasets.next_items(*log.columns, ids=ids, cutoff=config.cutoff, k=config.k)
+            ask = datasets.next_items(*log[:3], ids=ids, cutoff=config.cutoff, k=config.k)
             return Rows(values, ask, None, dropped, paths, _told(taken, log.told))
         assert config.labels is not None
         label_file = io.read_labels(

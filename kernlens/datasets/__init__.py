@@ -14,7 +14,6 @@ from kernlens.datasets import (
     recbole,
     synthetic,
 )
-from kernlens.datasets.events import read_events
 from kernlens.datasets.next_items import NextItems, next_items, next_items_of
 from kernlens.datasets.table import histories
 from kernlens.types import Interactions
@@ -37,7 +36,6 @@ __all__ = [
     "load",
     "next_items",
     "next_items_of",
-    "read_events",
     "synthetic",
 ]
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from kernlens import files, targets
-from kernlens.datasets import events, raw, table
-from kernlens.datasets.event_times import milliseconds
+from kernlens.datasets import raw, table
 from kernlens.datasets.movielens import rating_filter
-from kernlens.io import sheets
+from kernlens.io import event_columns, sheets
+from kernlens.io.event_times import milliseconds
 from kernlens.types import Interactions
 
 _SUFFIXES = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
@@ -229,7 +229,7 @@ def _ratings(
                 f"{', '.join(COLUMNS)}, in an order that columns= gives"
             )
         found = dict(zip(columns or _order(path, sheet), names, strict=True))
-    read = events.read_text(path, list(found.values()))
+    read = event_columns.read_text(path, list(found.values()))
     user, item, time, rating = (read[found[name]] for name in ("user", "item", "time", "rating"))
     missing = user.missing | item.missing | time.missing | rating.missing
     if missing.any() or rating.values.dtype.kind not in "if":

@@ -20,7 +20,8 @@ What was taken as what stands in ``told``, and the command line prints it.
 
 from kernlens.io.arrays import arrays_from_bytes, arrays_to_bytes, read_arrays, write_arrays
 from kernlens.io.embeddings import open_embeddings, read_embeddings
-from kernlens.io.join import Joined, JoinedStream, Unjoined, align, join, join_stream, some
+from kernlens.io.events import Events, align, read_events
+from kernlens.io.join import Joined, JoinedStream, Unjoined, join, join_stream, some
 from kernlens.io.labels import LabelColumn, LabelFile, read_label_column, read_labels
 from kernlens.io.limits import Limits
 from kernlens.io.shards import parse
@@ -31,6 +32,7 @@ __all__ = [
     "Chunk",
     "EmbeddingFiles",
     "Embeddings",
+    "Events",
     "Joined",
     "JoinedStream",
     "LabelColumn",
@@ -47,6 +49,7 @@ __all__ = [
     "parse",
     "read_arrays",
     "read_embeddings",
+    "read_events",
     "read_label_column",
     "read_labels",
     "some",

@@ -159,13 +159,12 @@ def join(
         without = np.ones(given.shape[0], bool)
         without[place] = False
         unjoined[name] = _unjoined(
-            given.source, without, given.ids, max_unjoined, "all other files"
+            given.source, without, given.ids, max_unjoined, "all other files", "--max-unjoined"
         )
     without = np.ones(targets.num_rows(labels.labels), bool)
     without[rows] = False
-    unjoined_labels = _unjoined(
-        labels.source, without, labels.ids, max_unjoined_labels, "all other files"
-    )
+    share = max_unjoined_labels, "all other files", "--max-unjoined-labels"
+    unjoined_labels = _unjoined(labels.source, without, labels.ids, *share)
     target = targets.take(labels.labels, rows)
     _check_joined(labels, target)
     by_row = any(given.ids is None or _is_numbered(given) for given in embeddings.values())
@@ -204,46 +203,14 @@ def join_stream(
     row_of = np.full(stream.shape[0], -1)
     row_of[places[found]] = np.flatnonzero(found)
     joined = row_of >= 0
-    other = "the other file"
-    unjoined = _unjoined(stream.source, ~joined, stream.ids, max_unjoined, other)
-    unjoined_labels = _unjoined(labels.source, ~found, labels.ids, max_unjoined_labels, other)
+    share = max_unjoined, "the other file", "--max-unjoined"
+    unjoined = _unjoined(stream.source, ~joined, stream.ids, *share)
+    share = max_unjoined_labels, "the other file", "--max-unjoined-labels"
+    unjoined_labels = _unjoined(labels.source, ~found, labels.ids, *share)
     target = targets.take(labels.labels, row_of)
     _check_joined(labels, targets.take(target, np.flatnonzero(joined)))
     kept = np.ones_like(joined) if keep_unjoined else joined
     return JoinedStream(stream, target, kept, unjoined, unjoined_labels)
-
-
-def align(embeddings: Mapping[str, Embeddings]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Brings embeddings to the same items, those that any of them has.
-
-    Args:
-      embeddings: by name, at least one. Row numbers stand in for ids where there are none.
-
-    Returns:
-      Values by name, ``[m, d]`` each, NaN where an embedding lacks the item; and the ids of the
-      ``m`` items as text, in the order of the first embedding, then of the next.
-
-    Raises:
-      ValueError: two embeddings without ids and of different lengths.
-    """
-    without = {own.source: own.shape[0] for own in embeddings.values() if own.ids is None}
-    if len(set(without.values())) > 1:
-        told = ", ".join(f"{source} has {rows:,}" for source, rows in without.items())
-        raise ValueError(f"embeddings without ids need the same rows; {told}")
-    every = [
-        np.arange(own.shape[0]).astype(str) if own.ids is None else own.ids
-        for own in embeddings.values()
-    ]
-    if all(np.array_equal(ids, every[0]) for ids in every):
-        return {name: own.values for name, own in embeddings.items()}, every[0]
-    ids = np.array(list(dict.fromkeys(np.concatenate(every).tolist())))
-    place = {name: row for row, name in enumerate(ids.tolist())}
-    values = {}
-    for (name, own), own_ids in zip(embeddings.items(), every, strict=True):
-        rows = [place[id_] for id_ in own_ids.tolist()]
-        values[name] = np.full((len(ids), own.shape[1]), np.nan, own.values.dtype)
-        values[name][rows] = own.values
-    return values, ids
 
 
 def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:
@@ -253,13 +220,14 @@ def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:
 
 
 def _unjoined(
-    source: str, without: np.ndarray, ids: np.ndarray | None, most: float, where: str
+    source: str, without: np.ndarray, ids: np.ndarray | None, most: float, where: str, flag: str
 ) -> Unjoined:
     found = Unjoined(np.flatnonzero(without), ids)
     if found.count > most * len(without):
         raise ValueError(
             f"{source}: {found.count} of {len(without)} ids are not in {where}: "
-            f"{some(found.examples, found.count)}; expected at most a share of {most}"
+            f"{some(found.examples, found.count)}; expected at most a share of {most}; other ids "
+            f"may be meant (--id-column), or raise {flag}"
         )
     return found
 

@@ -20,6 +20,8 @@ NAMES = np.array([f"c{code}" for code in CODES])
 COLUMNS = [f"d{i}" for i in range(DIM)]
 ORDER = np.random.default_rng(3).permutation(N)
 REFUSED = "refused"
+PROBE = ("--probe", "discriminant")
+"""Leaves out each row in turn, so that the order of the rows does not matter."""
 
 
 class Case(NamedTuple):
@@ -61,9 +63,7 @@ def measured(words: str, folder: Path, capsys) -> tuple[float | str, str]:
     """Macro-F1 of the command, or ``"refused"``; and all that it printed."""
     path = folder / "answer.json"
     path.unlink(missing_ok=True)
-    # The probe that was the default before, so that both columns of the page are of one kind.
-    given = [*words.split(), "--probe", "discriminant"]
-    code = cli.main(["predict", *given, "--no-cache", "--json", str(path)])
+    code = cli.main(["predict", *words.split(), *PROBE, "--no-cache", "--json", str(path)])
     out, err = capsys.readouterr()
     assert code in (0, 1), err
     if code:
