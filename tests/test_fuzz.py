@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.runs import SECONDS, Ending, Worker, endings
-from tests.fuzz.samples import EMBEDDINGS, LABEL_FILES
+from tests.fuzz.samples import EMBEDDINGS, EVENT_FILES, LABEL_FILES
 
-NAMES = [*EMBEDDINGS, *LABEL_FILES]
+NAMES = [*EMBEDDINGS, *LABEL_FILES, *EVENT_FILES]
 SHORT, LONG = 8, 600
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kernlens import io
+from kernlens import cli, io
 from kernlens.show.table import one_line
 from tests.fuzz.runs import Worker
 
@@ -140,7 +140,7 @@ def test_bombs_are_refused_before_they_take_memory(name, tmp_path, worker):
     path = tmp_path / name
     make(path)
     (tmp_path / "l.csv").write_text("id,label\n" + "".join(f"w{i},c{i % 3}\n" for i in range(N)))
-    found = worker.run([str(path), "--labels", str(tmp_path / "l.csv")])
+    found = worker.run(["predict", str(path), "--labels", str(tmp_path / "l.csv")])
     assert found["code"] == 1, found
     assert found["peak"] < 700, found
     assert found["length"] < 1000
@@ -162,7 +162,7 @@ def test_one_long_label_does_not_widen_all(tmp_path, worker, write):
     path = tmp_path / ("l.csv" if write is pd.DataFrame.to_csv else "l.parquet")
     write(frame, path, index=False)
     np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((20_000, 2)))
-    found = worker.run([str(tmp_path / "a.npy"), "--labels", str(path)])
+    found = worker.run(["predict", str(tmp_path / "a.npy"), "--labels", str(path)])
     assert found["code"] == 1
     assert "1,000,000 characters" in found["err"] or "field larger than" in found["err"]
     assert found["peak"] < 700
@@ -193,12 +193,31 @@ def test_names_and_errors_are_shown_without_their_control_characters(tmp_path, w
     name = "a\x1b[31mred\x07.npy"
     np.save(tmp_path / name, X)
     (tmp_path / "l.csv").write_text("id,la\x1b[2Jbel\n1,x\n2,\x1b]0;title\x07\n")
-    found = worker.run([str(tmp_path / name), "--labels", str(tmp_path / "absent\x1b[31m.csv")])
+    found = worker.run(
+        ["predict", str(tmp_path / name), "--labels", str(tmp_path / "absent\x1b[31m.csv")]
+    )
     assert found["code"] == 1
     assert "absent\\x1b[31m.csv: no such file" in found["err"]
-    found = worker.run([str(tmp_path / name), "--labels", str(tmp_path / "l.csv"), "--oops\x1b[1m"])
+    found = worker.run(
+        ["predict", str(tmp_path / name), "--labels", str(tmp_path / "l.csv"), "--oops\x1b[1m"]
+    )
     assert found["code"] == 2
     assert "\x1b" not in found["err"]
+
+
+def test_names_of_files_and_classes_reach_no_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a\x1b[31mred\x07", "b\x1b]0;title\x07"):
+        np.save(f"{name}.npy", np.random.default_rng(len(name)).standard_normal((60, 2)))
+    rows = "".join(f"{i},c\x1b[{i % 3}m\n" for i in range(60))
+    (tmp_path / "l.csv").write_text("id,label\n" + rows)
+    for verb in ("compare", "score"):
+        code = cli.main([verb, *map(str, sorted(tmp_path.glob("*.npy"))), "--labels", "l.csv",
+                         "--no-cache"])  # fmt: skip
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        assert not set(out + err) & set("\x1b\x07")
+        assert "a\\x1b[31mred" in out
 
 
 def test_one_line_is_short_printable_and_keeps_both_ends():

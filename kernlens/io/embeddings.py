@@ -243,5 +243,5 @@ def _as_scale(
     if not np.isfinite(found).all():
         raise ValueError(f"{path}: scale holds NaN or infinity; expected finite numbers")
     if not found.any():
-        raise ValueError(f"{path}: scale is 0, which leaves nothing of the values")
+        raise ValueError(f"{path}: scale is 0, which leaves nothing of the values; give --scale")
     return found

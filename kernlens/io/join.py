@@ -159,13 +159,12 @@ def join(
         without = np.ones(given.shape[0], bool)
         without[place] = False
         unjoined[name] = _unjoined(
-            given.source, without, given.ids, max_unjoined, "all other files"
+            given.source, without, given.ids, max_unjoined, "all other files", "--max-unjoined"
         )
     without = np.ones(targets.num_rows(labels.labels), bool)
     without[rows] = False
-    unjoined_labels = _unjoined(
-        labels.source, without, labels.ids, max_unjoined_labels, "all other files"
-    )
+    share = max_unjoined_labels, "all other files", "--max-unjoined-labels"
+    unjoined_labels = _unjoined(labels.source, without, labels.ids, *share)
     target = targets.take(labels.labels, rows)
     _check_joined(labels, target)
     by_row = any(given.ids is None or _is_numbered(given) for given in embeddings.values())
@@ -204,9 +203,10 @@ def join_stream(
     row_of = np.full(stream.shape[0], -1)
     row_of[places[found]] = np.flatnonzero(found)
     joined = row_of >= 0
-    other = "the other file"
-    unjoined = _unjoined(stream.source, ~joined, stream.ids, max_unjoined, other)
-    unjoined_labels = _unjoined(labels.source, ~found, labels.ids, max_unjoined_labels, other)
+    share = max_unjoined, "the other file", "--max-unjoined"
+    unjoined = _unjoined(stream.source, ~joined, stream.ids, *share)
+    share = max_unjoined_labels, "the other file", "--max-unjoined-labels"
+    unjoined_labels = _unjoined(labels.source, ~found, labels.ids, *share)
     target = targets.take(labels.labels, row_of)
     _check_joined(labels, targets.take(target, np.flatnonzero(joined)))
     kept = np.ones_like(joined) if keep_unjoined else joined
@@ -253,13 +253,14 @@ def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:
 
 
 def _unjoined(
-    source: str, without: np.ndarray, ids: np.ndarray | None, most: float, where: str
+    source: str, without: np.ndarray, ids: np.ndarray | None, most: float, where: str, flag: str
 ) -> Unjoined:
     found = Unjoined(np.flatnonzero(without), ids)
     if found.count > most * len(without):
         raise ValueError(
             f"{source}: {found.count} of {len(without)} ids are not in {where}: "
-            f"{some(found.examples, found.count)}; expected at most a share of {most}"
+            f"{some(found.examples, found.count)}; expected at most a share of {most}; other ids "
+            f"may be meant (--id-column), or raise {flag}"
         )
     return found
 

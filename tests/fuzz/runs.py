@@ -78,7 +78,9 @@ class Worker:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 text=True, cwd=_ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"},
             )  # fmt: skip
-            self.run(["absent.npy", "--labels", "absent.csv"])  # so that imports do not count
+            self.run(
+                ["predict", "absent.npy", "--labels", "absent.csv"]
+            )  # so that imports do not count
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -107,19 +109,21 @@ class Worker:
 
 def endings(name: str, count: int, folder: Path, worker: Worker) -> Iterator[Ending]:
     """Reads ``count`` mutations of a sample, embeddings or labels."""
-    kinds = {**samples.EMBEDDINGS, **samples.LABEL_FILES}
+    kinds = {**samples.EMBEDDINGS, **samples.LABEL_FILES, **samples.EVENT_FILES}
     path = folder / name
     kinds[name](path)
     whole = path.read_bytes()
     partner = folder / ("partner.npy" if name in samples.LABEL_FILES else "partner.csv")
     if name in samples.LABEL_FILES:
         np.save(partner, samples.X)
-        words = [str(partner), "--labels", str(path)]
+        words = ["predict", str(partner), "--labels", str(path)]
+    elif name in samples.EVENT_FILES:
+        words = ["embed", str(path), "--min-count", "1"]
     else:
         ids = "w" if name in WORDS_ARE_IDS else ""
         rows = "".join(f"{ids}{i},c{i % 3}\n" for i in samples.IDS)
         partner.write_text("id,label\n" + rows)
-        words = [str(path), "--labels", str(partner)]
+        words = ["predict", str(path), "--labels", str(partner)]
     first = worker.run(words)
     assert first["code"] == 0, f"{name}: the whole file is refused: {first['err']}"
     for number in range(count):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import safetensors.numpy as safetensors
 
 N, DIM = 60, 4
+RNG = np.random.default_rng(1)
 X = np.random.default_rng(0).standard_normal((N, DIM)).astype(np.float32)
 IDS = np.arange(N)
 WIDE = pd.DataFrame(X, columns=[f"d{i}" for i in range(DIM)]).assign(item_id=IDS)
@@ -81,6 +82,25 @@ EMBEDDINGS: dict[str, Callable[[Path], object]] = {
     "a.kv": _keyed,
 }
 """What writes an embedding file, by its name."""
+
+EVENTS = pd.DataFrame(
+    {
+        "user_id": RNG.integers(0, 6, 120),
+        "item_id": [f"p{i}" for i in RNG.integers(0, 9, 120)],
+        "timestamp": pd.Timestamp("2024-05-01") + pd.to_timedelta(np.arange(120), unit="h"),
+    }
+)
+_LINES = "".join(
+    f'{{"user_id": {user}, "item_id": "{item}", "timestamp": {1.7e9 + row}}}\n'
+    for row, (user, item, _) in enumerate(EVENTS.itertuples(index=False))
+)
+EVENT_FILES: dict[str, Callable[[Path], object]] = {
+    "events.parquet": lambda path: EVENTS.to_parquet(path),
+    "events.csv": lambda path: EVENTS.to_csv(path, index=False),
+    "events.csv.gz": lambda path: _packed(path, EVENTS.to_csv(index=False)),
+    "events.jsonl": lambda path: path.write_text(_LINES),
+}
+"""What writes a log of events, by its name."""
 
 LABEL_FILES: dict[str, Callable[[Path], object]] = {
     "labels.csv": lambda path: LABELS.to_csv(path, index=False),

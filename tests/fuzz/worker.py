@@ -1,6 +1,6 @@
 """A process that reads files as the command does, one after another, and tells what it took.
 
-Each line of the standard input is a JSON list of words for ``kernlens predict``; each line of the
+Each line of the standard input is a JSON list of words for ``kernlens``; each line of the
 standard output says how that ended, with seconds of the processor. What follows reading is left
 out: it never sees the bytes.
 """
@@ -15,8 +15,9 @@ import time
 import traceback
 from pathlib import Path
 
-from kernlens import cli
+from kernlens import cli, datasets
 from kernlens.cli import answers, given
+from kernlens.cli.embed import Embed
 from kernlens.cli.predict import Predict
 
 _MOST_MEMORY = 8 * 2**30  # keeps a fault from taking the machine's
@@ -27,6 +28,13 @@ def _read(config: Predict) -> None:
     print(answers.joined_line(rows), rows.told)
 
 
+def _load(config: Embed) -> None:
+    data = datasets.load(
+        "table", config.events, order=config.order, min_count=config.min_count, seed=config.seed
+    )
+    print(data.num_items, data.notes)
+
+
 def _peak() -> float:
     """Largest resident size since it was last reset, in MB."""
     status = Path("/proc/self/status").read_text()
@@ -35,6 +43,7 @@ def _peak() -> float:
 
 def main() -> None:
     cli.VERBS[Predict] = _read
+    cli.VERBS[Embed] = _load
     parse = functools.cache(lambda *words: cli_parse(list(words)))
     cli_parse, cli._parse = cli._parse, lambda argv: parse(*argv)  # most of the time otherwise
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY * 4, _MOST_MEMORY * 4))
@@ -45,7 +54,7 @@ def main() -> None:
         start, code = time.process_time(), None
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = cli.main(["predict", *json.loads(line), "--no-cache"])
+                code = cli.main([*json.loads(line), "--no-cache"])
         except BaseException:
             err.write(traceback.format_exc())
         told = {
