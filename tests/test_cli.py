@@ -412,11 +412,16 @@ def test_how_a_command_ends(files, capsys, monkeypatch, raised, code, message):
     assert run(capsys, "demo") == (code, "", message)
 
 
-def test_a_fault_of_ours_is_not_passed_off_as_the_users(files, monkeypatch):
+def test_a_fault_of_ours_is_not_passed_off_as_the_users(files, monkeypatch, capsys):
     def fail(_):
-        raise ZeroDivisionError
+        raise ZeroDivisionError("by 0")
 
     monkeypatch.setattr(demo, "run", fail)
+    code, _, err = run(capsys, "demo")
+    assert code == 70
+    assert err.startswith("error: unexpected ZeroDivisionError: by 0; a fault of kernlens; ")
+    assert err.count("\n") == 1
+    monkeypatch.setenv("KERNLENS_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main(["demo"])
 

@@ -1,6 +1,7 @@
 """The command ``kernlens``: the only place where a word typed becomes a function.
 
-Exit codes: 0 done, 1 an input cannot be used, 2 a wrong command line, 130 interrupted.
+Exit codes: 0 done, 1 an input cannot be used, 2 a wrong command line, 70 a fault of kernlens, 130
+interrupted.
 """
 
 import os
@@ -18,6 +19,9 @@ from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
 from kernlens.files import use_compilation_cache
 from kernlens.show.table import one_line, printable
+
+FAULT = 70
+"""Exit code where it is not the user's files or words that are wrong."""
 
 DESCRIPTION = (
     "See what a pretrained embedding will do downstream, before you train anything. "
@@ -65,16 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("KERNLENS_TRACEBACK"):
             raise
-        return _told(
-            f"unexpected {type(error).__name__}: {error}; KERNLENS_TRACEBACK=1 shows where"
-        )
+        told = f"unexpected {type(error).__name__}: {error}"
+        return _told(f"{told}; a fault of kernlens; KERNLENS_TRACEBACK=1 shows where", FAULT)
     return 0
 
 
-def _told(error: str) -> int:
+def _told(error: str, code: int = 1) -> int:
     """Prints an error on one line; the exit code that goes with it."""
     print("error:", one_line(error), file=sys.stderr)
-    return 1
+    return code
 
 
 VERBS: dict[type, Callable[[Any], None]] = {
