@@ -168,6 +168,8 @@ def test_text_tables(tmp_path):
     check(tmp_path / "b.csv", None)
     pd.DataFrame(X, index=WORDS).to_csv(tmp_path / "c.csv")  # pandas' own: ",0,1,2"
     check(tmp_path / "c.csv")
+    pd.DataFrame(X).to_csv(tmp_path / "plain.csv")  # row numbers alone are no ids
+    assert check(tmp_path / "plain.csv", None).told == "by row number · 3 dimensions 0..2"
     with (tmp_path / "d.csv").open("w") as file:
         file.writelines(f"{id_},{listed(row)}\n" for id_, row in zip(WORDS, X, strict=True))
     check(tmp_path / "d.csv")

@@ -55,7 +55,16 @@ def open_delimited(path: Path, asked: Asked) -> Stored:
     count = len(ids) if ids is not None else sum(1 for _ in sheets.rows(sheet, asked.limits))
     shape = matrix_shape(path, (count, dim))
     blocks = partial(_blocks, sheet, chosen, dim, form, asked.limits)
-    return Stored(shape, np.dtype(np.float32), blocks, ids, scale, told=chosen.told(dim))
+    numbers = range(count) if chosen.ids is None or _is_index(chosen.ids, ids) else None
+    told = chosen._replace(ids=None) if numbers is not None else chosen
+    stored = Stored(shape, np.dtype(np.float32), blocks, ids, scale, told=told.told(dim))
+    return stored._replace(index=None if asked.by_row else numbers)
+
+
+def _is_index(name: str, ids: np.ndarray | None) -> bool:
+    """Whether ids are the row numbers that pandas writes where a table has no other index."""
+    unnamed = roles.UNNAMED_INDEX.fullmatch(name) is not None
+    return unnamed and ids is not None and np.array_equal(ids, np.arange(len(ids)).astype(str))
 
 
 def _headless(path: Path, sheet: Sheet, fields: dict[str, str], asked: Asked) -> Asked:
