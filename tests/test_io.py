@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernlens import files, io, targets
-from kernlens.types import Labels
+from kernlens.types import Labels, MultiLabels, Values
 
 ROWS, DIM = 7, 3
 VALUES = np.random.default_rng(0).standard_normal((ROWS, DIM)).astype(np.float32)
@@ -92,9 +92,9 @@ def test_parquet_without_ids(tmp_path, columns):
 
 
 def test_a_named_id_column_wins(tmp_path):
-    path = parquet(tmp_path / "a.parquet", **wide(item=IDS.astype(np.float64)))
-    np.testing.assert_array_equal(io.read_embeddings(path, id_column="item").ids, TEXT_IDS)
-    assert io.read_embeddings(path).values.shape == (ROWS, DIM + 1)  # all floats: all dimensions
+    path = parquet(tmp_path / "a.parquet", **wide(id=np.arange(ROWS), shelf=IDS.astype(float)))
+    np.testing.assert_array_equal(io.read_embeddings(path, id_column="shelf").ids, TEXT_IDS)
+    np.testing.assert_array_equal(io.read_embeddings(path).ids, np.arange(ROWS).astype(str))
 
 
 def test_chunked_and_many_row_groups(tmp_path):
@@ -120,7 +120,6 @@ def with_bad(value, *rows):
         (VALUES[:, :0], r"empty, shape \(7, 0\)"),
         (VALUES.astype(np.complex64), "values are complex64; expected real numbers"),
         (VALUES.astype(str), "values are <U.*; expected real numbers"),
-        (VALUES > 0, "values are bool; expected real numbers"),
         (np.zeros((2, 2), "V3"), r"values are .*V3; expected real numbers"),
         (np.array([[None, 1]], object), "pickled Python objects, which are never loaded"),
     ],
@@ -182,24 +181,37 @@ RAGGED = pa.array([[1.0, 2.0], [1.0, 2.0], [3.0], []])
         ({"vector": pa.nulls(2, pa.list_(pa.float32()))}, {}, "'vector': no vector in any row"),
         ({"vector": pa.array([[1.0], [None]])}, {}, "1 of 2 rows hold NaN.*in rows 1;"),
         ({"vector": pa.array([[], []], pa.list_(pa.float32()))}, {}, r"empty, shape \(2, 0\)"),
-        ({"vector": pa.array([["x"]])}, {}, "holds lists of string; expected numbers"),
-        ({"a": LISTS, "b": LISTS}, {}, r"list columns \['a', 'b'\]; expected one"),
-        ({"v": LISTS, "a": IDS, "b": IDS}, {}, r"which column is the id\? found \['a', 'b'\]"),
-        (wide(a=TEXT_IDS, b=TEXT_IDS), {}, "column 'a' is string; expected a number"),
-        (wide(day=pa.array([1] * ROWS, pa.date32())), {}, "column 'day' is date32"),
-        ({"x": pa.array([1.0, None])}, {}, "1 of 2 rows hold NaN, .* no value, in rows 1;"),
-        ({"id": IDS}, {}, r"no vectors; found columns \['id'\]"),
+        ({"vector": pa.array([["x"]])}, {}, r"no vectors: found vector \(lists of string\)"),
+        ({"a": LISTS, "b": LISTS}, {}, "which column holds the vectors\\? found a, b; name one"),
+        (
+            {"v": LISTS, "a": IDS, "b": IDS},
+            {},
+            r"which column is the id\? found a, b; .*--id-column",
+        ),
+        (wide(a=TEXT_IDS, b=TEXT_IDS), {}, r"which column is the id\? found a, b"),
+        (wide(), {"columns": "e*"}, r"no column matches --columns 'e\*'; found dim0, dim1, dim2"),
+        (wide(a0=IDS, a1=IDS), {}, "which columns are the dimensions.*a0..a1 and dim0..dim2"),
+        ({"x0": pa.array([1.0, None])}, {}, "1 of 2 rows hold NaN, .* no value, in rows 1;"),
+        ({"id": IDS}, {}, r"no vectors: found id \(integer\)"),
         (wide(), {"id_column": "key"}, r"no column 'key'; found \['dim0', 'dim1', 'dim2'\]"),
-        ({"id": [1, 2, 1, 2], "x": [0.0] * 4}, {}, "id '1' occurs 2 times, in rows 0, 2"),
-        ({"id": ["7", None], "x": [0.0, 1.0]}, {}, "row 1: no id in column 'id'"),
-        ({"id": [1.5, 2.0], "x": [0.0, 1.0]}, {}, "id column 'id' is double; expected text"),
-        ({"id": [True, False], "x": [0.0, 1.0]}, {}, "id column 'id' is bool; expected text"),
-        ({"id": pa.array([], pa.int64()), "x": pa.array([], pa.float32())}, {}, "no rows"),
+        ({"id": [1, 2, 1, 2], "x0": [0.0] * 4}, {}, "id '1' occurs 2 times, in rows 0, 2"),
+        ({"id": ["7", None], "x0": [0.0, 1.0]}, {}, "row 1: no id in column 'id'"),
+        (
+            {"id": [1.5, 2.0], "x0": [0.0, 1.0]},
+            {},
+            "id column 'id' is double with fractions; expected text",
+        ),
+        (
+            {"id": [True, False], "x0": [0.0, 1.0]},
+            {"id_column": "id"},
+            "id column 'id' is bool; expected text",
+        ),
+        ({"id": pa.array([], pa.int64()), "x0": pa.array([], pa.float32())}, {}, "no rows"),
     ],
 )
 def test_parquet_refused(tmp_path, columns, options, match):
     with pytest.raises(ValueError, match=match):
-        io.read_embeddings(parquet(tmp_path / "a.parquet", **columns), **options)
+        io.open_embeddings(parquet(tmp_path / "a.parquet", **columns), **options).read()
 
 
 def test_truncated_parquet_refused(tmp_path):
@@ -213,7 +225,7 @@ def test_truncated_parquet_refused(tmp_path):
 def test_files_that_are_none(tmp_path, read):
     with pytest.raises(FileNotFoundError, match=r"gone\.npy: no such file"):
         read(tmp_path / "gone.npy")
-    with pytest.raises(ValueError, match=r"ending in '\.md'; choose one of \.\w+, \.parquet"):
+    with pytest.raises(ValueError, match=r"ending in '\.md'; choose one of .*\.parquet"):
         read(csv(tmp_path / "a.md", "id,label\n"))
     with pytest.raises(ValueError, match=r"a\.parquet: empty file, 0 bytes"):
         read(csv(tmp_path / "a.parquet", ""))
@@ -241,6 +253,7 @@ def test_csv_labels(tmp_path, text, options, ids):
     path = tmp_path / "l.csv"
     path.write_text(text, newline="")
     found = io.read_labels(path, **options)
+    assert isinstance(found.labels, Labels)
     assert (None if found.ids is None else found.ids.tolist()) == ids
     np.testing.assert_array_equal(found.labels.codes, [0, 1, -1])
     assert found.labels.names == ("x", "y")
@@ -250,13 +263,20 @@ def test_csv_labels(tmp_path, text, options, ids):
     ("text", "names", "codes"),
     [
         ("1.0\n2.0\nnan\n", ("1", "2"), [0, 1, -1]),  # as a Parquet column of floats
-        ('10\n9\n""\n', ("10", "9"), [0, 1, -1]),
+        ('10\n9\n""\n', ("9", "10"), [1, 0, -1]),
+        (
+            "9007199254740993.0\n9007199254740992\n",
+            ("9007199254740992", "9007199254740993"),
+            [1, 0],
+        ),
+        ("1_0\n10\n", ("10", "1_0"), [1, 0]),
         ("007\n8\nNaN\n", ("007", "8"), [0, 1, -1]),
         ("0.5\nx\nnan\n", ("0.5", "x"), [0, 1, -1]),
     ],
 )
 def test_numbers_and_nan_as_csv_labels(tmp_path, text, names, codes):
-    found = io.read_labels(csv(tmp_path / "l.csv", "label\n" + text))
+    path = csv(tmp_path / "l.csv", "label\n" + text)
+    found = io.read_labels(path, target=targets.labels)
     assert found.labels.names == names
     np.testing.assert_array_equal(found.labels.codes, codes)
 
@@ -287,7 +307,8 @@ def test_a_last_line_that_may_have_been_cut_is_noted(tmp_path, text, told):
     ],
 )
 def test_parquet_labels(tmp_path, label, names):
-    found = io.read_labels(parquet(tmp_path / "l.parquet", id=[5, 7, 9], label=label))
+    path = parquet(tmp_path / "l.parquet", id=[5, 7, 9], label=label)
+    found = io.read_labels(path, target=targets.labels)
     assert found.ids is not None
     assert found.ids.tolist() == ["5", "7", "9"]
     np.testing.assert_array_equal(found.labels.codes, [0, 1, -1])
@@ -300,18 +321,19 @@ def test_parquet_labels(tmp_path, label, names):
         ("", {}, r"l\.csv: empty file"),
         ("id,label\n", {}, "no rows after the header"),
         ("id,label\n1,x\n2\n", {}, r"line 3: found 1 values"),
-        ("id,label\n1,x\n,y\n", {}, "line 3, column 'id': found ''"),
+        ("id,label\n1,x\n,y\n", {}, "line 3: no id in column 'id'"),
         ("id,label\n1,x\n2,y\n1,x\n", {}, "id '1' occurs 2 times, on lines 2, 4"),
         ("id,label\n1,x\n2,x\n", {}, r"column 'label': found classes \['x'\]; expected two"),
         ("id,label\n1,\n2,\n", {}, r"found classes \[\]; expected two"),
-        ("id,a,b\n1,x,y\n", {}, r"which column is the label\? found \['id', 'a', 'b'\].*--label-c"),
+        ("id,a,b\n1,x,y\n", {}, r"which column is the label\? found a, b.*--label-c"),
         ("a,b,label\n1,x,y\n", {}, r"which column is the id\? found .*--id-column"),
         ("a,b,c\n1,x,y\n", {}, r"which column is the label\?"),
         ("id,label\n1,x\n", {"label_column": "kind"}, r"no column 'kind'; found \['id', 'label'\]"),
         ("id,label\n1,x\n", {"id_column": "key"}, r"no column 'key'; found \['id', 'label'\]"),
         ("id,label\n1,x\n", {"id_column": "id", "label_column": "id"}, "both column 'id'"),
         ("id\n1\n2\n", {}, "which column is the label"),
-        ("id,label\n1,2\n2,0.5\n", {}, "column 'label' holds fractions, the first '0.5' in row 1"),
+        ("id,label\n1,2\n2,5\n", {}, r"2 different ones .* \(--target classes\).*\(--target numb"),
+        ("id,label\n1,x|y\n2,y\n", {}, r"separator='\|'\) \(--separator '\|'\) if it stands"),
     ],
 )
 def test_csv_labels_refused(tmp_path, text, options, match):
@@ -319,17 +341,41 @@ def test_csv_labels_refused(tmp_path, text, options, match):
         io.read_labels(csv(tmp_path / "l.csv", text), **options)
 
 
-@pytest.mark.parametrize(
-    ("label", "match"),
-    [
-        ([0.5, 1.5], "column 'label' is double with fractions; expected classes"),
-        ([["x"], ["y"]], "column 'label' is list.*; expected classes"),
-        (pa.nulls(2), "column 'label' is null; expected classes"),
-    ],
-)
-def test_parquet_labels_refused(tmp_path, label, match):
-    with pytest.raises(ValueError, match=match):
-        io.read_labels(parquet(tmp_path / "l.parquet", id=[1, 2], label=label))
+def test_a_label_column_asks_what_its_values_ask(tmp_path):
+    """Fractions are numbers, lists are several labels; both from CSV and Parquet."""
+    for path in (
+        csv(tmp_path / "l.csv", "id,label\n5,2\n7,\n9,-.5e1\n"),
+        parquet(tmp_path / "l.parquet", id=[5, 7, 9], label=[2.0, None, -5.0]),
+    ):
+        found = io.read_labels(path, target=targets.values)
+        assert isinstance(found.labels, Values)
+        np.testing.assert_array_equal(found.labels, [2.0, np.nan, -5.0])
+    found = io.read_labels(csv(tmp_path / "l.csv", "id,label\n5,2\n7,\n9,0.25\n"))
+    np.testing.assert_array_equal(found.labels, [2.0, np.nan, 0.25])
+    split = partial(targets.multi_labels, separator="|")
+    for path, target in (
+        (csv(tmp_path / "l.csv", "id,label\n5,x|y\n7,\n9,x\n"), split),
+        (parquet(tmp_path / "l.parquet", id=[5, 7, 9], label=[["x", "y"], None, ["x"]]), None),
+    ):
+        found = io.read_labels(path, target=target) if target else io.read_labels(path)
+        assert isinstance(found.labels, MultiLabels)
+        np.testing.assert_array_equal(found.labels.membership, [[1, 1], [0, 0], [1, 0]])
+        np.testing.assert_array_equal(found.labels.labelled, [True, False, True])
+
+
+def test_numbers_and_several_labels_join_by_id():
+    side = rows_of([9, 5, 8])
+    for target, expected in (
+        (targets.values([0.5, 2.0, None]), [np.nan, 0.5]),
+        (targets.multi_labels([["x"], ["y"], None]), [[False, False], [True, False]]),
+    ):
+        file = io.LabelFile(target, np.array(["5", "7", "9"]), "lab")
+        joined = io.join({"a": side}, file)
+        np.testing.assert_array_equal(joined.values["a"], side.values[:2])
+        found = joined.labels
+        assert type(found) is type(target)
+        own = found.membership if isinstance(found, MultiLabels) else found
+        np.testing.assert_array_equal(own, expected)
 
 
 # Join
@@ -422,7 +468,7 @@ def test_labels_without_ids_go_row_by_row_and_nothing_is_copied():
         (
             {"a": rows_of([1, 2]), "b": rows_of([2, 1])},
             labels_of(None, "xy"),
-            "differ in order; expected ids",
+            "lab has no ids, and emb has, such as '1', '2'; add a column of ids .* --by-row",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 an input cannot be used, 2 a wrong command line, 130 interrupted.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from typing import Any
 import tyro
 
 from kernlens.cli.compare import Compare, compare
+from kernlens.cli.embed import Embed, embed
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
 from kernlens.files import use_compilation_cache
-from kernlens.show.table import printable
+from kernlens.show.table import one_line, printable
 
 DESCRIPTION = (
     "See what a pretrained embedding will do downstream, before you train anything. "
@@ -41,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       Exit code.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    # A wrong option is printed as it stands; a file name is escaped where it is shown.
+    argv = [printable(word) if i == 0 or word[:1] == "-" else word for i, word in enumerate(argv)]
     if argv[:1] == ["--version"]:
         print(f"kernlens {version('kernlens')}")
         return 0
@@ -55,12 +59,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError) as error:
-        print("error:", printable(" ".join(str(error).split())), file=sys.stderr)
-        return 1
+        return _told(str(error))
+    except MemoryError as error:
+        return _told(f"needs more memory than there is: {error}")
+    except Exception as error:
+        if os.environ.get("KERNLENS_TRACEBACK"):
+            raise
+        return _told(
+            f"unexpected {type(error).__name__}: {error}; KERNLENS_TRACEBACK=1 shows where"
+        )
     return 0
 
 
-VERBS: dict[type, Callable[[Any], None]] = {Predict: predict, Compare: compare, Score: score}
+def _told(error: str) -> int:
+    """Prints an error on one line; the exit code that goes with it."""
+    print("error:", one_line(error), file=sys.stderr)
+    return 1
+
+
+VERBS: dict[type, Callable[[Any], None]] = {
+    Predict: predict,
+    Compare: compare,
+    Score: score,
+    Embed: embed,
+}
 """What each verb's options run."""
 
 
@@ -69,7 +91,7 @@ def _parse(argv: list[str]) -> Any:
     if argv[:1] == ["demo"]:
         demo = _demo_config()
     return tyro.extras.subcommand_cli_from_dict(
-        {"predict": Predict, "compare": Compare, "score": Score, "demo": demo},
+        {"predict": Predict, "compare": Compare, "score": Score, "embed": Embed, "demo": demo},
         prog="kernlens",
         description=DESCRIPTION,
         args=argv,

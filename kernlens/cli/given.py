@@ -1,27 +1,33 @@
 """Options that all verbs share: the files, how they are read, and what is written."""
 
+import functools
 import json as json_text
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import tyro
 from rich.console import Console
 
-from kernlens import io
-from kernlens.cli.words import KERNEL_HELP
+from kernlens import datasets, io, targets
+from kernlens.cli.helptext import choices, explained, one_of
+from kernlens.cli.words import DECODERS, KERNELS, METRICS, TARGETS
+from kernlens.datasets import NextItems
 from kernlens.files import check_writable
 from kernlens.probes import PROBES
 from kernlens.show import report
-from kernlens.show.table import printable
+from kernlens.show.table import Table, one_line, printable
+from kernlens.types import Target
 
 if TYPE_CHECKING:
-    ProbeName = str
+    MetricName = str | None
+    ProbeName = str | None
+    TargetName = str | None
 else:
-    ProbeName = tyro.extras.literal_type_from_choices(PROBES)
+    MetricName, ProbeName, TargetName = map(one_of, (METRICS, PROBES, TARGETS))
 
 MIN_WIDTH = 80
 
@@ -30,24 +36,41 @@ Files = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="(at least one)"),
 ]
-DecoderWord = Annotated[str, tyro.conf.arg(metavar="DECODER")]
+DECODER = choices(*DECODERS, "module:name")
+KERNEL = choices(*KERNELS, "module:name")
 
 
+@explained
 @dataclass(frozen=True)
 class Given:
     """The files, and how they are read."""
 
     embeddings: Files
-    """Embedding files: .npy, .npz, .parquet, .arrow, .feather, .safetensors, .h5, .hdf5, or
-    word2vec's .txt, .vec, .bin. A folder, or a quoted pattern, of such files is one embedding."""
-    labels: Annotated[Path, tyro.conf.arg(metavar="FILE")]
-    """Label file: .csv or .parquet, with an id and a label column, or labels alone in row order."""
+    """Embedding files: .npy, .npz, .parquet, .arrow, .feather, .ipc, .csv, .tsv, .item,
+    .safetensors, .h5, .hdf5, gensim's .kv, or word2vec's .txt, .vec, .bin; text also as .gz. A
+    folder, or a quoted pattern, of such files is one embedding. FILE::NAME is one column or array
+    of several, FILE::id=NAME says which is the id."""
+    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Label file: .csv, .tsv (also .gz) or .parquet, with an id and a label column, or labels alone
+    in row order."""
     id_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Id column in every file that has columns. Default: `id`, or the only column that can be it.
     Name it where the files have several."""
     label_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Label column. Default: `label`, or the only column that is not the id. Name it where the
     file has several."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATTERN")] = ()
+    """Columns that hold the vectors, as names or quoted patterns ('d*'). Default: the only column
+    of lists, or the numbered columns of one name."""
+    by_row: bool = False
+    """Join by row number, whatever ids the files have. They need as many rows."""
+    missing: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="TEXT")] = None
+    """Texts in the label column that mean no label, besides an empty cell. Default: nan, NA, N/A,
+    null, None and their like, each of which is told. Give an empty text to keep those as
+    classes."""
+    min_class_count: int = 1
+    """Smallest class that is kept, in labelled rows; rows of smaller classes lose their label.
+    Raise it to leave out classes too small to judge."""
     key: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Array of embeddings in .npz, .safetensors and HDF5 files. Default: the only one of rank 2.
     Name it where a file holds several."""
@@ -60,6 +83,9 @@ class Given:
     it in a pipeline, to stop where files no longer match."""
     max_unjoined_labels: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
     """Largest share of the label rows that may be missing from an embedding, in [0, 1]."""
+    max_expansion: Annotated[float, tyro.conf.arg(metavar="NUMBER")] = io.Limits().expansion
+    """Largest ratio of what a file unpacks to and its size, a guard against damaged files and
+    bombs. Raise it for files of very repetitive values."""
     level: float = 0.9
     """Nominal coverage of the intervals, in (0, 1). Raise it to be warier of differences."""
     seed: int = 0
@@ -70,9 +96,13 @@ class Given:
     cache: bool = True
     """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
 
+    _needs: ClassVar[str] = "expected --labels FILE"
+
     def __post_init__(self):
         if not self.embeddings:
             raise ValueError("expected at least one embedding file; got none")
+        if self.labels is None and getattr(self, "interactions", None) is None:
+            raise ValueError(self._needs)
         if len(set(self.embeddings)) < len(self.embeddings):
             raise ValueError("an embedding file is given twice")
         if not 0.0 < self.level < 1.0:
@@ -83,32 +113,90 @@ class Given:
                 raise ValueError(f"--{flag} must be in [0, 1]; got {getattr(self, name)}")
         if self.scale is not None and (self.scale == 0 or not np.isfinite(self.scale)):
             raise ValueError(f"--scale must be finite and not 0; got {self.scale}")
+        for name, low in (("min_class_count", 1), ("max_expansion", 1)):
+            if not getattr(self, name) >= low:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} must be at least {low}; got {getattr(self, name)}")
         if self.seed < 0:
             raise ValueError(f"--seed must be at least 0; got {self.seed}")
 
 
+@explained
 @dataclass(frozen=True)
 class Read(Given):
-    """The files, and the head that is predicted."""
+    """The files, what is predicted from them, and the head that is predicted."""
 
-    kernel: Annotated[str | None, tyro.conf.arg(metavar="KERNEL", help=KERNEL_HELP)] = None
-    probe: ProbeName | None = None
-    """Classifier behind the prediction. Default: the one that goes with the decoder, logistic
-    for linear heads and kernels, mlp for MLPs."""
+    target: TargetName = None
+    """What a label is: one class, a number (regression), or several labels in one row. Default:
+    found from the column; one that may be two things is refused until you say which."""
+    separator: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
+    """Text between several labels in one cell, such as `|` in `Action|Comedy`."""
+    interactions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Log of events, .csv, .tsv or .jsonl (also .gz) or .parquet, one row an event: predicts each
+    user's next item, in place of --labels."""
+    user: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Column of the log with the user of an event. Default: `user_id`, `customer_id` or another
+    usual name."""
+    item: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Column of the log with the item of an event: an id of the embedding files, or a row number
+    where they have no ids. Default: `item_id`, `sku` or another usual name."""
+    time: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Column of the log with the time of an event, a number or a date. Default: `timestamp`, `date`
+    or another usual name."""
+    cutoff: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None
+    """Moment from which events are held out, as the log writes times. Default: the last event of
+    each user is held out. Set it to judge an embedding that was trained before that moment."""
+    k: int = 10
+    """Length of the list of next items that a user sees, an integer >= 1."""
+    kernel: Annotated[str | None, tyro.conf.arg(metavar=KERNEL)] = None
+    """Kernel to use in place of a decoder, by name or from a module of your own. Default: that of
+    the decoder. Set it to try a similarity of your own."""
+    probe: ProbeName = None
+    """Classifier behind the prediction. Default: the one that goes with the decoder, logistic for
+    linear heads and kernels, mlp for MLPs."""
+    metric: MetricName = None
+    """Metric to show first and to rank by. Default: macro_f1 of classes and labels, r2 of numbers,
+    ndcg of next items. Lower is better for log_loss, rmse and mae; log_loss separates embeddings
+    whose accuracies tie."""
+
+    _needs: ClassVar[str] = "expected --labels FILE, or --interactions FILE for next items"
+
+    def __post_init__(self):
+        super().__post_init__()
+        asked = [name for name in ("target", "separator") if getattr(self, name) is not None]
+        if self.interactions is None:
+            of_log = ("user", "item", "time", "cutoff")
+            asked = [name for name in of_log if getattr(self, name) is not None]
+            asked += ["k"] * (self.k != 10)
+        elif self.labels is not None:
+            asked = ["labels"]
+        if asked:
+            other = "needs" if self.interactions is None else "does not go with"
+            raise ValueError(f"--{asked[0]} {other} --interactions")
+        if self.separator is not None and self.target not in (None, "labels"):
+            raise ValueError(f"--separator splits labels; got --target {self.target}")
 
 
 class Rows(NamedTuple):
     """What the files hold.
 
     Attributes:
-      joined: the rows that all files have.
+      values: embeddings by name.
+      target: what is predicted of their rows.
+      joined: the rows that all files have; None of next items.
       dropped: ids of the rows left out because they were not finite, by embedding.
       files: file of each embedding.
+      told: what was taken as id, dimensions and label, or columns of the log, in one line.
+      warnings: what makes the answer suspicious.
     """
 
-    joined: io.Joined
+    values: dict[str, np.ndarray]
+    target: Target | NextItems
+    joined: io.Joined | None
     dropped: dict[str, np.ndarray]
     files: dict[str, str]
+    told: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def read(config: Given) -> Rows:
@@ -119,20 +207,42 @@ def read(config: Given) -> Rows:
     """
     if config.json is not None and config.json != Path("-"):
         check_writable(config.json)
+    names = _names(config.embeddings)
+    paths = dict(zip(names, map(str, config.embeddings), strict=True))
+    limits = io.Limits(expansion=config.max_expansion)
     with Console(stderr=True).status("reading"):
-        names = _names(config.embeddings)
         embeddings = {
             name: io.open_embeddings(
                 path,
                 id_column=config.id_column,
+                columns=config.columns,
                 key=config.key,
+                by_row=config.by_row,
                 scale=config.scale,
                 drop_nonfinite=config.drop_nonfinite,
+                limits=limits,
             ).read()
             for name, path in zip(names, config.embeddings, strict=True)
         }
+        dropped = {name: own.dropped_ids for name, own in embeddings.items()}
+        taken = {name: own.told for name, own in embeddings.items()}
+        if isinstance(config, Read) and config.interactions is not None:
+            values, ids = io.align(embeddings)
+            log = datasets.read_events(
+                config.interactions, user=config.user, item=config.item, time=config.time
+            )
+            ask = datasets.next_items(*log.columns, ids=ids, cutoff=config.cutoff, k=config.k)
+            return Rows(values, ask, None, dropped, paths, _told(taken, log.told))
+        assert config.labels is not None
         label_file = io.read_labels(
-            config.labels, id_column=config.id_column, label_column=config.label_column
+            config.labels,
+            id_column=config.id_column,
+            label_column=config.label_column,
+            target=_target(config),
+            by_row=config.by_row,
+            missing=config.missing,
+            min_class_count=config.min_class_count,
+            limits=limits,
         )
         joined = io.join(
             embeddings,
@@ -140,17 +250,38 @@ def read(config: Given) -> Rows:
             max_unjoined=config.max_unjoined,
             max_unjoined_labels=config.max_unjoined_labels,
         )
-    for note in label_file.notes:
-        print("warning:", printable(note), file=sys.stderr)
-    dropped = {name: given.dropped_ids for name, given in embeddings.items()}
-    return Rows(joined, dropped, dict(zip(names, map(str, config.embeddings), strict=True)))
+        warnings = tuple(
+            f"dimension {', '.join(map(str, dims[:5]))} of {name} alone gives the label: is it the "
+            "label, or made of it? Leave it out with --columns"
+            for name, dims in io.telling(joined.values, joined.labels).items()
+        )
+    for note in (*label_file.notes, *warnings):
+        print("warning:", one_line(note), file=sys.stderr)
+    told = _told(taken, label_file.told)
+    return Rows(joined.values, joined.labels, joined, dropped, paths, told, warnings)
 
 
-def console(config: Given) -> Console:
-    """Where tables go: standard error where JSON has standard output."""
-    made = Console(stderr=config.json == Path("-"), markup=False, highlight=False, emoji=False)
-    made.width = max(made.width, MIN_WIDTH)
-    return made
+def _told(embeddings: dict[str, str], asked: str) -> str:
+    """What was taken as what, embeddings that are alike together."""
+    alike: dict[str, list[str]] = {}
+    for name, told in embeddings.items():
+        alike.setdefault(told, []).append(name)
+    if len(embeddings) == 1:
+        (told,) = alike
+        return f"{told} · {asked}"
+    parts = [f"{', '.join(names)}: {told}" for told, names in alike.items()]
+    return " · ".join([*parts, asked])
+
+
+def show(config: Given, tables: Sequence[Table], lines: Sequence[str], how: str) -> None:
+    """Prints tables and lines, to standard error where JSON has standard output."""
+    console = Console(stderr=config.json == Path("-"), markup=False, highlight=False, emoji=False)
+    console.width = max(console.width, MIN_WIDTH)
+    for table in tables:
+        console.print(table.rich(console.width))
+        console.print()
+    for line in (*lines, how):
+        console.print(line)
 
 
 def write_json(config: Given, content: Any) -> None:
@@ -162,10 +293,25 @@ def write_json(config: Given, content: Any) -> None:
         report.write_json(config.json, content)
 
 
+def _target(config: Given) -> Callable[[Any], Target]:
+    """What makes a target of a label column."""
+    word, separator = getattr(config, "target", None), getattr(config, "separator", None)
+    if separator is not None:
+        return functools.partial(targets.multi_labels, separator=separator)
+    return targets.as_target if word is None else TARGETS[word]
+
+
 def _names(paths: Sequence[Path]) -> list[str]:
-    """File stems; whole paths where stems are equal."""
-    stems = [path.stem for path in paths]
+    """File stems, printable; with the column, or the whole path, where stems are equal."""
+    parsed = [io.parse(path) for path in paths]
+    stems = [path.name.removesuffix(".gz").rpartition(".")[0] or path.name for path, _ in parsed]
+    longer = [
+        f"{stem}::{behind['columns']}" if "columns" in behind else stem
+        for stem, (_, behind) in zip(stems, parsed, strict=True)
+    ]
     return [
-        str(path) if stems.count(stem) > 1 else stem
-        for path, stem in zip(paths, stems, strict=True)
+        printable(
+            stem if stems.count(stem) == 1 else long if longer.count(long) == 1 else str(path)
+        )
+        for stem, long, path in zip(stems, longer, paths, strict=True)
     ]

@@ -2,24 +2,34 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kernlens import probes, targets
 from kernlens.kernels import KERNELS
-from kernlens.kernels.of_decoder import DECODERS
+from kernlens.kernels.of_decoder import DECODERS, TREE_WORDS, TREES
+from kernlens.lens.next_items import MEASURES
+from kernlens.types import Target
 
-DECODER_HELP = "linear, inner-product, cosine, mlp, mlp:WIDTH, or module:name of your own"
-KERNEL_HELP = "a name such as rbf, or module:name of your own"
+TARGETS: dict[str, Callable[[Any], Target]] = {
+    "classes": targets.labels,
+    "numbers": targets.values,
+    "labels": targets.multi_labels,
+}
+"""What a label column may ask, by the word typed."""
+
+METRICS = (*probes.METRICS, "r2", "rmse", "mae", "average_precision", *MEASURES)
+"""What answers can be ordered by: of classes and labels, of numbers, of next items."""
 
 
 def decoder(word: str) -> Any:
-    """A decoder by name, ``mlp:32`` with its size, or ``module:name``.
+    """A decoder by name, ``mlp:32`` or ``knn:10:cosine`` with its fields, or ``module:name``.
 
     Args:
-      word: one of :data:`kernlens.kernels.of_decoder.DECODERS`, numbers of its fields after colons;
-        or an importable module and the name of a decoder in it: a Flax module, its class, or a
-        pair ``(init_fn, apply_fn)``.
+      word: one of :data:`kernlens.kernels.of_decoder.DECODERS`, numbers and words of its fields
+        after colons; or an importable module and the name of a decoder in it: a Flax module, its
+        class, or a pair ``(init_fn, apply_fn)``.
 
     Returns:
       The decoder.
@@ -27,13 +37,22 @@ def decoder(word: str) -> Any:
     Raises:
       ValueError: another word, or a name that cannot be imported.
     """
-    name, *sizes = word.split(":")
+    name, *given = word.split(":")
     if name in DECODERS:
+        rule, fields = DECODERS[name], {}
+        for part in given:
+            fields |= rule.words.get(part, {})
         try:
-            return DECODERS[name].kind(*map(_number, sizes))
+            numbers = [_number(part) for part in given if part not in rule.words]
+            return rule.kind(*numbers, **fields)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"--decoder {word}: {error}; expected {DECODER_HELP}") from error
-    if len(sizes) == 1:
+            raise ValueError(
+                f"--decoder {word}: {error}; expected one of {', '.join(DECODERS)}, with sizes and "
+                "words as in mlp:32 or knn:10:cosine"
+            ) from error
+    if name in TREE_WORDS:
+        raise ValueError(f"--decoder {word}: {TREES}")
+    if len(given) == 1:
         found = _imported("--decoder", word)
         return found() if isinstance(found, type) else found
     raise ValueError(

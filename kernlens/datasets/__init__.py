@@ -7,12 +7,14 @@ from typing import Any
 from kernlens.datasets import (
     amazon,
     complete_journey,
+    events,
     instacart,
     movielens,
     online_retail,
     recbole,
     synthetic,
 )
+from kernlens.datasets.events import read_events
 from kernlens.datasets.next_items import NextItems, next_items, next_items_of
 from kernlens.datasets.table import histories
 from kernlens.types import Interactions
@@ -24,6 +26,7 @@ DATASETS = {
     "instacart": instacart.load,
     "amazon": amazon.load,
     "online_retail": online_retail.load,
+    "table": events.load,
     "synthetic": synthetic.load,
 }
 
@@ -34,6 +37,7 @@ __all__ = [
     "load",
     "next_items",
     "next_items_of",
+    "read_events",
     "synthetic",
 ]
 
@@ -43,8 +47,8 @@ def load(name: str, /, root: str | Path | None = None, **options: Any) -> Intera
 
     Args:
       name: a name of the table ``DATASETS``; by position, for a loader may have a ``name`` too.
-      root: folder with the files that the owner publishes; ``complete_journey`` has an installed
-        default and ``synthetic`` needs none.
+      root: folder with the files that the owner publishes; for ``table``, a file of events;
+        ``complete_journey`` has an installed default and ``synthetic`` needs none.
       **options: those of the loader, such as ``min_count`` and ``seed``; see its docstring.
 
     Returns:

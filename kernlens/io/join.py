@@ -5,9 +5,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from kernlens import targets
 from kernlens.io.labels import LabelFile, check_classes
 from kernlens.io.stream import Chunk, EmbeddingFiles, Embeddings, regroup
-from kernlens.types import Labels
+from kernlens.types import Labels, Target
 
 _Side: TypeAlias = Embeddings | EmbeddingFiles
 
@@ -47,15 +48,17 @@ class Joined(NamedTuple):
 
     Attributes:
       values: embeddings by name, ``[n, d]`` each, in the row order of the first.
-      labels: class of each row, ``[n]``; -1 where the label is missing.
+      labels: target of each row, ``[n]``.
       unjoined: by name, the rows of the embedding that are not among the joined.
       unjoined_labels: the rows of the label file that are not.
+      by_row: whether rows met by their numbers, since a file has no ids.
     """
 
     values: dict[str, np.ndarray]
-    labels: Labels
+    labels: Target
     unjoined: dict[str, Unjoined]
     unjoined_labels: Unjoined
+    by_row: bool = False
 
 
 class JoinedStream(NamedTuple):
@@ -63,14 +66,14 @@ class JoinedStream(NamedTuple):
 
     Attributes:
       stream: embeddings.
-      labels: class of each row of the stream, ``[n]``; -1 where it has none.
+      labels: target of each row of the stream, ``[n]``.
       kept: the rows that :meth:`chunks` gives, bool ``[n]``.
       unjoined: the rows that the label file does not have.
       unjoined_labels: the rows of the label file that the stream does not have.
     """
 
     stream: EmbeddingFiles
-    labels: Labels
+    labels: Target
     kept: np.ndarray
     unjoined: Unjoined
     unjoined_labels: Unjoined
@@ -122,7 +125,7 @@ def join(
 
     With ids on both sides, rows join by id. To embeddings without ids, label ids are row numbers,
     and one that is none is an error, for then they are ids of something else. Labels without ids go
-    row by row, so every embedding needs as many rows, and those with ids the same ids in order.
+    row by row, so no embedding may have ids, and each needs as many rows.
 
     Args:
       embeddings: by name, at least one.
@@ -135,7 +138,8 @@ def join(
       Joined; values are not copied where all rows of a file stay in place.
 
     Raises:
-      ValueError: no row in common, with examples of both sides; lengths that differ without ids;
+      ValueError: no row in common, with examples of both sides; ids on one side alone; lengths that
+        differ without ids;
         label ids that are no row numbers; one class left; shares out of range, or exceeded, with
         examples.
     """
@@ -157,14 +161,15 @@ def join(
         unjoined[name] = _unjoined(
             given.source, without, given.ids, max_unjoined, "all other files"
         )
-    without = np.ones(len(labels.labels.codes), bool)
+    without = np.ones(targets.num_rows(labels.labels), bool)
     without[rows] = False
     unjoined_labels = _unjoined(
         labels.source, without, labels.ids, max_unjoined_labels, "all other files"
     )
-    codes = labels.labels.codes[rows]
-    _check_joined(labels, codes)
-    return Joined(values, Labels(codes, labels.labels.names), unjoined, unjoined_labels)
+    target = targets.take(labels.labels, rows)
+    _check_joined(labels, target)
+    by_row = any(given.ids is None or _is_numbered(given) for given in embeddings.values())
+    return Joined(values, target, unjoined, unjoined_labels, by_row)
 
 
 def join_stream(
@@ -196,15 +201,49 @@ def join_stream(
     _check_shares(max_unjoined, max_unjoined_labels)
     (places,) = _places([stream], labels)
     found = places >= 0
-    codes = np.full(stream.shape[0], -1, np.int32)
-    joined = np.zeros(stream.shape[0], bool)
-    codes[places[found]], joined[places[found]] = labels.labels.codes[found], True
+    row_of = np.full(stream.shape[0], -1)
+    row_of[places[found]] = np.flatnonzero(found)
+    joined = row_of >= 0
     other = "the other file"
     unjoined = _unjoined(stream.source, ~joined, stream.ids, max_unjoined, other)
     unjoined_labels = _unjoined(labels.source, ~found, labels.ids, max_unjoined_labels, other)
-    _check_joined(labels, codes[joined])
+    target = targets.take(labels.labels, row_of)
+    _check_joined(labels, targets.take(target, np.flatnonzero(joined)))
     kept = np.ones_like(joined) if keep_unjoined else joined
-    return JoinedStream(stream, Labels(codes, labels.labels.names), kept, unjoined, unjoined_labels)
+    return JoinedStream(stream, target, kept, unjoined, unjoined_labels)
+
+
+def align(embeddings: Mapping[str, Embeddings]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Brings embeddings to the same items, those that any of them has.
+
+    Args:
+      embeddings: by name, at least one. Row numbers stand in for ids where there are none.
+
+    Returns:
+      Values by name, ``[m, d]`` each, NaN where an embedding lacks the item; and the ids of the
+      ``m`` items as text, in the order of the first embedding, then of the next.
+
+    Raises:
+      ValueError: two embeddings without ids and of different lengths.
+    """
+    without = {own.source: own.shape[0] for own in embeddings.values() if own.ids is None}
+    if len(set(without.values())) > 1:
+        told = ", ".join(f"{source} has {rows:,}" for source, rows in without.items())
+        raise ValueError(f"embeddings without ids need the same rows; {told}")
+    every = [
+        np.arange(own.shape[0]).astype(str) if own.ids is None else own.ids
+        for own in embeddings.values()
+    ]
+    if all(np.array_equal(ids, every[0]) for ids in every):
+        return {name: own.values for name, own in embeddings.items()}, every[0]
+    ids = np.array(list(dict.fromkeys(np.concatenate(every).tolist())))
+    place = {name: row for row, name in enumerate(ids.tolist())}
+    values = {}
+    for (name, own), own_ids in zip(embeddings.items(), every, strict=True):
+        rows = [place[id_] for id_ in own_ids.tolist()]
+        values[name] = np.full((len(ids), own.shape[1]), np.nan, own.values.dtype)
+        values[name][rows] = own.values
+    return values, ids
 
 
 def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:
@@ -225,33 +264,39 @@ def _unjoined(
     return found
 
 
-def _check_joined(labels: LabelFile, codes: np.ndarray) -> None:
-    found = [labels.labels.names[code] for code in np.unique(codes[codes >= 0])]
-    check_classes(f"{labels.source}, the {len(codes)} rows joined", found)
+def _check_joined(labels: LabelFile, joined: Target) -> None:
+    if isinstance(joined, Labels):
+        found = [joined.names[code] for code in np.unique(joined.codes[joined.codes >= 0])]
+        check_classes(f"{labels.source}, the {len(joined.codes)} rows joined", found)
 
 
 def _places(sides: Sequence[_Side], labels: LabelFile) -> np.ndarray:
     """For each row of the label file, its row on each side, or -1; int64 ``[sides, m]``."""
-    if labels.ids is None:
+    wanted = labels.ids
+    if wanted is None:
         _check_row_by_row(sides, labels)
-        rows = len(labels.labels.codes)
-        return np.broadcast_to(np.arange(rows), (len(sides), rows))
-    return np.stack([_rows_of(side, labels, labels.ids) for side in sides])
+        wanted = np.arange(targets.num_rows(labels.labels)).astype(str)
+    return np.stack([_rows_of(side, labels, wanted) for side in sides])
+
+
+def _is_numbered(given: _Side) -> bool:
+    return isinstance(given, Embeddings) and given.numbered
 
 
 def _check_row_by_row(sides: Sequence[_Side], labels: LabelFile) -> None:
-    rows = len(labels.labels.codes)
-    first = next((given for given in sides if given.ids is not None), None)
+    rows = targets.num_rows(labels.labels)
     for given in sides:
-        if given.shape[0] != rows:
+        if given.ids is not None and not _is_numbered(given):
             raise ValueError(
-                f"{labels.source} has no ids and {rows} rows, {given.source} {given.shape[0]}; "
-                "expected as many, or ids to join by"
+                f"{labels.source} has no ids, and {given.source} has, such as "
+                f"{some(given.ids, len(given.ids))}; add a column of ids to the labels "
+                "(--id-column names it), or join by row number with --by-row"
             )
-        if first is not None and given.ids is not None and np.any(given.ids != first.ids):
+        count = given.shape[0] + (given.dropped if isinstance(given, Embeddings) else 0)
+        if count != rows:
             raise ValueError(
-                f"{labels.source} has no ids, and rows of {first.source} and {given.source} differ "
-                "in order; expected ids to join by"
+                f"{labels.source} has no ids and {rows} rows, {given.source} {count}; "
+                "expected as many, or ids to join by"
             )
 
 
@@ -272,10 +317,13 @@ def _rows_of(given: _Side, labels: LabelFile, wanted: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"{given.source} has no ids, so label ids must be its row numbers 0..{rows - 1}; "
             f"{labels.source} has {len(wrong)} others: {some(wrong, len(wrong))}; "
-            "save the embeddings with their ids, as Parquet"
+            "save the embeddings with their ids, as Parquet, or join by row number with --by-row"
         )
     if np.all(places < 0):
-        raise ValueError("no id in common: " + _examples([given, labels]))
+        raise ValueError(
+            f"no id in common: {_examples([given, labels])}; name other columns with --id-column "
+            "(of one file, as in FILE::id=COLUMN)"
+        )
     return places
 
 
@@ -288,4 +336,5 @@ def _examples(sides: Sequence[_Side | LabelFile]) -> str:
 
 def some(ids: Sequence[str] | np.ndarray, count: int) -> str:
     """The first three of ``count`` ids, for a reader."""
-    return ", ".join(repr(str(id_)) for id_ in ids[:3]) + (", ..." if count > 3 else "")
+    shown = (text if len(text) <= 40 else text[:37] + "..." for text in map(str, ids[:3]))
+    return ", ".join(map(repr, shown)) + (", ..." if count > 3 else "")

@@ -1,5 +1,6 @@
 """What will this embedding reach under my model?"""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, overload
@@ -12,10 +13,11 @@ from kernlens.embeddings import as_rows
 from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
 from kernlens.lens.reading import Reading, read
-from kernlens.probes import PENALTIES, TUNED, Prediction, class_means, logistic
+from kernlens.probes import PENALTIES, TUNED, Prediction, class_means, copies, logistic, neighbours
+from kernlens.probes.learning_curve import learning_curve
 from kernlens.probes.numbers import many_labels, numbers
-from kernlens.probes.prediction import check_metric
-from kernlens.targets import as_target
+from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, check_metric
+from kernlens.targets import as_target, labelled_rows, num_rows, take
 from kernlens.types import Decoder, Kernel, Labels, MultiLabels, Stream
 
 Probe = Callable[..., Prediction]
@@ -24,6 +26,7 @@ Probe = Callable[..., Prediction]
 READOUTS: dict[Readout, Probe] = {
     Readout.LINEAR: logistic,
     Readout.CLASS_MEANS: class_means,
+    Readout.NEIGHBOURS: neighbours,
 }
 """The probe of classes by readout of the decoder."""
 
@@ -32,13 +35,13 @@ READOUTS: dict[Readout, Probe] = {
 def predict(
     embeddings: Any, target: NextItems, *, decoder: Decoder | None = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ...,
+    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
 ) -> NextItemsPrediction: ...  # fmt: skip
 @overload
 def predict(
     embeddings: Any, target: Any, *, decoder: Decoder | None = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ...,
+    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
 ) -> Prediction: ...  # fmt: skip
 def predict(
     embeddings: Any,
@@ -51,6 +54,7 @@ def predict(
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
+    curve: bool = False,
 ) -> Prediction | NextItemsPrediction:
     """What a trained head will reach on held-out rows, without training one.
 
@@ -69,16 +73,19 @@ def predict(
         :func:`kernlens.targets.as_target` says what it is taken for. Or the next items of users,
         of :func:`kernlens.datasets.next_items`, which :mod:`kernlens.lens.next_items` answers.
       decoder: the head that will be trained: ``decoders.Linear()``, ``InnerProduct()``,
-        ``Cosine()``, ``Mlp(32)``, any other Flax module, or ``(init_fn, apply_fn)``. Default: a
-        linear head.
+        ``Cosine()``, ``Mlp(32)``, ``Neighbours(10)``, any other Flax module, or
+        ``(init_fn, apply_fn)``. Default: a linear head. Trees and boosting have no kernel and are
+        not predicted.
       kernel: any kernel ``(x1, x2) -> K``, in place of a decoder.
       probe: another probe than the one that goes with the target and the decoder, such as
         ``probes.ridge``; other options are bound with ``functools.partial``.
       metric: the metric shown first and compared by. Default: macro-F1 of classes and labels, R² of
         numbers.
-      draws: bootstrap draws, at least 1.
+      draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws, of landmarks and of random features.
+      curve: whether to add what other numbers of labels would bring, for classes: two to four times
+        the work. :func:`kernlens.probes.learning_curve` says how.
 
     Returns:
       Prediction: a mapping of metrics to intervals, which prints itself. Of next items, a
@@ -91,6 +98,7 @@ def predict(
     """
     if isinstance(target, NextItems):
         refuse_probe(probe)
+        refuse_curve(curve)
         return predict_next_items(
             embeddings, target, decoder=decoder, kernel=kernel, metric=metric, draws=draws,
             level=level, seed=seed,
@@ -99,17 +107,40 @@ def predict(
     rows, target = as_rows(embeddings), as_target(target)
     _check_sizes(rows, target)
     if (decoder is not None or kernel is not None) and not isinstance(rows, Stream):
-        rows, target = _known(np.asarray(rows), target)
+        known = labelled_rows(target)
+        rows, target = np.asarray(rows)[known], take(target, known)
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
     own = probe or probe_of(target, reading.readout)
-    chosen = partial(own, **_options(own, reading, metric, asked=probe is None))
+    found = _options(own, reading, metric, asked=probe is None)
+    if isinstance(target, Labels) and reading.features is not rows and "groups" in _taken(own):
+        # Features of equal rows may differ in their last digits.
+        found["groups"] = copies.groups(rows, target.codes)
+    chosen = partial(own, **found)
     found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
         found = found._replace(metric=metric)
+    if curve:
+        refuse_curve(not isinstance(target, Labels))
+        made = learning_curve(
+            reading.features, target, probe=chosen, metric=_of_curve(found), level=level, seed=seed,
+            whole=found,
+        )  # fmt: skip
+        found = found._replace(curve=made, notes=(*found.notes, *made.notes))
     return found._replace(notes=(*found.notes, *reading.notes))
+
+
+def _of_curve(found: Prediction) -> str:
+    """The metric whose curve is shown: micro-F1 is accuracy."""
+    return found.metric if found.metric in (MACRO_F1, LOG_LOSS) else ACCURACY
+
+
+def refuse_curve(curve: bool) -> None:
+    """Refuses a learning curve of a target without classes."""
+    if curve:
+        raise ValueError("a learning curve is made for a target of classes; got curve=True")
 
 
 def refuse_probe(probe: Probe | None) -> None:
@@ -125,46 +156,33 @@ def probe_of(target: Any, readout: Readout) -> Probe:
     """The probe that goes with a target and a readout.
 
     Raises:
-      ValueError: class means of a target without classes.
+      ValueError: class means, or neighbours, of a target without classes.
     """
     if isinstance(target, Labels):
         return READOUTS[readout]
     if readout is not Readout.LINEAR:
         raise ValueError(
-            "an inner-product or cosine head reads classes by their means, and this target has "
-            "none; expected a linear head, an MLP or a kernel"
+            "an inner-product or cosine head reads classes by their means, k-NN by votes, and this "
+            "target has none; expected a linear head, an MLP or a kernel"
         )
     return many_labels if isinstance(target, MultiLabels) else numbers
 
 
 def _options(own: Probe, reading: Reading, metric: str | None, *, asked: bool) -> dict[str, Any]:
-    """What a probe that tunes is told: the metric to tune by, and of the features what they are."""
+    """What a probe is told: the metric to tune by, and of the features what they are."""
     found: dict[str, Any] = {"metric": metric} if own in TUNED and metric is not None else {}
-    if own is logistic:
+    if asked:
+        found |= reading.options
+    if "standardised" in _taken(own):
         found["standardised"] = not reading.of_kernel
-        if asked:
-            found["penalties"] = PENALTIES if reading.penalty is None else reading.penalty
+    if own is logistic and asked:
+        found["penalties"] = PENALTIES if reading.penalty is None else reading.penalty
     return found
 
 
-def num_rows(target: Any) -> int:
-    """Number of rows of a target."""
-    if isinstance(target, Labels):
-        return len(target.codes)
-    return len(target.labelled) if isinstance(target, MultiLabels) else len(target)
-
-
-def _known(rows: np.ndarray, target: Any) -> tuple[np.ndarray, Any]:
-    """The rows with a target, and their targets."""
-    if isinstance(target, Labels):
-        kept = target.codes >= 0
-        return rows[kept], target._replace(codes=target.codes[kept])
-    if isinstance(target, MultiLabels):
-        kept = target.labelled
-        known = target._replace(membership=target.membership[kept], labelled=kept[kept])
-        return rows[kept], known
-    kept = ~np.isnan(target)
-    return rows[kept], target[kept]
+def _taken(probe: Probe) -> set[str]:
+    """Names of the arguments that a probe takes and that are not bound yet."""
+    return set(inspect.signature(probe).parameters) - set(getattr(probe, "keywords", ()))
 
 
 def _check_sizes(rows: Any, target: Any) -> None:

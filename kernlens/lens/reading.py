@@ -1,5 +1,7 @@
 """How an embedding is read: the features of a kernel or a decoder, and the readout on top."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +42,7 @@ class Reading(NamedTuple):
       notes: how a kernel became features.
       of_kernel: whether the scales of the features are those of a kernel.
       penalty: of the weights on top, or None where it is chosen.
+      options: keyword arguments of that probe.
     """
 
     features: Any
@@ -47,6 +50,7 @@ class Reading(NamedTuple):
     notes: tuple[str, ...] = ()
     of_kernel: bool = False
     penalty: float | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def read(
@@ -88,12 +92,12 @@ def read(
         made = DecoderKernel(_checked(kernel, int(rows.shape[1])))
     else:
         return Reading(rows, Readout.LINEAR)
-    if made.feature_map is identity:
-        return Reading(rows, made.readout)
+    if made.feature_map is identity and not made.standardised:
+        return Reading(rows, made.readout, options=made.options)
     standard = standard_of(rows) if made.standardised else None
     if made.feature_map is not None:
         stream = mapped(rows, made.feature_map, standard=standard)
-        return Reading(_held(stream), made.readout, penalty=made.penalty)
+        return Reading(_held(stream), made.readout, penalty=made.penalty, options=made.options)
     n = int(rows.shape[0])
     if n <= MAX_EXACT:
         x = _prepared(sampled(rows, n), standard)

@@ -6,6 +6,7 @@ from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
 from kernlens.probes.logistic import logistic
 from kernlens.probes.mlp import mlp
+from kernlens.probes.neighbours import neighbours
 from kernlens.probes.prediction import Prediction
 from kernlens.probes.ridge import ridge
 from kernlens.scores import Estimator
@@ -16,10 +17,11 @@ PROBES: dict[str, Callable[..., Prediction]] = {
     "discriminant": discriminant,
     "ridge": ridge,
     "class_means": class_means,
+    "neighbours": neighbours,
 }
 """Held-out predictions of classes, by name."""
 
-TUNED: frozenset[Callable[..., Prediction]] = frozenset({logistic, mlp})
+TUNED: frozenset[Callable[..., Prediction]] = frozenset({logistic, mlp, neighbours})
 """Those that take the ``metric`` that is asked."""
 
 ABOUT: dict[str, Estimator] = {
@@ -53,7 +55,7 @@ ABOUT: dict[str, Estimator] = {
         null="the share of the largest class, and the entropy of the labels",
         predicts="accuracy, macro-F1 and log loss of a trained linear classifier, in value",
         pitfalls="linear: boosting and neighbours may read more; accuracies of few rows tie, where "
-        "log loss does not; the intervals hold other rows, not another fit",
+        "log loss does not; the intervals do not hold another pretraining run",
         shift_free=True,
     ),
     "ridge": Estimator(
@@ -69,12 +71,22 @@ ABOUT: dict[str, Estimator] = {
     "class_means": Estimator(
         class_means,
         formula=r"g_k(x) = \langle x, m_k\rangle",
-        source="Xu and Yang (2023), the inner-product decoder of entity tasks, each row left out",
+        source="Xu and Yang (2023), the inner-product decoder of entity tasks, by folds",
         range="[0, 1] for the metrics and the error rate",
         null="the share of the largest class",
-        predicts="accuracy and macro-F1 of an inner-product head with class means, exactly",
+        predicts="accuracy and macro-F1 of an inner-product head with class means, in value",
         pitfalls="a mean that all rows share, or rows of unlike lengths, decide for one class",
         shift_free=False,
+    ),
+    "neighbours": Estimator(
+        neighbours,
+        formula=r"\arg\max_c \#\{j \in N_k(x) : y_j = c\}",
+        source="Cover and Hart (1967), by folds",
+        range="[0, 1] for the metrics and the error rate",
+        null="the share of the largest class",
+        predicts="accuracy and macro-F1 of a k-nearest-neighbour classifier, in value",
+        pitfalls="time grows with the square of the rows; a column of large scale decides alone",
+        shift_free=True,
     ),
 }
 """What to know of each of :data:`PROBES`."""

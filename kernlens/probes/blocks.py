@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.types import Chunk, Stream
+from kernlens.types import Chunk, Labels, Stream
 
 MAX_BYTES = 2**25
 """Bytes of a block in float64."""
@@ -38,6 +38,28 @@ def check_rows(features: Any, num_rows: int) -> Any:
     return features
 
 
+def known_classes(labels: Labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows with a label, and their classes renumbered to those that occur.
+
+    Args:
+      labels: one label per row, ``[n]``; ``-1`` for none.
+
+    Returns:
+      Whether a row has a label, bool ``[n]``; the code of each class that occurs, rising, ``[C]``;
+      and the class of each labelled row, in ``0..C-1``.
+
+    Raises:
+      ValueError: fewer than two classes.
+    """
+    codes = np.asarray(labels.codes)
+    kept = codes >= 0
+    classes, own = np.unique(codes[kept], return_inverse=True)
+    if len(classes) < 2:
+        found = [labels.names[c] for c in classes]
+        raise ValueError(f"a probe needs two classes or more among the rows; got {found}")
+    return kept, classes, own
+
+
 def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows kept, in order, as float64 blocks.
 
@@ -52,7 +74,7 @@ def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
       ValueError: a value that is not finite; names the first such row.
     """
     size = max(1, MAX_BYTES // (8 * features.shape[1]))
-    for values, rows in _raw(features, size):
+    for values, rows in raw_blocks(features, size):
         chosen = kept[rows]
         if not np.any(chosen):
             continue
@@ -74,7 +96,8 @@ def numbered(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.n
         start += len(values)
 
 
-def _raw(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def raw_blocks(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows as they come, ``size`` at most at a time, and their numbers."""
     if isinstance(features, Stream):
         for chunk in features.chunks(rows=size):
             if not isinstance(chunk, Chunk):
@@ -82,8 +105,8 @@ def _raw(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                     "chunks of a stream need values and rows, as those of io.open_embeddings have; "
                     f"got {type(chunk).__name__}"
                 )
-            yield chunk.values, np.asarray(chunk.rows)
+            yield np.asarray(chunk.values), np.asarray(chunk.rows)
         return
     for start in range(0, len(features), size):
-        part = features[start : start + size]
+        part = np.asarray(features[start : start + size])
         yield part, np.arange(start, start + len(part))

@@ -1,51 +1,9 @@
 """Folds: rows shared out class by class, copies of a row kept together, and what a split tests."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 FOLDS = 5
 """A fold's classifier learns from four fifths of the rows, as that of an 80/20 split does."""
-
-MAX_COPIES = 20
-"""More equal rows than this are no copies of an item but a value, such as that of unknown text."""
-
-
-def copies(blocks: Iterator[tuple[np.ndarray, np.ndarray]], num_rows: int) -> np.ndarray:
-    """Rows that are copies of one another, found by a 64-bit hash of their values.
-
-    Args:
-      blocks: rows ``[b, p]`` and their numbers ``[b]``, each at most once.
-      num_rows: ``n``.
-
-    Returns:
-      A number that copies share, int32 ``[n]``; ``-1`` for a row that no block has. Rows of more
-      than ``MAX_COPIES`` equals are on their own: an embedding of few distinct values has no
-      copies.
-    """
-    hashes, seen, odd = np.zeros(num_rows, np.uint64), np.zeros(num_rows, bool), None
-    for values, numbers in blocks:
-        values = np.ascontiguousarray(np.asarray(values, np.float64) + 0.0)  # no -0.0
-        if odd is None:
-            drawn = np.random.default_rng(0).integers(0, 2**63, values.shape[1], np.uint64)
-            odd = 2 * drawn + 1
-        bits = values.view(np.uint64)
-        hashes[numbers] = np.sum((bits ^ (bits >> np.uint64(29))) * odd, axis=1)
-        seen[numbers] = True
-    _, groups, sizes = np.unique(hashes[seen], return_inverse=True, return_counts=True)
-    alone = np.flatnonzero(sizes[groups] > MAX_COPIES)
-    groups[alone] = len(sizes) + np.arange(len(alone))
-    found = np.full(num_rows, -1, np.int32)
-    found[seen] = _in_order(groups)
-    return found
-
-
-def _in_order(groups: np.ndarray) -> np.ndarray:
-    """Groups numbered as they first occur: folds then do not depend on the values of rows."""
-    _, first, own = np.unique(groups, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int32)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[own]
 
 
 def share_out(

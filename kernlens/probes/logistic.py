@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernlens import metrics
-from kernlens.probes import softmax
-from kernlens.probes.blocks import blocks, check_rows
+from kernlens.probes import copies, softmax, spread
+from kernlens.probes.blocks import check_rows
 from kernlens.probes.design import design
-from kernlens.probes.folds import FOLDS, copies, held_rows, share_out
+from kernlens.probes.folds import FOLDS, held_rows, share_out
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.paths import NULLS
 from kernlens.probes.prediction import (
@@ -23,10 +23,8 @@ from kernlens.probes.prediction import (
     Path,
     Prediction,
     check_draws,
-    normal_quantile,
-    tails,
 )
-from kernlens.types import Array, Classification, Interval, Labels, Stream
+from kernlens.types import Array, Labels, Stream
 
 PENALTIES: tuple[float, ...] = (1e4, 1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2)
 """Default path of :func:`logistic`; scikit-learn's ``C`` from 1e-4 to 100."""
@@ -84,10 +82,10 @@ def logistic(
       max_rows: most rows to fit; of more a stratified sample, and a note says so. None fits all
         rows, whose coordinates, four bytes each, are then held in memory.
       groups: equal for rows that are copies of one another, ``[n]``, and ``-1`` for a row to leave
-        out. Default: rows of equal values. Copies share a fold: a head that learnt a row's copy has
-        learnt the row.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage of the intervals over rows, in ``(0, 1)``.
+        out. Default: those of :func:`kernlens.probes.copies.groups`. Copies share a fold: a head
+        that learnt a row's copy has learnt the row.
+      draws: test sets that are drawn for the intervals, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``; see :mod:`kernlens.probes.spread`.
       seed: of folds, sample and draws.
 
     Returns:
@@ -196,7 +194,7 @@ def sorted_rows(
         width = int(features.shape[1]) + 1 + 4 * len(labels.names)
         kept = _sample(codes, min(max_rows, max(MAX_NUMBERS // width, 1)), seed)
     if groups is None:
-        groups = copies(blocks(features, kept), len(codes))
+        groups = copies.groups(features, np.where(kept, codes, -1))
     sampled = bool(np.any(kept != (codes >= 0)))
     kept = kept & (groups >= 0)
     classes, own = np.unique(codes[kept], return_inverse=True)
@@ -294,28 +292,28 @@ def predicted_by(
     log_probabilities = _log_probabilities(fitted, taken)
     losses = -log_probabilities[np.arange(len(codes)), codes]
     losses[folds < 0] = np.inf
-    held = folds >= 0
     points = {name: float(np.mean(own[taken, np.arange(FOLDS)])) for name, own in values.items()}
     points[LOG_LOSS] = float(np.mean([np.mean(losses[rows]) for rows in tests]))
-    spread = float(np.std(losses[held], ddof=1)) / np.sqrt(np.count_nonzero(held))
-    reach = normal_quantile(level) * spread
     shares = np.bincount(codes) / len(codes)
     best = int(np.argmax(np.round(quality.mean(axis=1), 12)))
     held_out = HeldOut(
         _all_classes(log_probabilities, given), given.classes[predicted].astype(np.int32),
         given.classes[codes].astype(np.int32), folds, given.names, given.groups,
     )  # fmt: skip
+    kinds = spread.of_answers(
+        held_out,
+        losses,
+        LOG_LOSS,
+        values=points,
+        null=NULLS[LOG_LOSS](shares),
+        draws=draws,
+        level=level,
+        seed=seed,
+    )
     return Prediction(
-        metrics={
-            **_intervals(codes[held], predicted[held], points, draws=draws, level=level, seed=seed),
-            LOG_LOSS: Interval(
-                points[LOG_LOSS],
-                max(points[LOG_LOSS] - reach, 0.0),
-                points[LOG_LOSS] + reach,
-                level,
-                NULLS[LOG_LOSS](shares),
-            ),
-        },
+        metrics=kinds.metrics,
+        means=kinds.means,
+        samples=kinds.samples,
         metric=metric,
         loss=LOG_LOSS,
         predicted=held_out.predicted,
@@ -348,18 +346,6 @@ def _all_classes(log_probabilities: np.ndarray, given: Given) -> np.ndarray:
     return found
 
 
-def _intervals(codes, predicted, points, *, draws, level, seed) -> dict[str, Interval]:
-    """Means over folds, as far from either end as the bootstrap of all rows has it."""
-    (pooled,), (samples,) = metrics.resampled(codes, (predicted,), draws, seed)
-    chance, found = metrics.by_chance(codes, predicted), {}
-    for name in Classification._fields:
-        low, high = np.quantile(getattr(samples, name), tails(level)) - getattr(pooled, name)
-        ends = np.clip((points[name] + low, points[name] + high), 0.0, 1.0)
-        null = float(getattr(chance, name))
-        found[name] = Interval(points[name], float(ends[0]), float(ends[1]), level, null)
-    return found
-
-
 def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, ...]:
     found, n = [], len(given.codes)
     if n < given.total:
@@ -367,12 +353,7 @@ def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, .
             f"fitted on a stratified sample of {n:,} of {given.total:,} labelled rows; the "
             "intervals hold its sampling error; max_rows=None fits all"
         )
-    extra = n - int(given.groups.max()) - 1
-    if extra:
-        found.append(
-            f"{extra:,} of {n:,} rows are copies of others; copies are held out together, so that "
-            "they do not flatter"
-        )
+    found.extend(copies.note(given.groups))
     for few, what in ((_lonely(given), "one distinct row, held out never"), (_few(given), f"fewer "
                       f"than {FOLDS} rows, too few to judge alone")):  # fmt: skip
         if len(few):

@@ -4,8 +4,8 @@ import numpy as np
 
 from kernlens.kernels.hidden import MLP_PENALTY, hidden_features
 from kernlens.kernels.mapped import mapped, standard_of
-from kernlens.probes.blocks import blocks, check_rows
-from kernlens.probes.folds import copies
+from kernlens.probes import copies
+from kernlens.probes.blocks import check_rows
 from kernlens.probes.logistic import logistic
 from kernlens.probes.prediction import MACRO_F1, Prediction
 from kernlens.types import Array, Labels, Stream
@@ -51,5 +51,5 @@ def mlp(
     map_fn = hidden_features(int(rows.shape[1]), widths, seed=seed)
     return logistic(
         mapped(rows, map_fn, standard=standard_of(rows)), labels, penalties=penalty, metric=metric,
-        groups=copies(blocks(rows, codes >= 0), len(codes)), draws=draws, level=level, seed=seed,
+        groups=copies.groups(rows, codes), draws=draws, level=level, seed=seed,
     )  # fmt: skip

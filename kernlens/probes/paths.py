@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from kernlens import metrics
-from kernlens.probes import leave_one_out
+from kernlens.probes import copies, labelled_rows, leave_one_out, spread
+from kernlens.probes.held_out import HeldOut
 from kernlens.probes.prediction import (
     LOG_LOSS,
     MACRO_F1,
@@ -14,17 +15,15 @@ from kernlens.probes.prediction import (
     Path,
     Prediction,
     check_draws,
-    normal_quantile,
-    tails,
 )
-from kernlens.types import Classification, Interval, Labels
+from kernlens.types import Classification, Labels
 
 STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(-4.0, 2.0, 25))
 """Default path of every ridge in this room, four strengths a factor of ten.
 
-A strength is relative to the mean eigenvalue of the covariance, its trace over the number of
-features, so it means the same for embeddings of any scale and number of rows. It is that of the
-within-class covariance in discriminant analysis, and of the standardised rows for regression.
+A strength is relative to the mean eigenvalue of the covariance of the standardised columns, its
+trace over the number of features, so it means the same for columns of any scale and any number of
+rows. It is that of the within-class covariance in discriminant analysis.
 """
 
 NEAR = 0.5
@@ -53,6 +52,8 @@ def prediction_of(
     *,
     strengths: Sequence[float] | np.ndarray,
     select: str,
+    standardised: bool,
+    groups: np.ndarray | None,
     draws: int,
     level: float,
     seed: int,
@@ -66,6 +67,8 @@ def prediction_of(
       labels: one label per row, ``[n]``.
       strengths: the path, ``[num_strengths]``, each at least ``MIN_STRENGTH``.
       select: ``"weakest"``, ``"error"`` or a field of ``Classification``.
+      standardised: whether columns are standardised, as :func:`discriminant` says.
+      groups: equal for copies of one row, ``[n]``, or None.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws.
@@ -77,7 +80,7 @@ def prediction_of(
       ValueError: as the probes say.
     """
     strengths = _checked(strengths, select, draws, level)
-    rows = leave_one_out.select_rows(features, labels)
+    rows = labelled_rows.select_rows(features, labels, standardised=standardised, groups=groups)
     predicted, path_errors, standard_errors, losses = path_fn(rows, strengths)
     if not np.all(np.isfinite(path_errors)):
         raise ValueError(
@@ -89,51 +92,67 @@ def prediction_of(
     if select == WEAKEST:
         near = path_errors <= path_errors[best] + NEAR * standard_errors[best]
         best = min(np.flatnonzero(near), key=lambda i: strengths[i])
-    error, reach = path_errors[best], normal_quantile(level) * standard_errors[best]
+    held = each_row_left_out(
+        rows.classes[predicted[best]], rows.classes[rows.codes], labels.names, rows.groups
+    )
+    values = {name: float(own[best]) for name, own in path_metrics._asdict().items()}
+    values[loss] = float(path_errors[best])
+    null = NULLS[loss](np.bincount(rows.codes) / len(rows.codes))
+    kinds = spread.of_answers(
+        held, losses[best], loss, values=values, null=null, draws=draws, level=level, seed=seed
+    )
     return Prediction(
-        metrics={
-            **classes(rows.codes, predicted[best], draws=draws, level=level, seed=seed),
-            loss: Interval(
-                float(error),
-                float(max(error - reach, 0.0)),
-                float(error + reach),
-                level,
-                NULLS[loss](np.bincount(rows.codes) / len(rows.codes)),
-            ),
-        },
+        metrics=kinds.metrics,
+        means=kinds.means,
+        samples=kinds.samples,
         metric=MACRO_F1,
         loss=loss,
-        predicted=rows.classes[predicted[best]].astype(np.int32),
-        target=rows.classes[rows.codes].astype(np.int32),
+        predicted=held.predicted,
+        target=held.target,
         losses=losses[best],
         names=labels.names,
         path=Path(strengths, path_errors, path_metrics._asdict(), float(strengths[best])),
+        notes=(
+            *_edge(strengths, int(best)),
+            *spread.too_few(held, labels.names),
+            *copies.note(rows.groups),
+        ),
+        held_out=held,
     )
 
 
-def classes(
-    target: np.ndarray, predicted: np.ndarray, *, draws: int, level: float, seed: int
-) -> dict[str, Interval]:
-    """Metrics of given classes, with percentile bootstrap intervals over rows.
+def each_row_left_out(
+    predicted: np.ndarray, target: np.ndarray, names: tuple[str, ...], groups: np.ndarray
+) -> HeldOut:
+    """Answers of a probe that leaves out one row at a time: each row is a fold of its own.
 
     Args:
-      target: true classes, integers from 0, ``[n]``.
-      predicted: classes given, ``[n]``.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage, in ``(0, 1)``.
-      seed: of the draws.
+      predicted: class given to each row, ``[n]``.
+      target: true class, ``[n]``.
+      names: by code.
+      groups: equal for copies of one row, ``[n]``.
 
     Returns:
-      Intervals by field of ``Classification``.
+      HeldOut without probabilities; the only row of a class is of no fold, for no split tests it.
     """
-    (points,), (samples,) = metrics.resampled(target, (predicted,), draws, seed)
-    chance = metrics.by_chance(target, predicted)
-    found = {}
-    for name in Classification._fields:
-        low, high = np.quantile(getattr(samples, name), tails(level))
-        point, null = float(getattr(points, name)), getattr(chance, name)
-        found[name] = Interval(point, float(low), float(high), level, null)
-    return found
+    target = target.astype(np.int32)
+    places = np.arange(len(target), dtype=np.int32)
+    folds = np.where(np.bincount(target)[target] > 1, places, -1).astype(np.int32)
+    return HeldOut(None, predicted.astype(np.int32), target, folds, names, groups)
+
+
+def _edge(strengths: np.ndarray, best: int) -> tuple[str, ...]:
+    """What is said where the path may have been too short."""
+    chosen = strengths[best]
+    if len(strengths) == 1 or np.min(strengths) < chosen < np.max(strengths):
+        return ()
+    which, beyond = (
+        ("weakest", "weaker") if chosen == np.min(strengths) else ("strongest", "stronger")
+    )
+    return (
+        f"the ridge strength taken, {chosen:g}, is the {which} of the path; a {beyond} one may "
+        "predict otherwise",
+    )
 
 
 def _checked(strengths, select, draws, level) -> np.ndarray:
