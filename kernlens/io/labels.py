@@ -234,7 +234,7 @@ def _read_text(
     id_column, label_column = _label_columns(
         path, names, id_column, label_column, by_row, values, None
     )
-    files.check_columns(path, names, [label_column])
+    files.check_columns(path, names, [label_column, *([id_column] if id_column else [])])
     place, at = names.index(label_column), None if id_column is None else names.index(id_column)
     labels, ids, lines = [], [], []
     for number, row in sheets.rows(sheet, limits):
