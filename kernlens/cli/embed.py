@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from kernlens import datasets, files
+from kernlens.cli.helptext import explained
 from kernlens.datasets.event_times import UNITS
 from kernlens.show.table import printable
 from kernlens.types import Interactions
@@ -18,14 +19,16 @@ from kernlens.types import Interactions
 METHODS = ("ppmi", "item2vec")
 
 if TYPE_CHECKING:
-    Method = Unit = str
+    MethodName = str
+    UnitName = str
 else:
-    Method = tyro.extras.literal_type_from_choices(METHODS)
-    Unit = tyro.extras.literal_type_from_choices(("auto", *UNITS))
+    MethodName = tyro.extras.literal_type_from_choices(METHODS)
+    UnitName = tyro.extras.literal_type_from_choices(("auto", *UNITS))
 
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 
 
+@explained
 @dataclass(frozen=True)
 class Embed:
     """Learns an embedding of items from who met which item, and writes it as Parquet.
@@ -51,13 +54,13 @@ class Embed:
     order: Literal["time", "stored", "random"] | None = None
     """Order inside a session. Default: by time. Without a time column, say whether the rows stand
     in the order in which they happened."""
-    time_unit: Unit = "auto"
+    time_unit: UnitName = "auto"
     """Unit of times that are numbers. Default: by their size."""
     keep_repeats: bool = False
     """Keep rows that repeat another one's user, item, session and time."""
     min_count: int = 5
     """Fewest events of an item that gets a vector."""
-    method: Method = "ppmi"
+    method: MethodName = "ppmi"
     """ppmi decomposes counts of items that share a session; item2vec trains on items that stand
     close to each other, which needs an order."""
     dim: int = 32
