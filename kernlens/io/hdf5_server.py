@@ -20,7 +20,7 @@ except ImportError:  # Windows has no such bounds
     resource = None
 
 DEEPEST, MOST = 32, 10_000
-SECONDS, MEMORY = 4, 3 * 2**29
+SECONDS, MEMORY = 2, 3 * 2**29
 
 
 def main() -> None:

@@ -280,7 +280,7 @@ def _cells(
     none: Counter[str] = Counter()
     for row, value in enumerate(values):
         text = _text_of(value)
-        if text in missing or text == "":
+        if text is not None and (text in missing or text == ""):
             values[row] = None
             none[text] += 1
     known = sorted({value for value in values if isinstance(value, str)})
