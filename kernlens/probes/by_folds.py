@@ -6,9 +6,11 @@ from kernlens import metrics
 from kernlens.probes import copies
 from kernlens.probes.folds import FOLDS, tested
 from kernlens.probes.held_out import HeldOut
+from kernlens.probes.paths import NULLS
 from kernlens.probes.prediction import (
     ACCURACY,
     ERROR_RATE,
+    LOG_LOSS,
     MACRO_F1,
     Prediction,
     normal_quantile,
@@ -49,10 +51,10 @@ def answered(
     seed: int,
     notes: tuple[str, ...] = (),
 ) -> Prediction:
-    """The prediction of a classifier that gives classes alone, from its held-out answers.
+    """The prediction of a classifier, from its held-out answers.
 
     Args:
-      held: codes of the classes that occur, in ``0..C-1``, but names of all.
+      held: codes of the classes that occur, in ``0..C-1``, but names and probabilities of all.
       classes: the code that each of them has in the labels, ``[C]``.
       num_folds: number of folds.
       draws: bootstrap draws, at least 1.
@@ -61,7 +63,8 @@ def answered(
       notes: of the prediction.
 
     Returns:
-      Prediction; its loss is the error rate. Metrics are means over folds, intervals as far to
+      Prediction; its loss is the log loss, or the error rate of a classifier that gives classes
+      alone. Metrics are means over folds, intervals as far to
       either side as those of all held-out rows resampled. A row that no fold holds out counts in no
       metric, and its loss is infinite.
 
@@ -83,13 +86,21 @@ def answered(
         low, high = np.quantile(getattr(samples, name), tails(level)) - getattr(pooled, name)
         low, high = np.clip((point + low, point + high), 0.0, 1.0)
         found[name] = Interval(point, float(low), float(high), level, float(getattr(chance, name)))
-    wrong = (held.predicted != held.target).astype(np.float32)
-    error = 1.0 - found[ACCURACY].value
-    reach = normal_quantile(level) * float(np.std(wrong[counted])) / np.sqrt(len(target))
-    none = 1.0 - found[ACCURACY].null
-    found[ERROR_RATE] = Interval(
-        error, max(error - reach, 0.0), min(error + reach, 1.0), level, none
-    )
+    if held.log_probabilities is None:
+        loss, most, null = ERROR_RATE, 1.0, 1.0 - found[ACCURACY].null
+        losses = (held.predicted != held.target).astype(np.float32)
+        point = 1.0 - found[ACCURACY].value
+    else:
+        loss, most, null = (
+            LOG_LOSS,
+            np.inf,
+            NULLS[LOG_LOSS](np.bincount(held.target) / len(held.target)),
+        )
+        losses = -held.log_probabilities[np.arange(len(held.target)), classes[held.target]]
+        tests = tested(held.target, held.folds, num_folds=num_folds)
+        point = float(np.mean([np.mean(losses[rows], dtype=np.float64) for rows in tests]))
+    reach = normal_quantile(level) * float(np.std(losses[counted])) / np.sqrt(len(target))
+    found[loss] = Interval(point, max(point - reach, 0.0), min(point + reach, most), level, null)
     held = held._replace(
         predicted=classes[held.predicted].astype(np.int32),
         target=classes[held.target].astype(np.int32),
@@ -97,10 +108,10 @@ def answered(
     return Prediction(
         metrics=found,
         metric=MACRO_F1,
-        loss=ERROR_RATE,
+        loss=loss,
         predicted=held.predicted,
         target=held.target,
-        losses=np.where(counted, wrong, np.float32(np.inf)),
+        losses=np.where(counted, losses, np.float32(np.inf)),
         names=held.names,
         notes=(*notes, *_lonely(held, len(classes)), *copies.note(held.groups)),
         held_out=held,

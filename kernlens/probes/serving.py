@@ -16,6 +16,7 @@ import numpy as np
 from kernlens.kernels.readout import Readout
 from kernlens.probes import copies
 from kernlens.probes.blocks import known_classes
+from kernlens.probes.by_folds import answered
 from kernlens.probes.class_means import class_means, fitted_means
 from kernlens.probes.folds import FOLDS
 from kernlens.probes.held_out import HeldOut
@@ -28,7 +29,7 @@ from kernlens.probes.logistic import (
     predicted_by,
     sorted_rows,
 )
-from kernlens.probes.prediction import MACRO_F1, Prediction
+from kernlens.probes.prediction import MACRO_F1, Prediction, check_metric
 from kernlens.types import Labels
 
 BLOCK = 2**22
@@ -113,9 +114,54 @@ class FoldHeads(NamedTuple):
         """Classes given, int32 ``[n]``, with the arguments of :meth:`scores`."""
         return np.argmax(self.scores(rows, folds), axis=1).astype(np.int32)
 
+    def answers(self, rows: np.ndarray) -> HeldOut:
+        """Answers to other rows of the labelled items, each by the head of its own fold.
+
+        Args:
+          rows: as :meth:`scores`.
+        """
+        scores = self.scores(rows)
+        return self.held_out._replace(
+            log_probabilities=log_softmax(scores) if self.has_probabilities else None,
+            predicted=np.argmax(scores, axis=1).astype(np.int32),
+        )
+
     def served(self, rows: np.ndarray) -> np.ndarray:
         """Scores by the head of all rows, float32 ``[m, C]``: for items that no head has met."""
         return self.scores(rows, np.full(len(rows), -1))
+
+
+def prediction_of(
+    held: HeldOut,
+    *,
+    metric: str = MACRO_F1,
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Prediction:
+    """The prediction that answers to held-out rows amount to: metrics as a split has them.
+
+    Args:
+      held: answers, of :meth:`FoldHeads.answers`.
+      metric: shown first.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the intervals over rows, in ``(0, 1)``.
+      seed: of the draws.
+
+    Returns:
+      Prediction.
+
+    Raises:
+      ValueError: a metric that it does not have, or no row that a fold holds out.
+    """
+    classes, own = np.unique(np.concatenate([held.target, held.predicted]), return_inverse=True)
+    target, predicted = np.split(own.astype(np.int32), 2)
+    found = answered(
+        held._replace(target=target, predicted=predicted), classes,
+        num_folds=int(held.folds.max()) + 1, draws=draws, level=level, seed=seed,
+    )  # fmt: skip
+    check_metric(found, metric)
+    return found._replace(metric=metric)
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
