@@ -35,7 +35,8 @@ def test_answers_amount_to_the_probe_s_prediction(name):
     found = heads(rows, labels, decoder=DECODERS[name])
     made = prediction_of(found.answers(rows[found.rows]), metric="accuracy")
     probed = found.prediction
-    assert set(made.metrics) == set(probed.metrics) and made.metric == "accuracy"
+    assert set(made.metrics) == set(probed.metrics)
+    assert made.metric == "accuracy"
     for metric, value in probed.metrics.items():
         np.testing.assert_allclose(made.metrics[metric][:3], value[:3], atol=1e-4)
     assert made.loss == probed.loss

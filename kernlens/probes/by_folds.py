@@ -91,15 +91,13 @@ def answered(
         losses = (held.predicted != held.target).astype(np.float32)
         point = 1.0 - found[ACCURACY].value
     else:
-        loss, most, null = (
-            LOG_LOSS,
-            np.inf,
-            NULLS[LOG_LOSS](np.bincount(held.target) / len(held.target)),
-        )
+        counts = np.bincount(held.target)
+        null = NULLS[LOG_LOSS](counts[counts > 0] / len(held.target))
+        loss, most = LOG_LOSS, np.inf
         losses = -held.log_probabilities[np.arange(len(held.target)), classes[held.target]]
         tests = tested(held.target, held.folds, num_folds=num_folds)
         point = float(np.mean([np.mean(losses[rows], dtype=np.float64) for rows in tests]))
-    reach = normal_quantile(level) * float(np.std(losses[counted])) / np.sqrt(len(target))
+    reach = normal_quantile(level) * float(np.std(losses[counted], ddof=1)) / np.sqrt(len(target))
     found[loss] = Interval(point, max(point - reach, 0.0), min(point + reach, most), level, null)
     held = held._replace(
         predicted=classes[held.predicted].astype(np.int32),
