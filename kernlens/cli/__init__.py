@@ -1,6 +1,7 @@
 """The command ``kernlens``: the only place where a word typed becomes a function.
 
-Exit codes: 0 done, 1 an input cannot be used, 2 a wrong command line, 130 interrupted.
+Exit codes: 0 done, 1 an input cannot be used or a gate is not passed, 2 a wrong command line, 130
+interrupted.
 """
 
 import sys
@@ -14,6 +15,7 @@ import tyro
 from kernlens.cli.compare import Compare, compare
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
+from kernlens.cli.upgrade import Upgrade, upgrade
 from kernlens.files import use_compilation_cache
 from kernlens.show.table import printable
 
@@ -60,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-VERBS: dict[type, Callable[[Any], None]] = {Predict: predict, Compare: compare, Score: score}
+VERBS: dict[type, Callable[[Any], None]] = {
+    Predict: predict,
+    Compare: compare,
+    Upgrade: upgrade,
+    Score: score,
+}
 """What each verb's options run."""
 
 
@@ -69,7 +76,13 @@ def _parse(argv: list[str]) -> Any:
     if argv[:1] == ["demo"]:
         demo = _demo_config()
     return tyro.extras.subcommand_cli_from_dict(
-        {"predict": Predict, "compare": Compare, "score": Score, "demo": demo},
+        {
+            "predict": Predict,
+            "compare": Compare,
+            "upgrade": Upgrade,
+            "score": Score,
+            "demo": demo,
+        },
         prog="kernlens",
         description=DESCRIPTION,
         args=argv,

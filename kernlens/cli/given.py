@@ -104,11 +104,13 @@ class Rows(NamedTuple):
       joined: the rows that all files have.
       dropped: ids of the rows left out because they were not finite, by embedding.
       files: file of each embedding.
+      embeddings: all rows of each.
     """
 
     joined: io.Joined
     dropped: dict[str, np.ndarray]
     files: dict[str, str]
+    embeddings: dict[str, io.Embeddings]
 
 
 def read(config: Given) -> Rows:
@@ -143,7 +145,8 @@ def read(config: Given) -> Rows:
     for note in label_file.notes:
         print("warning:", printable(note), file=sys.stderr)
     dropped = {name: given.dropped_ids for name, given in embeddings.items()}
-    return Rows(joined, dropped, dict(zip(names, map(str, config.embeddings), strict=True)))
+    files = dict(zip(names, map(str, config.embeddings), strict=True))
+    return Rows(joined, dropped, files, embeddings)
 
 
 def console(config: Given) -> Console:

@@ -5,6 +5,7 @@ from kernlens.lens.next_items import NextItemsPrediction
 from kernlens.lens.next_items_compare import NextItemsComparison, NextItemsEntry
 from kernlens.lens.predict import predict
 from kernlens.lens.standings import Standing, standings
+from kernlens.lens.upgrade import Upgrade, upgrade
 from kernlens.lens.verdicts import ABOVE, BEST, CHANCE, TIED, WORSE
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "NextItemsEntry",
     "NextItemsPrediction",
     "Standing",
+    "Upgrade",
     "compare",
     "decoder_name",
     "predict",
     "standings",
+    "upgrade",
 ]

@@ -50,6 +50,8 @@ class FoldHeads(NamedTuple):
       whole_bias: of the head of all rows, ``[C]``.
       has_probabilities: whether the softmax of the scores is a probability.
       penalty: of the head of all rows, or None where it has none.
+      options: of the probe: whether columns are ``standardised``, or ``priors`` and
+        ``temperature`` of class means.
     """
 
     prediction: Prediction
@@ -61,6 +63,7 @@ class FoldHeads(NamedTuple):
     whole_bias: np.ndarray
     has_probabilities: bool
     penalty: float | None
+    options: Mapping[str, Any]
 
     @property
     def held_out(self) -> HeldOut:
@@ -272,7 +275,7 @@ def _linear(features, labels, features_fn, options, *, metric, groups, draws, le
         prediction, np.flatnonzero(given.kept), features_fn,
         of_all(weights, filled=0.0, axis=1), of_all(biases, filled=-np.inf, axis=1),
         of_all(whole_weights, filled=0.0, axis=0), of_all(whole_bias, filled=-np.inf, axis=0),
-        True, float(fitted.penalties[best]),
+        True, float(fitted.penalties[best]), {"standardised": standardised},
     )  # fmt: skip
 
 
@@ -295,7 +298,7 @@ def _means(features, labels, features_fn, options, *, metric, groups, draws, lev
         of_all(found.bias[:FOLDS], filled=-np.inf, axis=1),
         of_all(found.whole_means, filled=0.0, axis=0),
         of_all(found.whole_bias, filled=-np.inf, axis=0),
-        False, None,
+        False, None, options,
     )  # fmt: skip
 
 
