@@ -322,7 +322,7 @@ def upgrade(
         new_part = NewItems(shifted.count, shifted.separation, by_way)
     name = metric or MACRO_F1
     return Upgrade(
-        before=made.before, ways=made.ways, advised=_advised(made.ways, name, tolerance),
+        before=made.before, ways=made.ways, advised=advised(made.ways, name, tolerance),
         metric=name, level=level, maps=made.maps, ids=found.ids, floor=made.floor,
         new_items=new_part, warnings=made.warnings, notes=(*found.notes, *made.notes),
     )  # fmt: skip
@@ -344,8 +344,8 @@ def _best(ways: Mapping[str, Served], metric: str) -> str:
     return max(ways, key=lambda name: sign * ways[name].prediction.metrics[metric].value)
 
 
-def _advised(ways: Mapping[str, Served], metric: str, tolerance: float) -> str:
-    """The cheapest way, in the order of ``ways``, within the tolerance of the best."""
+def advised(ways: Mapping[str, Served], metric: str, tolerance: float = TOLERANCE) -> str:
+    """Name of the cheapest way, in the order of ``ways``, within the tolerance of the best."""
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     values = {name: sign * way.prediction.metrics[metric].value for name, way in ways.items()}
     best = max(values.values())
