@@ -31,6 +31,12 @@ UNLIKE = 0.5
 """Share of the old version that the best map explains below which a head with hidden layers is
 trained: random features outside the rows that they were drawn for are another head than it."""
 
+SAMPLED = 20_000
+"""Items on which the penalty of a linear head is chosen, where there are more."""
+
+DIFFERENCE_DRAWS = 500
+"""Bootstrap draws of the difference to retraining."""
+
 GAIN = 0.01
 """Gain over the old version from which it is asked whether scale alone makes it."""
 
@@ -106,9 +112,11 @@ def ways_of(
         "decoder": decoder, "penalty": penalty, "metric": metric, "groups": groups, "draws": draws,
         "level": level, "seed": seed,
     }  # fmt: skip
-    again = heads(found.new, found.labels, **asked)
+    again = heads(found.new, found.labels, **_with_penalty(found.new, found, asked))
     # Folds are those of items and labels alone: the same on both versions.
-    on_old = heads(found.old, found.labels, **asked) if given is None else None
+    on_old = None
+    if given is None:
+        on_old = heads(found.old, found.labels, **_with_penalty(found.old, found, asked))
     own: Head = on_old if given is None else given  # pyright: ignore[reportAssignmentType]
     held = again.held_out
     notes.extend(again.prediction.notes)
@@ -159,7 +167,9 @@ def ways_of(
             prediction,
             flips(_answers(before, held), _answers(prediction, held), level=level),
             None if name == RETRAINED
-            else paired_difference(prediction, whole, metric=metric, level=level, seed=seed),
+            else paired_difference(
+                prediction, whole, metric=metric, level=level, seed=seed, draws=DIFFERENCE_DRAWS
+            ),
             r2, labels,
         )
         for name, (prediction, r2, labels) in results.items()
@@ -174,6 +184,19 @@ def ways_of(
         news = (moved, by_way)
     whole_maps = {name: one.whole for name, one in fitted.items()}
     return Made(before, ways, whole_maps, floor, news, tuple(warnings), tuple(dict.fromkeys(notes)))
+
+
+def _with_penalty(rows: np.ndarray, found: Versions, asked: dict[str, Any]) -> dict[str, Any]:
+    """Options of the heads; of many items the penalty is chosen on a sample of them."""
+    decoder, n = asked["decoder"], len(rows)
+    linear = decoder is None or isinstance(decoder, decoders.Linear)
+    if asked["penalty"] is not None or not linear or n <= SAMPLED:
+        return asked
+    rng = np.random.default_rng([asked["seed"], 17])
+    some = np.sort(rng.permutation(n)[:SAMPLED])
+    labels = found.labels._replace(codes=found.labels.codes[some])
+    made = heads(rows[some], labels, **{**asked, "groups": asked["groups"][some], "draws": 1})
+    return {**asked, "penalty": made.penalty}
 
 
 def decoder_of(head: Any) -> tuple[Decoder, tuple[str, ...]]:
