@@ -111,26 +111,25 @@ def on_new_items(
     ]
     made = {}
     for name in (MACRO_F1, ACCURACY):
-        own = prediction.metrics[name].value
         gap = moved[name] - plain[name]
         ends = np.quantile([s[name] for s in samples], tails(prediction.level)) - moved[name]
-        low, high = own + gap + ends + np.array([-abs(gap), abs(gap)])
-        value = float(np.clip(own + gap, 0.0, 1.0))
-        made[name] = Interval(
-            value, float(np.clip(low, 0.0, value)), float(np.clip(high, value, 1.0)),
-            prediction.level,
-        )  # fmt: skip
+        made[name] = _shifted(prediction.metrics[name], gap, ends, found, most=1.0)
     if prediction.loss == LOG_LOSS:
         losses = prediction.losses[counted].astype(np.float64)
         gap = float(np.mean(weights * losses) - np.mean(losses))
-        own = prediction.metrics[LOG_LOSS].value + gap
         draws_of = [np.mean((weights * losses)[rng.integers(n, size=n)]) for _ in range(draws)]
         ends = np.quantile(draws_of, tails(prediction.level)) - np.mean(weights * losses)
-        made[LOG_LOSS] = Interval(
-            own, float(max(own + ends[0] - abs(gap), 0.0)), float(own + ends[1] + abs(gap)),
-            prediction.level,
-        )  # fmt: skip
+        made[LOG_LOSS] = _shifted(prediction.metrics[LOG_LOSS], gap, ends, found, most=np.inf)
     return made
+
+
+def _shifted(own: Interval, gap: float, ends: np.ndarray, found: Shift, *, most: float) -> Interval:
+    """An interval moved by the gap, and wider by it; at least as wide as fewer items make it."""
+    wider = np.sqrt(len(found.weights) / found.effective)
+    below = max(-float(ends[0]), wider * (own.value - own.low)) + abs(gap)
+    above = max(float(ends[1]), wider * (own.high - own.value)) + abs(gap)
+    value = float(np.clip(own.value + gap, 0.0, most))
+    return Interval(value, max(value - below, 0.0), min(value + above, most), own.level)
 
 
 def _weighted(target, given, weights, size) -> dict[str, float]:

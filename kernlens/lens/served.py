@@ -146,7 +146,7 @@ def _codes(classes: Any, names: tuple[str, ...]) -> np.ndarray:
     texts = [str(name) for name in np.asarray(classes).tolist()]
     if all(text in known for text in texts):
         return np.array([known[text] for text in texts])
-    whole = all(isinstance(c, int) for c in np.asarray(classes).tolist())
+    whole = all(type(c) is int for c in np.asarray(classes).tolist())
     if whole and all(0 <= int(text) < len(names) for text in texts):
         return np.array([int(text) for text in texts])
     other = [text for text in texts if text not in known]

@@ -18,6 +18,9 @@ from kernlens.probes.prediction import (
 )
 from kernlens.types import Classification, Interval
 
+MAX_LOSS = np.float32(-np.log(1e-15))
+"""Largest log loss of a row: a class that a head never met has probability 1e-15, not 0."""
+
 
 def by_fold(
     codes: np.ndarray, predicted: np.ndarray, folds: np.ndarray, *, num_folds: int = FOLDS
@@ -95,6 +98,7 @@ def answered(
         null = NULLS[LOG_LOSS](counts[counts > 0] / len(held.target))
         loss, most = LOG_LOSS, np.inf
         losses = -held.log_probabilities[np.arange(len(held.target)), classes[held.target]]
+        losses = np.minimum(losses, MAX_LOSS)
         tests = tested(held.target, held.folds, num_folds=num_folds)
         point = float(np.mean([np.mean(losses[rows], dtype=np.float64) for rows in tests]))
     reach = normal_quantile(level) * float(np.std(losses[counted], ddof=1)) / np.sqrt(len(target))
