@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernlens import io, lens, metrics, targets
+from kernlens.cli.gate import FLIPS, Outcome
 from kernlens.cli.given import Given, Rows
 from kernlens.datasets import NextItems
 from kernlens.lens.next_items import title_of
@@ -191,6 +192,39 @@ def prediction(
         }
     numbers = _numbers(found)
     return {**_head(config, rows), **_classes(found), **numbers, "seconds": seconds}
+
+
+def upgrade(
+    config: Given, rows: Rows, found: lens.Upgrade, gates: Sequence[Outcome], seconds: float
+) -> dict[str, Any]:
+    """An upgrade in full."""
+    ways = {
+        name: {
+            **_numbers(way.prediction),
+            **{key: getattr(way.flips, key) for key in FLIPS},
+            "difference_to_retrained": _difference(way.difference),
+            "r2_of_map": way.r2,
+            "labels": way.labels,
+            "flipped": found.flipped(name),
+        }
+        for name, way in found.ways.items()
+    }
+    return {
+        **_head(config, rows),
+        **_classes(found.before),
+        "advised": found.advised,
+        "conclusion": found.sentence(),
+        "old_version": _numbers(found.before),
+        "ways": ways,
+        "seed_floor": found.floor,
+        "new_items": found.new_items,
+        "gates": [
+            {"gate": own.gate.text, "value": own.value, "passed": own.passed} for own in gates
+        ],
+        "warnings": found.warnings,
+        "notes": found.notes,
+        "seconds": seconds,
+    }
 
 
 def scores(

@@ -3,9 +3,10 @@
 import functools
 import json as json_text
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -188,6 +189,7 @@ class Rows(NamedTuple):
       files: file of each embedding.
       told: what was taken as id, dimensions and label, or columns of the log, in one line.
       warnings: what makes the answer suspicious.
+      embeddings: all rows of each; none of next items.
     """
 
     values: dict[str, np.ndarray]
@@ -197,6 +199,7 @@ class Rows(NamedTuple):
     files: dict[str, str]
     told: str = ""
     warnings: tuple[str, ...] = ()
+    embeddings: Mapping[str, io.Embeddings] = MappingProxyType({})
 
 
 def read(config: Given) -> Rows:
@@ -258,7 +261,7 @@ def read(config: Given) -> Rows:
     for note in (*label_file.notes, *warnings):
         print("warning:", one_line(note), file=sys.stderr)
     told = _told(taken, label_file.told)
-    return Rows(joined.values, joined.labels, joined, dropped, paths, told, warnings)
+    return Rows(joined.values, joined.labels, joined, dropped, paths, told, warnings, embeddings)
 
 
 def _told(embeddings: dict[str, str], asked: str) -> str:

@@ -5,6 +5,7 @@ from kernlens.lens.next_items import NextItemsPrediction, Ranks
 from kernlens.lens.next_items_compare import NextItemsComparison, NextItemsEntry
 from kernlens.lens.predict import predict
 from kernlens.lens.standings import Standing, standings
+from kernlens.lens.upgrade import Upgrade, upgrade
 from kernlens.lens.verdicts import ABOVE, BEST, CHANCE, TIED, WORSE
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "NextItemsPrediction",
     "Ranks",
     "Standing",
+    "Upgrade",
     "compare",
     "decoder_name",
     "predict",
     "standings",
+    "upgrade",
 ]
