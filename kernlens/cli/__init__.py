@@ -16,8 +16,10 @@ import tyro
 
 from kernlens.cli.compare import Compare, compare
 from kernlens.cli.embed import Embed, embed
+from kernlens.cli.fuse import Fuse, fuse
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
+from kernlens.cli.stability import Stability, stability
 from kernlens.cli.upgrade import Upgrade, upgrade
 from kernlens.files import use_compilation_cache
 from kernlens.show.table import one_line, printable
@@ -86,6 +88,8 @@ VERBS: dict[type, Callable[[Any], None]] = {
     Predict: predict,
     Compare: compare,
     Upgrade: upgrade,
+    Stability: stability,
+    Fuse: fuse,
     Score: score,
     Embed: embed,
 }
@@ -101,6 +105,8 @@ def _parse(argv: list[str]) -> Any:
             "predict": Predict,
             "compare": Compare,
             "upgrade": Upgrade,
+            "stability": Stability,
+            "fuse": Fuse,
             "score": Score,
             "embed": Embed,
             "demo": demo,

@@ -234,6 +234,49 @@ def scores(
     return {**_head(config, rows), "scores": _scores(standings), "seconds": seconds}
 
 
+def stability(config: Given, rows: Rows, found: lens.Stability, seconds: float) -> dict[str, Any]:
+    """A stability in full: every pair, class and item that moves."""
+    decoders = [
+        {
+            "decoder": own.decoder,
+            **{
+                name: getattr(own, name)
+                for name in ("kappa", "churn", "seed_noise", "seed_kappa", "excess", "metric",
+                             "spread", "odd")
+            },
+            "pairs": [
+                {"runs": pair, "kappa": kappa, "churn": churn}
+                for pair, (kappa, churn) in own.pairs.items()
+            ],
+            "classes": found.classes(own.decoder, shown=None).json() if found.names else None,
+            "items": None
+            if found.rows is None
+            else found.items(own.decoder, shown=None).json(),
+        }
+        for own in found.moves
+    ]  # fmt: skip
+    distances = [{"runs": pair, **own} for pair, own in found.distances.items()]
+    return {
+        **_head(config, rows), "conclusion": found.sentence(), "decoders": decoders,
+        "distances": distances, "notes": found.notes, "seconds": seconds,
+    }  # fmt: skip
+
+
+def fusion(config: Given, rows: Rows, found: lens.Fusion, seconds: float) -> dict[str, Any]:
+    """A fusion in full."""
+
+    def told(own: lens.Fused) -> dict[str, Any]:
+        gain = _difference(own.gain)
+        return {"name": own.name, "verdict": own.verdict, "gain": gain, **_numbers(own.prediction)}
+
+    return {
+        **_head(config, rows), **_classes(found.alone[0].prediction),
+        "conclusion": found.sentence(), "verdict": found.verdict,
+        "alone": [told(own) for own in found.alone],
+        "joined": [told(own) for own in found.joined], "seconds": seconds,
+    }  # fmt: skip
+
+
 def _head(config: Given, rows: Rows) -> dict[str, Any]:
     asked = {name: getattr(config, name) for name in ASKED if hasattr(config, name)}
     if rows.joined is None:

@@ -95,7 +95,7 @@ def upgrade(config: Upgrade) -> None:
             head=head,
             maps=config.maps,
             new_items=_new_items(rows),
-            ids=_ids(rows),
+            ids=None if rows.joined is None else rows.joined.ids,
             few_labels=config.few_labels,
             metric=config.metric,
             level=config.level,
@@ -116,15 +116,6 @@ def upgrade(config: Upgrade) -> None:
         print(printable(outcome.sentence()), file=sys.stderr)
     if not all(outcome.passed for outcome in outcomes):
         raise SystemExit(1)
-
-
-def _ids(rows: given.Rows) -> np.ndarray:
-    """Ids of the joined rows, in the order of the old version; row numbers where it has none."""
-    name = next(iter(rows.embeddings))
-    assert rows.joined is not None
-    own, left = rows.embeddings[name], rows.joined.unjoined[name].rows
-    ids = np.arange(own.shape[0]).astype(str) if own.ids is None else own.ids
-    return np.delete(ids, left)
 
 
 def _new_items(rows: given.Rows) -> np.ndarray | None:

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 
@@ -104,19 +104,65 @@ def predict(
             level=level, seed=seed,
         )  # fmt: skip
     containers.check_same_order(embeddings, target, names=("embeddings", "target"))
-    rows, target = as_rows(embeddings), as_target(target)
+    return predict_rows(
+        as_rows(embeddings), as_target(target), decoder=decoder, kernel=kernel, probe=probe,
+        metric=metric, draws=draws, level=level, seed=seed, curve=curve,
+    )  # fmt: skip
+
+
+def predict_rows(
+    rows: Any,
+    target: Any,
+    *,
+    decoder: Decoder | None = None,
+    kernel: Kernel | None = None,
+    probe: Probe | None = None,
+    metric: str | None = None,
+    groups: np.ndarray | None = None,
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+    curve: bool = False,
+) -> Prediction:
+    """What :func:`predict` does with rows and a target that are read.
+
+    Args:
+      rows: an array or a stream, ``[n, d]``.
+      target: Labels, MultiLabels or Values, ``n`` rows.
+      decoder: as :func:`predict`.
+      kernel: as :func:`predict`.
+      probe: as :func:`predict`.
+      metric: as :func:`predict`.
+      groups: of classes, equal for rows that share a fold, ``[n]``, -1 where there is no label. By
+        default those of :func:`kernlens.probes.copies.groups`. Several embeddings of the same rows
+        have the same folds where they are given the same groups.
+      draws: as :func:`predict`.
+      level: as :func:`predict`.
+      seed: as :func:`predict`.
+      curve: as :func:`predict`.
+
+    Returns:
+      Prediction.
+
+    Raises:
+      ValueError: as :func:`predict`.
+    """
     _check_sizes(rows, target)
     if (decoder is not None or kernel is not None) and not isinstance(rows, Stream):
         known = labelled_rows(target)
+        groups = None if groups is None else groups[known]
         rows, target = np.asarray(rows)[known], take(target, known)
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
     own = probe or probe_of(target, reading.readout)
     found = _options(own, reading, metric, asked=probe is None)
-    if isinstance(target, Labels) and reading.features is not rows and "groups" in _taken(own):
-        # Features of equal rows may differ in their last digits.
-        found["groups"] = copies.groups(rows, target.codes)
+    if isinstance(target, Labels) and "groups" in _taken(own):
+        if groups is not None:
+            found["groups"] = groups
+        elif reading.features is not rows:
+            # Features of equal rows may differ in their last digits.
+            found["groups"] = copies.groups(rows, target.codes)
     chosen = partial(own, **found)
     found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
     if metric is not None:
@@ -125,8 +171,8 @@ def predict(
     if curve:
         refuse_curve(not isinstance(target, Labels))
         made = learning_curve(
-            reading.features, target, probe=chosen, metric=_of_curve(found), level=level, seed=seed,
-            whole=found,
+            reading.features, cast(Labels, target), probe=chosen, metric=_of_curve(found),
+            level=level, seed=seed, whole=found,
         )  # fmt: skip
         found = found._replace(curve=made, notes=(*found.notes, *made.notes))
     return found._replace(notes=(*found.notes, *reading.notes))

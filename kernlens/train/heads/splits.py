@@ -134,6 +134,30 @@ def make_task(
     return Task(x, codes, len(labels.names), seeds, held_out, mean, scale, centre, unit)
 
 
+def of_labelled(held_out: Any, labels: Labels, seeds: int | Sequence[int]) -> np.ndarray:
+    """A split that was given of all rows, ``[S, n]``: that of the labelled ones.
+
+    Raises:
+      ValueError: another shape or type, or seeds that hold out unlike many rows, none or all.
+    """
+    held, n = np.asarray(held_out), len(labels.codes)
+    num_seeds = int(seeds) if isinstance(seeds, int | np.integer) else len(seeds)
+    if held.dtype != bool or held.shape != (num_seeds, n):
+        raise ValueError(
+            f"held_out must be bool [seeds, rows], [{num_seeds}, {n}]; got {held.dtype} of shape "
+            f"{held.shape}"
+        )
+    rows = targets.labelled_rows(labels)
+    held = held[:, rows]
+    counts = held.sum(axis=1)
+    if np.any(counts != counts[0]) or not 0 < counts[0] < len(rows):
+        raise ValueError(
+            "held_out must hold out equally many labelled rows for every seed, some and not all; "
+            f"got {counts.tolist()} of {len(rows)}"
+        )
+    return held
+
+
 def inverse(x: np.ndarray) -> np.ndarray:
     """One over ``x``, and 0 where ``x`` is 0."""
     return np.where(x > 0, 1.0 / np.where(x > 0, x, 1.0), 0.0)
