@@ -88,7 +88,7 @@ class Comparison(NamedTuple):
             Column("embedding"),
             *([Column("decoder")] if any(entry.decoder for entry in self.entries) else []),
             Column("d", format="d"),
-            *(Column(name, TITLES[name], ".3f") for name in shown),
+            *(Column(name, TITLES[name], ".3f", spare=name != self.metric) for name in shown),
             *([Column("to_best", "difference to best", "+.3f")] if len(self.entries) > 1 else []),
             Column("verdict", styles=STYLES),
         ]

@@ -16,7 +16,7 @@ from kernlens.lens.reading import Reading, read
 from kernlens.probes import PENALTIES, TUNED, Prediction, class_means, copies, logistic, neighbours
 from kernlens.probes.numbers import many_labels, numbers
 from kernlens.probes.prediction import check_metric
-from kernlens.targets import as_target
+from kernlens.targets import as_target, labelled_rows, num_rows, take
 from kernlens.types import Decoder, Kernel, Labels, MultiLabels, Stream
 
 Probe = Callable[..., Prediction]
@@ -102,7 +102,8 @@ def predict(
     rows, target = as_rows(embeddings), as_target(target)
     _check_sizes(rows, target)
     if (decoder is not None or kernel is not None) and not isinstance(rows, Stream):
-        rows, target = _known(np.asarray(rows), target)
+        known = labelled_rows(target)
+        rows, target = np.asarray(rows)[known], take(target, known)
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
@@ -159,26 +160,6 @@ def _options(own: Probe, reading: Reading, metric: str | None, *, asked: bool) -
 def _taken(probe: Probe) -> set[str]:
     """Names of the arguments that a probe takes and that are not bound yet."""
     return set(inspect.signature(probe).parameters) - set(getattr(probe, "keywords", ()))
-
-
-def num_rows(target: Any) -> int:
-    """Number of rows of a target."""
-    if isinstance(target, Labels):
-        return len(target.codes)
-    return len(target.labelled) if isinstance(target, MultiLabels) else len(target)
-
-
-def _known(rows: np.ndarray, target: Any) -> tuple[np.ndarray, Any]:
-    """The rows with a target, and their targets."""
-    if isinstance(target, Labels):
-        kept = target.codes >= 0
-        return rows[kept], target._replace(codes=target.codes[kept])
-    if isinstance(target, MultiLabels):
-        kept = target.labelled
-        known = target._replace(membership=target.membership[kept], labelled=kept[kept])
-        return rows[kept], known
-    kept = ~np.isnan(target)
-    return rows[kept], target[kept]
 
 
 def _check_sizes(rows: Any, target: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.types import Labels, Stream
+from kernlens.types import Chunk, Labels, Stream
 
 MAX_BYTES = 2**25
 """Bytes of a block in float64."""
@@ -99,6 +99,11 @@ def numbered(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.n
 def _raw(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if isinstance(features, Stream):
         for chunk in features.chunks(rows=size):
+            if not isinstance(chunk, Chunk):
+                raise ValueError(
+                    "chunks of a stream need values and rows, as those of io.open_embeddings have; "
+                    f"got {type(chunk).__name__}"
+                )
             yield chunk.values, np.asarray(chunk.rows)
         return
     for start in range(0, len(features), size):

@@ -4,7 +4,7 @@ import numpy as np
 
 from kernlens import metrics
 from kernlens.probes import copies
-from kernlens.probes.folds import FOLDS, tested
+from kernlens.probes.folds import FOLDS, held_rows
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.prediction import (
     ACCURACY,
@@ -34,7 +34,7 @@ def by_fold(
     num_classes = int(max(codes.max(), predicted.max())) + 1
     found = [
         metrics.from_counts(*metrics.counts(codes[rows], predicted[:, rows], num_classes))
-        for rows in tested(codes, folds, num_folds=num_folds)
+        for rows in held_rows(codes, folds, num_folds=num_folds)
     ]
     return Classification(*(np.stack(own, axis=1) for own in zip(*found, strict=True)))
 
