@@ -1,6 +1,8 @@
 """The verbs: what will this embedding do, and which of these is best?"""
 
 from kernlens.lens.compare import Comparison, Entry, compare, decoder_name
+from kernlens.lens.diagnose import diagnose
+from kernlens.lens.diagnosis import Diagnosis, Finding
 from kernlens.lens.next_items import NextItemsPrediction, Ranks
 from kernlens.lens.next_items_compare import NextItemsComparison, NextItemsEntry
 from kernlens.lens.predict import predict
@@ -14,7 +16,9 @@ __all__ = [
     "TIED",
     "WORSE",
     "Comparison",
+    "Diagnosis",
     "Entry",
+    "Finding",
     "NextItemsComparison",
     "NextItemsEntry",
     "NextItemsPrediction",
@@ -22,6 +26,7 @@ __all__ = [
     "Standing",
     "compare",
     "decoder_name",
+    "diagnose",
     "predict",
     "standings",
 ]

@@ -7,3 +7,12 @@ CHANCE = "no better than chance"
 ABOVE = "better than chance"
 STYLES = {BEST: "bold green", ABOVE: "green", TIED: "yellow", WORSE: "dim", CHANCE: "red"}
 """Style of each in a terminal."""
+
+FAULT = "fault"
+INVALID = "the value is invalid"
+STATED = "fact"
+HARMLESS = "no loss for this head"
+OPEN = "asked"
+ABSENT = "not found"
+FINDING_STYLES = {FAULT: "bold red", INVALID: "bold red", OPEN: "yellow", HARMLESS: "dim"}
+"""Style of each word of a diagnosis in a terminal."""
