@@ -189,6 +189,22 @@ def multi_labels(values: Any, *, separator: str | None = None) -> MultiLabels:
     return _tags(read)
 
 
+def held_out_of(counts: np.ndarray, fraction: float = 0.2) -> np.ndarray:
+    """How many rows of each class a split holds out.
+
+    Args:
+      counts: rows of each class, ``[C]``.
+      fraction: share to hold out, in ``(0, 1)``.
+
+    Returns:
+      ``round(m * fraction)`` of a class of ``m`` rows, but at least one and at most ``m - 1``,
+      int64 ``[C]``; none of a class of one row.
+    """
+    counts = np.asarray(counts)
+    wanted = np.maximum(np.rint(counts * fraction), 1)
+    return np.minimum(wanted, np.maximum(counts - 1, 0)).astype(np.int64)
+
+
 def drop_rare(labels: Labels, min_count: int) -> Labels:
     """Unlabels the rows of classes with fewer than ``min_count`` rows and renumbers the rest."""
     counts = np.bincount(labels.codes[labels.codes >= 0], minlength=len(labels.names))

@@ -11,6 +11,7 @@ from kernlens.cli.given import Given, Rows
 from kernlens.datasets import NextItems
 from kernlens.lens.next_items import title_of
 from kernlens.probes import LOG_LOSS, TITLES, Prediction
+from kernlens.probes.prediction import ONE
 from kernlens.show.table import Table, printable
 from kernlens.types import Interval, Labels, MultiLabels
 
@@ -37,7 +38,8 @@ def of_prediction(rows: Rows, found: Prediction | lens.NextItemsPrediction) -> S
     """The metrics, the baselines, and what the rows were."""
     if isinstance(found, lens.NextItemsPrediction):
         return Shown([found.table()], [found.sentence(), found.heading, *found.notes])
-    return Shown([found.table()], [*of_rows(rows, found), *found.notes])
+    tables = [found.table()] if found.curve is None else [found.table(), found.curve.table()]
+    return Shown(tables, [*found.others(), *of_rows(rows, found), *found.notes])
 
 
 def of_comparison(rows: Rows, found: lens.Comparison | lens.NextItemsComparison) -> Shown:
@@ -47,7 +49,8 @@ def of_comparison(rows: Rows, found: lens.Comparison | lens.NextItemsComparison)
         return Shown([found.table(), found.baseline_table()], lines)
     notes = dict.fromkeys(note for e in found.entries for note in e.prediction.notes)
     lines = [found.sentence(), *of_rows(rows, found.best.prediction), *notes]
-    return Shown([found.table()], lines)
+    curve = found.best.prediction.curve
+    return Shown([found.table()] if curve is None else [found.table(), curve.table()], lines)
 
 
 def of_rows(rows: Rows, prediction: Prediction) -> list[str]:
@@ -102,10 +105,11 @@ def joined_line(rows: Rows) -> str:
 
 def how(metric: str, level: float, seconds: float) -> str:
     """How the answer was made."""
-    over, title = "rows", TITLES.get(metric)
+    over, title = ONE, TITLES.get(metric)
     if title is None:
         over, title = "users", title_of(metric)
-    return f"ordered by {title}; {level:.0%} intervals over {over}; {seconds:.1f} s"
+    kind = "intervals over" if over == "users" else "intervals of"
+    return f"ordered by {title}; {level:.0%} {kind} {over}; {seconds:.1f} s"
 
 
 def comparison(
@@ -255,6 +259,9 @@ def _ranks(found: lens.Ranks) -> dict[str, Any]:
 def _numbers(found: Prediction) -> dict[str, Any]:
     return {
         "metrics": found.metrics,
+        "means": found.means,
+        "samples": found.samples,
+        "curve": None if found.curve is None else found.curve.json(),
         "loss": found.loss,
         "strength": None if found.path is None else found.path.chosen,
         "notes": found.notes,

@@ -34,6 +34,9 @@ class Compare(given.Read):
     decoder: Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"{given.DECODER} [...]")] = ()
     """Heads that will be trained, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head. With several, each embedding is predicted under each."""
+    curve: bool = False
+    """Add each embedding's metrics at an eighth to sixteen times the labels, and print the best's.
+    Takes two to four times as long."""
     scores: tuple[ScoreName, ...] = ()
     """Transferability scores to report next to the prediction, with intervals. Default: none."""
 
@@ -60,6 +63,7 @@ def compare(config: Compare) -> None:
             metric=config.metric,
             level=config.level,
             seed=config.seed,
+            curve=config.curve,
         )
         chosen = {name: SCORES[name] for name in config.scores}
         standings = ()

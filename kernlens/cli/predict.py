@@ -27,6 +27,8 @@ class Predict(given.Read):
     decoder: Annotated[str | None, tyro.conf.arg(metavar=given.DECODER)] = None
     """Head that will be trained, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head. Name the one that you deploy."""
+    curve: bool = False
+    """Add the metrics at an eighth to sixteen times the labels. Takes two to four times as long."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -58,6 +60,7 @@ def predict(config: Predict) -> None:
             metric=config.metric,
             level=config.level,
             seed=config.seed,
+            curve=config.curve,
         )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.prediction(config, rows, found, seconds))

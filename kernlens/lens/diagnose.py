@@ -9,16 +9,21 @@ from kernlens import containers
 from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_rows
 from kernlens.lens.causes import CAUSES, Cause, Evidence, Measure
+from kernlens.lens.causes.evidence import negated
 from kernlens.lens.compare import decoder_name
 from kernlens.lens.diagnosis import Diagnosis, Finding, verdict
 from kernlens.lens.predict import predict
 from kernlens.probes import Prediction, copies
 from kernlens.probes.folds import share_out
+from kernlens.probes.learning_curve import LEAST_ROWS
 from kernlens.targets import as_target, labelled_rows, num_rows, take
 from kernlens.types import Decoder, Interactions, Interval, Labels, MultiLabels, Stream, Target
 
 MAX_ROWS = 50_000
 """Most rows that heads are predicted on; facts are of all rows."""
+
+MORE_LABELS = 4.0
+"""Times the labels whose gain is told."""
 
 TEXT_DIM = 64
 """Dimension of the rows made of texts."""
@@ -143,15 +148,18 @@ def _evidence(
     sample = _sample(target, groups, max_rows, seed)
     kept, own = take(target, sample), groups[sample]
 
-    def predicted(table: np.ndarray, head: Decoder | None, *, apart: bool = False) -> Prediction:
+    def predicted(
+        table: np.ndarray, head: Decoder | None, *, apart: bool = False, curve: bool = False
+    ) -> Prediction:
         together = np.arange(len(own)) if apart else own
         return predict(
             table[sample], kept, decoder=head, metric=metric,
             groups=together if isinstance(kept, Labels) else None,
-            draws=draws, level=level, seed=seed,
+            draws=draws, level=level, seed=seed, curve=curve,
         )  # fmt: skip
 
-    answer = predicted(rows, decoder)
+    curve = isinstance(kept, Labels) and int(np.sum(kept.codes >= 0)) >= 2 * LEAST_ROWS
+    answer = predicted(rows, decoder, curve=curve)
     return Evidence(
         rows, target, answer, predicted, decoder, groups, sample, counts, reference, text,
         answer.metric, level, seed,
@@ -159,8 +167,14 @@ def _evidence(
 
 
 def _more_labels(evidence: Evidence) -> Interval | None:
-    """What four times the labels would gain."""
-    return None
+    """What four times the labels would gain: the curve's error, without that of the sample."""
+    curve = evidence.answer.curve
+    if curve is None or evidence.metric not in curve.forecasts:
+        return None
+    forecast = curve.forecasts[evidence.metric]._replace(sample=0.0)
+    now, more = forecast.at(1.0).value, forecast.at(MORE_LABELS)
+    found = Interval(more.value - now, more.low - now, more.high - now, more.level)
+    return negated(found) if forecast.is_loss else found
 
 
 def _kinds(target: Target) -> np.ndarray:

@@ -14,8 +14,9 @@ from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
 from kernlens.lens.reading import Reading, read
 from kernlens.probes import PENALTIES, TUNED, Prediction, class_means, copies, logistic, neighbours
+from kernlens.probes.learning_curve import learning_curve
 from kernlens.probes.numbers import many_labels, numbers
-from kernlens.probes.prediction import check_metric
+from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, check_metric
 from kernlens.targets import as_target, labelled_rows, num_rows, take
 from kernlens.types import Decoder, Kernel, Labels, MultiLabels, Stream
 
@@ -34,13 +35,14 @@ READOUTS: dict[Readout, Probe] = {
 def predict(
     embeddings: Any, target: NextItems, *, decoder: Decoder | None = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ...,
+    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
 ) -> NextItemsPrediction: ...  # fmt: skip
 @overload
 def predict(
     embeddings: Any, target: Any, *, decoder: Decoder | None = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
     groups: np.ndarray | None = ..., draws: int = ..., level: float = ..., seed: int = ...,
+    curve: bool = ...,
 ) -> Prediction: ...  # fmt: skip
 def predict(
     embeddings: Any,
@@ -54,6 +56,7 @@ def predict(
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
+    curve: bool = False,
 ) -> Prediction | NextItemsPrediction:
     """What a trained head will reach on held-out rows, without training one.
 
@@ -86,6 +89,8 @@ def predict(
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws, of landmarks and of random features.
+      curve: whether to add what other numbers of labels would bring, for classes: two to four times
+        the work. :func:`kernlens.probes.learning_curve` says how.
 
     Returns:
       Prediction: a mapping of metrics to intervals, which prints itself. Of next items, a
@@ -98,6 +103,7 @@ def predict(
     """
     if isinstance(target, NextItems):
         refuse_probe(probe)
+        refuse_curve(curve)
         return predict_next_items(
             embeddings, target, decoder=decoder, kernel=kernel, metric=metric, draws=draws,
             level=level, seed=seed,
@@ -122,12 +128,31 @@ def predict(
         elif reading.features is not rows:
             # Features of equal rows may differ in their last digits.
             found["groups"] = copies.groups(rows, target.codes)
+    together = {"groups": found.pop("groups")} if "groups" in found else {}
     chosen = partial(own, **found)
-    found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
+    found = chosen(reading.features, target, **together, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
         found = found._replace(metric=metric)
+    if curve:
+        refuse_curve(not isinstance(target, Labels))
+        made = learning_curve(
+            reading.features, target, probe=chosen, metric=_of_curve(found), level=level, seed=seed,
+            whole=found, **together,
+        )  # fmt: skip
+        found = found._replace(curve=made, notes=(*found.notes, *made.notes))
     return found._replace(notes=(*found.notes, *reading.notes))
+
+
+def _of_curve(found: Prediction) -> str:
+    """The metric whose curve is shown: micro-F1 is accuracy."""
+    return found.metric if found.metric in (MACRO_F1, LOG_LOSS) else ACCURACY
+
+
+def refuse_curve(curve: bool) -> None:
+    """Refuses a learning curve of a target without classes."""
+    if curve:
+        raise ValueError("a learning curve is made for a target of classes; got curve=True")
 
 
 def refuse_probe(probe: Probe | None) -> None:

@@ -74,7 +74,7 @@ def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
       ValueError: a value that is not finite; names the first such row.
     """
     size = max(1, MAX_BYTES // (8 * features.shape[1]))
-    for values, rows in _raw(features, size):
+    for values, rows in raw_blocks(features, size):
         chosen = kept[rows]
         if not np.any(chosen):
             continue
@@ -96,7 +96,8 @@ def numbered(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.n
         start += len(values)
 
 
-def _raw(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def raw_blocks(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows as they come, ``size`` at most at a time, and their numbers."""
     if isinstance(features, Stream):
         for chunk in features.chunks(rows=size):
             if not isinstance(chunk, Chunk):

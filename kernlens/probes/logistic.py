@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernlens import metrics
-from kernlens.probes import copies, softmax
+from kernlens.probes import copies, softmax, spread
 from kernlens.probes.blocks import check_rows
 from kernlens.probes.design import design
 from kernlens.probes.folds import FOLDS, held_rows, share_out
@@ -23,10 +23,8 @@ from kernlens.probes.prediction import (
     Path,
     Prediction,
     check_draws,
-    normal_quantile,
-    tails,
 )
-from kernlens.types import Array, Classification, Interval, Labels, Stream
+from kernlens.types import Array, Labels, Stream
 
 PENALTIES: tuple[float, ...] = (1e4, 1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2)
 """Default path of :func:`logistic`; scikit-learn's ``C`` from 1e-4 to 100."""
@@ -294,11 +292,8 @@ def predicted_by(
     log_probabilities = _log_probabilities(fitted, taken)
     losses = -log_probabilities[np.arange(len(codes)), codes]
     losses[folds < 0] = np.inf
-    held = folds >= 0
     points = {name: float(np.mean(own[taken, np.arange(FOLDS)])) for name, own in values.items()}
     points[LOG_LOSS] = float(np.mean([np.mean(losses[rows]) for rows in tests]))
-    spread = float(np.std(losses[held], ddof=1)) / np.sqrt(np.count_nonzero(held))
-    reach = normal_quantile(level) * spread
     shares = np.bincount(codes) / len(codes)
     best = int(np.argmax(np.round(quality.mean(axis=1), 12)))
     held_out = HeldOut(
@@ -306,16 +301,16 @@ def predicted_by(
         given.classes[codes].astype(np.int32), folds, given.names, given.groups,
     )  # fmt: skip
     return Prediction(
-        metrics={
-            **_intervals(codes[held], predicted[held], points, draws=draws, level=level, seed=seed),
-            LOG_LOSS: Interval(
-                points[LOG_LOSS],
-                max(points[LOG_LOSS] - reach, 0.0),
-                points[LOG_LOSS] + reach,
-                level,
-                NULLS[LOG_LOSS](shares),
-            ),
-        },
+        **spread.of_answers(
+            held_out,
+            losses,
+            LOG_LOSS,
+            values=points,
+            null=NULLS[LOG_LOSS](shares),
+            draws=draws,
+            level=level,
+            seed=seed,
+        ),
         metric=metric,
         loss=LOG_LOSS,
         predicted=held_out.predicted,
@@ -345,18 +340,6 @@ def _all_classes(log_probabilities: np.ndarray, given: Given) -> np.ndarray:
         return log_probabilities
     found = np.full((len(given.codes), len(given.names)), -np.inf, np.float32)
     found[:, given.classes] = log_probabilities
-    return found
-
-
-def _intervals(codes, predicted, points, *, draws, level, seed) -> dict[str, Interval]:
-    """Means over folds, as far from either end as the bootstrap of all rows has it."""
-    (pooled,), (samples,) = metrics.resampled(codes, (predicted,), draws, seed)
-    chance, found = metrics.by_chance(codes, predicted), {}
-    for name in Classification._fields:
-        low, high = np.quantile(getattr(samples, name), tails(level)) - getattr(pooled, name)
-        ends = np.clip((points[name] + low, points[name] + high), 0.0, 1.0)
-        null = float(getattr(chance, name))
-        found[name] = Interval(points[name], float(ends[0]), float(ends[1]), level, null)
     return found
 
 

@@ -115,8 +115,13 @@ class Evidence:
             found, base or self.answer, metric=self.metric, level=self.level, seed=self.seed
         )
         if self.metric in LOWER_IS_BETTER:
-            return gap._replace(value=-gap.value, low=-gap.high, high=-gap.low)
+            return negated(gap)
         return gap
+
+
+def negated(gap: Interval) -> Interval:
+    """The interval of minus a difference."""
+    return gap._replace(value=-gap.value, low=-gap.high, high=-gap.low)
 
 
 def clipped(rows: np.ndarray, bound: float | None = None) -> np.ndarray:
