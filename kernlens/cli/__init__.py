@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 
 from kernlens.cli.compare import Compare, compare
+from kernlens.cli.diagnose import Diagnose, diagnose
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
 from kernlens.files import use_compilation_cache
@@ -60,7 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-VERBS: dict[type, Callable[[Any], None]] = {Predict: predict, Compare: compare, Score: score}
+VERBS: dict[type, Callable[[Any], None]] = {
+    Predict: predict,
+    Compare: compare,
+    Diagnose: diagnose,
+    Score: score,
+}
 """What each verb's options run."""
 
 
@@ -69,7 +75,13 @@ def _parse(argv: list[str]) -> Any:
     if argv[:1] == ["demo"]:
         demo = _demo_config()
     return tyro.extras.subcommand_cli_from_dict(
-        {"predict": Predict, "compare": Compare, "score": Score, "demo": demo},
+        {
+            "predict": Predict,
+            "compare": Compare,
+            "diagnose": Diagnose,
+            "score": Score,
+            "demo": demo,
+        },
         prog="kernlens",
         description=DESCRIPTION,
         args=argv,

@@ -182,6 +182,11 @@ def prediction(
     return {**_head(config, rows), **_classes(found), **numbers, "seconds": seconds}
 
 
+def diagnosis(config: Given, rows: Rows, found: lens.Diagnosis, seconds: float) -> dict[str, Any]:
+    """A diagnosis in full."""
+    return {**_head(config, rows), **found.json(), "seconds": seconds}
+
+
 def scores(
     config: Given, rows: Rows, standings: Sequence[lens.Standing], seconds: float
 ) -> dict[str, Any]:

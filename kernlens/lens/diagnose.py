@@ -40,6 +40,7 @@ def diagnose(
     ids: Any | None = None,
     causes: Mapping[str, Cause] | None = None,
     metric: str | None = None,
+    curve: bool = True,
     max_rows: int | None = MAX_ROWS,
     draws: int = 200,
     level: float = 0.9,
@@ -73,6 +74,8 @@ def diagnose(
       ids: name of each row, ``[n]``. Default: row numbers.
       causes: by name, rows of :data:`kernlens.lens.causes.CAUSES` by default.
       metric: the metric that decides. Default: macro-F1 of classes and labels, R² of numbers.
+      curve: whether to forecast what four times the labels would gain, of classes; it takes as
+        long as two to four predictions.
       max_rows: most rows that heads are predicted on, a stratified sample of more; None for all.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
@@ -106,7 +109,7 @@ def diagnose(
         counts=_of_known(_counts(interactions, len(rows)), known),
         reference=_witness(reference, "reference", len(rows), known),
         text=_witness(_text_rows(text), "text", len(rows), known),
-        metric=metric, max_rows=max_rows, draws=draws, level=level, seed=seed,
+        metric=metric, curve=curve, max_rows=max_rows, draws=draws, level=level, seed=seed,
     )  # fmt: skip
     findings = []
     for name, cause in (CAUSES if causes is None else causes).items():
@@ -141,8 +144,8 @@ def _finding(
 
 
 def _evidence(
-    rows: np.ndarray, target: Target, *, decoder, counts, reference, text, metric, max_rows, draws,
-    level, seed,
+    rows: np.ndarray, target: Target, *, decoder, counts, reference, text, metric, curve, max_rows,
+    draws, level, seed,
 ) -> Evidence:  # fmt: skip
     groups = copies.groups(rows, _kinds(target))
     sample = _sample(target, groups, max_rows, seed)
@@ -158,7 +161,7 @@ def _evidence(
             draws=draws, level=level, seed=seed, curve=curve,
         )  # fmt: skip
 
-    curve = isinstance(kept, Labels) and int(np.sum(kept.codes >= 0)) >= 2 * LEAST_ROWS
+    curve = curve and isinstance(kept, Labels) and int(np.sum(kept.codes >= 0)) >= 2 * LEAST_ROWS
     answer = predicted(rows, decoder, curve=curve)
     return Evidence(
         rows, target, answer, predicted, decoder, groups, sample, counts, reference, text,

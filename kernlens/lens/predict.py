@@ -136,6 +136,7 @@ def predict(
         found = found._replace(metric=metric)
     if curve:
         refuse_curve(not isinstance(target, Labels))
+        assert isinstance(target, Labels)
         made = learning_curve(
             reading.features, target, probe=chosen, metric=_of_curve(found), level=level, seed=seed,
             whole=found, **together,

@@ -130,7 +130,7 @@ CAUSES: dict[str, Cause] = {
         "Whiten where that gains; else train longer or with more negatives.",
     ),
     "leak": Cause(
-        leak, ASKED, 0.8,
+        leak, ASKED, 0.9,
         "natural columns stay below",
         "One column nearly says the class.",
         "Either it is a good feature, or it was made from the label and will not be there when "
@@ -138,9 +138,9 @@ CAUSES: dict[str, Cause] = {
         "Ask where the column comes from.",
     ),
     "suspect labels": Cause(
-        suspects, ASKED, 0.02,
-        "natural labels stay within 2% of what honest probabilities expect",
-        "Rows have labels that all other rows contradict.",
+        suspects, ASKED, 0.05,
+        "natural labels stay below 5%",
+        "Rows have labels that the other rows contradict.",
         "Wrong labels, rows joined to the wrong item, and classes that overlap look the same in "
         "one table. Leaving such rows out gains on clean tables too, so a gain proves nothing.",
         "Look at the worst rows; an older version or texts of the items tell the three apart.",

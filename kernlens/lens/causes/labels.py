@@ -15,11 +15,11 @@ PERMUTATIONS = 50
 LEAST_ROWS = 21
 """Rows below which a class is learnt and judged by a handful: 4 or fewer in each fold."""
 
-DOUBTED = 0.02
-"""Held-out probability of a row's own class below which its label is doubted."""
-
 TEMPERATURES = tuple(np.linspace(-1.5, 1.5, 31).tolist())
 """Logarithms of the inverse temperatures that are tried."""
+
+RATES = np.linspace(0.0, 0.6, 121)
+"""Shares of labels drawn at random that are tried."""
 
 LIKELY = 0.1
 """Probability of the own class from which another source of rows confirms the label."""
@@ -72,60 +72,82 @@ class Doubt(NamedTuple):
     """What held-out answers say of the labels.
 
     Attributes:
-      own: probability of each row's own class, float64 ``[n]``; NaN of rows held out never.
-      predicted: most probable class, int ``[n]``.
-      expected: share of rows below :data:`DOUBTED` if the probabilities are right.
+      rate: share of labels that seem drawn at random.
+      random: probability that each row's label is, float64 ``[n]``; NaN of rows held out never.
+      own: probability of each row's own class if it is not, likewise.
     """
 
+    rate: float
+    random: np.ndarray
     own: np.ndarray
-    predicted: np.ndarray
-    expected: float
 
 
 def doubt(prediction: Prediction) -> Doubt | None:
-    """Probabilities of the own class, after one temperature for all rows."""
+    r"""Labels as a mixture of honest ones and of draws from the shares of the classes.
+
+    .. math:: p(y_i) = (1 - \eta)\, \mathrm{softmax}(f_i / \tau)_{y_i} + \eta\, \pi_{y_i}
+
+    with held-out logits :math:`f` and the shares :math:`\pi`; temperature and rate are those of the
+    greatest likelihood. A head is honest about classes that overlap, so overlap alone gives
+    :math:`\eta` near 0.
+
+    Args:
+      prediction: of a head of classes.
+
+    Returns:
+      Doubt; None of a prediction without held-out probabilities.
+
+    References:
+      Natarajan et al. (2013) and Patrini et al. (2017), losses corrected for noise.
+    """
     held = prediction.held_out
     if held is None or held.log_probabilities is None:
         return None
     logs = np.where(np.isfinite(held.log_probabilities), held.log_probabilities, -60.0)
     logs, tested = logs.astype(np.float64), held.folds >= 0
     places = np.arange(len(logs)), held.target
+    shares = np.bincount(held.target, minlength=logs.shape[1]) / len(logs)
+    base = shares[held.target]
 
-    def tempered(log_factor: float) -> np.ndarray:
+    def honest(log_factor: float) -> np.ndarray:
         scaled = logs * np.exp(log_factor)
         scaled -= scaled.max(axis=1, keepdims=True)
-        return scaled - np.log(np.sum(np.exp(scaled), axis=1, keepdims=True))
+        return np.exp(scaled[places]) / np.sum(np.exp(scaled), axis=1)
 
-    def loss(log_factor: float) -> float:
-        return -float(np.mean(tempered(log_factor)[places][tested]))
-
-    chances = np.exp(tempered(min(TEMPERATURES, key=loss)))
-    below = np.where(chances < DOUBTED, chances, 0.0).sum(axis=1)
-    own = np.where(tested, chances[places], np.nan)
-    return Doubt(own, chances.argmax(axis=1), float(below[tested].mean()))
+    best = (-np.inf, 0.0, np.ones(len(logs)))
+    for log_factor in TEMPERATURES:
+        own = honest(log_factor)
+        mixed = np.outer(1.0 - RATES, own[tested]) + np.outer(RATES, base[tested])
+        fits = np.mean(np.log(np.maximum(mixed, 1e-30)), axis=1)
+        at = int(np.argmax(fits))
+        if fits[at] > best[0]:
+            best = (float(fits[at]), float(RATES[at]), own)
+    _, rate, own = best
+    random = rate * base / np.maximum((1.0 - rate) * own + rate * base, 1e-30)
+    nan = np.where(tested, 0.0, np.nan)
+    return Doubt(rate, random + nan, own + nan)
 
 
 def suspects(evidence: Evidence) -> Measure | None:
-    """Share of rows whose label the other rows contradict, beyond what honest doubt explains."""
+    """Share of labels that seem drawn at random, by held-out answers of a linear head."""
     found = doubt(evidence.linear) if isinstance(evidence.target, Labels) else None
     if found is None or len(found.own) != len(evidence.sample):
         return None
-    doubted = np.flatnonzero(found.own < DOUBTED)
-    observed = len(doubted) / max(int(np.sum(np.isfinite(found.own))), 1)
+    doubted = np.flatnonzero(found.random > 0.5)
     rows = np.full(len(evidence.rows), np.nan)
-    rows[evidence.sample] = blame(np.log(np.maximum(found.own, 1e-12)) / np.log(DOUBTED))
+    rows[evidence.sample] = found.random
     said = (
-        f"{share(len(doubted), len(found.own))} have a label that a linear head gives less than "
-        f"{DOUBTED:.0%}; {found.expected:.1%} expected"
+        f"{found.rate:.0%} of labels seem random to a linear head; "
+        f"{share(len(doubted), len(found.own))} more likely so than not"
     )
     if len(doubted):
         for name, witness in (("reference", evidence.reference), ("text", evidence.text)):
             if witness is not None:
-                said += f"; by the {name}: {_told_apart(evidence, found, doubted, witness)}"
-    return Measure(observed - found.expected, 0.0, said, rows)
+                said += f"; by the {name}: {_told_apart(evidence, doubted, witness)}"
+    return Measure(found.rate, 0.0, said, rows)
 
 
-def _told_apart(evidence: Evidence, own: Doubt, doubted: np.ndarray, witness: np.ndarray) -> str:
+def _told_apart(evidence: Evidence, doubted: np.ndarray, witness: np.ndarray) -> str:
     """Doubted rows by what another source of rows says of them.
 
     Where it contradicts the label too, the label is wrong, or its class overlaps another in both.
