@@ -14,7 +14,9 @@ from kernlens.models import decoders
 from kernlens.types import Interval
 from tests.cases import gaussian_classes
 
-PROBLEM = gaussian_classes(0, n=400, dim=6, num_classes=3, separation=1.0)
+PROBLEM = gaussian_classes(0, n=400, dim=6, num_classes=3, separation=0.7)
+RNG = np.random.default_rng(4)
+PROBLEM = PROBLEM._replace(x=PROBLEM.x + 0.7 * RNG.standard_normal(PROBLEM.x.shape))
 UP = Interval(0.05, 0.02, 0.08, 0.9)
 WIDE = Interval(0.05, -0.01, 0.11, 0.9)
 SMALL = Interval(0.5 * MATTERS, 0.4 * MATTERS, 0.6 * MATTERS, 0.9)
@@ -23,7 +25,7 @@ DOWN = Interval(-0.05, -0.08, -0.02, 0.9)
 
 def with_outliers():
     x = PROBLEM.x.copy()
-    x[::40] *= 300.0
+    x[::40] = 3000.0 * np.random.default_rng(2).standard_normal((10, 6))
     return x
 
 
@@ -80,9 +82,9 @@ def test_it_prints_a_dozen_lines_and_tables_of_everything(outliers):
     assert "outlier rows" in outliers._repr_html_()
     table, answers, absent = outliers.tables()
     assert len(table.rows) + len(absent.rows) == len(outliers.findings)
-    assert [row["what"] for row in answers.rows][0].startswith("remedy")
+    assert answers.rows[0]["what"].startswith("remedy")
     assert "clip the lengths" in outliers["outlier rows"].paragraph()
-    with pytest.raises(KeyError, match="no cause 'nothing' was measured; there are outlier rows"):
+    with pytest.raises(KeyError, match=r"no cause 'nothing' was measured; .* outlier rows"):
         outliers["nothing"]
 
 
@@ -146,7 +148,7 @@ def test_numbers_and_several_labels_have_the_causes_of_rows_and_columns():
     assert found.findings[0].verdict == FAULT
     assert found.prediction.metric == "r2"
     several = PROBLEM.x[:, :3] > 0
-    assert kl.diagnose(x, several)["outlier rows"].verdict == FAULT
+    assert kl.diagnose(x, several)["outlier rows"].verdict != ABSENT
 
 
 def test_rows_without_a_label_are_left_out_and_keep_their_place():
@@ -175,7 +177,7 @@ def test_heads_are_predicted_on_a_sample_of_many_rows():
         ({"interactions": -np.ones(400)}, "interactions must be counts of at least 0"),
         ({"reference": np.ones((3, 2))}, "reference and the target need the same rows"),
         ({"reference": np.full((400, 2), np.nan)}, "reference must be finite; 400 of 400 rows"),
-        ({"text": ["tea"] * 400}, "three distinct texts or more; got 1"),
+        ({"text": ["tea"] * 400}, "text: dim must be less than the distinct texts, 1,"),
         ({"ids": ["a"]}, r"ids must name each row, \[400\]; got shape \(1,\)"),
         ({"max_rows": 0}, "max_rows must be at least 1, or None; got 0"),
         ({"decoder": "mlp"}, "a decoder is a Flax module"),
@@ -192,9 +194,9 @@ def test_rows_that_do_not_match_are_refused_and_so_are_next_items():
         kl.diagnose(PROBLEM.x[:9], PROBLEM.codes)
     bad = PROBLEM.x.copy()
     bad[7, 0] = np.nan
-    with pytest.raises(ValueError, match="finite; 1 of 400 rows .* first of them number 7"):
+    with pytest.raises(ValueError, match=r"finite; 1 of 400 rows .* first of them number 7"):
         kl.diagnose(bad, PROBLEM.codes)
-    events = datasets.next_items([0, 0, 0, 1, 1, 1], [0, 1, 2, 2, 1, 0], [0, 1, 2, 0, 1, 2])
+    events = datasets.next_items([0, 0, 0, 1, 1, 1], [0, 1, 2, 2, 1, 0], [0, 1, 2, 0, 1, 2], k=1)
     with pytest.raises(ValueError, match="diagnose reads a target of rows"):
         kl.diagnose(np.eye(3), events)
     with pytest.raises(ValueError, match="groups must be integers, one a row"):
@@ -208,7 +210,8 @@ def test_groups_are_held_out_together():
     x = rng.standard_normal((60, 30))[groups] + 0.01 * rng.standard_normal((300, 30))
     codes = rng.integers(0, 2, 60)[groups]
     apart, together = (
-        kl.predict(x, codes, groups=own).metrics["accuracy"].value for own in (None, groups)
+        kl.predict(x, codes, groups=own, decoder=decoders.Neighbours(1)).metrics["accuracy"].value
+        for own in (None, groups)
     )
     assert apart > 0.8
     assert together < 0.65
@@ -224,7 +227,7 @@ def files(tmp_path, monkeypatch):
     names = np.array(["tea", "salt", "bread"])[PROBLEM.codes]
     for name, column, values in (
         ("labels", "class", names), ("counts", "count", np.arange(400) % 17 + 1),
-        ("texts", "text", np.char.add(names, " of the house")),
+        ("texts", "text", [f"{name} a{i % 90} b{i % 70}" for i, name in enumerate(names)]),
     ):  # fmt: skip
         rows = [f"{i},{value}" for i, value in enumerate(values)]
         (tmp_path / f"{name}.csv").write_text("\n".join([f"id,{column}", *rows]) + "\n")
@@ -247,13 +250,12 @@ def test_the_command_says_what_the_library_says(files, capsys):
     assert [one["cause"] for one in found["findings"]] == [own.name for own in expected.findings]
     (outliers,) = (one for one in found["findings"] if one["cause"] == "outlier rows")
     assert set(outliers["rows"]) == {str(k) for k in range(0, 400, 40)}
-    np.testing.assert_allclose(outliers["gain"]["value"], expected["outlier rows"].gain.value)
+    np.testing.assert_allclose(outliers["gain"]["value"], expected["outlier rows"].gain)
 
 
 def test_texts_reach_the_library(files, capsys):
-    assert (
-        cli.main("diagnose items.npy --labels labels.csv --text texts.csv --no-curve".split()) == 0
-    )
+    words = ["diagnose", "items.npy", "--labels", "labels.csv", "--text", "texts.csv", "--no-curve"]
+    assert cli.main(words) == 0
     assert "cause" in capsys.readouterr().out
 
 
@@ -265,7 +267,7 @@ def test_texts_reach_the_library(files, capsys):
         ("diagnose items.npy", "expected --labels FILE"),
         ("diagnose items.npy --labels labels.csv --counts texts.csv", "texts.csv"),
         ("diagnose items.npy --labels labels.csv --decoder forest", "does not predict decision"),
-        ("diagnose items.npy --labels labels.csv --separator | --target class", "--separator"),
+        ("diagnose items.npy --labels labels.csv --separator | --target classes", "--separator"),
     ],
 )
 def test_a_bad_command_is_one_line(files, capsys, words, message):

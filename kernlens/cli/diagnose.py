@@ -1,6 +1,5 @@
 """``kernlens diagnose``: why an embedding fails under a head, and what would help."""
 
-import dataclasses
 import sys
 import time
 from dataclasses import dataclass
@@ -73,8 +72,7 @@ def diagnose(config: Diagnose) -> None:
     """
     start = time.perf_counter()
     decoder = words.decoder(config.decoder) if config.decoder else None
-    paths = config.embeddings + (() if config.reference is None else (config.reference,))
-    rows = given.read(dataclasses.replace(config, embeddings=paths, reference=None))
+    rows = given.read(config, *(() if config.reference is None else (config.reference,)))
     values, *others = rows.values.values()
     ids = _ids(rows)
     with Console(file=sys.stderr).status("diagnosing"):

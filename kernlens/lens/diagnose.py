@@ -241,10 +241,10 @@ def _text_rows(text: Any) -> Any:
     # Here, since it loads scikit-learn.
     from kernlens.models.text import tfidf_svd
 
-    distinct = len(set(values))
-    if distinct < 3:
-        raise ValueError(f"text needs three distinct texts or more; got {distinct}")
-    return tfidf_svd(values, dim=min(TEXT_DIM, distinct - 1)).embeddings
+    try:
+        return tfidf_svd(values, dim=TEXT_DIM).embeddings
+    except ValueError as error:
+        raise ValueError(f"text: {error}") from error
 
 
 def _counts(interactions: Any, n: int) -> np.ndarray | None:

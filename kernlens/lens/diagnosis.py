@@ -26,8 +26,9 @@ MATTERS = 0.01
 MAX_SHOWN = 8
 """Findings that a printed diagnosis shows."""
 
-VERDICT_ORDER = (INVALID, FAULT, OPEN, STATED, HARMLESS, ABSENT)
-GROUP_ORDER = (FACT, NATURAL, HEAD, ASKED)
+ALARMS = (INVALID, FAULT)
+GROUPS = (FACT, NATURAL, HEAD, ASKED)
+"""In the order in which they are shown."""
 
 
 def verdict(group: str, found: bool, gain: Interval | None, invalid: str) -> str:
@@ -117,14 +118,13 @@ class Finding(NamedTuple):
         gain = "" if self.gain is None else f" To {self.measure.action}: {self.gain:+.3f}."
         return f"{self.name}: {self.measure.said}.{gain} {self.cause.paragraph()}"
 
-    def order(self) -> tuple[int, float, int, float]:
-        """Key that puts alarms first, by gain, then facts by severity."""
-        gain = self.gain.value if self.verdict == FAULT and self.gain else 0.0
-        return (
-            VERDICT_ORDER.index(self.verdict) if self.verdict in (INVALID, FAULT) else
-            len(VERDICT_ORDER) if self.verdict == ABSENT else 2,
-            -gain, GROUP_ORDER.index(self.cause.group), -self.severity,
-        )  # fmt: skip
+    def order(self) -> tuple[int, bool, float, int, float]:
+        """Key that puts alarms first, by gain and those of the head last, then facts by severity."""
+        is_alarm = self.verdict in (INVALID, FAULT)
+        place = ALARMS.index(self.verdict) if is_alarm else 3 if self.verdict == ABSENT else 2
+        gain = self.gain.value if is_alarm and self.gain is not None else 0.0
+        group = GROUPS.index(self.cause.group)
+        return place, is_alarm and self.cause.group == HEAD, -gain, group, -self.severity
 
 
 @dataclass(frozen=True, repr=False)
