@@ -119,7 +119,7 @@ class Finding(NamedTuple):
         return f"{self.name}: {self.measure.said}.{gain} {self.cause.paragraph()}"
 
     def order(self) -> tuple[int, bool, float, int, float]:
-        """Key that puts alarms first, by gain and those of the head last, then facts by severity."""
+        """Key that puts alarms first, by gain, the head's last; then facts by severity."""
         is_alarm = self.verdict in (INVALID, FAULT)
         place = ALARMS.index(self.verdict) if is_alarm else 3 if self.verdict == ABSENT else 2
         gain = self.gain.value if is_alarm and self.gain is not None else 0.0
@@ -149,9 +149,8 @@ class Diagnosis:
         for finding in self.findings:
             if finding.name == name:
                 return finding
-        raise KeyError(
-            f"no cause {name!r} was measured; there are {[f.name for f in self.findings]}"
-        )
+        measured = ", ".join(finding.name for finding in self.findings)
+        raise KeyError(f"no cause {name!r} was measured; there are {measured}")
 
     @property
     def found(self) -> tuple[Finding, ...]:
@@ -210,9 +209,12 @@ class Diagnosis:
             "The number of labels": self.more_labels,
             "The head": self._head_gain(),
         }
-        worth = {what: gain.value for what, gain in choices.items() if gain and gains(gain)}
+        worth = {what: gain for what, gain in choices.items() if gain and gains(gain)}
         if worth:
-            return max(worth, key=lambda what: worth[what])
+            most = max(worth, key=lambda what: worth[what].value)
+            # A remedy of the table is the cheapest of them.
+            cheap = next(iter(worth))
+            return cheap if worth[cheap].value >= worth[most].low else most
         if any(own.verdict == OPEN and own.name == "suspect labels" for own in self.found):
             return "The labels, the join or an overlap of classes (asked)"
         return "None of these; only another embedding can help"

@@ -133,6 +133,8 @@ def suspects(evidence: Evidence) -> Measure | None:
     found = doubt(evidence.linear) if isinstance(evidence.target, Labels) else None
     if found is None or len(found.own) != len(evidence.sample):
         return None
+    if found.rate >= RATES[-1]:
+        return Measure(0.0, 0.0, "a linear head reads too little here to doubt labels")
     doubted = np.flatnonzero(found.random > 0.5)
     rows = np.full(len(evidence.rows), np.nan)
     rows[evidence.sample] = found.random
