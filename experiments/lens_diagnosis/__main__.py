@@ -2,8 +2,8 @@
 
 import sys
 
-from experiments.lens_diagnosis import experiment
 from experiments.kit import runner
+from experiments.lens_diagnosis import experiment
 
 if __name__ == "__main__":
     sys.exit(runner.main(experiment))
