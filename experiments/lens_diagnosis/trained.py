@@ -43,16 +43,15 @@ def reached(
       head: a key of :data:`DECODERS`.
       x: rows, ``[n, d]``.
       codes: class of each, ``[n]``.
-      held: rows held out, by split.
+      held: rows held out, by split. The MLP's trainer draws the same ones where no row is a copy.
       penalty: of logistic regression.
     """
     if head == MLP:
         names = tuple(map(str, range(int(codes.max()) + 1)))
         found = heads.classify(
-            x.astype(np.float32), Labels(codes, names), decoder=DECODERS[MLP], seeds=len(held),
-            held_out=np.stack(held),
-        )  # fmt: skip
-        given = zip(held, found.predicted, strict=True)
+            x.astype(np.float32), Labels(codes, names), decoder=DECODERS[MLP], seeds=len(held)
+        )
+        given = zip(found.held_out, found.predicted, strict=True)
         return np.array([macro_f1(codes[out], own[out]) for out, own in given])
     fit = _logistic if head == LINEAR else _means
     if head == COSINE:
