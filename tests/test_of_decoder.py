@@ -74,10 +74,12 @@ def wide_mlp(width):
     return net.module.init, net.module.apply
 
 
-def test_random_features_of_an_mlp_have_its_own_width():
+def test_random_features_of_an_mlp_are_in_proportion_to_its_width():
     made = of_decoder(decoders.Mlp(16), dim=6, seed=3)
     phi = made.feature_map(jnp.asarray(X[:5]))
-    assert phi.shape == (5, 6 + 16)
+    assert phi.shape == (5, 6 + 4 * 16)
+    deep = of_decoder(decoders.Mlp((12, 6)), dim=6, seed=3).feature_map(jnp.asarray(X[:5]))
+    assert deep.shape == (5, 6 + 4 * (12 + 12 * 6 // 6))
     np.testing.assert_array_equal(phi[:, :6], X[:5])
     again = of_decoder(decoders.Mlp(16), dim=6, seed=3).feature_map(jnp.asarray(X[:5]))
     np.testing.assert_array_equal(again, phi)

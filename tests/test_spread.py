@@ -106,7 +106,9 @@ def test_the_mean_over_test_sets_needs_few_draws():
     better, plain = np.std(found, axis=0)
     assert better < 0.3 * plain
     exact = spread.of_classes(held_out(target, predicted), draws=2)["accuracy"].one.value
-    assert exact == pytest.approx(np.mean(target == predicted), abs=1e-12)
+    assert exact == pytest.approx(
+        np.mean(target == predicted), abs=1e-12
+    )  # quotas are in proportion
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -267,10 +269,11 @@ def test_another_sample_moves_as_far_as_its_interval_says():
 
 def prediction_of(held, value="macro_f1"):
     losses = (held.predicted != held.target).astype(np.float32)
+    kinds = spread.of_answers(held, losses, "error_rate")
     return Prediction(
-        **spread.of_answers(held, losses, "error_rate"), metric=value, loss="error_rate",
-        predicted=held.predicted, target=held.target, losses=losses, names=held.names,
-        held_out=held,
+        metrics=kinds.metrics, means=kinds.means, samples=kinds.samples, metric=value,
+        loss="error_rate", predicted=held.predicted, target=held.target, losses=losses,
+        names=held.names, held_out=held,
     )  # fmt: skip
 
 

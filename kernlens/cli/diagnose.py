@@ -74,7 +74,8 @@ def diagnose(config: Diagnose) -> None:
     decoder = words.decoder(config.decoder) if config.decoder else None
     rows = given.read(config, *(() if config.reference is None else (config.reference,)))
     values, *others = rows.values.values()
-    ids = _ids(rows)
+    assert rows.joined is not None
+    ids = rows.joined.ids
     with Console(file=sys.stderr).status("diagnosing"):
         found = lens.diagnose(
             values,
@@ -104,15 +105,6 @@ def diagnose(config: Diagnose) -> None:
     lines.append(f"looked for and not found: {', '.join(absent) or 'nothing'}")
     how = f"paired {config.level:.0%} intervals, the same folds for all; {seconds:.1f} s"
     given.show(config, [found.table(), found.answers()], lines, how)
-
-
-def _ids(rows: given.Rows) -> np.ndarray:
-    """Names of the joined rows: those of the embedding file, or row numbers, as text."""
-    assert rows.joined is not None
-    left = next(iter(rows.joined.unjoined.values()))
-    total = len(next(iter(rows.values.values()))) + left.count
-    names = np.arange(total).astype(str) if left.names is None else left.names
-    return np.delete(names, left.rows)
 
 
 def _beside(config: Diagnose, path: Path | None, ids: np.ndarray, missing, target):

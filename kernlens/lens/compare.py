@@ -183,7 +183,7 @@ def compare(
       metric: the metric to order by. Default: macro-F1 of classes and labels, R² of numbers; of
         losses and errors the least is best. ``"log_loss"`` separates embeddings whose accuracies
         tie.
-      draws: bootstrap draws, at least 1.
+      draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: as for :func:`predict`.
       curve: as for :func:`predict`, of each entry.

@@ -86,7 +86,7 @@ def predict(
       groups: equal for rows that are held out together, such as variants of one product, integers
         ``[n]``; of classes alone. Default: copies of a row. Tables of the same rows share their
         folds where they are given the same groups.
-      draws: bootstrap draws, at least 1.
+      draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws, of landmarks and of random features.
       curve: whether to add what other numbers of labels would bring, for classes: two to four times
@@ -109,7 +109,49 @@ def predict(
             level=level, seed=seed,
         )  # fmt: skip
     containers.check_same_order(embeddings, target, names=("embeddings", "target"))
-    rows, target = as_rows(embeddings), as_target(target)
+    return predict_rows(
+        as_rows(embeddings), as_target(target), decoder=decoder, kernel=kernel, probe=probe,
+        metric=metric, groups=groups, draws=draws, level=level, seed=seed, curve=curve,
+    )  # fmt: skip
+
+
+def predict_rows(
+    rows: Any,
+    target: Any,
+    *,
+    decoder: Decoder | None = None,
+    kernel: Kernel | None = None,
+    probe: Probe | None = None,
+    metric: str | None = None,
+    groups: np.ndarray | None = None,
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+    curve: bool = False,
+) -> Prediction:
+    """What :func:`predict` does with rows and a target that are read.
+
+    Args:
+      rows: an array or a stream, ``[n, d]``.
+      target: Labels, MultiLabels or Values, ``n`` rows.
+      decoder: as :func:`predict`.
+      kernel: as :func:`predict`.
+      probe: as :func:`predict`.
+      metric: as :func:`predict`.
+      groups: of classes, equal for rows that share a fold, ``[n]``, -1 where there is no label. By
+        default those of :func:`kernlens.probes.copies.groups`. Several embeddings of the same rows
+        have the same folds where they are given the same groups.
+      draws: as :func:`predict`.
+      level: as :func:`predict`.
+      seed: as :func:`predict`.
+      curve: as :func:`predict`.
+
+    Returns:
+      Prediction.
+
+    Raises:
+      ValueError: as :func:`predict`.
+    """
     _check_sizes(rows, target)
     if groups is not None:
         groups = _checked_groups(groups, target)

@@ -105,8 +105,8 @@ def raw_blocks(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarra
                     "chunks of a stream need values and rows, as those of io.open_embeddings have; "
                     f"got {type(chunk).__name__}"
                 )
-            yield chunk.values, np.asarray(chunk.rows)
+            yield np.asarray(chunk.values), np.asarray(chunk.rows)
         return
     for start in range(0, len(features), size):
-        part = features[start : start + size]
+        part = np.asarray(features[start : start + size])
         yield part, np.arange(start, start + len(part))

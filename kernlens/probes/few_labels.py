@@ -24,7 +24,7 @@ from kernlens import metrics
 from kernlens.probes.blocks import check_rows
 from kernlens.types import Array, Classification, Labels
 
-STEPS, TOLERANCE = 2000, 1e-4
+STEPS, TOLERANCE = 20_000, 1e-6
 """Most steps, and the change of the logits, relative to the largest, at which they end."""
 
 

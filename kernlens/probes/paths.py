@@ -98,10 +98,13 @@ def prediction_of(
     values = {name: float(own[best]) for name, own in path_metrics._asdict().items()}
     values[loss] = float(path_errors[best])
     null = NULLS[loss](np.bincount(rows.codes) / len(rows.codes))
+    kinds = spread.of_answers(
+        held, losses[best], loss, values=values, null=null, draws=draws, level=level, seed=seed
+    )
     return Prediction(
-        **spread.of_answers(
-            held, losses[best], loss, values=values, null=null, draws=draws, level=level, seed=seed
-        ),
+        metrics=kinds.metrics,
+        means=kinds.means,
+        samples=kinds.samples,
         metric=MACRO_F1,
         loss=loss,
         predicted=held.predicted,

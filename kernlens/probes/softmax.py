@@ -25,7 +25,10 @@ import jax.numpy as jnp
 from kernlens.types import Array
 
 GAP = 1e-7
-"""Nats per training row by which a solution may miss the least loss."""
+"""Nats per training row by which a solution may miss the least loss; up to ten times as many where
+there are over ``MANY`` rows, whose parameters are known the better."""
+
+MANY = 1e4
 
 MAX_STEPS = 60
 MAX_PRODUCTS = 60
@@ -159,7 +162,8 @@ def log_probabilities(rows: Rows, folds: Array) -> Array:
 
 
 def _newton(rows, weights, penalty, rough, theta, num_classes, gap):
-    limit = gap * jnp.sum(weights)
+    size = jnp.sum(weights)
+    limit = gap * size * jnp.clip(size / MANY, 1.0, 10.0)
     # The penalty's own product, and its diagonal: none of the appended column.
     rough = penalty * jnp.pad(rough, ((0, 1), (0, 1)))
     stiff = jnp.diagonal(rough)

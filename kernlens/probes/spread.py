@@ -1,4 +1,4 @@
-r"""How far a held-out metric may be from what is seen next: an interval for each of three cases.
+r"""How far a held-out metric may be from what is seen next: intervals for three questions.
 
 ``ONE``, what one training will show: a head is trained on four fifths of the rows and tested on the
 rest. Its metric varies with the rows that are tested, a fifth of each class drawn without
@@ -56,7 +56,7 @@ REFIT = 0.15
 """Variance that refitting adds, in units of a test set's. Chosen, as CENTRE and TRUST, on digits
 and on Complete Journey's behaviour embeddings."""
 
-CENTRE = 0.12
+CENTRE = 0.10
 """Variance of a value of five folds about the mean over all splits, in the same unit."""
 
 OTHER, OTHER_GAP = 1.5, 1.2
@@ -90,6 +90,14 @@ class Intervals(NamedTuple):
     one: Interval
     mean: Interval
     sample: Interval
+
+
+class Kinds(NamedTuple):
+    """Intervals by metric, for each question: the fields of ``Prediction`` of these names."""
+
+    metrics: dict[str, Interval]
+    means: dict[str, Interval]
+    samples: dict[str, Interval]
 
 
 class Answers(NamedTuple):
@@ -198,7 +206,7 @@ def of_answers(
     draws: int = 400,
     level: float = 0.9,
     seed: int = 0,
-) -> dict[str, dict[str, Interval]]:
+) -> Kinds:
     """What a probe of classes says, in the fields of ``Prediction``.
 
     Args:
@@ -215,18 +223,18 @@ def of_answers(
       seed: of the draws.
 
     Returns:
-      ``metrics``, ``means`` and ``samples``, each by name of the metric.
+      Kinds.
     """
     found = of_classes(held, values, gaps=gaps, draws=draws, level=level, seed=seed)
     found[loss] = of_mean(
         held, losses, None if values is None else values[loss],
         gap=(gaps or {}).get(loss, 0.0), level=level, null=null, most=most,
     )  # fmt: skip
-    return {
-        "metrics": {name: own.one for name, own in found.items()},
-        "means": {name: own.mean for name, own in found.items()},
-        "samples": {name: own.sample for name, own in found.items()},
-    }
+    return Kinds(
+        {name: own.one for name, own in found.items()},
+        {name: own.mean for name, own in found.items()},
+        {name: own.sample for name, own in found.items()},
+    )
 
 
 def about(
@@ -276,13 +284,11 @@ def about(
         SAMPLE: excess * other * other_rows(psi, rows),
     }
     reach = normal_quantile(level)
+    lean = _lean(drawn)
 
     def ends(kind: str) -> Interval:
-        error = np.sqrt(spread[kind] + gap**2)
-        low = high = reach * error
-        if kind == ONE and drawn is not None and np.var(drawn) > 0:
-            low, high = np.abs(np.quantile(drawn, tails(level)) - np.mean(drawn))
-            low, high = (side * error / np.sqrt(test) for side in (low, high))
+        error = reach * np.sqrt(spread[kind] + gap**2)
+        low, high = (side * error for side in (lean if kind == ONE else (1.0, 1.0)))
         low, high = max(value - low, least), min(value + high, most)
         return Interval(value, float(min(low, value)), float(max(high, value)), level, null)
 
@@ -421,6 +427,18 @@ def _within(values: np.ndarray, target: np.ndarray) -> np.ndarray:
     means = np.bincount(target, values) / np.maximum(counts, 1)
     widened = np.sqrt(counts / np.maximum(counts - 1, 1))
     return (values - means[target]) * widened[target]
+
+
+def _lean(drawn: np.ndarray | None) -> tuple[float, float]:
+    """How far draws reach to either side, in units of a normal distribution's 90% interval.
+
+    At a fixed level, since further out quantiles would rest on a few draws.
+    """
+    if drawn is None or not np.std(drawn) > 0:
+        return 1.0, 1.0
+    unit = normal_quantile(0.9) * np.std(drawn)
+    low, high = np.abs(np.quantile(drawn, tails(0.9)) - np.mean(drawn)) / unit
+    return float(low), float(high)
 
 
 def _cells_drawn(rng, target, sizes, quota, draws) -> np.ndarray:
