@@ -50,9 +50,10 @@ def large_column(own: Table, rng: np.random.Generator) -> Table:
 
 
 def lost_rank(own: Table, rng: np.random.Generator) -> Table:
-    """A quarter of the columns are sums of the others."""
+    """A quarter of the columns are sums of the others, of the variance that they had."""
     x, lost = own.x.copy(), max(own.x.shape[1] // 4, 1)
-    x[:, :lost] = x[:, lost:] @ rng.standard_normal((x.shape[1] - lost, lost))
+    sums = x[:, lost:] @ rng.standard_normal((x.shape[1] - lost, lost))
+    x[:, :lost] = sums / sums.std(axis=0) * x[:, :lost].std(axis=0)
     return own._replace(x=x)
 
 
@@ -96,13 +97,14 @@ def starved(own: Table, rng: np.random.Generator) -> Table:
 
 
 def few_labels(own: Table, rng: np.random.Generator) -> Table:
-    """All but the largest class keep ten rows."""
-    largest = int(np.argmax(np.bincount(own.codes)))
+    """The smaller half of the classes keep twelve rows."""
+    counts = np.bincount(own.codes)
+    small = np.argsort(counts, kind="stable")[: max(len(counts) // 2, 1)]
     kept = np.sort(
         np.concatenate(
             [
-                rng.permutation(np.flatnonzero(own.codes == c))[: count if c == largest else 10]
-                for c, count in enumerate(np.bincount(own.codes))
+                rng.permutation(np.flatnonzero(own.codes == c))[: 12 if c in small else count]
+                for c, count in enumerate(counts)
             ]
         )
     )

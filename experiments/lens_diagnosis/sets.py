@@ -1,5 +1,6 @@
 """Clean tables: items of Complete Journey and MovieLens, digits, and small tables."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def load(name: str, config: Any) -> Table | None:
             return None
         data = datasets.load("recbole", config.movielens)
         return _items(data, ppmi_svd(data, dim=32).embeddings, "single_genre", config)
-    data = datasets.load("complete_journey")
+    data = _products()
     if name == "CJ, text":
         assert data.text is not None
         x = text.tfidf_svd([str(one) for one in data.text], dim=32).embeddings
@@ -45,6 +46,12 @@ def load(name: str, config: Any) -> Table | None:
         x = ppmi_svd(data, dim=32).embeddings
     label = "product_category" if name == "CJ, category" else "department"
     return _items(data, x, label, config)
+
+
+@functools.cache
+def _products() -> Interactions:
+    """Complete Journey, read once."""
+    return datasets.load("complete_journey")
 
 
 def _items(data: Interactions, x: np.ndarray, label: str, config: Any) -> Table:
