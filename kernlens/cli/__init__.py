@@ -1,6 +1,7 @@
 """The command ``kernlens``: the only place where a word typed becomes a function.
 
-Exit codes: 0 done, 1 an input cannot be used, 2 a wrong command line, 70 a fault of kernlens, 130
+Exit codes: 0 done, 1 an input cannot be used or a gate is not passed, 2 a wrong command line, 70 a
+fault of kernlens, 130
 interrupted.
 """
 
@@ -14,9 +15,13 @@ from typing import Any
 import tyro
 
 from kernlens.cli.compare import Compare, compare
+from kernlens.cli.diagnose import Diagnose, diagnose
 from kernlens.cli.embed import Embed, embed
+from kernlens.cli.fuse import Fuse, fuse
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
+from kernlens.cli.stability import Stability, stability
+from kernlens.cli.upgrade import Upgrade, upgrade
 from kernlens.files import use_compilation_cache
 from kernlens.show.table import one_line, printable
 
@@ -83,6 +88,10 @@ def _told(error: str, code: int = 1) -> int:
 VERBS: dict[type, Callable[[Any], None]] = {
     Predict: predict,
     Compare: compare,
+    Upgrade: upgrade,
+    Stability: stability,
+    Fuse: fuse,
+    Diagnose: diagnose,
     Score: score,
     Embed: embed,
 }
@@ -94,7 +103,17 @@ def _parse(argv: list[str]) -> Any:
     if argv[:1] == ["demo"]:
         demo = _demo_config()
     return tyro.extras.subcommand_cli_from_dict(
-        {"predict": Predict, "compare": Compare, "score": Score, "embed": Embed, "demo": demo},
+        {
+            "predict": Predict,
+            "compare": Compare,
+            "upgrade": Upgrade,
+            "stability": Stability,
+            "fuse": Fuse,
+            "diagnose": Diagnose,
+            "score": Score,
+            "embed": Embed,
+            "demo": demo,
+        },
         prog="kernlens",
         description=DESCRIPTION,
         args=argv,

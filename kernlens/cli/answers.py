@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernlens import io, lens, metrics, targets
+from kernlens.cli.gate import FLIPS, Outcome
 from kernlens.cli.given import Given, Rows
 from kernlens.datasets import NextItems
 from kernlens.lens.next_items import title_of
@@ -193,11 +194,92 @@ def prediction(
     return {**_head(config, rows), **_classes(found), **numbers, "seconds": seconds}
 
 
+def upgrade(
+    config: Given, rows: Rows, found: lens.Upgrade, gates: Sequence[Outcome], seconds: float
+) -> dict[str, Any]:
+    """An upgrade in full."""
+    ways = {
+        name: {
+            **_numbers(way.prediction),
+            **{key: getattr(way.flips, key) for key in FLIPS},
+            "difference_to_retrained": _difference(way.difference),
+            "r2_of_map": way.r2,
+            "labels": way.labels,
+            "flipped": found.flipped(name),
+        }
+        for name, way in found.ways.items()
+    }
+    return {
+        **_head(config, rows),
+        **_classes(found.before),
+        "advised": found.advised,
+        "conclusion": found.sentence(),
+        "old_version": _numbers(found.before),
+        "ways": ways,
+        "seed_floor": found.floor,
+        "new_items": found.new_items,
+        "gates": [
+            {"gate": own.gate.text, "value": own.value, "passed": own.passed} for own in gates
+        ],
+        "warnings": found.warnings,
+        "notes": found.notes,
+        "seconds": seconds,
+    }
+
+
+def diagnosis(config: Given, rows: Rows, found: lens.Diagnosis, seconds: float) -> dict[str, Any]:
+    """A diagnosis in full."""
+    return {**_head(config, rows), **found.json(), "seconds": seconds}
+
+
 def scores(
     config: Given, rows: Rows, standings: Sequence[lens.Standing], seconds: float
 ) -> dict[str, Any]:
     """Scores in full."""
     return {**_head(config, rows), "scores": _scores(standings), "seconds": seconds}
+
+
+def stability(config: Given, rows: Rows, found: lens.Stability, seconds: float) -> dict[str, Any]:
+    """A stability in full: every pair, class and item that moves."""
+    decoders = [
+        {
+            "decoder": own.decoder,
+            **{
+                name: getattr(own, name)
+                for name in ("kappa", "churn", "seed_noise", "seed_kappa", "excess", "metric",
+                             "spread", "odd")
+            },
+            "pairs": [
+                {"runs": pair, "kappa": kappa, "churn": churn}
+                for pair, (kappa, churn) in own.pairs.items()
+            ],
+            "classes": found.classes(own.decoder, shown=None).json() if found.names else None,
+            "items": None
+            if found.rows is None
+            else found.items(own.decoder, shown=None).json(),
+        }
+        for own in found.moves
+    ]  # fmt: skip
+    distances = [{"runs": pair, **own} for pair, own in found.distances.items()]
+    return {
+        **_head(config, rows), "conclusion": found.sentence(), "decoders": decoders,
+        "distances": distances, "notes": found.notes, "seconds": seconds,
+    }  # fmt: skip
+
+
+def fusion(config: Given, rows: Rows, found: lens.Fusion, seconds: float) -> dict[str, Any]:
+    """A fusion in full."""
+
+    def told(own: lens.Fused) -> dict[str, Any]:
+        gain = _difference(own.gain)
+        return {"name": own.name, "verdict": own.verdict, "gain": gain, **_numbers(own.prediction)}
+
+    return {
+        **_head(config, rows), **_classes(found.alone[0].prediction),
+        "conclusion": found.sentence(), "verdict": found.verdict,
+        "alone": [told(own) for own in found.alone],
+        "joined": [told(own) for own in found.joined], "seconds": seconds,
+    }  # fmt: skip
 
 
 def _head(config: Given, rows: Rows) -> dict[str, Any]:

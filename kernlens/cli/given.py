@@ -3,9 +3,10 @@
 import functools
 import json as json_text
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -188,6 +189,7 @@ class Rows(NamedTuple):
       files: file of each embedding.
       told: what was taken as id, dimensions and label, or columns of the log, in one line.
       warnings: what makes the answer suspicious.
+      embeddings: all rows of each; none of next items.
     """
 
     values: dict[str, np.ndarray]
@@ -197,18 +199,24 @@ class Rows(NamedTuple):
     files: dict[str, str]
     told: str = ""
     warnings: tuple[str, ...] = ()
+    embeddings: Mapping[str, io.Embeddings] = MappingProxyType({})
 
 
-def read(config: Given) -> Rows:
+def read(config: Given, *others: Path) -> Rows:
     """Reads and joins the files; what a label file has to say goes to standard error.
+
+    Args:
+      config: the command line.
+      *others: further embedding files of the same items.
 
     Raises:
       ValueError, OSError, ImportError: a file that cannot be used; says which and why.
     """
     if config.json is not None and config.json != Path("-"):
         check_writable(config.json)
-    names = _names(config.embeddings)
-    paths = dict(zip(names, map(str, config.embeddings), strict=True))
+    given = (*config.embeddings, *others)
+    names = _names(given)
+    paths = dict(zip(names, map(str, given), strict=True))
     limits = io.Limits(expansion=config.max_expansion)
     with Console(stderr=True).status("reading"):
         embeddings = {
@@ -222,7 +230,7 @@ def read(config: Given) -> Rows:
                 drop_nonfinite=config.drop_nonfinite,
                 limits=limits,
             ).read()
-            for name, path in zip(names, config.embeddings, strict=True)
+            for name, path in zip(names, given, strict=True)
         }
         dropped = {name: own.dropped_ids for name, own in embeddings.items()}
         taken = {name: own.told for name, own in embeddings.items()}
@@ -258,7 +266,7 @@ def read(config: Given) -> Rows:
     for note in (*label_file.notes, *warnings):
         print("warning:", one_line(note), file=sys.stderr)
     told = _told(taken, label_file.told)
-    return Rows(joined.values, joined.labels, joined, dropped, paths, told, warnings)
+    return Rows(joined.values, joined.labels, joined, dropped, paths, told, warnings, embeddings)
 
 
 def _told(embeddings: dict[str, str], asked: str) -> str:

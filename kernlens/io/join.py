@@ -52,12 +52,14 @@ class Joined(NamedTuple):
       unjoined: by name, the rows of the embedding that are not among the joined.
       unjoined_labels: the rows of the label file that are not.
       by_row: whether rows met by their numbers, since a file has no ids.
+      ids: ids of the rows, or their numbers where no file has ids, as text ``[n]``.
     """
 
     values: dict[str, np.ndarray]
     labels: Target
     unjoined: dict[str, Unjoined]
     unjoined_labels: Unjoined
+    ids: np.ndarray
     by_row: bool = False
 
 
@@ -168,7 +170,8 @@ def join(
     target = targets.take(labels.labels, rows)
     _check_joined(labels, target)
     by_row = any(given.ids is None or _is_numbered(given) for given in embeddings.values())
-    return Joined(values, target, unjoined, unjoined_labels, by_row)
+    ids = _ids(embeddings, labels, places, rows)
+    return Joined(values, target, unjoined, unjoined_labels, ids, by_row)
 
 
 def join_stream(
@@ -211,6 +214,18 @@ def join_stream(
     _check_joined(labels, targets.take(target, np.flatnonzero(joined)))
     kept = np.ones_like(joined) if keep_unjoined else joined
     return JoinedStream(stream, target, kept, unjoined, unjoined_labels)
+
+
+def _ids(
+    embeddings: Mapping[str, Embeddings], labels: LabelFile, places: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Names of the joined rows: ids of the labels, or of an embedding, or row numbers."""
+    if labels.ids is not None:
+        return np.asarray(labels.ids)[rows].astype(str)
+    for given, place in zip(embeddings.values(), places, strict=True):
+        if given.ids is not None:
+            return np.asarray(given.ids)[place[rows]].astype(str)
+    return rows.astype(str)
 
 
 def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:

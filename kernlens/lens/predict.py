@@ -41,7 +41,8 @@ def predict(
 def predict(
     embeddings: Any, target: Any, *, decoder: Decoder | None = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
+    groups: np.ndarray | None = ..., draws: int = ..., level: float = ..., seed: int = ...,
+    curve: bool = ...,
 ) -> Prediction: ...  # fmt: skip
 def predict(
     embeddings: Any,
@@ -51,6 +52,7 @@ def predict(
     kernel: Kernel | None = None,
     probe: Probe | None = None,
     metric: str | None = None,
+    groups: np.ndarray | None = None,
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
@@ -81,6 +83,9 @@ def predict(
         ``probes.ridge``; other options are bound with ``functools.partial``.
       metric: the metric shown first and compared by. Default: macro-F1 of classes and labels, R² of
         numbers.
+      groups: equal for rows that are held out together, such as variants of one product, integers
+        ``[n]``; of classes alone. Default: copies of a row. Tables of the same rows share their
+        folds where they are given the same groups.
       draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws, of landmarks and of random features.
@@ -104,29 +109,79 @@ def predict(
             level=level, seed=seed,
         )  # fmt: skip
     containers.check_same_order(embeddings, target, names=("embeddings", "target"))
-    rows, target = as_rows(embeddings), as_target(target)
+    return predict_rows(
+        as_rows(embeddings), as_target(target), decoder=decoder, kernel=kernel, probe=probe,
+        metric=metric, groups=groups, draws=draws, level=level, seed=seed, curve=curve,
+    )  # fmt: skip
+
+
+def predict_rows(
+    rows: Any,
+    target: Any,
+    *,
+    decoder: Decoder | None = None,
+    kernel: Kernel | None = None,
+    probe: Probe | None = None,
+    metric: str | None = None,
+    groups: np.ndarray | None = None,
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+    curve: bool = False,
+) -> Prediction:
+    """What :func:`predict` does with rows and a target that are read.
+
+    Args:
+      rows: an array or a stream, ``[n, d]``.
+      target: Labels, MultiLabels or Values, ``n`` rows.
+      decoder: as :func:`predict`.
+      kernel: as :func:`predict`.
+      probe: as :func:`predict`.
+      metric: as :func:`predict`.
+      groups: of classes, equal for rows that share a fold, ``[n]``, -1 where there is no label. By
+        default those of :func:`kernlens.probes.copies.groups`. Several embeddings of the same rows
+        have the same folds where they are given the same groups.
+      draws: as :func:`predict`.
+      level: as :func:`predict`.
+      seed: as :func:`predict`.
+      curve: as :func:`predict`.
+
+    Returns:
+      Prediction.
+
+    Raises:
+      ValueError: as :func:`predict`.
+    """
     _check_sizes(rows, target)
+    if groups is not None:
+        groups = _checked_groups(groups, target)
     if (decoder is not None or kernel is not None) and not isinstance(rows, Stream):
         known = labelled_rows(target)
+        groups = None if groups is None else groups[known]
         rows, target = np.asarray(rows)[known], take(target, known)
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
     own = probe or probe_of(target, reading.readout)
     found = _options(own, reading, metric, asked=probe is None)
-    if isinstance(target, Labels) and reading.features is not rows and "groups" in _taken(own):
-        # Features of equal rows may differ in their last digits.
-        found["groups"] = copies.groups(rows, target.codes)
+    if isinstance(target, Labels) and "groups" in _taken(own):
+        if groups is not None:
+            found["groups"] = groups
+        elif reading.features is not rows:
+            # Features of equal rows may differ in their last digits.
+            found["groups"] = copies.groups(rows, target.codes)
+    together = {"groups": found.pop("groups")} if "groups" in found else {}
     chosen = partial(own, **found)
-    found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
+    found = chosen(reading.features, target, **together, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
         found = found._replace(metric=metric)
     if curve:
         refuse_curve(not isinstance(target, Labels))
+        assert isinstance(target, Labels)
         made = learning_curve(
             reading.features, target, probe=chosen, metric=_of_curve(found), level=level, seed=seed,
-            whole=found,
+            whole=found, **together,
         )  # fmt: skip
         found = found._replace(curve=made, notes=(*found.notes, *made.notes))
     return found._replace(notes=(*found.notes, *reading.notes))
@@ -183,6 +238,18 @@ def _options(own: Probe, reading: Reading, metric: str | None, *, asked: bool) -
 def _taken(probe: Probe) -> set[str]:
     """Names of the arguments that a probe takes and that are not bound yet."""
     return set(inspect.signature(probe).parameters) - set(getattr(probe, "keywords", ()))
+
+
+def _checked_groups(groups: Any, target: Any) -> np.ndarray:
+    groups = np.asarray(groups)
+    if not isinstance(target, Labels):
+        raise ValueError("groups hold classes out together; this target has none")
+    if groups.shape != target.codes.shape or groups.dtype.kind not in "iu":
+        raise ValueError(
+            f"groups must be integers, one a row, [{len(target.codes):,}]; got {groups.dtype} of "
+            f"shape {groups.shape}"
+        )
+    return groups
 
 
 def _check_sizes(rows: Any, target: Any) -> None:

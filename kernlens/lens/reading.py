@@ -1,6 +1,7 @@
 """How an embedding is read: the features of a kernel or a decoder, and the readout on top."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -29,6 +30,9 @@ SKETCHED = 512
 CHECKED = 256
 """Rows on which the error of an approximation is measured."""
 
+FEATURE_ROWS = 65_536
+"""Rows whose features are made at a time."""
+
 IN_MEMORY = 2**29
 """Bytes of features that are held; more are made again at each pass."""
 
@@ -38,6 +42,7 @@ class Reading(NamedTuple):
 
     Attributes:
       features: ``[n, p]``, an array or a stream.
+      features_fn: gives the features ``[m, p]`` of other rows ``[m, d]``, NumPy arrays both.
       readout: what the probe on top has to be.
       notes: how a kernel became features.
       of_kernel: whether the scales of the features are those of a kernel.
@@ -46,6 +51,7 @@ class Reading(NamedTuple):
     """
 
     features: Any
+    features_fn: Callable[[np.ndarray], np.ndarray]
     readout: Readout
     notes: tuple[str, ...] = ()
     of_kernel: bool = False
@@ -91,21 +97,28 @@ def read(
     elif kernel is not None:
         made = DecoderKernel(_checked(kernel, int(rows.shape[1])))
     else:
-        return Reading(rows, Readout.LINEAR)
+        return Reading(rows, np.asarray, Readout.LINEAR)
     if made.feature_map is identity and not made.standardised:
-        return Reading(rows, made.readout, options=made.options)
+        return Reading(rows, np.asarray, made.readout, options=made.options)
     standard = standard_of(rows) if made.standardised else None
     if made.feature_map is not None:
-        stream = mapped(rows, made.feature_map, standard=standard)
-        return Reading(_held(stream), made.readout, penalty=made.penalty, options=made.options)
+        map_fn = made.feature_map
+        return Reading(
+            _held(mapped(rows, map_fn, standard=standard)),
+            partial(_features, map_fn=map_fn, standard=standard),
+            made.readout, penalty=made.penalty, options=made.options,
+        )  # fmt: skip
     n = int(rows.shape[0])
     if n <= MAX_EXACT:
         x = _prepared(sampled(rows, n), standard)
-        phi = np.asarray(feature_maps.exact(made.kernel, x, max_rows=MAX_EXACT)(x))
+        map_fn = feature_maps.exact(made.kernel, x, max_rows=MAX_EXACT)
+        phi = np.asarray(map_fn(x))
         _check_finite(phi)
-        phi = phi[:, np.any(phi != 0, axis=0)]
+        used = np.any(phi != 0, axis=0)
+        phi = phi[:, used]
         note = f"kernel read by its {phi.shape[1]:,} exact features on these {n:,} rows"
-        return Reading(phi, made.readout, (note,), of_kernel=True)
+        features_fn = partial(_features, map_fn=map_fn, standard=standard, used=used)
+        return Reading(phi, features_fn, made.readout, (note,), of_kernel=True)
     if made.sketch is not None:
         map_fn, how = made.sketch(SKETCHED), f"a sketch of {SKETCHED} random features"
     else:
@@ -116,7 +129,17 @@ def read(
     error = _error(made.kernel, map_fn, tried)
     note = f"kernel read by {how}: off by {error:.1%} on {len(tried)} rows (Frobenius norm)"
     phi = _held(mapped(rows, map_fn, standard=standard))
-    return Reading(phi, made.readout, (note,), of_kernel=True)
+    features_fn = partial(_features, map_fn=map_fn, standard=standard)
+    return Reading(phi, features_fn, made.readout, (note,), of_kernel=True)
+
+
+def _features(
+    rows: np.ndarray, *, map_fn: FeatureMap, standard: Any, used: np.ndarray | None = None
+) -> np.ndarray:
+    """Features of rows, some at a time."""
+    chunks = mapped(rows, map_fn, standard=standard).chunks(rows=FEATURE_ROWS)
+    found = np.concatenate([chunk.values for chunk in chunks])
+    return found if used is None else found[:, used]
 
 
 def _prepared(rows: np.ndarray, standard: Any) -> Array:
@@ -128,7 +151,7 @@ def _held(stream: Any) -> Any:
     n, p = stream.shape
     if 4 * n * p > IN_MEMORY:
         return stream
-    return np.concatenate([chunk.values for chunk in stream.chunks(rows=65_536)])
+    return np.concatenate([chunk.values for chunk in stream.chunks(rows=FEATURE_ROWS)])
 
 
 def _error(kernel: Kernel, map_fn: FeatureMap, x: Array) -> float:

@@ -1,5 +1,7 @@
 """The inner-product head: a row goes to the class whose mean has the largest inner product."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,38 +69,99 @@ def class_means(
     groups = groups[kept]
     fold = share_out(own, groups, folds=folds, seed=seed)
     with jax.enable_x64(True):
-        predicted = _predicted(features, kept, own, fold, len(classes), folds, priors, temperature)
+        heads = fitted_means(
+            features, kept, own, fold, folds=folds, priors=priors, temperature=temperature
+        )
+        predicted = _predicted(features, kept, fold, heads)
     return answered(
         HeldOut(None, predicted, own.astype(np.int32), fold, labels.names, groups),
         classes, draws=draws, level=level, seed=seed, num_folds=folds,
     )  # fmt: skip
 
 
-def _predicted(
-    features, kept, own, fold, num_classes, num_folds, priors, temperature
-) -> np.ndarray:
-    """The class of each row by the means of the other folds, int32 ``[n]``."""
+class Means(NamedTuple):
+    """Class means over the temperature, and the log of the classes' shares.
+
+    Attributes:
+      means: without each fold, and last without the rows of none, float64 ``[K + 1, C, p]``.
+      bias: 0 or the log of the share; minus infinity of a class without rows, ``[K + 1, C]``.
+      whole_means: of all rows, ``[C, p]``.
+      whole_bias: of all rows, ``[C]``.
+    """
+
+    means: np.ndarray
+    bias: np.ndarray
+    whole_means: np.ndarray
+    whole_bias: np.ndarray
+
+
+def fitted_means(
+    features: Any,
+    kept: np.ndarray,
+    own: np.ndarray,
+    fold: np.ndarray,
+    *,
+    folds: int,
+    priors: bool,
+    temperature: float,
+) -> Means:
+    """The means of the classes, without each fold and of all rows; to be called in float64.
+
+    Args:
+      features: an array or a stream, ``[n_all, p]``.
+      kept: whether a row counts, bool ``[n_all]``.
+      own: class of each row kept, in ``0..C-1``, ``[n]``.
+      fold: of each row kept, ``[n]``.
+      folds: number of folds ``K``.
+      priors: as :func:`class_means`.
+      temperature: as :func:`class_means`.
+    """
+    num_classes = int(own.max()) + 1
     places = np.full(len(kept), -1)
     places[kept] = np.arange(len(own))
     # Fold -1 stands last: its rows are in the means of every fold.
-    parts, own = np.where(fold < 0, num_folds, fold).astype(np.int32), own.astype(np.int32)
+    parts, own = np.where(fold < 0, folds, fold).astype(np.int32), own.astype(np.int32)
     cells = parts * num_classes + own
-    counts = np.bincount(cells, minlength=(num_folds + 1) * num_classes).astype(np.float64)
-    counts = counts.reshape(num_folds + 1, num_classes)
-    sums = jnp.zeros((num_folds + 1, num_classes, features.shape[1]))
+    counts = np.bincount(cells, minlength=(folds + 1) * num_classes).astype(np.float64)
+    counts = counts.reshape(folds + 1, num_classes)
+    sums = jnp.zeros((folds + 1, num_classes, features.shape[1]))
     for values, rows in blocks(features, kept):
         at = places[rows]
         sums = _add(sums, values, parts[at], own[at])
-    left = counts.sum(axis=0) - counts
-    means = np.asarray(sums.sum(axis=0) - sums) / np.maximum(left, 1.0)[:, :, None] / temperature
-    bias = np.zeros(left.shape)
+    total, every = counts.sum(axis=0), sums.sum(axis=0)
+    left, all_but = total - counts, np.asarray(every - sums)
+    means, bias = head_of_means(all_but, left, priors=priors, temperature=temperature)
+    whole = head_of_means(np.asarray(every), total, priors=priors, temperature=temperature)
+    return Means(means, bias, *whole)
+
+
+def head_of_means(
+    sums: np.ndarray, counts: np.ndarray, *, priors: bool = False, temperature: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights ``[..., C, p]`` and biases ``[..., C]`` of the head of class means.
+
+    Args:
+      sums: of the rows of each class, ``[..., C, p]``.
+      counts: of the rows of each class, ``[..., C]``; one without rows is never answered.
+      priors: as :func:`class_means`.
+      temperature: as :func:`class_means`.
+    """
+    means = sums / np.maximum(counts, 1.0)[..., None] / temperature
+    bias = np.zeros(counts.shape)
     if priors:
-        bias = np.log(np.maximum(left, 1.0) / left.sum(axis=1, keepdims=True))
-    bias = np.where(left > 0, bias, -np.inf)
-    predicted = np.empty(len(own), np.int32)
+        bias = np.log(np.maximum(counts, 1.0) / counts.sum(axis=-1, keepdims=True))
+    return means, np.where(counts > 0, bias, -np.inf)
+
+
+def _predicted(features, kept, fold, heads) -> np.ndarray:
+    """The class of each row by the means of the other folds, int32 ``[n]``."""
+    places = np.full(len(kept), -1)
+    places[kept] = np.arange(len(fold))
+    parts = np.where(fold < 0, len(heads.bias) - 1, fold).astype(np.int32)
+    predicted = np.empty(len(fold), np.int32)
     for values, rows in blocks(features, kept):
         at = places[rows]
-        predicted[at] = _nearest_mean(values, parts[at], means, bias)
+        predicted[at] = _nearest_mean(values, parts[at], heads.means, heads.bias)
     return predicted
 
 

@@ -282,11 +282,7 @@ def predicted_by(
     """The prediction of a path of solutions."""
     codes, folds, values = given.codes, given.folds, fitted.values
     tests = held_rows(codes, folds)
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    # Penalties fall, so that the first of equals is the largest.
-    quality = sign * values[metric]
-    others = (quality.sum(axis=1, keepdims=True) - quality) / (FOLDS - 1)
-    taken = np.argmax(np.round(others, 12), axis=0)
+    taken, best = chosen(fitted, metric)
     at = np.maximum(folds, 0)
     predicted = fitted.predicted[taken[at], np.arange(len(codes))]
     log_probabilities = _log_probabilities(fitted, taken)
@@ -295,7 +291,6 @@ def predicted_by(
     points = {name: float(np.mean(own[taken, np.arange(FOLDS)])) for name, own in values.items()}
     points[LOG_LOSS] = float(np.mean([np.mean(losses[rows]) for rows in tests]))
     shares = np.bincount(codes) / len(codes)
-    best = int(np.argmax(np.round(quality.mean(axis=1), 12)))
     held_out = HeldOut(
         _all_classes(log_probabilities, given), given.classes[predicted].astype(np.int32),
         given.classes[codes].astype(np.int32), folds, given.names, given.groups,
@@ -328,6 +323,18 @@ def predicted_by(
         ),
         notes=_notes(given, fitted, best, metric),
         held_out=held_out,
+    )
+
+
+def chosen(fitted: Fitted, metric: str) -> tuple[np.ndarray, int]:
+    """Places of the penalties on the path: that of each fold, best on the others, ``[K]``, and the
+    best on all."""
+    quality = (-1.0 if metric in LOWER_IS_BETTER else 1.0) * fitted.values[metric]
+    others = (quality.sum(axis=1, keepdims=True) - quality) / (FOLDS - 1)
+    # Penalties fall, so that the first of equals is the largest.
+    return (
+        np.argmax(np.round(others, 12), axis=0),
+        int(np.argmax(np.round(quality.mean(axis=1), 12))),
     )
 
 

@@ -50,6 +50,8 @@ class Task(NamedTuple):
       held_out: True where a seed holds a row out, bool ``[S, n]``.
       mean: mean of ``x`` over a seed's training rows, ``[S, d]``.
       scale: one over their standard deviation, 0 for a constant column, ``[S, d]``.
+      centre: mean of the rows as they were given, ``[d]``.
+      unit: one over their standard deviation, 0 for a constant column, ``[d]``.
     """
 
     x: np.ndarray
@@ -59,17 +61,30 @@ class Task(NamedTuple):
     held_out: np.ndarray
     mean: np.ndarray
     scale: np.ndarray
+    centre: np.ndarray
+    unit: np.ndarray
 
     @property
     def num_train(self) -> int:
-        """Training rows of a seed, the same number for every seed."""
-        return int(np.sum(~self.held_out[0]))
+        """Training rows of a seed, the same number for every seed; of splits given, the fewest."""
+        return int(np.min(np.sum(~self.held_out, axis=1)))
+
+    def standardised(self, rows: np.ndarray) -> np.ndarray:
+        """Other rows ``[m, d]`` in the units of ``x``, float64."""
+        return (np.asarray(rows, np.float64) - self.centre) * self.unit
 
 
 def make_task(
-    embeddings: Any, labels: Labels, seeds: int | Sequence[int], test_fraction: float
+    embeddings: Any,
+    labels: Labels,
+    seeds: int | Sequence[int],
+    test_fraction: float,
+    held_out: np.ndarray | None = None,
 ) -> Task:
-    """Checks what a user gave and splits it; see `classify` for the arguments and errors."""
+    """Checks what a user gave and splits it; see `classify` for the arguments and errors.
+
+    With ``held_out``, bool ``[S, n]`` of the labelled rows, nothing is drawn.
+    """
     x = np.asarray(embeddings)
     if x.ndim != 2 or x.shape[1] == 0:
         raise ValueError(f"embeddings must be rows by columns, [n, d]; got shape {x.shape}")
@@ -104,9 +119,11 @@ def make_task(
             f"too few rows to hold any out: no class has two; got {len(codes)} labelled rows of "
             f"{np.sum(counts > 0)} classes"
         )
-    held_out = np.stack([stratified_split(seed, codes, test_fraction) for seed in seeds])
+    if held_out is None:
+        held_out = np.stack([stratified_split(seed, codes, test_fraction) for seed in seeds])
     # A column whose spread is no more than the rounding of its values is constant.
     mean, spread = x.mean(axis=0), x.std(axis=0)
+    centre = mean
     blur = 8.0 * rounding * np.abs(mean)
     unit = inverse(np.where(spread > blur, spread, 0.0))
     x, blur = (x - mean) * unit, blur * unit
@@ -114,7 +131,31 @@ def make_task(
     spread = np.stack([x[~held].std(axis=0) for held in held_out])
     blur = blur + 8.0 * rounding * np.abs(mean)
     scale = inverse(np.where(spread > blur, spread, 0.0))
-    return Task(x, codes, len(labels.names), seeds, held_out, mean, scale)
+    return Task(x, codes, len(labels.names), seeds, held_out, mean, scale, centre, unit)
+
+
+def of_labelled(held_out: Any, labels: Labels, seeds: int | Sequence[int]) -> np.ndarray:
+    """A split that was given of all rows, ``[S, n]``: that of the labelled ones.
+
+    Raises:
+      ValueError: another shape or type, or seeds that hold out unlike many rows, none or all.
+    """
+    held, n = np.asarray(held_out), len(labels.codes)
+    num_seeds = int(seeds) if isinstance(seeds, int | np.integer) else len(seeds)
+    if held.dtype != bool or held.shape != (num_seeds, n):
+        raise ValueError(
+            f"held_out must be bool [seeds, rows], [{num_seeds}, {n}]; got {held.dtype} of shape "
+            f"{held.shape}"
+        )
+    rows = targets.labelled_rows(labels)
+    held = held[:, rows]
+    counts = held.sum(axis=1)
+    if np.any(counts != counts[0]) or not 0 < counts[0] < len(rows):
+        raise ValueError(
+            "held_out must hold out equally many labelled rows for every seed, some and not all; "
+            f"got {counts.tolist()} of {len(rows)}"
+        )
+    return held
 
 
 def inverse(x: np.ndarray) -> np.ndarray:
