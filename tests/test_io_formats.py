@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy as safetensors
 
-from kernlens import io
+from kernlens import io, targets
 from kernlens.io import cells, roles, shards
 from kernlens.io import gensim as keyed
 from kernlens.io.limits import ASKED, Asked
@@ -428,7 +428,7 @@ def test_label_files(tmp_path, name, separator, head):
     text = text.replace(f"{separator} x", "; x") if separator != ";" else text
     content = text.encode()
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    found = io.read_labels(tmp_path / name)
+    found = io.read_labels(tmp_path / name, target=targets.labels)
     np.testing.assert_array_equal(found.ids, WORDS)
     expected = {f"{label}; x" if i % 2 else label for i, label in enumerate(NAMES)}
     assert set(found.labels.names) == expected
@@ -453,7 +453,7 @@ def test_missing_labels_and_rare_classes(tmp_path):
 def test_labels_are_text_unless_all_are_whole_numbers(tmp_path):
     def names(*texts):
         (tmp_path / "l.csv").write_text("label\n" + "\n".join(texts) + "\n")
-        return io.read_labels(tmp_path / "l.csv").labels.names
+        return io.read_labels(tmp_path / "l.csv", target=targets.labels).labels.names
 
     assert names("1.0", "2", "+2.", "-0") == ("0", "1", "2")
     assert names("9007199254740993.0", "9007199254740992") == (
@@ -463,7 +463,7 @@ def test_labels_are_text_unless_all_are_whole_numbers(tmp_path):
     assert names("10", "9", "-3") == ("-3", "9", "10")
     assert names("007", "7") == ("007", "7")
     assert names("1_0", "10") == ("10", "1_0")
-    assert names("1e3", "1000") == ("1000", "1e3")
+    assert names("1e3", "2.0") == ("2", "1000")
     assert names("x", "1.0", "1") == ("1", "1.0", "x")
 
 
