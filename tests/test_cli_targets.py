@@ -49,7 +49,7 @@ def test_fractions_are_regression(files, capsys):
     assert best["name"] == "good"
     assert intervals(best["metrics"]) == expected(reference.metrics)
     assert "R²" in out
-    assert "150 rows joined, 1 of them without a label; numbers from" in out
+    assert "150 rows joined by row number, 1 of them without a label; numbers from" in out
     spread = np.std(AMOUNTS[1:])
     assert f"always answering the mean: R² 0, RMSE {spread:.3g}" in out
     assert found["baseline"]["rmse"] == pytest.approx(spread)
@@ -135,6 +135,28 @@ def test_next_items_are_what_the_verbs_say(files, capsys):
     assert "popularity" in out
 
 
+def test_columns_of_a_log_are_found_by_their_names(files, capsys):
+    """Ids with zeros in front stay as they are; a log may be JSON lines."""
+    log = favourites_log()
+    items = [f"{item:03}" for item in log["item"]]
+    log = log.assign(item=items).set_axis(["User_ID", "sku", "timestamp"], axis=1)
+    log.to_csv("log.csv", index=False)
+    log.to_json("log.jsonl", orient="records", lines=True)
+    ids = [f"{i:03}" for i in range(40)]
+    pd.DataFrame({"id": ids, "vector": list(RING)}).to_parquet("ring.parquet")
+    ask = datasets.next_items(log["User_ID"], log["sku"], log["timestamp"], ids=ids)
+    reference = kl.predict(RING, ask)
+    for events in ("log.csv", "log.jsonl"):
+        given = ("predict", "ring.parquet", "--interactions", events, "--json", "p.json")
+        code, out, err = run(capsys, *given)
+        assert (code, err) == (0, "")
+        found = json.loads((files / "p.json").read_text())
+        assert intervals(found["metrics"]) == expected(reference.metrics)
+        told = "id id · 8 dimensions in vector · user User_ID, item sku, time timestamp"
+        assert found["taken"] == told
+        assert told in " ".join(out.split())
+
+
 def test_a_cutoff_learns_from_what_was_before_it(files, capsys):
     log = favourites_log()
     log.to_csv("log.csv", index=False)
@@ -201,7 +223,7 @@ def test_a_cutoff_is_a_moment_in_any_form_of_the_times():
         (("--interactions", "e.csv", "--item", "user"), 1, "must be three columns"),
         (("--interactions", "e.csv", "--time", "note"), 1, "ISO 8601"),
         (("--interactions", "e.csv", "--metric", "accuracy"), 1, "'ndcg@10', 'recall@10'"),
-        (("--interactions", "half.csv"), 1, "line 3, column 'item'"),
+        (("--interactions", "half.csv"), 1, "half.csv, row 1: no value in column 'item'"),
         (("--interactions", "half.parquet"), 1, "row 1: no value in column 'item'"),
         (("--interactions", "e.csv", "--probe", "ridge"), 1, "expected probe=None"),
     ],

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 
 from kernlens import decoders, kernels, predict
 from kernlens.lens.heads import heads
-from kernlens.probes.serving import shared_groups
+from kernlens.probes.held_out import HeldOut
+from kernlens.probes.serving import prediction_of, shared_groups
 from kernlens.types import Labels
 
 DECODERS = {
@@ -25,6 +27,32 @@ def _table(n=240, d=6, classes=4, seed=0):
     rows = centres[codes] + rng.normal(size=(n, d)) * 1.5
     codes[5:9] = -1
     return rows, Labels(codes, tuple("abcdef"[: classes + 2]))  # one class has a row, one has none
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_answers_amount_to_the_probe_s_prediction(name):
+    rows, labels = _table()
+    found = heads(rows, labels, decoder=DECODERS[name])
+    made = prediction_of(found.answers(rows[found.rows]), metric="accuracy")
+    probed = found.prediction
+    assert set(made.metrics) == set(probed.metrics)
+    assert made.metric == "accuracy"
+    for metric, value in probed.metrics.items():
+        np.testing.assert_allclose(made.metrics[metric][:3], value[:3], atol=1e-4)
+    assert made.loss == probed.loss
+    held = found.folds >= 0
+    np.testing.assert_allclose(made.losses[held], probed.losses[held], atol=2e-4)
+
+
+def test_a_class_that_no_row_has_may_be_answered():
+    target, folds = np.arange(20, dtype=np.int32) % 2, np.arange(20, dtype=np.int32) % 5
+    predicted = np.where(np.arange(20) < 5, 2, target).astype(np.int32)
+    held = HeldOut(None, predicted, target, folds, ("a", "b", "c"), np.arange(20, dtype=np.int32))
+    made = prediction_of(held)
+    assert made.metrics["accuracy"].value == pytest.approx(0.75)
+    each = [f1_score(target[folds == k], predicted[folds == k], average="macro") for k in range(5)]
+    np.testing.assert_array_equal(made.predicted, predicted)
+    assert made.value.value == pytest.approx(np.mean(each))
 
 
 @pytest.mark.parametrize("name", DECODERS)

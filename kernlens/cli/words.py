@@ -86,6 +86,19 @@ def kernel(word: str | None) -> Any:
     return found
 
 
+def head(word: str | None) -> Any:
+    """A trained head by ``module:name``, or None.
+
+    Raises:
+      ValueError: a name that cannot be imported.
+    """
+    if word is None:
+        return None
+    if ":" not in word:
+        raise ValueError(f"--head {word}: expected module:name of a trained head")
+    return _imported("--head", word)
+
+
 def _number(text: str) -> int | float:
     try:
         return int(text)

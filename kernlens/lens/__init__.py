@@ -1,6 +1,8 @@
 """The verbs: what will an embedding do, which is best, what moves between runs, what do two add?"""
 
 from kernlens.lens.compare import Comparison, Entry, compare, decoder_name
+from kernlens.lens.diagnose import diagnose
+from kernlens.lens.diagnosis import Diagnosis, Finding
 from kernlens.lens.fuse import Fused, Fusion, fuse
 from kernlens.lens.joins import JOINS
 from kernlens.lens.next_items import NextItemsPrediction, Ranks
@@ -8,6 +10,7 @@ from kernlens.lens.next_items_compare import NextItemsComparison, NextItemsEntry
 from kernlens.lens.predict import predict
 from kernlens.lens.stability import Moves, Stability, stability
 from kernlens.lens.standings import Standing, standings
+from kernlens.lens.upgrade import Upgrade, upgrade
 from kernlens.lens.verdicts import (
     ABOVE,
     ADDS,
@@ -32,7 +35,9 @@ __all__ = [
     "UNCLEAR",
     "WORSE",
     "Comparison",
+    "Diagnosis",
     "Entry",
+    "Finding",
     "Fused",
     "Fusion",
     "Moves",
@@ -42,10 +47,13 @@ __all__ = [
     "Ranks",
     "Stability",
     "Standing",
+    "Upgrade",
     "compare",
     "decoder_name",
+    "diagnose",
     "fuse",
     "predict",
     "stability",
     "standings",
+    "upgrade",
 ]

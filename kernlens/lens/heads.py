@@ -16,6 +16,7 @@ def heads(
     *,
     decoder: Decoder | None = None,
     kernel: Kernel | None = None,
+    penalty: float | None = None,
     metric: str | None = None,
     groups: np.ndarray | None = None,
     draws: int = 200,
@@ -29,6 +30,7 @@ def heads(
       labels: one label per row, ``[n]``.
       decoder: as for :func:`kernlens.predict`.
       kernel: in place of a decoder.
+      penalty: of the weights; that of the decoder, or chosen along the path, by default.
       metric: what a penalty is chosen by, and is shown first; macro-F1 by default.
       groups: equal for copies, ``[n]``; those of the rows by default. Tables of the same items
         share their folds where they are given the same groups.
@@ -49,7 +51,8 @@ def heads(
     options = dict(reading.options)
     if reading.readout is Readout.LINEAR:
         options["standardised"] = not reading.of_kernel
-        options["penalties"] = PENALTIES if reading.penalty is None else reading.penalty
+        fixed = reading.penalty if penalty is None else penalty
+        options["penalties"] = PENALTIES if fixed is None else fixed
     found = fold_heads(
         reading.features, labels, features_fn=reading.features_fn, readout=reading.readout,
         options=options, metric=metric or MACRO_F1, groups=groups, draws=draws, level=level,

@@ -6,8 +6,12 @@ from kernlens import metrics
 from kernlens.probes import copies, spread
 from kernlens.probes.folds import FOLDS, held_rows
 from kernlens.probes.held_out import HeldOut
-from kernlens.probes.prediction import ACCURACY, ERROR_RATE, MACRO_F1, Prediction
+from kernlens.probes.paths import NULLS
+from kernlens.probes.prediction import ACCURACY, ERROR_RATE, LOG_LOSS, MACRO_F1, Prediction
 from kernlens.types import Classification
+
+MAX_LOSS = np.float32(-np.log(1e-15))
+"""Largest log loss of a row: a class that a head never met has probability 1e-15, not 0."""
 
 
 def by_fold(
@@ -42,10 +46,10 @@ def answered(
     seed: int,
     notes: tuple[str, ...] = (),
 ) -> Prediction:
-    """The prediction of a classifier that gives classes alone, from its held-out answers.
+    """The prediction of a classifier, from its held-out answers.
 
     Args:
-      held: codes of the classes that occur, in ``0..C-1``, but names of all.
+      held: codes of the classes that occur, in ``0..C-1``, but names and probabilities of all.
       classes: the code that each of them has in the labels, ``[C]``.
       num_folds: number of folds.
       draws: bootstrap draws, at least 1.
@@ -54,8 +58,9 @@ def answered(
       notes: of the prediction.
 
     Returns:
-      Prediction; its loss is the error rate. Metrics are means over folds. A row that no
-      fold holds out counts in no metric, and its loss is infinite.
+      Prediction; its loss is the log loss, or the error rate of a classifier that gives classes
+      alone. Metrics are means over folds. A row that no fold holds out counts in no metric, and its
+      loss is infinite.
 
     Raises:
       ValueError: no row is held out by a fold.
@@ -69,10 +74,20 @@ def answered(
     target, predicted = held.target[counted], held.predicted[counted]
     points = by_fold(held.target, held.predicted[None], held.folds, num_folds=num_folds)
     values = {name: float(np.nanmean(own)) for name, own in points._asdict().items()}
-    values[ERROR_RATE] = 1.0 - values[ACCURACY]
-    none = 1.0 - float(metrics.by_chance(target, predicted).accuracy)
-    wrong = (held.predicted != held.target).astype(np.float32)
-    losses = np.where(counted, wrong, np.float32(np.inf))
+    if held.log_probabilities is None:
+        loss, most = ERROR_RATE, 1.0
+        null = 1.0 - float(metrics.by_chance(target, predicted).accuracy)
+        losses = (held.predicted != held.target).astype(np.float32)
+        values[loss] = 1.0 - values[ACCURACY]
+    else:
+        counts = np.bincount(held.target)
+        loss, most = LOG_LOSS, np.inf
+        null = NULLS[LOG_LOSS](counts[counts > 0] / len(held.target))
+        losses = -held.log_probabilities[np.arange(len(held.target)), classes[held.target]]
+        losses = np.minimum(losses, MAX_LOSS)
+        tests = held_rows(held.target, held.folds, num_folds=num_folds)
+        values[loss] = float(np.mean([np.mean(losses[rows], dtype=np.float64) for rows in tests]))
+    losses = np.where(counted, losses, np.float32(np.inf))
     held = held._replace(
         predicted=classes[held.predicted].astype(np.int32),
         target=classes[held.target].astype(np.int32),
@@ -80,10 +95,10 @@ def answered(
     kinds = spread.of_answers(
         held,
         losses,
-        ERROR_RATE,
+        loss,
         values=values,
-        null=none,
-        most=1.0,
+        null=null,
+        most=most,
         draws=draws,
         level=level,
         seed=seed,
@@ -93,7 +108,7 @@ def answered(
         means=kinds.means,
         samples=kinds.samples,
         metric=MACRO_F1,
-        loss=ERROR_RATE,
+        loss=loss,
         predicted=held.predicted,
         target=held.target,
         losses=losses,

@@ -130,12 +130,22 @@ def fitted_means(
         sums = _add(sums, values, parts[at], own[at])
     total, every = counts.sum(axis=0), sums.sum(axis=0)
     left, all_but = total - counts, np.asarray(every - sums)
-    means, bias = _means(all_but, left, priors, temperature)
-    whole = _means(np.asarray(every), total, priors, temperature)
+    means, bias = head_of_means(all_but, left, priors=priors, temperature=temperature)
+    whole = head_of_means(np.asarray(every), total, priors=priors, temperature=temperature)
     return Means(means, bias, *whole)
 
 
-def _means(sums, counts, priors, temperature) -> tuple[np.ndarray, np.ndarray]:
+def head_of_means(
+    sums: np.ndarray, counts: np.ndarray, *, priors: bool = False, temperature: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights ``[..., C, p]`` and biases ``[..., C]`` of the head of class means.
+
+    Args:
+      sums: of the rows of each class, ``[..., C, p]``.
+      counts: of the rows of each class, ``[..., C]``; one without rows is never answered.
+      priors: as :func:`class_means`.
+      temperature: as :func:`class_means`.
+    """
     means = sums / np.maximum(counts, 1.0)[..., None] / temperature
     bias = np.zeros(counts.shape)
     if priors:

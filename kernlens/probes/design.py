@@ -42,6 +42,11 @@ class Design(NamedTuple):
         """Values of the rows ``[n, ...]`` from ``[B, b, ...]``."""
         return np.asarray(values).reshape(-1, *values.shape[2:])[: self.num_rows]
 
+    def in_blocks(self, values: np.ndarray) -> Array:
+        """Whole numbers of the rows ``[n]`` as the blocks have them, int32 ``[B, b]``; -1 where
+        rows fill up."""
+        return _filled(values, self.rows.codes.shape)
+
     def in_columns(self, theta: Array) -> tuple[np.ndarray, np.ndarray]:
         """Weights ``[..., C, p]`` and biases ``[..., C]`` on the columns as they were given, in
         float64, of a solution ``[..., C, r + 1]``."""
@@ -57,6 +62,7 @@ def design(
     folds: np.ndarray,
     *,
     standardised: bool = True,
+    num_classes: int | None = None,
 ) -> Design:
     """Rows standardised and rotated, in float64 on the host; four passes.
 
@@ -67,6 +73,7 @@ def design(
       folds: fold of each row kept, ``[n]``.
       standardised: whether each column has a scale of its own; else one is shared by all, which
         makes their mean variance 1 and leaves their inner products in proportion.
+      num_classes: number of classes, ``codes.max() + 1`` by default; it sets the size of a block.
 
     Returns:
       Design.
@@ -84,7 +91,7 @@ def design(
     # Filled up with empty coordinates, so that few widths are compiled.
     r = -(-(axes.shape[1] + 1) // 8) * 8 - 1
     axes = np.pad(axes, ((0, 0), (0, r - axes.shape[1])))
-    size = _block_rows(n, int(codes.max()) + 1)
+    size = _block_rows(n, num_classes or int(codes.max()) + 1)
     num_blocks = _steps(-(-n // size))
     x = np.zeros((num_blocks * size, r + 1), np.float32)
     for z, places in _standard(features, kept, mean, scale):
@@ -151,7 +158,7 @@ def _standard(features, kept, mean, scale):
         yield (values - mean) / scale, places
 
 
-def _filled(values: np.ndarray, shape: tuple[int, int]) -> Array:
+def _filled(values: np.ndarray, shape: tuple[int, ...]) -> Array:
     full = np.full(shape[0] * shape[1], -1, np.int32)
     full[: len(values)] = values
     return jnp.asarray(full.reshape(shape))

@@ -16,6 +16,7 @@ import numpy as np
 from kernlens.kernels.readout import Readout
 from kernlens.probes import copies
 from kernlens.probes.blocks import known_classes
+from kernlens.probes.by_folds import answered
 from kernlens.probes.class_means import class_means, fitted_means
 from kernlens.probes.folds import FOLDS
 from kernlens.probes.held_out import HeldOut
@@ -28,7 +29,7 @@ from kernlens.probes.logistic import (
     predicted_by,
     sorted_rows,
 )
-from kernlens.probes.prediction import MACRO_F1, Prediction
+from kernlens.probes.prediction import MACRO_F1, Prediction, check_metric
 from kernlens.types import Labels
 
 BLOCK = 2**22
@@ -49,6 +50,8 @@ class FoldHeads(NamedTuple):
       whole_bias: of the head of all rows, ``[C]``.
       has_probabilities: whether the softmax of the scores is a probability.
       penalty: of the head of all rows, or None where it has none.
+      options: of the probe: whether columns are ``standardised``, or ``priors`` and
+        ``temperature`` of class means.
     """
 
     prediction: Prediction
@@ -60,6 +63,7 @@ class FoldHeads(NamedTuple):
     whole_bias: np.ndarray
     has_probabilities: bool
     penalty: float | None
+    options: Mapping[str, Any]
 
     @property
     def held_out(self) -> HeldOut:
@@ -113,9 +117,54 @@ class FoldHeads(NamedTuple):
         """Classes given, int32 ``[n]``, with the arguments of :meth:`scores`."""
         return np.argmax(self.scores(rows, folds), axis=1).astype(np.int32)
 
+    def answers(self, rows: np.ndarray) -> HeldOut:
+        """Answers to other rows of the labelled items, each by the head of its own fold.
+
+        Args:
+          rows: as :meth:`scores`.
+        """
+        scores = self.scores(rows)
+        return self.held_out._replace(
+            log_probabilities=log_softmax(scores) if self.has_probabilities else None,
+            predicted=np.argmax(scores, axis=1).astype(np.int32),
+        )
+
     def served(self, rows: np.ndarray) -> np.ndarray:
         """Scores by the head of all rows, float32 ``[m, C]``: for items that no head has met."""
         return self.scores(rows, np.full(len(rows), -1))
+
+
+def prediction_of(
+    held: HeldOut,
+    *,
+    metric: str = MACRO_F1,
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Prediction:
+    """The prediction that answers to held-out rows amount to: metrics as a split has them.
+
+    Args:
+      held: answers, of :meth:`FoldHeads.answers`.
+      metric: shown first.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the intervals over rows, in ``(0, 1)``.
+      seed: of the draws.
+
+    Returns:
+      Prediction.
+
+    Raises:
+      ValueError: a metric that it does not have, or no row that a fold holds out.
+    """
+    classes, own = np.unique(np.concatenate([held.target, held.predicted]), return_inverse=True)
+    target, predicted = np.split(own.astype(np.int32), 2)
+    found = answered(
+        held._replace(target=target, predicted=predicted), classes,
+        num_folds=int(held.folds.max()) + 1, draws=draws, level=level, seed=seed,
+    )  # fmt: skip
+    check_metric(found, metric)
+    return found._replace(metric=metric)
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
@@ -226,7 +275,7 @@ def _linear(features, labels, features_fn, options, *, metric, groups, draws, le
         prediction, np.flatnonzero(given.kept), features_fn,
         of_all(weights, filled=0.0, axis=1), of_all(biases, filled=-np.inf, axis=1),
         of_all(whole_weights, filled=0.0, axis=0), of_all(whole_bias, filled=-np.inf, axis=0),
-        True, float(fitted.penalties[best]),
+        True, float(fitted.penalties[best]), {"standardised": standardised},
     )  # fmt: skip
 
 
@@ -249,7 +298,7 @@ def _means(features, labels, features_fn, options, *, metric, groups, draws, lev
         of_all(found.bias[:FOLDS], filled=-np.inf, axis=1),
         of_all(found.whole_means, filled=0.0, axis=0),
         of_all(found.whole_bias, filled=-np.inf, axis=0),
-        False, None,
+        False, None, options,
     )  # fmt: skip
 
 

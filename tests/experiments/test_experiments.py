@@ -19,6 +19,7 @@ from experiments.joint_embeddings import experiment as joint_embeddings
 from experiments.kit import committed, pages, runner, summaries, tiny
 from experiments.lens_fuse import experiment as lens_fuse
 from experiments.lens_stability import experiment as lens_stability
+from experiments.lens_upgrade import experiment as lens_upgrade
 from experiments.ntk_predicts_training import experiment as ntk_predicts_training
 from experiments.online_replay import experiment as online_replay
 from experiments.prop1_bound import experiment as prop1_bound
@@ -45,6 +46,7 @@ EXPERIMENTS = (
     head_mismatch,
     lens_stability,
     lens_fuse,
+    lens_upgrade,
 )
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)
 # The others take half a minute of compiling each.

@@ -6,8 +6,8 @@ training rows, so an outcome does not depend on the scale or the place of the em
 classifier learns from a row that is held out.
 """
 
-from kernlens.train.heads.heads import classify
+from kernlens.train.heads.heads import Trained, classify, train
 from kernlens.train.heads.splits import stratified_split
 from kernlens.train.heads.svm import kernel_svm
 
-__all__ = ["classify", "kernel_svm", "stratified_split"]
+__all__ = ["Trained", "classify", "kernel_svm", "stratified_split", "train"]

@@ -4,7 +4,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ import optax
 
 from kernlens.train import loop
 from kernlens.train.heads.recipes import Affine, General, is_affine
-from kernlens.train.heads.splits import make_task, measure, of_labelled
+from kernlens.train.heads.splits import Task, make_task, measure, of_labelled
 from kernlens.types import Array, Labels, Outcome, Params
 
 
@@ -81,6 +81,82 @@ def classify(
     start = time.perf_counter()
     held = None if held_out is None else of_labelled(held_out, labels, seeds)
     task = make_task(embeddings, labels, seeds, test_fraction, held)
+    trained = _trained(task, decoder, l2, optimizer, steps, on_round)
+    predicted = np.asarray(_predict(trained.recipe, trained.params, trained.shared))
+    return measure(task, predicted, start)
+
+
+class Trained(NamedTuple):
+    """Trained heads, one a seed or fold, that can be asked about other rows.
+
+    Attributes:
+      recipe: how they were trained.
+      params: every leaf ``[S, ...]``.
+      shared: what training read.
+      task: the rows, and who held out which.
+      l2: penalty.
+    """
+
+    recipe: Any
+    params: Params
+    shared: Any
+    task: Task
+    l2: float
+
+    def only(self, place: int) -> "Trained":
+        """One of the heads."""
+        shared = self.shared._replace(
+            shift=self.shared.shift[place][None], scale=self.shared.scale[place][None]
+        )
+        params = jax.tree.map(lambda leaf: leaf[place][None], self.params)
+        return self._replace(params=params, shared=shared)
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Logits of rows ``[m, d]`` by every head, float32 ``[S, m, C]``."""
+        x = self.recipe.coordinates(self.task, self.l2, self.task.standardised(rows))
+        with jax.default_matmul_precision("highest"):
+            shared = self.shared._replace(x=jnp.asarray(x, jnp.float32))
+            return np.asarray(_logits_of(self.recipe, self.params, shared))
+
+
+def train(
+    embeddings: Any,
+    labels: Labels,
+    *,
+    decoder: nn.Module,
+    held_out: np.ndarray,
+    seeds: Sequence[int],
+    l2: float | None = None,
+    steps: int | None = None,
+) -> Trained:
+    """Trains heads as :func:`classify` does, on splits that are given, and keeps them.
+
+    Args:
+      embeddings: as :func:`classify`.
+      labels: as :func:`classify`.
+      decoder: as :func:`classify`.
+      held_out: rows that a head does not learn from, bool ``[S, n]``, of the labelled rows.
+      seeds: of initial values and batches, one for each head, ``S``.
+      l2: as :func:`classify`.
+      steps: as :func:`classify`.
+
+    Returns:
+      Trained.
+
+    Raises:
+      ValueError: as :func:`classify`, or splits that do not match rows and seeds.
+    """
+    labelled = int(np.count_nonzero(np.asarray(labels.codes) >= 0))
+    if held_out.shape != (len(seeds), labelled):
+        raise ValueError(
+            f"held_out must be [seeds, labelled rows], {(len(seeds), labelled)}; "
+            f"got {held_out.shape}"
+        )
+    task = make_task(embeddings, labels, seeds, 0.2, held_out)
+    return _trained(task, decoder, l2, None, steps, None)
+
+
+def _trained(task, decoder, l2, optimizer, steps, on_round) -> Trained:
     if l2 is not None and not 0.0 <= l2 < math.inf:
         raise ValueError(f"l2 must be 0 or more, and finite; got {l2}")
     if steps is not None and steps < 1:
@@ -114,8 +190,7 @@ def classify(
             )
         if optimizer is None:
             recipe.check(fitted, shared)
-        predicted = np.asarray(_predict(recipe, fitted.params, shared))
-    return measure(task, predicted, start)
+    return Trained(recipe, fitted.params, shared, task, recipe.l2 if l2 is None else l2)
 
 
 def _sized(decoder: nn.Module) -> bool:
@@ -150,3 +225,10 @@ def _predict(recipe: Any, params: Params, shared: Any) -> Array:
         lambda at: jnp.argmax(recipe.logits(*at, shared), axis=-1).astype(jnp.int32),
         (params, places),
     )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits_of(recipe: Any, params: Params, shared: Any) -> Array:
+    """Logits of the rows shared by every seed, ``[S, m, C]``."""
+    places = jnp.arange(shared.shift.shape[0])
+    return jax.lax.map(lambda at: recipe.logits(*at, shared), (params, places))

@@ -68,11 +68,18 @@ class Affine:
         """L-BFGS, however many the steps."""
         return _LBFGS
 
-    def shared(self, task: Task, l2: float) -> TrainingRows:
-        """Whitened rows. The whitening sees all rows, but only as coordinates to search in."""
+    def coordinates(self, task: Task, l2: float, x: np.ndarray) -> np.ndarray:
+        """Rows in the coordinates of :meth:`shared`, from those of ``task.x``."""
+        return x @ self._whiten(task, l2)
+
+    def _whiten(self, task: Task, l2: float) -> np.ndarray:
         values, vectors = np.linalg.eigh(task.x.T @ task.x / len(task.x))
         floor = max(1e-7 * values[-1], 1e-7, 10.0 * l2 / task.num_train)
-        whiten = vectors / np.sqrt(np.maximum(values, 0.0) + floor)
+        return vectors / np.sqrt(np.maximum(values, 0.0) + floor)
+
+    def shared(self, task: Task, l2: float) -> TrainingRows:
+        """Whitened rows. The whitening sees all rows, but only as coordinates to search in."""
+        whiten = self._whiten(task, l2)
         # A column that is constant for a seed has no slope to learn; any positive width will do.
         width = np.where(task.scale > 0, inverse(task.scale), 1.0)
         scale = width[:, :, None] * whiten
@@ -131,6 +138,11 @@ class General:
     def optimizer(self, steps: int) -> optax.GradientTransformation:
         """Adam, its step size falling to 0 over ``steps``."""
         return _adam(steps)
+
+    def coordinates(self, task: Task, l2: float, x: np.ndarray) -> np.ndarray:
+        """Rows as they are."""
+        del task, l2
+        return x
 
     def shared(self, task: Task, l2: float) -> TrainingRows:
         """Rows as they are; a step standardises those it reads."""

@@ -50,6 +50,8 @@ class Task(NamedTuple):
       held_out: True where a seed holds a row out, bool ``[S, n]``.
       mean: mean of ``x`` over a seed's training rows, ``[S, d]``.
       scale: one over their standard deviation, 0 for a constant column, ``[S, d]``.
+      centre: mean of the rows as they were given, ``[d]``.
+      unit: one over their standard deviation, 0 for a constant column, ``[d]``.
     """
 
     x: np.ndarray
@@ -59,11 +61,17 @@ class Task(NamedTuple):
     held_out: np.ndarray
     mean: np.ndarray
     scale: np.ndarray
+    centre: np.ndarray
+    unit: np.ndarray
 
     @property
     def num_train(self) -> int:
-        """Training rows of a seed, the same number for every seed."""
-        return int(np.sum(~self.held_out[0]))
+        """Training rows of a seed, the same number for every seed; of splits given, the fewest."""
+        return int(np.min(np.sum(~self.held_out, axis=1)))
+
+    def standardised(self, rows: np.ndarray) -> np.ndarray:
+        """Other rows ``[m, d]`` in the units of ``x``, float64."""
+        return (np.asarray(rows, np.float64) - self.centre) * self.unit
 
 
 def make_task(
@@ -115,6 +123,7 @@ def make_task(
         held_out = np.stack([stratified_split(seed, codes, test_fraction) for seed in seeds])
     # A column whose spread is no more than the rounding of its values is constant.
     mean, spread = x.mean(axis=0), x.std(axis=0)
+    centre = mean
     blur = 8.0 * rounding * np.abs(mean)
     unit = inverse(np.where(spread > blur, spread, 0.0))
     x, blur = (x - mean) * unit, blur * unit
@@ -122,7 +131,7 @@ def make_task(
     spread = np.stack([x[~held].std(axis=0) for held in held_out])
     blur = blur + 8.0 * rounding * np.abs(mean)
     scale = inverse(np.where(spread > blur, spread, 0.0))
-    return Task(x, codes, len(labels.names), seeds, held_out, mean, scale)
+    return Task(x, codes, len(labels.names), seeds, held_out, mean, scale, centre, unit)
 
 
 def of_labelled(held_out: Any, labels: Labels, seeds: int | Sequence[int]) -> np.ndarray:

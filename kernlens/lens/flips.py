@@ -1,0 +1,69 @@
+"""Flips: items whose answer changes from one version to the next, and which way."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernlens.probes.held_out import HeldOut
+from kernlens.probes.prediction import normal_quantile
+from kernlens.types import Interval
+
+NEGATIVE, POSITIVE, OTHER, CHURN = "negative_flips", "positive_flips", "other_flips", "churn"
+
+
+class Flips(NamedTuple):
+    """Shares of the items whose class changes, with the items.
+
+    Attributes:
+      negative_flips: share that was right and becomes wrong.
+      positive_flips: share that was wrong and becomes right.
+      other_flips: share that was wrong and becomes wrong otherwise.
+      churn: share whose class changes at all.
+      negative_rows: places of the items that become wrong, rising, int ``[m]``.
+      positive_rows: of those that become right.
+      other_rows: of the others that change.
+    """
+
+    negative_flips: Interval
+    positive_flips: Interval
+    other_flips: Interval
+    churn: Interval
+    negative_rows: np.ndarray
+    positive_rows: np.ndarray
+    other_rows: np.ndarray
+
+
+def flips(before: HeldOut, after: HeldOut, *, level: float = 0.9) -> Flips:
+    """Flips between two answers to the same items.
+
+    Args:
+      before: answers of the old version.
+      after: answers of the new one; items that no fold holds out do not count.
+      level: nominal coverage of the intervals, those of Wilson, in ``(0, 1)``.
+
+    Returns:
+      Flips; rows are places among the items of ``before``.
+
+    References:
+      Wilson (1927); Yan et al. (2021), Positive-congruent training, for negative flips.
+    """
+    counted = before.folds >= 0
+    old, new, target = before.predicted, after.predicted, before.target
+    moved = counted & (old != new)
+    masks = (moved & (old == target), moved & (new == target))
+    masks = (*masks, moved & ~masks[0] & ~masks[1])
+    n = int(np.count_nonzero(counted))
+    negative, positive, other, churn = (
+        share(int(np.count_nonzero(mask)), n, level) for mask in (*masks, moved)
+    )
+    rows = [np.flatnonzero(mask) for mask in masks]
+    return Flips(negative, positive, other, churn, rows[0], rows[1], rows[2])
+
+
+def share(count: int, total: int, level: float) -> Interval:
+    """A share with Wilson's interval, which holds near 0 too."""
+    z = normal_quantile(level)
+    p = count / total
+    centre = (p + z**2 / (2 * total)) / (1 + z**2 / total)
+    reach = z * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
+    return Interval(p, float(max(centre - reach, 0.0)), float(min(centre + reach, 1.0)), level)

@@ -1,0 +1,175 @@
+"""Two versions of an embedding, and the labels of their items: joined, checked and counted."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernlens import containers
+from kernlens.datasets.next_items import NextItems
+from kernlens.embeddings import as_rows
+from kernlens.targets import as_target
+from kernlens.types import Labels, Stream
+
+
+class Versions(NamedTuple):
+    """Labelled items on two versions.
+
+    Attributes:
+      old: rows of the old version, ``[n, d1]``.
+      new: rows of the new version, ``[n, d2]``.
+      labels: classes of the items, all labelled, ``[n]``.
+      unlabelled: rows of both versions of common items without a label, for maps.
+      new_items: rows that the new version alone has, ``[m, d2]``, or None.
+      trained_on: whether a given head learnt from an item, bool ``[n]``, or None.
+      ids: of the labelled items, ``[n]``.
+      notes: what was joined and left out.
+    """
+
+    old: np.ndarray
+    new: np.ndarray
+    labels: Labels
+    unlabelled: tuple[np.ndarray, np.ndarray]
+    new_items: np.ndarray | None
+    trained_on: np.ndarray | None
+    ids: np.ndarray
+    notes: tuple[str, ...]
+
+
+def versions_of(
+    old: Any, new: Any, target: Any, *, ids: Any = None, new_items: Any = None,
+    trained_on: Any = None,
+) -> Versions:  # fmt: skip
+    """Checks what a user gave and joins it; see :func:`kernlens.upgrade` for the arguments.
+
+    Raises:
+      ValueError: as :func:`kernlens.upgrade`.
+    """
+    if isinstance(target, NextItems):
+        raise ValueError(
+            "target: upgrade asks what a head of classes answers to new rows; of next items, "
+            "compare({'old': old, 'new': new}, target) tells which version recommends better"
+        )
+    containers.check_same_order(old, target, names=("old", "target"))
+    if ids is None:
+        containers.check_same_order(old, new, names=("old", "new"))
+    tables = {"old": _rows(old, "old"), "new": _rows(new, "new")}
+    labels = as_target(target)
+    if not isinstance(labels, Labels):
+        raise ValueError(
+            "target: upgrade needs one class for each item, since flips are changes of class; got "
+            "numbers or several labels an item. compare({'old': old, 'new': new}, target) tells "
+            "which version predicts them better"
+        )
+    codes = np.asarray(labels.codes)
+    if len(codes) != len(tables["old"]):
+        raise ValueError(
+            f"target must have a class for each item of old; got {len(codes):,} classes and "
+            f"{len(tables['old']):,} rows"
+        )
+    extra = None if new_items is None else _rows(new_items, "new_items")
+    if trained_on is not None:
+        trained_on = _mask(trained_on, len(codes))
+    names, places, notes = _joined(ids, tables)
+    if places is not None:
+        at_old, at_new = places
+        if extra is None:
+            alone = np.ones(len(tables["new"]), bool)
+            alone[at_new] = False
+            extra = tables["new"][alone]
+        tables = {"old": tables["old"][at_old], "new": tables["new"][at_new]}
+        codes = codes[at_old]
+        trained_on = None if trained_on is None else trained_on[at_old]
+    if extra is not None and not len(extra):
+        extra = None
+    if extra is not None and extra.shape[1] != tables["new"].shape[1]:
+        raise ValueError(
+            f"new_items must have the columns of new, {tables['new'].shape[1]}; got "
+            f"{extra.shape[1]}"
+        )
+    known = codes >= 0
+    if not np.any(known):
+        raise ValueError("target: no common item has a label; expected classes for some of them")
+    for name, rows in (*tables.items(), ("new_items", extra)):
+        _check_finite(rows, name)
+    if not np.all(known):
+        notes = (*notes, f"{np.count_nonzero(~known):,} items without a label only help the maps")
+    return Versions(
+        tables["old"][known], tables["new"][known], labels._replace(codes=codes[known]),
+        (tables["old"][~known], tables["new"][~known]), extra,
+        None if trained_on is None else trained_on[known], names[known], notes,
+    )  # fmt: skip
+
+
+def _rows(x: Any, name: str) -> np.ndarray:
+    try:
+        found = as_rows(x)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if isinstance(found, Stream):
+        raise ValueError(f"{name}: upgrade holds both versions in memory; expected rows, [n, d]")
+    return np.asarray(found)
+
+
+def _mask(trained_on: Any, n: int) -> np.ndarray:
+    found = np.asarray(trained_on)
+    if found.dtype != bool or found.shape != (n,):
+        raise ValueError(
+            f"trained_on must be bool [{n}], True for items that the head learnt from; got "
+            f"{found.dtype} {found.shape}"
+        )
+    if found.all():
+        raise ValueError(
+            "trained_on: the head learnt from every item; expected some that it did not"
+        )
+    return found
+
+
+def _joined(ids, tables) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None, tuple]:
+    """Ids of the common items, their places in both tables, or None where they match, and notes."""
+    sizes = {name: len(rows) for name, rows in tables.items()}
+    if ids is None or not (isinstance(ids, tuple) and len(ids) == 2):
+        if sizes["old"] != sizes["new"]:
+            raise ValueError(
+                "old and new must hold the same items in the same order; got "
+                f"{sizes['old']:,} and {sizes['new']:,} rows. Give ids=(ids of old, ids of new) to "
+                "join them"
+            )
+        if ids is None:
+            return np.arange(sizes["old"]), None, ()
+        return _ids(ids, "ids", sizes["old"]), None, ()
+    own = {
+        name: _ids(values, f"ids of {name}", sizes[name])
+        for name, values in zip(tables, ids, strict=True)
+    }
+    for name, values in own.items():
+        if len(np.unique(values)) < len(values):
+            raise ValueError(f"ids of {name}: an id is there twice; expected each once")
+    common, at_old, at_new = np.intersect1d(own["old"], own["new"], return_indices=True)
+    if not len(common):
+        first = {name: str(values[0]) if len(values) else "none" for name, values in own.items()}
+        raise ValueError(
+            f"old and new have no item in common; ids such as {first['old']!r} and {first['new']!r}"
+        )
+    order = np.argsort(at_old)
+    at_old, at_new = at_old[order], at_new[order]
+    gone, added = sizes["old"] - len(common), sizes["new"] - len(common)
+    notes = (f"{len(common):,} items joined; {gone:,} of old are gone, {added:,} of new are new",)
+    return own["old"][at_old], (at_old, at_new), notes
+
+
+def _ids(values: Any, name: str, size: int) -> np.ndarray:
+    found = np.asarray(values)
+    if found.shape != (size,):
+        raise ValueError(f"{name}: expected one for each row, [{size}]; got {found.shape}")
+    return found.astype(str) if found.dtype == object else found
+
+
+def _check_finite(rows: np.ndarray | None, name: str) -> None:
+    if rows is None:
+        return
+    finite = np.all(np.isfinite(rows), axis=1)
+    if not np.all(finite):
+        raise ValueError(
+            f"{name} must be finite; {np.count_nonzero(~finite):,} rows are not, first row "
+            f"{int(np.argmin(finite))} of the common items"
+        )
