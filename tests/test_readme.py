@@ -106,7 +106,7 @@ def as_case(command):
     return pytest.param(command, marks=[pytest.mark.slow] if slow else [])
 
 
-@pytest.mark.parametrize("command", map(as_case, COMMANDS))
+@pytest.mark.parametrize("command", [as_case(command) for command in COMMANDS])
 def test_commands_run(command, tmp_path, monkeypatch, capsys):
     words = shlex.split(command)
     if words[0] == "make":  # run by .ci/run; here: the target is there and make can read it
