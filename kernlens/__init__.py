@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
 __version__ = version("kernlens")
 
-VERBS = {"compare": "lens", "predict": "lens", "upgrade": "lens"}
+VERBS = dict.fromkeys(("compare", "fuse", "predict", "stability", "upgrade"), "lens")
 TYPES = {
     "Interval": "types",
     "Labels": "types",

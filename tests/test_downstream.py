@@ -424,3 +424,20 @@ def test_mistakes_about_machines_are_named(problem, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.svm", None)
     with pytest.raises(ValueError, match=r"pip install 'kernlens\[train\]'"):
         svm(kernel=kernels.linear)
+
+
+def test_rows_to_hold_out_can_be_given_and_are_checked():
+    problem = cases.gaussian_classes(0, n=80, unlabelled=5)
+    labels = Labels(problem.codes, ("a", "b", "c", "d"))
+    held = np.stack([heads.stratified_split(3, problem.codes)] * 2)
+    drawn = heads.classify(problem.x, labels, decoder=decoders.Linear(), seeds=(3,))
+    given = heads.classify(problem.x, labels, decoder=decoders.Linear(), seeds=2, held_out=held)
+    known = problem.codes >= 0
+    np.testing.assert_array_equal(given.held_out, held[:, known])
+    # A convex head has one optimum on one split, whatever its seed.
+    np.testing.assert_array_equal(given.predicted, np.repeat(drawn.predicted, 2, axis=0))
+    unlike = held.copy()
+    unlike[0, np.flatnonzero(known & ~held[0])[0]] = True
+    for wrong in (held[:1], held.astype(int), np.zeros_like(held), unlike):
+        with pytest.raises(ValueError, match="held_out must"):
+            heads.classify(problem.x, labels, decoder=decoders.Linear(), seeds=2, held_out=wrong)

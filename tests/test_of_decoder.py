@@ -74,10 +74,12 @@ def wide_mlp(width):
     return net.module.init, net.module.apply
 
 
-def test_random_features_of_an_mlp_have_its_own_width():
+def test_random_features_of_an_mlp_are_in_proportion_to_its_width():
     made = of_decoder(decoders.Mlp(16), dim=6, seed=3)
     phi = made.feature_map(jnp.asarray(X[:5]))
-    assert phi.shape == (5, 6 + 16)
+    assert phi.shape == (5, 6 + 4 * 16)
+    deep = of_decoder(decoders.Mlp((12, 6)), dim=6, seed=3).feature_map(jnp.asarray(X[:5]))
+    assert deep.shape == (5, 6 + 4 * (12 + 12 * 6 // 6))
     np.testing.assert_array_equal(phi[:, :6], X[:5])
     again = of_decoder(decoders.Mlp(16), dim=6, seed=3).feature_map(jnp.asarray(X[:5]))
     np.testing.assert_array_equal(again, phi)
@@ -95,9 +97,9 @@ def test_any_other_head_has_its_tangent_kernel_at_initialisation():
 
 
 @pytest.mark.parametrize("decoder", [None, decoders.Linear()])
-def test_a_linear_head_is_predicted_as_before(decoder):
+def test_a_linear_head_is_predicted_by_logistic_regression(decoder):
     found = kl.predict(X, LABELS, decoder=decoder)
-    expected = probes.discriminant(X, LABELS)
+    expected = probes.logistic(X, LABELS)
     assert found.metrics == expected.metrics
     np.testing.assert_array_equal(found.predicted, expected.predicted)
 
@@ -139,13 +141,13 @@ def test_more_rows_take_landmarks_or_a_sketch_and_tell_the_error(monkeypatch):
     monkeypatch.setattr(reading, "LANDMARKS", 200)
     near = kl.predict(X, LABELS, kernel=kernel)
     assert abs(near.value.value - exact.value.value) < 0.05
-    (note,) = near.notes
+    *_, note = near.notes
     assert "200 landmarks: off by 0." in note
     monkeypatch.setattr(reading, "LANDMARKS", 3)
-    (worse,) = kl.predict(X, LABELS, kernel=kernel).notes
+    *_, worse = kl.predict(X, LABELS, kernel=kernel).notes
     error = float(worse.split("off by ")[1].split("%")[0])
     assert error > 10 * float(note.split("off by ")[1].split("%")[0])
-    (sketched,) = kl.predict(X, LABELS, decoder=Head()).notes
+    *_, sketched = kl.predict(X, LABELS, decoder=Head()).notes
     assert "a sketch of 512 random features: off by" in sketched
 
 

@@ -152,12 +152,13 @@ def texts(text: np.ndarray | None, runs: int, dim: int = 16) -> list[np.ndarray]
     """
     if text is None:
         raise ValueError("--texts needs items with a text; these have none")
+    from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     weights = TfidfVectorizer(min_df=2).fit_transform([str(one) for one in text])
     made = []
     for seed in range(runs):
         kept = np.random.default_rng(seed).random(len(text)) < 0.3
-        axes = np.linalg.eigh((weights[kept].T @ weights[kept]).toarray())[1][:, -dim:]
-        made.append(np.asarray(weights @ axes))
+        svd = TruncatedSVD(dim, algorithm="arpack", random_state=0).fit(weights[kept])
+        made.append(svd.transform(weights))
     return made

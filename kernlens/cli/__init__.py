@@ -13,8 +13,10 @@ from typing import Any
 import tyro
 
 from kernlens.cli.compare import Compare, compare
+from kernlens.cli.fuse import Fuse, fuse
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
+from kernlens.cli.stability import Stability, stability
 from kernlens.cli.upgrade import Upgrade, upgrade
 from kernlens.files import use_compilation_cache
 from kernlens.show.table import printable
@@ -66,6 +68,8 @@ VERBS: dict[type, Callable[[Any], None]] = {
     Predict: predict,
     Compare: compare,
     Upgrade: upgrade,
+    Stability: stability,
+    Fuse: fuse,
     Score: score,
 }
 """What each verb's options run."""
@@ -80,6 +84,8 @@ def _parse(argv: list[str]) -> Any:
             "predict": Predict,
             "compare": Compare,
             "upgrade": Upgrade,
+            "stability": Stability,
+            "fuse": Fuse,
             "score": Score,
             "demo": demo,
         },

@@ -1,4 +1,4 @@
-"""Random features of a network: its hidden layers as they are drawn, beside the rows."""
+"""Random features of an MLP: a hidden layer as it is drawn, beside the rows."""
 
 import jax
 import jax.numpy as jnp
@@ -10,38 +10,40 @@ from kernlens.types import Array
 MLP_PENALTY = 10.0
 """Penalty of the weights in the recipe that trains MLPs, of :mod:`kernlens.train.heads`."""
 
+LEARNT = 4
+"""Random features that do what one learnt feature does: on Complete Journey's embeddings and on
+digits, heads of 16 to 256 hidden units reach what logistic regression on four times as many does."""
+
+MAX_HIDDEN = 2048
+"""Most random features of an MLP."""
+
 
 def hidden_features(dim: int, widths: tuple[int, ...], *, seed: int = 0) -> FeatureMap:
-    r"""Rows, and the hidden layers of a ReLU network of random weights on top of them.
+    r"""Rows, and a ReLU layer of random weights on top of them, :math:`[x, \max(0, W x)]`.
 
-    Layer :math:`h_l = \max(0, W_l h_{l-1})` has weights of variance two over its inputs (one for
-    the first), so that rows of standardised columns have features of the same size in each layer.
-    The rows themselves are there because the first layer is trained too: the part of the tangent
-    kernel that comes from it is nearly linear in the rows.
+    One hidden layer of width :math:`w` has ``LEARNT`` times as many random features. Several count
+    as the one layer with as many weights, :math:`w = \sum_l w_{l-1} w_l / d`, which predicted
+    trained heads of two layers better than random features of both layers did. The rows themselves
+    are there because the first layer is trained too: the part of the tangent kernel that comes from
+    it is nearly linear in the rows.
 
     Args:
-      dim: width of the rows.
+      dim: width of the rows, whose columns are standardised.
       widths: of the layers, first to last.
       seed: of the weights.
 
     Returns:
-      A map to ``dim + sum(widths)`` features.
+      A map to the rows and their random features.
 
     References:
-      Rahimi and Recht (2008), for random features; Cho and Saul (2009), for their kernel.
+      Rahimi and Recht (2008).
     """
-    weights, inputs = [], dim
-    for i, width in enumerate(widths):
-        key = jax.random.key(seed) if i == 0 else jax.random.fold_in(jax.random.key(seed), i)
-        scale = (1.0 if i == 0 else 2.0) / inputs
-        weights.append(jax.random.normal(key, (inputs, width)) * scale**0.5)
-        inputs = width
-    return Partial(_hidden, tuple(weights))
+    weights = sum(a * b for a, b in zip((dim, *widths[:-1]), widths, strict=True))
+    width = min(max(round(LEARNT * weights / dim), 1), MAX_HIDDEN)
+    drawn = jax.random.normal(jax.random.key(seed), (dim, width)) / dim**0.5
+    return Partial(_hidden, drawn)
 
 
-def _hidden(weights: tuple[Array, ...], x: Array) -> Array:
-    layers = [x]
-    for weight in weights:
-        h = jnp.matmul(layers[-1], weight.astype(x.dtype), precision="highest")
-        layers.append(jax.nn.relu(h))
-    return jnp.concatenate(layers, axis=1)
+def _hidden(weights: Array, x: Array) -> Array:
+    hidden = jax.nn.relu(jnp.matmul(x, weights.astype(x.dtype), precision="highest"))
+    return jnp.concatenate([x, hidden], axis=1)

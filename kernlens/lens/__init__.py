@@ -1,29 +1,54 @@
-"""The verbs: what will this embedding do, and which of these is best?"""
+"""The verbs: what will an embedding do, which is best, what moves between runs, what do two add?"""
 
 from kernlens.lens.compare import Comparison, Entry, compare, decoder_name
-from kernlens.lens.next_items import NextItemsPrediction
+from kernlens.lens.fuse import Fused, Fusion, fuse
+from kernlens.lens.joins import JOINS
+from kernlens.lens.next_items import NextItemsPrediction, Ranks
 from kernlens.lens.next_items_compare import NextItemsComparison, NextItemsEntry
 from kernlens.lens.predict import predict
+from kernlens.lens.stability import Moves, Stability, stability
 from kernlens.lens.standings import Standing, standings
 from kernlens.lens.upgrade import Upgrade, upgrade
-from kernlens.lens.verdicts import ABOVE, BEST, CHANCE, TIED, WORSE
+from kernlens.lens.verdicts import (
+    ABOVE,
+    ADDS,
+    ALONE,
+    BEST,
+    CHANCE,
+    LOSES,
+    TIED,
+    UNCLEAR,
+    WORSE,
+)
 
 __all__ = [
     "ABOVE",
+    "ADDS",
+    "ALONE",
     "BEST",
     "CHANCE",
+    "JOINS",
+    "LOSES",
     "TIED",
+    "UNCLEAR",
     "WORSE",
     "Comparison",
     "Entry",
+    "Fused",
+    "Fusion",
+    "Moves",
     "NextItemsComparison",
     "NextItemsEntry",
     "NextItemsPrediction",
+    "Ranks",
+    "Stability",
     "Standing",
     "Upgrade",
     "compare",
     "decoder_name",
+    "fuse",
     "predict",
+    "stability",
     "standings",
     "upgrade",
 ]

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
 from kernlens.lens.reading import Reading, read
 from kernlens.probes import PENALTIES, TUNED, Prediction, class_means, copies, logistic, neighbours
+from kernlens.probes.learning_curve import learning_curve
 from kernlens.probes.numbers import many_labels, numbers
-from kernlens.probes.prediction import check_metric
-from kernlens.targets import as_target
+from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, check_metric
+from kernlens.targets import as_target, labelled_rows, num_rows, take
 from kernlens.types import Decoder, Kernel, Labels, MultiLabels, Stream
 
 Probe = Callable[..., Prediction]
@@ -34,13 +35,13 @@ READOUTS: dict[Readout, Probe] = {
 def predict(
     embeddings: Any, target: NextItems, *, decoder: Decoder | None = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ...,
+    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
 ) -> NextItemsPrediction: ...  # fmt: skip
 @overload
 def predict(
     embeddings: Any, target: Any, *, decoder: Decoder | None = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ...,
+    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
 ) -> Prediction: ...  # fmt: skip
 def predict(
     embeddings: Any,
@@ -53,6 +54,7 @@ def predict(
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
+    curve: bool = False,
 ) -> Prediction | NextItemsPrediction:
     """What a trained head will reach on held-out rows, without training one.
 
@@ -79,9 +81,11 @@ def predict(
         ``probes.ridge``; other options are bound with ``functools.partial``.
       metric: the metric shown first and compared by. Default: macro-F1 of classes and labels, R² of
         numbers.
-      draws: bootstrap draws, at least 1.
+      draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws, of landmarks and of random features.
+      curve: whether to add what other numbers of labels would bring, for classes: two to four times
+        the work. :func:`kernlens.probes.learning_curve` says how.
 
     Returns:
       Prediction: a mapping of metrics to intervals, which prints itself. Of next items, a
@@ -94,29 +98,95 @@ def predict(
     """
     if isinstance(target, NextItems):
         refuse_probe(probe)
+        refuse_curve(curve)
         return predict_next_items(
             embeddings, target, decoder=decoder, kernel=kernel, metric=metric, draws=draws,
             level=level, seed=seed,
         )  # fmt: skip
     containers.check_same_order(embeddings, target, names=("embeddings", "target"))
-    rows, target = as_rows(embeddings), as_target(target)
+    return predict_rows(
+        as_rows(embeddings), as_target(target), decoder=decoder, kernel=kernel, probe=probe,
+        metric=metric, draws=draws, level=level, seed=seed, curve=curve,
+    )  # fmt: skip
+
+
+def predict_rows(
+    rows: Any,
+    target: Any,
+    *,
+    decoder: Decoder | None = None,
+    kernel: Kernel | None = None,
+    probe: Probe | None = None,
+    metric: str | None = None,
+    groups: np.ndarray | None = None,
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+    curve: bool = False,
+) -> Prediction:
+    """What :func:`predict` does with rows and a target that are read.
+
+    Args:
+      rows: an array or a stream, ``[n, d]``.
+      target: Labels, MultiLabels or Values, ``n`` rows.
+      decoder: as :func:`predict`.
+      kernel: as :func:`predict`.
+      probe: as :func:`predict`.
+      metric: as :func:`predict`.
+      groups: of classes, equal for rows that share a fold, ``[n]``, -1 where there is no label. By
+        default those of :func:`kernlens.probes.copies.groups`. Several embeddings of the same rows
+        have the same folds where they are given the same groups.
+      draws: as :func:`predict`.
+      level: as :func:`predict`.
+      seed: as :func:`predict`.
+      curve: as :func:`predict`.
+
+    Returns:
+      Prediction.
+
+    Raises:
+      ValueError: as :func:`predict`.
+    """
     _check_sizes(rows, target)
     if (decoder is not None or kernel is not None) and not isinstance(rows, Stream):
-        rows, target = _known(np.asarray(rows), target)
+        known = labelled_rows(target)
+        groups = None if groups is None else groups[known]
+        rows, target = np.asarray(rows)[known], take(target, known)
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
     own = probe or probe_of(target, reading.readout)
     found = _options(own, reading, metric, asked=probe is None)
-    if isinstance(target, Labels) and reading.features is not rows and "groups" in _taken(own):
-        # Features of equal rows may differ in their last digits.
-        found["groups"] = copies.groups(rows, target.codes)
+    if isinstance(target, Labels) and "groups" in _taken(own):
+        if groups is not None:
+            found["groups"] = groups
+        elif reading.features is not rows:
+            # Features of equal rows may differ in their last digits.
+            found["groups"] = copies.groups(rows, target.codes)
     chosen = partial(own, **found)
     found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
         found = found._replace(metric=metric)
+    if curve:
+        refuse_curve(not isinstance(target, Labels))
+        made = learning_curve(
+            reading.features, cast(Labels, target), probe=chosen, metric=_of_curve(found),
+            level=level, seed=seed, whole=found,
+        )  # fmt: skip
+        found = found._replace(curve=made, notes=(*found.notes, *made.notes))
     return found._replace(notes=(*found.notes, *reading.notes))
+
+
+def _of_curve(found: Prediction) -> str:
+    """The metric whose curve is shown: micro-F1 is accuracy."""
+    return found.metric if found.metric in (MACRO_F1, LOG_LOSS) else ACCURACY
+
+
+def refuse_curve(curve: bool) -> None:
+    """Refuses a learning curve of a target without classes."""
+    if curve:
+        raise ValueError("a learning curve is made for a target of classes; got curve=True")
 
 
 def refuse_probe(probe: Probe | None) -> None:
@@ -159,26 +229,6 @@ def _options(own: Probe, reading: Reading, metric: str | None, *, asked: bool) -
 def _taken(probe: Probe) -> set[str]:
     """Names of the arguments that a probe takes and that are not bound yet."""
     return set(inspect.signature(probe).parameters) - set(getattr(probe, "keywords", ()))
-
-
-def num_rows(target: Any) -> int:
-    """Number of rows of a target."""
-    if isinstance(target, Labels):
-        return len(target.codes)
-    return len(target.labelled) if isinstance(target, MultiLabels) else len(target)
-
-
-def _known(rows: np.ndarray, target: Any) -> tuple[np.ndarray, Any]:
-    """The rows with a target, and their targets."""
-    if isinstance(target, Labels):
-        kept = target.codes >= 0
-        return rows[kept], target._replace(codes=target.codes[kept])
-    if isinstance(target, MultiLabels):
-        kept = target.labelled
-        known = target._replace(membership=target.membership[kept], labelled=kept[kept])
-        return rows[kept], known
-    kept = ~np.isnan(target)
-    return rows[kept], target[kept]
 
 
 def _check_sizes(rows: Any, target: Any) -> None:

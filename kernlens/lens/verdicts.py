@@ -5,5 +5,12 @@ WORSE = "worse"
 TIED = "cannot be told apart from the best"
 CHANCE = "no better than chance"
 ABOVE = "better than chance"
-STYLES = {BEST: "bold green", ABOVE: "green", TIED: "yellow", WORSE: "dim", CHANCE: "red"}
+ADDS = "adds"
+LOSES = "loses"
+UNCLEAR = "no gain shown"
+ALONE = "alone"
+STYLES = {
+    BEST: "bold green", ABOVE: "green", TIED: "yellow", WORSE: "dim", CHANCE: "red",
+    ADDS: "bold green", LOSES: "red", UNCLEAR: "yellow", ALONE: "dim",
+}  # fmt: skip
 """Style of each in a terminal."""

@@ -55,7 +55,7 @@ ABOUT: dict[str, Estimator] = {
         null="the share of the largest class, and the entropy of the labels",
         predicts="accuracy, macro-F1 and log loss of a trained linear classifier, in value",
         pitfalls="linear: boosting and neighbours may read more; accuracies of few rows tie, where "
-        "log loss does not; the intervals hold other rows, not another fit",
+        "log loss does not; the intervals do not hold another pretraining run",
         shift_free=True,
     ),
     "ridge": Estimator(

@@ -3,20 +3,12 @@
 import numpy as np
 
 from kernlens import metrics
-from kernlens.probes import copies
-from kernlens.probes.folds import FOLDS, tested
+from kernlens.probes import copies, spread
+from kernlens.probes.folds import FOLDS, held_rows
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.paths import NULLS
-from kernlens.probes.prediction import (
-    ACCURACY,
-    ERROR_RATE,
-    LOG_LOSS,
-    MACRO_F1,
-    Prediction,
-    normal_quantile,
-    tails,
-)
-from kernlens.types import Classification, Interval
+from kernlens.probes.prediction import ACCURACY, ERROR_RATE, LOG_LOSS, MACRO_F1, Prediction
+from kernlens.types import Classification
 
 MAX_LOSS = np.float32(-np.log(1e-15))
 """Largest log loss of a row: a class that a head never met has probability 1e-15, not 0."""
@@ -39,7 +31,7 @@ def by_fold(
     num_classes = int(max(codes.max(), predicted.max())) + 1
     found = [
         metrics.from_counts(*metrics.counts(codes[rows], predicted[:, rows], num_classes))
-        for rows in tested(codes, folds, num_folds=num_folds)
+        for rows in held_rows(codes, folds, num_folds=num_folds)
     ]
     return Classification(*(np.stack(own, axis=1) for own in zip(*found, strict=True)))
 
@@ -67,9 +59,8 @@ def answered(
 
     Returns:
       Prediction; its loss is the log loss, or the error rate of a classifier that gives classes
-      alone. Metrics are means over folds, intervals as far to
-      either side as those of all held-out rows resampled. A row that no fold holds out counts in no
-      metric, and its loss is infinite.
+      alone. Metrics are means over folds. A row that no fold holds out counts in no metric, and its
+      loss is infinite.
 
     Raises:
       ValueError: no row is held out by a fold.
@@ -82,40 +73,52 @@ def answered(
         )
     target, predicted = held.target[counted], held.predicted[counted]
     points = by_fold(held.target, held.predicted[None], held.folds, num_folds=num_folds)
-    (pooled,), (samples,) = metrics.resampled(target, (predicted,), draws, seed)
-    chance, found = metrics.by_chance(target, predicted), {}
-    for name in Classification._fields:
-        point = float(np.nanmean(getattr(points, name)))
-        low, high = np.quantile(getattr(samples, name), tails(level)) - getattr(pooled, name)
-        low, high = np.clip((point + low, point + high), 0.0, 1.0)
-        found[name] = Interval(point, float(low), float(high), level, float(getattr(chance, name)))
+    values = {name: float(np.nanmean(own)) for name, own in points._asdict().items()}
     if held.log_probabilities is None:
-        loss, most, null = ERROR_RATE, 1.0, 1.0 - found[ACCURACY].null
+        loss, most = ERROR_RATE, 1.0
+        none = 1.0 - float(metrics.by_chance(target, predicted).accuracy)
         losses = (held.predicted != held.target).astype(np.float32)
-        point = 1.0 - found[ACCURACY].value
+        values[loss] = 1.0 - values[ACCURACY]
     else:
-        counts = np.bincount(held.target)
-        null = NULLS[LOG_LOSS](counts[counts > 0] / len(held.target))
         loss, most = LOG_LOSS, np.inf
+        counts = np.bincount(held.target)
+        none = NULLS[LOG_LOSS](counts[counts > 0] / len(held.target))
         losses = -held.log_probabilities[np.arange(len(held.target)), classes[held.target]]
         losses = np.minimum(losses, MAX_LOSS)
-        tests = tested(held.target, held.folds, num_folds=num_folds)
-        point = float(np.mean([np.mean(losses[rows], dtype=np.float64) for rows in tests]))
-    reach = normal_quantile(level) * float(np.std(losses[counted], ddof=1)) / np.sqrt(len(target))
-    found[loss] = Interval(point, max(point - reach, 0.0), min(point + reach, most), level, null)
+        tests = held_rows(held.target, held.folds, num_folds=num_folds)
+        values[loss] = float(np.mean([np.mean(losses[rows], dtype=np.float64) for rows in tests]))
+    losses = np.where(counted, losses, np.float32(np.inf))
     held = held._replace(
         predicted=classes[held.predicted].astype(np.int32),
         target=classes[held.target].astype(np.int32),
     )
+    kinds = spread.of_answers(
+        held,
+        losses,
+        loss,
+        values=values,
+        null=none,
+        most=most,
+        draws=draws,
+        level=level,
+        seed=seed,
+    )
     return Prediction(
-        metrics=found,
+        metrics=kinds.metrics,
+        means=kinds.means,
+        samples=kinds.samples,
         metric=MACRO_F1,
         loss=loss,
         predicted=held.predicted,
         target=held.target,
-        losses=np.where(counted, losses, np.float32(np.inf)),
+        losses=losses,
         names=held.names,
-        notes=(*notes, *_lonely(held, len(classes)), *copies.note(held.groups)),
+        notes=(
+            *notes,
+            *_lonely(held, len(classes)),
+            *spread.too_few(held, held.names),
+            *copies.note(held.groups),
+        ),
         held_out=held,
     )
 

@@ -44,8 +44,8 @@ def class_means(
       folds: number of folds, at least 2; as many as rows leaves out one row at a time.
       groups: equal for copies of one row, integers ``[n]``, ``-1`` where there is no label.
         Default: those of :func:`kernlens.probes.copies.groups`.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage of the intervals, in ``(0, 1)``.
+      draws: test sets that are drawn for the intervals, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``; see :mod:`kernlens.probes.spread`.
       seed: of the folds and of the draws.
 
     Returns:

@@ -68,10 +68,9 @@ def discriminant(
         scales, for features whose scales say how much they count, as those of a kernel do.
       groups: equal for copies of one row, integers ``[n]``. A row is left out with all its copies.
         Default: those of :func:`kernlens.probes.copies.groups`.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage of the intervals, in ``(0, 1)``. They are percentile intervals over
-        resampled rows: how the metric would vary with other rows to evaluate. What refitting,
-        another initialisation or another pretraining run adds is not in them.
+      draws: test sets that are drawn for the intervals, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``; :mod:`kernlens.probes.spread` says
+        what the three kinds hold. What another pretraining run would change is in none of them.
       seed: of the draws.
 
     Returns:

@@ -10,6 +10,7 @@ of several embeddings of the same items (:func:`weighted`), a lengthscale, a pro
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -177,10 +178,8 @@ def learn(
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         given = jax.tree.map(lambda leaf: _wide(np.asarray(leaf)[kept]), rows)
         start = (jax.tree.map(_wide, params), jnp.log(jnp.asarray(strength, jnp.float64)))
-        value_fn = partial(
-            _error, feature_fn, rows=given, codes=jnp.asarray(codes), num_classes=len(classes)
-        )
-        (found, log_strength), errors = _minimise(value_fn, start, steps)
+        run = _Descent(feature_fn, len(classes))
+        (found, log_strength), errors = _minimise(run, (given, jnp.asarray(codes)), start, steps)
         return Learnt(jax.tree.map(np.asarray, found), float(np.exp(log_strength)), errors)
 
 
@@ -190,30 +189,41 @@ def _wide(leaf: Any) -> Array:
     return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
-def _error(feature_fn, variables, *, rows, codes, num_classes):
-    params, log_strength = variables
-    return leave_one_out_error(
-        feature_fn(params, rows), codes, num_classes=num_classes, strength=jnp.exp(log_strength)
-    )
+@dataclass(frozen=True)
+class _Descent:
+    """A step of L-BFGS, compiled once for a feature function and the shapes of the rows."""
 
+    feature_fn: Callable[[Params, Any], Array]
+    num_classes: int
 
-def _minimise(value_fn: Callable, start: Any, steps: int) -> tuple[Any, np.ndarray]:
-    """The best of the variables met, and the errors of all."""
-    optimizer = optax.lbfgs()
-    value_and_grad = optax.value_and_grad_from_state(value_fn)
+    def error(self, variables: Any, given: Any) -> Array:
+        """The error at parameters and the log of the strength, of rows and their codes."""
+        (params, log_strength), (rows, codes) = variables, given
+        return leave_one_out_error(
+            self.feature_fn(params, rows), codes, num_classes=self.num_classes,
+            strength=jnp.exp(log_strength),
+        )  # fmt: skip
 
-    @jax.jit
-    def step(variables, state):
-        value, grad = value_and_grad(variables, state=state)
-        updates, state = optimizer.update(
+    @partial(jax.jit, static_argnums=0)
+    def step(self, variables: Any, state: Any, given: Any) -> tuple[Any, Any, Any]:
+        """Variables and state after a step, and the error before it."""
+        value_fn = partial(self.error, given=given)
+        value, grad = optax.value_and_grad_from_state(value_fn)(variables, state=state)
+        updates, state = _LBFGS.update(
             grad, state, variables, value=value, grad=grad, value_fn=value_fn
         )
         return optax.apply_updates(variables, updates), state, value
 
-    variables, state, errors = start, optimizer.init(start), []
+
+_LBFGS = optax.lbfgs()
+
+
+def _minimise(run: _Descent, given: Any, start: Any, steps: int) -> tuple[Any, np.ndarray]:
+    """The best of the variables met, and the errors of all."""
+    variables, state, errors = start, _LBFGS.init(start), []
     best = start
     for _ in range(steps + 1):
-        after, state, value = step(variables, state)
+        after, state, value = run.step(variables, state, given)
         errors.append(float(value))
         if not np.isfinite(errors[-1]):
             if len(errors) == 1:

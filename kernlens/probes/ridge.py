@@ -48,9 +48,8 @@ def ridge(
       select: as :func:`discriminant`, by leave-one-out squared error.
       standardised: as :func:`discriminant`.
       groups: as :func:`discriminant`.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage of the percentile intervals over resampled rows, in ``(0, 1)``; see
-        :func:`discriminant`.
+      draws: test sets that are drawn for the intervals, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``; see :func:`discriminant`.
       seed: of the draws.
 
     Returns:

@@ -17,6 +17,8 @@ from experiments.head_mismatch import experiment as head_mismatch
 from experiments.interval_coverage import experiment as interval_coverage
 from experiments.joint_embeddings import experiment as joint_embeddings
 from experiments.kit import committed, pages, runner, summaries, tiny
+from experiments.lens_fuse import experiment as lens_fuse
+from experiments.lens_stability import experiment as lens_stability
 from experiments.lens_upgrade import experiment as lens_upgrade
 from experiments.ntk_predicts_training import experiment as ntk_predicts_training
 from experiments.online_replay import experiment as online_replay
@@ -42,6 +44,8 @@ EXPERIMENTS = (
     online_replay,
     joint_embeddings,
     head_mismatch,
+    lens_stability,
+    lens_fuse,
     lens_upgrade,
 )
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)

@@ -14,7 +14,7 @@ import optax
 
 from kernlens.train import loop
 from kernlens.train.heads.recipes import Affine, General, is_affine
-from kernlens.train.heads.splits import Task, make_task, measure
+from kernlens.train.heads.splits import Task, make_task, measure, of_labelled
 from kernlens.types import Array, Labels, Outcome, Params
 
 
@@ -25,6 +25,7 @@ def classify(
     decoder: nn.Module,
     seeds: int | Sequence[int] = 5,
     test_fraction: float = 0.2,
+    held_out: np.ndarray | None = None,
     l2: float | None = None,
     optimizer: optax.GradientTransformation | None = None,
     steps: int | None = None,
@@ -55,6 +56,8 @@ def classify(
       decoder: Flax head, ``[n, d]`` to logits ``[n, C]``; its ``num_outputs`` is set to C here.
       seeds: how many (seeds 0, 1, ...), or the seeds themselves.
       test_fraction: share of each class to hold out, in ``(0, 1)``.
+      held_out: rows that each seed holds out, bool ``[seeds, n]``, equally many of each, in place
+        of a random share: with the same rows twice, two seeds differ by the head alone.
       l2: :math:`\lambda \ge 0`; default 1 for an affine head, 10 for another.
       optimizer: any optax optimiser in place of the recipe's; an affine head then takes all its
         steps.
@@ -76,7 +79,8 @@ def classify(
       Xu and Yang (2023), the protocol of the entity tasks; Liu and Nocedal (1989), L-BFGS.
     """
     start = time.perf_counter()
-    task = make_task(embeddings, labels, seeds, test_fraction)
+    held = None if held_out is None else of_labelled(held_out, labels, seeds)
+    task = make_task(embeddings, labels, seeds, test_fraction, held)
     trained = _trained(task, decoder, l2, optimizer, steps, on_round)
     predicted = np.asarray(_predict(trained.recipe, trained.params, trained.shared))
     return measure(task, predicted, start)

@@ -34,7 +34,7 @@ def stratified_split(seed: int, codes: np.ndarray, test_fraction: float = 0.2) -
         raise ValueError(f"test_fraction must lie strictly between 0 and 1; got {test_fraction}")
     codes = np.asarray(codes)
     counts = np.bincount(codes[codes >= 0])
-    quota = np.minimum(np.maximum(np.rint(counts * test_fraction), 1), np.maximum(counts - 1, 0))
+    quota = targets.held_out_of(counts, test_fraction)
     return draw(np.random.default_rng([seed, 0]), codes, quota)
 
 
@@ -132,6 +132,30 @@ def make_task(
     blur = blur + 8.0 * rounding * np.abs(mean)
     scale = inverse(np.where(spread > blur, spread, 0.0))
     return Task(x, codes, len(labels.names), seeds, held_out, mean, scale, centre, unit)
+
+
+def of_labelled(held_out: Any, labels: Labels, seeds: int | Sequence[int]) -> np.ndarray:
+    """A split that was given of all rows, ``[S, n]``: that of the labelled ones.
+
+    Raises:
+      ValueError: another shape or type, or seeds that hold out unlike many rows, none or all.
+    """
+    held, n = np.asarray(held_out), len(labels.codes)
+    num_seeds = int(seeds) if isinstance(seeds, int | np.integer) else len(seeds)
+    if held.dtype != bool or held.shape != (num_seeds, n):
+        raise ValueError(
+            f"held_out must be bool [seeds, rows], [{num_seeds}, {n}]; got {held.dtype} of shape "
+            f"{held.shape}"
+        )
+    rows = targets.labelled_rows(labels)
+    held = held[:, rows]
+    counts = held.sum(axis=1)
+    if np.any(counts != counts[0]) or not 0 < counts[0] < len(rows):
+        raise ValueError(
+            "held_out must hold out equally many labelled rows for every seed, some and not all; "
+            f"got {counts.tolist()} of {len(rows)}"
+        )
+    return held
 
 
 def inverse(x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,425 @@
+"""How much do results move between pretraining runs?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernlens.datasets.next_items import NextItems
+from kernlens.lens import distances as facts
+from kernlens.lens.compare import named_decoders, same_rows
+from kernlens.lens.known import check_ids, held_rows, known_places
+from kernlens.lens.predict import Probe, predict_rows
+from kernlens.lens.run_pairs import mean_over_runs, pairs_of, spread
+from kernlens.lens.seed_noise import has_seed_noise, noise_of, with_seed_noise
+from kernlens.metrics import disagreement
+from kernlens.metrics.disagreement import Disagreement
+from kernlens.probes import TITLES, Prediction
+from kernlens.probes.prediction import check_draws
+from kernlens.probes.serving import shared_groups
+from kernlens.show.table import Column, Table, printable
+from kernlens.targets import num_rows
+from kernlens.types import Decoder, Interval, Kernel, Labels
+
+TWO_RUNS = (
+    "two runs are one pair: its intervals hold the sampling of items alone, not the spread between "
+    "runs; a third run would show it"
+)
+
+SHOWN = 10
+"""Items and classes that a table shows by default."""
+
+
+class Moves(NamedTuple):
+    """What moves between runs under one decoder.
+
+    Attributes:
+      decoder: its name; "" where none was named.
+      kappa: agreement beyond chance, the mean over pairs of runs; of numbers, the concordance.
+      churn: what moves, the mean over pairs: the share of rows that change class, or of labels that
+        change, or the root mean squared change over the target's standard deviation.
+      seed_noise: churn of two trained heads of one run that differ in their seeds alone, the mean
+        over runs; None of a head whose training has one optimum, or that is not trained here.
+      seed_kappa: kappa of such heads, or None.
+      metric: mean over runs of the metric.
+      spread: standard deviation of the metric between runs.
+      pairs: kappa and churn of each pair of names, with intervals over items; without the noise of
+        a head's own seed.
+      odd: name of the run that is apart from the others, or None.
+      moved: how far each row moves, the mean over pairs, float64 ``[n]``.
+      answers: of each run to each row, by name, ``[n, ...]``.
+      predictions: of each run, by name.
+    """
+
+    decoder: str
+    kappa: Interval
+    churn: Interval
+    seed_noise: Interval | None
+    seed_kappa: Interval | None
+    metric: Interval
+    spread: Interval
+    pairs: Mapping[tuple[str, str], tuple[Interval, Interval]]
+    odd: str | None
+    moved: np.ndarray
+    answers: Mapping[str, np.ndarray]
+    predictions: Mapping[str, Prediction]
+
+    @property
+    def excess(self) -> Interval | None:
+        """Churn beyond that of the head's own seed, at least 0; None where there is no such."""
+        if self.seed_noise is None:
+            return None
+        floor = self.seed_noise.value
+        value, low, high = (max(end - floor, 0.0) for end in self.churn[:3])
+        return Interval(value, low, high, self.churn.level)
+
+
+class Stability(NamedTuple):
+    """How much answers move between runs of an embedding.
+
+    Attributes:
+      runs: their names, in the order given.
+      moves: what moves under each decoder, in the order given.
+      distances: facts of each pair of runs that know no labels, by pair of names; see
+        :mod:`kernlens.lens.distances`.
+      target: what was asked of the rows that count, ``[n, ...]``.
+      names: names of classes or labels.
+      rows: numbers of these rows in the table given, or their ids, ``[n]``; None where the probe
+        read a sample.
+      metric: name of the metric.
+      level: nominal coverage of the intervals, in ``(0, 1)``.
+      notes: what else a person should know.
+    """
+
+    runs: tuple[str, ...]
+    moves: tuple[Moves, ...]
+    distances: Mapping[tuple[str, str], Mapping[str, float]]
+    target: np.ndarray
+    names: tuple[str, ...]
+    rows: np.ndarray | None
+    metric: str
+    level: float
+    notes: tuple[str, ...]
+
+    def table(self) -> Table:
+        """A row for each decoder, agreement beyond chance first."""
+        numbers = self.target.ndim == 1 and not self.names
+        noisy = any(own.seed_noise is not None for own in self.moves)
+        columns = [
+            *([Column("decoder")] if any(own.decoder for own in self.moves) else []),
+            Column("kappa", "concordance" if numbers else "κ", ".3f"),
+            Column("churn", format=".3f"),
+            *([Column("seed_noise", "churn of its seed", ".3f")] if noisy else []),
+            *([Column("excess", "churn beyond it", ".3f")] if noisy else []),
+            Column("metric", TITLES[self.metric], ".3f"),
+            Column("spread", "sd between runs", ".4f"),
+            *([Column("odd", "odd run")] if any(own.odd for own in self.moves) else []),
+        ]
+        rows = [{**own._asdict(), "excess": own.excess} for own in self.moves]
+        return Table(rows, columns)
+
+    def pairs(self) -> Table:
+        """A row for each pair of runs: kappa and churn by decoder, and facts without labels."""
+        columns, rows = [Column("pair")], []
+        for own in self.moves:
+            title = f" {own.decoder}" if own.decoder else ""
+            columns += [Column(f"kappa{title}", f"κ{title}", ".3f"),
+                        Column(f"churn{title}", format=".3f")]  # fmt: skip
+        columns += [Column(name, format=".3f") for name in facts.DISTANCES]
+        for pair in self.moves[0].pairs:
+            row: dict[str, Any] = {"pair": " / ".join(pair), **self.distances.get(pair, {})}
+            for own in self.moves:
+                title = f" {own.decoder}" if own.decoder else ""
+                row[f"kappa{title}"], row[f"churn{title}"] = own.pairs[pair]
+            rows.append(row)
+        return Table(rows, columns, "Pairs of runs; distances know no labels and rank no decoder")
+
+    def classes(self, decoder: str | None = None, *, shown: int | None = SHOWN) -> Table:
+        """A row for each class: how much of it moves, the most moved first.
+
+        Args:
+          decoder: name of one; the first by default.
+          shown: most rows; None for all.
+
+        Raises:
+          ValueError: a target without classes or labels, or an unknown decoder.
+        """
+        own = self._of(decoder)
+        if not self.names:
+            raise ValueError("a target of numbers has no classes; items() has what moves")
+        rows = []
+        for code, name in enumerate(self.names):
+            of_class = self.target[:, code] if self.target.ndim == 2 else self.target == code
+            if np.any(of_class):
+                moved = float(np.mean(own.moved[of_class]))
+                rows.append({"class": name, "rows": int(np.sum(of_class)), "churn": moved})
+        rows.sort(key=lambda row: -row["churn"])
+        columns = (Column("class"), Column("rows"), Column("churn", format=".3f"))
+        title = f"What moves, by class{f', {own.decoder}' if own.decoder else ''}"
+        return Table(rows[:shown], columns, title)
+
+    def items(self, decoder: str | None = None, *, shown: int | None = SHOWN) -> Table:
+        """The rows that move most, with what they are given.
+
+        Args:
+          decoder: name of one; the first by default.
+          shown: most rows; None for all that move.
+
+        Raises:
+          ValueError: an unknown decoder, or runs of which the probe read a sample.
+        """
+        own = self._of(decoder)
+        if self.rows is None:
+            raise ValueError("the probe read a sample of the rows, whose numbers are not kept")
+        order = np.argsort(-own.moved, kind="stable")
+        order = order[own.moved[order] > 0][:shown]
+        rows = [
+            {
+                "item": str(self.rows[at]),
+                "moved": float(own.moved[at]),
+                "true": self._said(self.target[at]),
+                "given": self._given([answers[at] for answers in own.answers.values()]),
+            }
+            for at in order
+        ]
+        columns = (
+            Column("item"), Column("moved", "share of pairs", ".2f"), Column("true"),
+            Column("given", "given by runs"),
+        )  # fmt: skip
+        title = f"What moves most{f', {own.decoder}' if own.decoder else ''}"
+        return Table(rows, columns, title)
+
+    def tables(self) -> tuple[Table, ...]:
+        """All tables: decoders, pairs, classes and items of the first decoder."""
+        found = [self.table(), self.pairs()]
+        if self.names:
+            found.append(self.classes())
+        if self.rows is not None:
+            found.append(self.items())
+        return tuple(found)
+
+    def sentence(self) -> str:
+        """What follows."""
+        return " ".join(printable(self._told(own)) for own in self.moves)
+
+    def _told(self, own: Moves) -> str:
+        title = f"{own.decoder}: " if own.decoder else ""
+        if self.names:
+            what = "labels" if self.target.ndim == 2 else "items"
+            moved = f"{own.churn:.1%} of {what} change from run to run"
+            agreed = f"κ {own.kappa:.2f}"
+        else:
+            moved = f"predictions move by {own.churn:.2f} standard deviations of the target"
+            agreed = f"concordance {own.kappa:.2f}"
+        said = f"{title}{agreed}; {moved}"
+        if own.seed_noise is not None:
+            said += f", of which {own.seed_noise.value:.1%} by the head's own seed"
+        said += f"; {TITLES[self.metric]} {own.metric.value:.3f} ± {own.spread.value:.3f}"
+        return f"{said}; {own.odd} is apart from the other runs." if own.odd else f"{said}."
+
+    def __repr__(self) -> str:
+        heading = (
+            f"{len(self.runs)} runs, {len(self.target):,} rows, {self.level:.0%} intervals over "
+            f"{'items' if len(self.runs) < 3 else 'items and runs'}"
+        )
+        return "\n".join([heading, self.table().text(), self.sentence(), *self.notes])
+
+    def _repr_html_(self) -> str:
+        return self.table()._replace(title=self.sentence()).html()
+
+    def _of(self, decoder: str | None) -> Moves:
+        named = {own.decoder: own for own in self.moves}
+        if decoder is None:
+            return self.moves[0]
+        if decoder not in named:
+            raise ValueError(f"decoder must be one of {', '.join(named)}; got {decoder!r}")
+        return named[decoder]
+
+    def _said(self, value: Any) -> str:
+        if self.target.ndim == 2:
+            return ", ".join(name for name, has in zip(self.names, value, strict=True) if has)
+        return self.names[int(value)] if self.names else f"{value:.3g}"
+
+    def _given(self, values: Sequence[Any]) -> str:
+        if not self.names:
+            return ", ".join(f"{value:.3g}" for value in values)
+        counted: dict[str, int] = {}
+        for value in values:
+            said = self._said(value) or "none"
+            counted[said] = counted.get(said, 0) + 1
+        order = sorted(counted, key=lambda said: -counted[said])
+        return ", ".join(f"{said} ×{counted[said]}" for said in order)
+
+
+def stability(
+    runs: Any,
+    target: Any,
+    *,
+    decoders: Decoder | Sequence[Decoder] | Mapping[str, Decoder] | None = None,
+    kernel: Kernel | None = None,
+    probe: Probe | None = None,
+    metric: str | None = None,
+    ids: Sequence[Any] | np.ndarray | None = None,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Stability:
+    """How much the answers of a head move from one pretraining run to another.
+
+    Every run is predicted on the same folds, and each row answered by heads that did not see it,
+    so what differs between two runs is the embedding alone. Agreement beyond chance (kappa) comes
+    first: churn follows the shares of the classes, and two poor embeddings whose heads give the
+    largest class to all agree.
+
+    A head that starts at random, such as an MLP, moves some rows by its own seed. That noise is
+    measured with a few trained heads and told apart; the churn is what two runs with heads of two
+    seeds show.
+
+    Args:
+      runs: embeddings of the same items in the same order, two or more; three show the spread
+        between runs. A list, a mapping by name, or an array ``[R, n, d]``. Their widths may differ.
+      target: as for :func:`kernlens.predict`: classes, several labels, or numbers.
+      decoders: one decoder, several, or several by name. Default: a linear head.
+      kernel: any kernel, in place of decoders.
+      probe: another probe, as for :func:`kernlens.predict`. Bind a penalty where yours is fixed,
+        ``partial(probes.logistic, penalties=1.0)``: fewer choices move less.
+      metric: the metric whose spread is told. Default: macro-F1 of classes and labels, R² of
+        numbers.
+      ids: names of the items, ``[n]``. Default: row numbers.
+      level: nominal coverage of the intervals, in ``(0, 1)``.
+      seed: of folds, landmarks and random features.
+
+    Returns:
+      Stability, which prints itself; ``items()`` and ``classes()`` say what moves, ``pairs()`` has
+      every pair of runs.
+
+    Raises:
+      ValueError: fewer than two runs, runs of other numbers of rows, next items, and what
+        :func:`kernlens.predict` raises, with the name of the run.
+
+    References:
+      Milani Fard et al. (2016) for churn; Cohen (1960) for kappa.
+    """
+    if isinstance(target, NextItems):
+        raise ValueError(
+            "stability compares answers to rows, and next items are lists of each user; expected "
+            "classes, several labels or numbers. compare() has the paired differences of runs"
+        )
+    check_draws(1, level)
+    if isinstance(runs, np.ndarray) and runs.ndim == 3:
+        runs = list(runs)
+    named, target = same_rows(runs, target)
+    if len(named) < 2:
+        raise ValueError(
+            "stability needs at least two runs: no single run says how far another would differ; "
+            f"got one, {next(iter(named))!r}"
+        )
+    check_ids(ids, target)
+    ids = np.arange(num_rows(target)) if ids is None else np.asarray(ids)
+    places, target = known_places(target)
+    named = {name: held_rows(rows)[places] for name, rows in named.items()}
+    groups = shared_groups(list(named.values()), target) if isinstance(target, Labels) else None
+    asked = {"kernel": kernel, "probe": probe, "metric": metric, "level": level, "seed": seed}
+    found = {
+        title: _predicted(named, target, title, decoder=decoder, groups=groups, **asked)
+        for title, decoder in named_decoders(decoders).items()
+    }
+    first = next(iter(next(iter(found.values())).values()))
+    counted = _counted(first)
+    true = first.target[counted]
+    moves = tuple(
+        _moves(title, own, counted, noise, level)
+        for (title, own), noise in zip(
+            found.items(), _noises(named, target, decoders, probe, kernel), strict=True
+        )
+    )
+    runs = tuple(named)
+    return Stability(
+        runs, moves,
+        {(a, b): facts.distances(named[a], named[b], seed=seed)
+         for i, a in enumerate(runs) for b in runs[i + 1 :]},
+        true, first.names,
+        ids[places][counted] if len(counted) == len(places) else None,
+        first.metric, level,
+        tuple(dict.fromkeys([*([TWO_RUNS] if len(runs) == 2 else []), *first.notes])),
+    )  # fmt: skip
+
+
+def _predicted(
+    named: Mapping[str, np.ndarray], target: Any, title: str, **asked: Any
+) -> dict[str, Prediction]:
+    """The prediction of each run under one decoder; ValueError with their names."""
+    found = {}
+    for name, rows in named.items():
+        try:
+            found[name] = predict_rows(rows, target, draws=1, **asked)
+        except ValueError as error:
+            raise ValueError(
+                f"{name} · {title}: {error}" if title else f"{name}: {error}"
+            ) from error
+    sizes = {name: len(own.target) for name, own in found.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"runs of so many rows are predicted on samples that differ with their width: {sizes}; "
+            "give runs of one width, or fewer rows"
+        )
+    return found
+
+
+def _counted(prediction: Prediction) -> np.ndarray:
+    """Whether a row was held out, and its answer counts, bool ``[n]``."""
+    if prediction.held_out is None:
+        return np.ones(len(prediction.target), bool)
+    return prediction.held_out.folds >= 0
+
+
+def _moves(
+    title: str,
+    found: Mapping[str, Prediction],
+    counted: np.ndarray,
+    noise: np.ndarray | None,
+    level: float,
+) -> Moves:
+    first = next(iter(found.values()))
+    disagree, most = _compared(first, counted)
+    answers = {name: own.predicted[counted] for name, own in found.items()}
+    pairs = pairs_of(list(answers.values()), disagree, level=level, most=most)
+    values = [own.value.value for own in found.values()]
+    names = list(found)
+    kappa, churn = pairs.kappa, pairs.churn
+    seed_kappa = seed_noise = None
+    if noise is not None:
+        seed_kappa, seed_noise = (mean_over_runs(column, level=level) for column in noise.T)
+        kappa, churn = with_seed_noise(pairs, noise, level=level)
+    return Moves(
+        title, kappa, churn, seed_noise, seed_kappa, mean_over_runs(values, level=level),
+        spread(values, level=level),
+        {(names[i], names[j]): own for (i, j), own in pairs.by_pair.items()},
+        None if pairs.odd is None else names[pairs.odd], pairs.moved, answers, found,
+    )  # fmt: skip
+
+
+def _compared(
+    prediction: Prediction, counted: np.ndarray
+) -> tuple[Callable[[np.ndarray, np.ndarray], Disagreement], float]:
+    """How two runs' answers are compared, and the most that they can differ."""
+    target = prediction.target[counted]
+    if target.ndim == 2:
+        return disagreement.of_labels, 1.0
+    if prediction.names:
+        return disagreement.of_classes, 1.0
+    return lambda a, b: disagreement.of_numbers(a, b, target), np.inf
+
+
+def _noises(
+    named: Mapping[str, np.ndarray], target: Any, decoders: Any, probe: Any, kernel: Any
+) -> list[np.ndarray | None]:
+    """Kappa and churn of each decoder's own seed in each run, where it has such."""
+    found = []
+    for decoder in named_decoders(decoders).values():
+        dim = min(int(rows.shape[1]) for rows in named.values())
+        noisy = isinstance(target, Labels) and probe is None and kernel is None
+        if noisy and has_seed_noise(decoder, dim):
+            found.append(noise_of(list(named.values()), target, decoder))
+        else:
+            found.append(None)
+    return found

@@ -1,0 +1,177 @@
+"""Learning curves on made data whose truth is known, and laws of them."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from kernlens import lens, probes
+from kernlens.probes import learning_curve, power_laws
+from kernlens.show.values import to_json
+from kernlens.types import Labels
+
+
+def items(seed, n, *, dim=16, spread=0.45, shares=(0.4, 0.3, 0.2, 0.1)):
+    """Normal classes about the same means whatever the seed."""
+    rng = np.random.default_rng([11, seed])
+    centres = spread * np.random.default_rng(5).normal(size=(len(shares), dim))
+    codes = rng.choice(len(shares), n, p=shares).astype(np.int32)
+    names = tuple(f"class {c}" for c in range(len(shares)))
+    return centres[codes] + rng.normal(size=(n, dim)), Labels(codes, names)
+
+
+def test_power_laws_find_the_law_that_made_the_points():
+    times = 2.0 ** -np.arange(5)
+    for exponent in (0.3, 0.6, 1.0):
+        values = 0.8 - 0.1 * times**-exponent
+        laws = power_laws.fit(times, values, np.full(5, 1e-3), exponent=exponent)
+        mean, error = laws.at(np.array([1.0, 4.0, 16.0]))
+        truth = 0.8 - 0.1 * np.array([1.0, 4.0, 16.0]) ** -exponent
+        np.testing.assert_allclose(mean, truth, atol=0.012)  # the exponents are a grid
+        assert error[0] < error[1] < error[2]
+        assert laws.exponent == pytest.approx(exponent, rel=0.25)
+
+
+def test_more_labels_a_parameter_fall_faster():
+    found = [power_laws.typical_exponent(labels, 100) for labels in (10, 100, 1000, 1e6)]
+    assert found == sorted(found)
+    assert found[-1] == 1.0
+    assert 0.2 <= found[0] < 0.4
+
+
+@pytest.mark.parametrize(
+    ("times", "n", "bound"),
+    [(4, 400, 0.025), pytest.param(16, 400, 0.03, marks=pytest.mark.slow)],
+)
+def test_the_curve_says_what_more_items_bring(times, n, bound):
+    """From 400 items to the probe's own value on 1,600 and 6,400 others."""
+    truth = np.mean(
+        [
+            probes.class_means(*items(100 + i, times * n), draws=2).metrics["macro_f1"].value
+            for i in range(4)
+        ]
+    )
+    now, errors, inside = [], [], []
+    for seed in range(12):
+        x, labels = items(seed, n)
+        found = learning_curve(x, labels, probe=probes.class_means, seed=seed)
+        own = found.at(times)
+        now.append(found.at(1.0).value - truth)
+        errors.append(own.value - truth)
+        inside.append(own.low <= truth <= own.high)
+    # The 400 items at hand are off by themselves; the mean over sets shows what the curve adds.
+    assert abs(np.mean(errors)) < 0.012
+    assert np.mean(np.abs(errors)) < bound
+    assert abs(np.mean(errors)) < 0.5 * abs(np.mean(now))
+    assert np.mean(inside) >= 0.75
+
+
+def test_the_curve_goes_through_the_prediction_and_what_was_measured():
+    x, labels = items(0, 400)
+    whole = probes.class_means(x, labels)
+    found = learning_curve(x, labels, probe=probes.class_means, whole=whole)
+    assert found.at(1.0).value == pytest.approx(whole.metrics["macro_f1"].value, abs=1e-9)
+    sample = whole.samples["macro_f1"]
+    own = found.at(1.0)
+    assert sample.high - sample.low <= own.high - own.low < 1.2 * (sample.high - sample.low)
+    forecast = found.forecasts["macro_f1"]
+    kept = whole.held_out.folds >= 0
+    pooled = f1_score(whole.target[kept], whole.predicted[kept], average="macro")
+    assert forecast.measured[0] == pytest.approx(pooled)
+    np.testing.assert_allclose(found.sizes, [400, 200, 100, 50])
+    for t, value in zip(found.sizes / 400, forecast.measured, strict=True):
+        assert abs(found.at(t).value - value) < 0.06
+    widths = [found.at(t).high - found.at(t).low for t in (1.0, 2.0, 4.0, 16.0)]
+    assert widths == sorted(widths)
+
+
+def test_labels_needed_are_where_the_curve_crosses():
+    x, labels = items(1, 400)
+    found = learning_curve(x, labels, probe=probes.class_means)
+    target = found.at(3.0).value
+    assert found.needed(target) == pytest.approx(1200, rel=0.05)
+    assert found.needed(0.99) == np.inf
+    with pytest.raises(ValueError, match="the curve has"):
+        found.needed(0.5, "r2")
+    with pytest.raises(ValueError, match="times must be positive"):
+        found.at(0.0)
+
+
+def test_a_loss_falls_and_never_below_nothing():
+    x, labels = items(2, 320)
+    found = learning_curve(x, labels, probe=probes.discriminant, metric="log_loss")
+    values = [found.at(t) for t in (0.25, 1.0, 4.0, 16.0)]
+    assert [own.value for own in values] == sorted((own.value for own in values), reverse=True)
+    assert all(0.0 < own.low < own.value < own.high for own in values)
+    assert found.needed(found.at(2.0).value) == pytest.approx(640, rel=0.05)
+
+
+def test_a_curve_that_bends_down_is_called_ill_behaved():
+    x, labels = items(3, 640, spread=1.0)
+
+    def worse_with_more(features, labels, **options):
+        """Answers that are wrong the more often the more rows there are."""
+        found = probes.class_means(features, labels, **options)
+        wrong = np.random.default_rng(0).random(len(found.target)) < len(labels.codes) / 1000
+        predicted = np.where(wrong, (found.predicted + 1) % 4, found.predicted).astype(np.int32)
+        return found._replace(
+            predicted=predicted, held_out=found.held_out._replace(predicted=predicted)
+        )
+
+    found = learning_curve(x, labels, probe=worse_with_more)
+    assert any(note.startswith("ill-behaved: macro-F1 is worse at 640") for note in found.notes)
+    good = learning_curve(x, labels, probe=probes.class_means)
+    assert not any("ill-behaved" in note for note in good.notes)
+
+
+def test_rare_classes_that_parts_lack_are_told():
+    x, labels = items(4, 400)
+    codes = labels.codes.copy()
+    codes[:3] = 4
+    rare = Labels(codes, (*labels.names, "rare"))
+    found = learning_curve(x, rare, probe=probes.class_means)
+    assert any("1 of 5 classes are too small" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"times": ()}, "times must be positive"),
+        ({"times": (1.0, -2.0)}, "times must be positive"),
+        ({"level": 1.0}, "level in"),
+        ({"metric": "r2"}, "metric must be one"),
+        ({"metric": "balanced_accuracy"}, "a learning curve has"),
+    ],
+)
+def test_mistakes_are_named(options, message):
+    x, labels = items(0, 200)
+    with pytest.raises(ValueError, match=message):
+        learning_curve(x, labels, probe=probes.class_means, **options)
+
+
+def test_too_few_rows_and_other_targets_are_refused():
+    x, labels = items(0, 60)
+    with pytest.raises(ValueError, match="needs 80 labelled rows or more; got 60"):
+        learning_curve(x, labels, probe=probes.class_means)
+    with pytest.raises(ValueError, match="made for a target of classes"):
+        lens.predict(x, x[:, 0] + 0.5, curve=True)
+
+
+def test_verbs_print_and_write_the_curve():
+    x, labels = items(5, 400)
+    found = lens.predict(x, labels, probe=probes.class_means, curve=True)
+    expected = f"at 4x the labels macro-F1 {found.curve.at(4.0):.3f}"
+    lines = repr(found).splitlines()
+    assert lines[1].endswith(expected)
+    assert len(lines) <= 12
+    assert lens.predict(x, labels, probe=probes.class_means).curve is None
+    compared = lens.compare(
+        {"all": x, "half": x[:, :8]}, labels, probe=probes.class_means, curve=True
+    )
+    assert "; at 4x the labels macro-F1 " in compared.sentence()
+    written = json.loads(json.dumps(to_json(found.curve.json())))
+    assert [row["times"] for row in written["rows"]][3:6] == ["1x", "2x", "4x"]
+    assert written["rows"][5]["macro_f1"]["value"] == found.curve.at(4.0).value
+    assert "16x" in repr(found.curve)
+    assert "<table>" in found.curve._repr_html_()

@@ -1,0 +1,140 @@
+"""Rows on which closed forms mispredicted a linear head, each with its trained value."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.preprocessing import StandardScaler
+
+from kernlens import probes
+from kernlens.train.heads import stratified_split
+from kernlens.types import Labels
+
+SPLITS = 12
+DIM, CLASSES = 12, 5
+
+
+def trained(x, codes, penalty=1.0):
+    """Macro-F1 of scikit-learn's logistic regression on the held-out fifth of each split."""
+    found = []
+    for seed in range(SPLITS):
+        test = stratified_split(seed, codes)
+        scaler = StandardScaler().fit(x[~test])
+        fitted = LogisticRegression(C=1.0 / penalty, max_iter=2000)
+        fitted.fit(scaler.transform(x[~test]), codes[~test])
+        given = fitted.predict(scaler.transform(x[test]))
+        found.append(f1_score(codes[test], given, average="macro", zero_division=0))
+    return np.array(found)
+
+
+def predicted(x, codes, penalty=1.0):
+    labels = Labels(codes.astype(np.int32), tuple(map(str, range(codes.max() + 1))))
+    return probes.logistic(x, labels, penalties=penalty, draws=20)
+
+
+def problem(rng, *, n=700, dim=DIM, classes=CLASSES, separation=0.7):
+    codes = np.arange(n) % classes
+    centres = rng.normal(size=(classes, dim))
+    return separation * centres[codes] + rng.normal(size=(n, dim)), codes
+
+
+def noise(rng):
+    return rng.normal(size=(700, DIM)), np.arange(700) % CLASSES
+
+
+def nearly_gaussian_noise(rng):
+    x, codes = problem(rng, separation=0.05)
+    return x + 0.1 * rng.standard_t(4, size=x.shape), codes
+
+
+def four_rows_a_class(rng):
+    return problem(rng, n=400, classes=100, separation=2.0)
+
+
+def cubed(rng):
+    x, codes = problem(rng)
+    return x**3, codes
+
+
+def with_a_price(rng):
+    x, codes = problem(rng)
+    return np.hstack([x, 1e3 * rng.lognormal(3.0, 1.5, size=(700, 1))]), codes
+
+
+def outliers(rng):
+    x, codes = problem(rng)
+    x[rng.choice(700, 7, replace=False)] *= 200.0
+    return x, codes
+
+
+def log_normal_norms(rng):
+    x, codes = problem(rng)
+    return x * rng.lognormal(0.0, 1.0, size=(700, 1)), codes
+
+
+def cauchy(rng):
+    x, codes = problem(rng)
+    return x + 0.3 * rng.standard_cauchy(size=x.shape), codes
+
+
+def text(rng):
+    """Counts of rare words by topic, weighted by how rare they are: more columns than rows."""
+    codes = np.arange(400) % CLASSES
+    topics = rng.dirichlet(np.full(600, 0.05), size=CLASSES)
+    counts = np.stack([rng.multinomial(25, 0.5 * topics[c] + 0.5 / 600) for c in codes])
+    x = counts * np.log(400 / (1 + np.count_nonzero(counts, axis=0)))
+    return x / np.linalg.norm(x, axis=1, keepdims=True), codes
+
+
+def at_the_floor(rng):
+    return rng.normal(size=(700, DIM)), np.repeat(np.arange(CLASSES), [560, 50, 40, 30, 20])
+
+
+CASES = (
+    noise, nearly_gaussian_noise, four_rows_a_class, cubed, with_a_price, outliers,
+    log_normal_norms, cauchy, text, at_the_floor,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_the_prediction_is_no_further_from_the_trained_mean_than_a_split(case):
+    x, codes = case(np.random.default_rng(0))
+    values = trained(x, codes)
+    found = predicted(x, codes).metrics["macro_f1"]
+    assert abs(found.value - values.mean()) <= min(values.std(), 0.03)
+    assert found.low <= found.value <= found.high
+
+
+def test_outliers_are_told():
+    x, codes = outliers(np.random.default_rng(0))
+    assert any("1% of the rows hold" in note for note in predicted(x, codes).notes)
+    x, codes = log_normal_norms(np.random.default_rng(0))
+    assert not any("1% of the rows" in note for note in predicted(x, codes).notes)
+
+
+def test_rows_given_five_times_score_what_new_rows_do():
+    x, codes = problem(np.random.default_rng(0), n=140, dim=30, separation=0.35)
+    found = predicted(np.tile(x, (5, 1)), np.tile(codes, 5))
+    distinct = trained(x, codes, penalty=0.2)  # five equal losses weigh as much as a fifth of it
+    flattered = trained(np.tile(x, (5, 1)), np.tile(codes, 5))
+    assert flattered.mean() > distinct.mean() + 0.1
+    assert abs(found.value.value - distinct.mean()) <= min(distinct.std(), 0.05)
+
+
+def test_a_concatenation_gains_what_it_gains_when_trained():
+    rng = np.random.default_rng(0)
+    first, codes = problem(rng, separation=0.4)
+    other, _ = problem(rng, separation=0.4)
+    both = np.hstack([first, other])
+    gain = trained(both, codes).mean() - trained(first, codes).mean()
+    found = predicted(both, codes).value.value - predicted(first, codes).value.value
+    assert gain > 0.05
+    assert abs(found - gain) <= 0.03
+
+
+def test_the_path_makes_up_for_a_scale_that_outliers_take():
+    x, codes = outliers(np.random.default_rng(0))
+    labels = Labels(codes.astype(np.int32), tuple("abcde"))
+    free = probes.logistic(x, labels, draws=20)
+    assert free.path.chosen < 1.0
+    assert abs(free.value.value - trained(x, codes, free.path.chosen).mean()) <= 0.03
