@@ -176,16 +176,19 @@ def cache_folder() -> Path | None:
 
     Returns:
       ``KERNLENS_CACHE`` where that is set, else ``kernlens`` under ``XDG_CACHE_HOME`` or
-      ``~/.cache``; None where ``KERNLENS_CACHE`` is ``off``.
+      ``~/.cache``; None where ``KERNLENS_CACHE`` is ``off``, or there is no home folder.
     """
     chosen = os.environ.get("KERNLENS_CACHE", "")
     if chosen.lower() == "off":
         return None
-    if chosen:
-        return Path(chosen).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG base directory specification has relative paths ignored.
-    base = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        home = os.environ.get("XDG_CACHE_HOME", "")
+        # The XDG base directory specification has relative paths ignored.
+        base = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # no home folder can be found
+        return None
     return base / "kernlens"
 
 
@@ -209,7 +212,7 @@ def use_compilation_cache() -> Path | None:
     if not given:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
+        except (OSError, ValueError):
             return None
         if not os.access(folder, os.W_OK | os.X_OK):
             return None

@@ -387,7 +387,7 @@ def _check_codes(present: np.ndarray) -> None:
         raise ValueError(
             f"whole numbers from -1 to {high}: expected targets.labels(values) (--target classes) "
             f"if -1 is a class, or targets.labels(values, names=[{k - 1} names]) if it means no "
-            "label (in a file: an empty cell)"
+            "label (in a file: --missing -1)"
         )
     if n < 2 * k or not ((consecutive and low in (0, 1)) or k <= MANY or n >= 10 * k):
         raise ValueError(
@@ -406,7 +406,7 @@ def _check_text(present: np.ndarray) -> None:
         text, n = written[0]
         raise ValueError(
             f"{n} of {len(present)} labels are the text {text!r}, which missing values become when "
-            "an array is turned into text: expected None instead (in a file: an empty cell) if "
+            "an array is turned into text: expected None instead (in a file: --missing) if "
             "they are missing, or targets.labels(values) (--target classes) if it is a class"
         )
     fraction = _fraction(found)

@@ -1,10 +1,12 @@
 """The command: what it prints, what it writes, how it ends."""
 
+import gzip
 import json
 import os
 import subprocess
 import sys
 
+import gensim
 import h5py
 import numpy as np
 import pyarrow as pa
@@ -55,10 +57,12 @@ def test_compare_prints_the_answer(files, capsys):
     first, second = (next(w for w in lines if w[:1] == [name]) for name in ("good", "bad"))
     assert lines.index(first) < lines.index(second)
     assert (first[-1], second[-1]) == ("best", "worse")
-    assert "140 rows joined, 4 of them without a label; 4 classes" in out
+    assert "140 rows joined by row number, 4 of them without a label; 4 classes" in out
     lacking = sorted(set(range(150)) - set(np.random.default_rng(2).permutation(150)[:140]))
     shown = "'{}', '{}', '{}', ...".format(*lacking)
     assert f"not joined: 10 of good ({shown}), 10 of the labels ({shown})" in " ".join(out.split())
+    taken = "good: by row number · 6 dimensions · label department (id id)"
+    assert f"bad: id item · 6 dimensions in vector · {taken}" in " ".join(out.split())
     assert "always answering 'tea': macro-F1" in out
     assert "\x1b" not in out
 
@@ -130,6 +134,7 @@ def test_json_is_what_the_library_says(files, capsys):
         "not_finite": {"bad": 0, "good": 0},
         "not_joined": {"bad": 0, "good": 10},
         "labels_not_joined": 10,
+        "by_row_number": True,
         "ids": {
             "not_finite": {"bad": [], "good": []},
             "not_joined": {"bad": [], "good": lacking},
@@ -201,7 +206,7 @@ def test_named_columns_reach_the_readers(files, capsys):
     given = ("compare", "bad.parquet", "--labels", "wide.csv", "--json", "-")
     code, _, err = run(capsys, *given)
     assert code == 1
-    assert "which column is the label? found ['week', 'kind', 'item']" in err
+    assert "which column is the label? found week, kind" in err
     code, out, _ = run(capsys, *given, "--id-column", "item", "--label-column", "kind")
     assert code == 0
     assert sorted(json.loads(out)["classes"]) == sorted(NAMES)
@@ -214,14 +219,26 @@ def test_every_format_is_read(files, capsys):
     np.save("a.npy", x)
     np.savez("a.npz", vectors=x, ids=ids)
     pq.write_table(table, "a.parquet")
-    for suffix in ("arrow", "feather"):
+    for suffix in ("arrow", "feather", "ipc"):
         feather.write_feather(table, f"a.{suffix}")
     safetensors.save_file({"vectors": x, "ids": ids}, "a.safetensors")
     for suffix in ("h5", "hdf5"):
         with h5py.File(f"a.{suffix}", "w") as file:
             file.update({"vectors": x, "ids": ids})
-    for suffix in ("txt", "vec"):
-        (files / f"a.{suffix}").write_text("150 6\n" + "".join(words))
+    (files / "a.txt").write_text("".join(words))
+    (files / "a.vec").write_text("150 6\n" + "".join(words))
+    for head, separator, name in (
+        ("id,d0,d1,d2,d3,d4,d5", ",", "a.csv"),
+        ("id;d0;d1;d2;d3;d4;d5", ";", "a.tsv"),
+        ("item_id:token\tvectors:float_seq", "\t", "a.item"),
+    ):
+        lines = [word.replace(" ", separator, 1 if "item" in name else -1) for word in words]
+        (files / name).write_text(head + "\n" + "".join(lines))
+    for name in ("a.txt", "a.vec", "a.csv", "a.tsv"):
+        (files / f"{name}.gz").write_bytes(gzip.compress((files / name).read_bytes()))
+    keyed = gensim.models.KeyedVectors(6)
+    keyed.add_vectors([str(i) for i in ids], x)
+    keyed.save("a.kv")
     packed = [f"{i} ".encode() + row.astype("<f4").tobytes() + b"\n" for i, row in enumerate(x)]
     (files / "a.bin").write_bytes(b"150 6\n" + b"".join(packed))
     (files / "shards").mkdir()
@@ -256,7 +273,7 @@ def test_rows_that_are_not_finite_can_be_left_out(files, capsys):
     given = ("compare", "nan.npy", "good.npy", "--labels", "labels.csv", "--drop-nonfinite")
     code, out, _ = run(capsys, *given)
     assert code == 0
-    assert "149 rows joined, 5 of them without a label" in out
+    assert "149 rows joined by row number, 5 of them without a label" in out
     note = "not joined: 1 of good ('3'), 1 of the labels ('3'); not finite: 1 of nan ('3')"
     assert note in " ".join(out.split())
 
@@ -297,8 +314,11 @@ def test_rows_without_a_partner_can_be_bounded(files, capsys, argv, message):
         (("gone.npy", "--labels", "labels.csv"), "error: gone.npy: no such file"),
         (("good.npy", "--labels", "labels.csv", "--scale", "2"), "beside a scale; expected int"),
         (("good.npy", "--labels", "gone.csv"), "error: gone.csv: no such file"),
-        (("good.npy", "--labels", "good.npy"), "ending in '.npy'; choose one of .csv, .parquet"),
-        (("labels.csv", "--labels", "labels.csv"), "'.csv'; choose one of .npy, .parquet"),
+        (("good.npy", "--labels", "good.npy"), "ending in '.npy'; choose one of .csv, .csv.gz"),
+        (
+            ("labels.csv", "--labels", "labels.csv"),
+            "no vectors: found id (integer), department (text); expected",
+        ),
         (("good.npy", "--labels", "labels.csv", "--label-column", "x"), "no column 'x'; found"),
         (("good.npy", "--labels", "labels.csv", "--json", "no/x.json"), "no: no such folder"),
         (("nan.npy", "--labels", "labels.csv"), "nan.npy: 1 of 150 rows hold NaN"),
@@ -319,7 +339,7 @@ def test_a_missing_package_is_one_line_and_1(files, capsys, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    code, _, err = run(capsys, "compare", "good.npy", "--labels", "labels.csv")
+    code, _, err = run(capsys, "compare", "bad.parquet", "--labels", "labels.csv")
     assert code == 1
     assert "pip install 'kernlens[data]'" in err
     assert err.count("\n") == 1
@@ -328,7 +348,7 @@ def test_a_missing_package_is_one_line_and_1(files, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "{predict, compare, score, demo}"),
+        ((), "{predict, compare, score, embed, demo}"),
         (("predict", "good.npy", "bad.npy", "--labels", "labels.csv"), "one embedding file"),
         (("score", "good.npy", "--labels", "labels.csv", "--scores"), "at least one score"),
         (("comapre",), "comapre"),
@@ -392,11 +412,14 @@ def test_how_a_command_ends(files, capsys, monkeypatch, raised, code, message):
     assert run(capsys, "demo") == (code, "", message)
 
 
-def test_a_fault_of_ours_is_not_passed_off_as_the_users(files, monkeypatch):
+def test_a_fault_of_ours_is_not_passed_off_as_the_users(files, capsys, monkeypatch):
     def fail(_):
-        raise ZeroDivisionError
+        raise ZeroDivisionError("by 0")
 
     monkeypatch.setattr(demo, "run", fail)
+    message = "unexpected ZeroDivisionError: by 0; a fault of kernlens; KERNLENS_TRACEBACK=1"
+    assert run(capsys, "demo") == (70, "", f"error: {message} shows where\n")
+    monkeypatch.setenv("KERNLENS_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main(["demo"])
 

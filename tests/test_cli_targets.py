@@ -49,7 +49,7 @@ def test_fractions_are_regression(files, capsys):
     assert best["name"] == "good"
     assert intervals(best["metrics"]) == expected(reference.metrics)
     assert "R²" in out
-    assert "150 rows joined, 1 of them without a label; numbers from" in out
+    assert "150 rows joined by row number, 1 of them without a label; numbers from" in out
     spread = np.std(AMOUNTS[1:])
     assert f"always answering the mean: R² 0, RMSE {spread:.3g}" in out
     assert found["baseline"]["rmse"] == pytest.approx(spread)
@@ -201,7 +201,7 @@ def test_a_cutoff_is_a_moment_in_any_form_of_the_times():
         (("--interactions", "e.csv", "--item", "user"), 1, "must be three columns"),
         (("--interactions", "e.csv", "--time", "note"), 1, "ISO 8601"),
         (("--interactions", "e.csv", "--metric", "accuracy"), 1, "'ndcg@10', 'recall@10'"),
-        (("--interactions", "half.csv"), 1, "line 3, column 'item'"),
+        (("--interactions", "half.csv"), 1, "half.csv, row 1: no value in column 'item'"),
         (("--interactions", "half.parquet"), 1, "row 1: no value in column 'item'"),
         (("--interactions", "e.csv", "--probe", "ridge"), 1, "expected probe=None"),
     ],

@@ -126,6 +126,98 @@ def test_movielens_orders_and_ratings():
         sample("movielens_1m", min_rating=6)
 
 
+def test_movielens_titles_are_read_as_they_are_written(copy):
+    root = copy("movielens_1m")
+    assert sample("movielens_1m").text[1].startswith("Café")  # Latin-1, as 1M is
+    path = root / "movies.dat"
+    path.write_bytes(path.read_bytes().decode("latin-1").encode())  # UTF-8, as 10M is
+    data = datasets.load("movielens", root, min_count=1)
+    assert data.text.tolist() == sample("movielens_1m").text.tolist()
+
+
+def test_movielens_20m_of_kaggle(copy):
+    root = copy("movielens_latest_small")
+    head, *lines = (root / "ratings.csv").read_text().splitlines()
+    quoted = ",".join(f'"{name}"' for name in head.split(","))
+    made = [quoted]
+    for line in lines:
+        *fields, seconds = line.split(",")
+        made.append(",".join([*fields, f'"{np.datetime64(int(seconds), "s")}"'.replace("T", " ")]))
+    (root / "ratings.csv").unlink()
+    (root / "rating.csv").write_text("\n".join(made) + "\n")
+    (root / "movies.csv").rename(root / "movie.csv")
+    data, expected = datasets.load("movielens", root, min_count=1), sample("movielens_latest_small")
+    np.testing.assert_array_equal(data.items, expected.items)
+    np.testing.assert_array_equal(data.times, expected.times)
+    assert data.text.tolist() == expected.text.tolist()
+    replace(root / "rating.csv", "1970-01-01 00:15:50", "yesterday")
+    with pytest.raises(ValueError, match=r"column 'timestamp': found 'yesterday', expected timest"):
+        datasets.load("movielens", root, min_count=1)
+
+
+REVIEWS = (
+    ("AE222222222222222222222222", "B000000001", 5.0, 1_588_687_728_923),
+    ("AE222222222222222222222222", "B000000002", 4.0, 1_588_687_728_001),
+    ("AE333333333333333333333333", "B000000001", 1.0, 1_588_615_855_070),
+    ("AE333333333333333333333333", "B000000003", 3.0, 1_589_665_266_052),
+)
+ORDERED = [["B000000002", "B000000001"], ["B000000001", "B000000003"]]
+
+
+def amazon_2023(root, form):
+    if form == "jsonl":
+        fields = ("user_id", "parent_asin", "rating", "timestamp")
+        lines = [
+            json.dumps({**dict(zip(fields, row, strict=True)), "asin": "X"}) for row in REVIEWS
+        ]
+        (root / "Beauty.jsonl").write_text("\n".join(lines))
+    elif form == "csv":
+        lines = [",".join(map(str, row)) for row in REVIEWS]
+        text = "user_id,parent_asin,rating,timestamp\n" + "\n".join(lines)
+        (root / "Beauty.csv.gz").write_bytes(gzip.compress(text.encode()))
+    else:
+        place = [1, 0, 2] if form == "2018" else [0, 1, 2]
+        rows = [(*(str(row[i]) for i in place), str(row[3] // 1000)) for row in REVIEWS]
+        (root / "ratings.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "2018", "2014"])
+def test_amazon_of_2023_and_ratings_alone(tmp_path, form):
+    amazon_2023(tmp_path, form)
+    record = {"parent_asin": "B000000001", "title": "Salt &amp; Pepper", "main_category": "All",
+              "categories": ["Beauty &amp;amp; Care", "Skin &#39;n&#39; Hair"]}  # fmt: skip
+    (tmp_path / "meta_Beauty.jsonl").write_text(json.dumps(record) + "\n")
+    data = datasets.load("amazon", tmp_path, min_count=1)
+    parts = np.split(data.item_keys[data.items], data.offsets[1:-1])
+    found = [part.tolist() for part in parts]
+    if form in ("2018", "2014"):  # whole seconds: the two of one second are tied
+        found[0].sort(reverse=True)
+    assert found == ORDERED
+    np.testing.assert_array_equal(
+        data.times, np.sort([t // 1000 for *_, t in REVIEWS])[[1, 2, 0, 3]]
+    )
+    place = data.item_keys.tolist().index("B000000001")
+    assert data.text[place] == "Salt & Pepper"
+    assert named(data.labels["main_category"])[place] == "All"
+    assert named(data.labels["category"])[place] == "Skin 'n' Hair"
+    assert data.notes["items_not_in_metadata"] == 2
+    liked = datasets.load("amazon", tmp_path, min_count=1, min_rating=4)
+    assert len(liked.items) == 2
+
+
+def test_amazon_ratings_whose_order_cannot_be_told(tmp_path):
+    (tmp_path / "r.csv").write_text("A00001,B1,5.0,100\nA00002,B1,4.0,200\n")
+    with pytest.raises(ValueError, match=r"first column hold users or items.*columns="):
+        datasets.load("amazon", tmp_path, min_count=1)
+    data = datasets.load(
+        "amazon", tmp_path, min_count=1, columns=["user", "item", "rating", "time"]
+    )
+    assert data.item_keys.tolist() == ["B1"]
+    (tmp_path / "r.csv").write_text("A00001,B1,5.0\nA00002,B1,4.0\n")
+    with pytest.raises(ValueError, match="found 3 columns without a header line; expected user"):
+        datasets.load("amazon", tmp_path, min_count=1)
+
+
 @pytest.mark.parametrize(
     ("folder", "file", "old", "new", "message"),
     [

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
-    "types", "arrays", "containers", "targets", "embeddings", "files", "show", "datasets", "io",
+    "types", "arrays", "containers", "targets", "embeddings", "files", "show", "io", "datasets",
     "models", "ntk", "kernels", "moments", "scores", "metrics", "train", "probes", "lens",
     "testing", "demo", "cli",
 )  # fmt: skip

@@ -316,7 +316,6 @@ def two(folder, second, name="b.parquet", first_ids=("a", "b")):
         (table(VALUES[:2].astype("f8"), ["c", "d"]), "dtype: found float64, expected float32 as"),
         (table(VALUES[:2], None), "ids: found False, expected True as in a"),
         (table(VALUES[:2], ["c", "a"]), "id 'a' occurs 2 times, in rows 0, 3"),
-        (table(VALUES[:0], []), r"b\.parquet: no rows"),
     ],
 )
 def test_files_that_differ_are_refused(tmp_path, second, match):
@@ -335,9 +334,9 @@ def test_folders_that_hold_something_else_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"several formats, \['\.npy', '\.parquet'\]"):
         io.open_embeddings(tmp_path)
     (tmp_path / "b.parquet").unlink()
-    (tmp_path / "year=2024").mkdir()
+    (tmp_path / "old").mkdir()
     for path in (tmp_path, tmp_path / "*"):
-        with pytest.raises(ValueError, match="holds the folder 'year=2024'; expected files alone"):
+        with pytest.raises(ValueError, match="holds the folder 'old'; expected files alone"):
             io.open_embeddings(path)
 
 
@@ -481,12 +480,12 @@ def lines(*rows):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (lines("a 1 2", "b 3 4"), r"a\.vec, line 1: found b'a 1 2\\n'; expected word2vec's header"),
-        (lines("2 2.0", "a 1 2"), "line 1: found .*; expected word2vec's header"),
-        (lines("-2 2", "a 1 2"), "line 1: found .*; expected word2vec's header"),
-        (b"2 2", "line 1: found .*; expected word2vec's header"),
+        (lines("a", "b"), r"a\.vec, line 1: found b'a\\n'; expected word2vec's header"),
+        (lines("2 2.0", "a 1 2"), "line 2: found 3 fields, expected a word and 1 numbers"),
+        (lines("-2 2", "a 1 2"), "line 2: found 3 fields, expected a word and 1 numbers"),
+        (b"2 2", r"truncated\? found 0 rows"),
         (lines("0 2"), r"empty, shape \(0, 2\)"),
-        (lines("2 0", "a", "b"), r"empty, shape \(2, 0\)"),
+        (lines("2 0", "a", "b"), "line 1: found b'2 0.*; expected word2vec's header"),
         (lines("2 2", "a 1 2", "b 3"), "line 3: found 2 fields, expected a word and 2 numbers"),
         (lines("2 2", "a 1 2", "", "b 3 4"), "line 3: found 1 fields"),
         (lines("2 2", "a  1 2", "b 3 4"), "line 2: found 4 fields"),
@@ -496,7 +495,7 @@ def lines(*rows):
         (lines("2 2", "a 1 2", "b 3 x"), "line 3, number 1: found b'x', expected a number"),
         (lines("2 2", "a 1 2", "a 3 4"), "word 'a' occurs 2 times, in rows 0, 1"),
         (lines("2 2", "a 1 2", " 3 4"), "row 1: no id in column 'word'"),
-        (b"1 1\n\xff 1\n", r"row 0: word b'\\xff': .*; expected UTF-8"),
+        (b"1 1\n\xff 1\n", r"line 2: word b'\\xff': .*; expected UTF-8"),
         (lines("2 1", "a 1", "b nan"), "1 of 2 rows hold NaN"),
     ],
 )
@@ -532,11 +531,14 @@ def test_word2vec_binary_refused(tmp_path, content, match):
 @pytest.mark.parametrize(
     ("arrays", "options", "match"),
     [
-        ({"a": VALUES, "b": VALUES}, {}, r"which array holds .* 'a' \[11, 3\] float32, 'b' .* key"),
+        (
+            {"a": VALUES, "b": VALUES},
+            {},
+            r"which array holds .* 'a' \[11, 3\] float32, 'b' .*--key",
+        ),
         ({"a": VALUES}, {"key": "c"}, r"no array 'c'; found 'a' \[11, 3\] float32"),
         ({"a": VALUES[0]}, {}, r"shape \(3,\); expected \[rows, dims\]"),
         ({"a": VALUES[:0]}, {}, r"empty, shape \(0, 3\)"),
-        ({"a": VALUES > 0}, {}, "values are bool; expected real numbers"),
         ({"a": VALUES, "ids": np.arange(5)}, {}, r"ids 'ids' have shape \(5,\); expected \(11,\)"),
         ({"a": VALUES, "ids": np.zeros(ROWS, int)}, {}, "ids '0' occurs 11 times, in rows 0, 1"),
         ({"a": VALUES, "ids": np.full(ROWS, 0.5)}, {}, "ids 'ids' are float64; expected text or"),
@@ -581,7 +583,7 @@ def test_npz_refused(tmp_path):
         io.open_embeddings(path).read()
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("notes.txt", "hello")
-    with pytest.raises(ValueError, match=r"array 'notes\.txt': not an array"):
+    with pytest.raises(ValueError, match=r"array 'notes\.txt': not a \.npy file"):
         io.open_embeddings(path)
 
 
@@ -605,10 +607,10 @@ def test_ragged_rows_are_named_by_their_place_in_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "extra"),
-    [("h5py", "hdf5"), ("safetensors", "text"), ("pyarrow", "data")],
+    [("h5py", "hdf5"), ("pyarrow", "data")],
 )
 def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, name, extra):
-    kind = {"h5py": "hdf5", "safetensors": "tensors", "pyarrow": "arrow_file"}[name]
+    kind = {"h5py": "hdf5", "pyarrow": "arrow_file"}[name]
     path = written(tmp_path, kind, VALUES)
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=rf"package {name}: pip install 'kernlens\[{extra}\]'"):
@@ -725,7 +727,7 @@ def test_labels_follow_their_rows_where_rows_are_dropped(tmp_path):
         ),
         (label_file(["é0", "é1", "p"], "xxy"), {}, r"the 2 rows joined: found classes \['x'\]"),
         (label_file(["p", "q"], "xy"), {}, "no id in common"),
-        (label_file(None, "xy"), {}, "lab has no ids and 2 rows"),
+        (label_file(None, "xy"), {}, "lab has no ids, and .* has, such as 'é0', 'é1', 'é2', ..."),
         (
             label_file(["é0", "é1"], "xy"),
             {"max_unjoined": 2.0},

@@ -78,6 +78,19 @@ def files_of_the_compare_command(folder):
     (folder / "labels.csv").write_text("id,label\n" + rows)
 
 
+def files_of_the_embed_command(folder):
+    """The interactions of the same data as a log of events, with one line written twice."""
+    data = datasets.load("synthetic", num_items=2_000, num_interactions=40_000, num_classes=6)
+    users = np.repeat(data.users, np.diff(data.offsets))
+    times = np.datetime64("2024-05-01", "s") + np.arange(len(data.items))
+    lines = [
+        f"u{user},p{item},{str(time).replace('T', ' ')}\n"
+        for user, item, time in zip(users, data.items, times, strict=True)
+    ]
+    text = "customer,sku,bought_at\n" + "".join([*lines, lines[-1]])
+    (folder / "events.csv").write_text(text)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, tmp_path, monkeypatch, capsys):
     words = command.split()
@@ -87,8 +100,9 @@ def test_commands_run(command, tmp_path, monkeypatch, capsys):
         )
         assert plan.returncode == 0, plan.stderr
         assert ".venv/bin/" in plan.stdout
-    elif words[:2] == ["kernlens", "compare"]:
+    elif words[0] == "kernlens":
         files_of_the_compare_command(tmp_path)
+        files_of_the_embed_command(tmp_path)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("COLUMNS", "100")
         assert cli.main([*words[1:], "--no-cache"]) == 0

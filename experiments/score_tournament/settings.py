@@ -8,7 +8,7 @@ TEXT_TASK = "departments"
 """The item task whose embeddings are of the items' texts too."""
 
 DEFAULT = "discriminant"
-"""What `kl.predict` and `kl.compare` take when nothing else is asked for."""
+"""The instant probe, which `kl.predict` and `kl.compare` took by default when this was measured."""
 
 ORDER = "discriminant, log loss"
 """What the documentation says to order by: chosen after its first run, on these data."""

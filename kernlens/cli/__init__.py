@@ -1,9 +1,10 @@
 """The command ``kernlens``: the only place where a word typed becomes a function.
 
-Exit codes: 0 done, 1 an input cannot be used or a gate is not passed, 2 a wrong command line, 130
-interrupted.
+Exit codes: 0 done, 1 an input cannot be used or a gate is not passed, 2 a wrong command line, 70 a
+fault of kernlens, 130 interrupted.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,17 @@ from typing import Any
 import tyro
 
 from kernlens.cli.compare import Compare, compare
+from kernlens.cli.embed import Embed, embed
 from kernlens.cli.fuse import Fuse, fuse
 from kernlens.cli.predict import Predict, predict
 from kernlens.cli.score import Score, score
 from kernlens.cli.stability import Stability, stability
 from kernlens.cli.upgrade import Upgrade, upgrade
 from kernlens.files import use_compilation_cache
-from kernlens.show.table import printable
+from kernlens.show.table import one_line, printable
+
+FAULT = 70
+"""Exit code where it is not the user's files or words that are wrong."""
 
 DESCRIPTION = (
     "See what a pretrained embedding will do downstream, before you train anything. "
@@ -45,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       Exit code.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    # A wrong option is printed as it stands; a file name is escaped where it is shown.
+    argv = [printable(word) if i == 0 or word[:1] == "-" else word for i, word in enumerate(argv)]
     if argv[:1] == ["--version"]:
         print(f"kernlens {version('kernlens')}")
         return 0
@@ -59,9 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError) as error:
-        print("error:", printable(" ".join(str(error).split())), file=sys.stderr)
-        return 1
+        return _told(str(error))
+    except MemoryError as error:
+        return _told(f"needs more memory than there is: {error}")
+    except Exception as error:
+        if os.environ.get("KERNLENS_TRACEBACK"):
+            raise
+        told = f"unexpected {type(error).__name__}: {error}"
+        return _told(f"{told}; a fault of kernlens; KERNLENS_TRACEBACK=1 shows where", FAULT)
     return 0
+
+
+def _told(error: str, code: int = 1) -> int:
+    """Prints an error on one line; the exit code that goes with it."""
+    print("error:", one_line(error), file=sys.stderr)
+    return code
 
 
 VERBS: dict[type, Callable[[Any], None]] = {
@@ -71,6 +90,7 @@ VERBS: dict[type, Callable[[Any], None]] = {
     Stability: stability,
     Fuse: fuse,
     Score: score,
+    Embed: embed,
 }
 """What each verb's options run."""
 
@@ -87,6 +107,7 @@ def _parse(argv: list[str]) -> Any:
             "stability": Stability,
             "fuse": Fuse,
             "score": Score,
+            "embed": Embed,
             "demo": demo,
         },
         prog="kernlens",

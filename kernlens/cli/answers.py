@@ -22,6 +22,9 @@ ASKED = ("labels", "target", "separator", "metric", "decoder", "kernel", "probe"
 OF_LOG = ("interactions", "user", "item", "time", "cutoff", "k")
 """Options of next items that the JSON repeats."""
 
+TOO_GOOD = 0.9995
+"""Macro-F1 that is shown as 1.000."""
+
 
 class Shown(NamedTuple):
     """What a person is shown of an answer.
@@ -38,7 +41,8 @@ class Shown(NamedTuple):
 def of_prediction(rows: Rows, found: Prediction | lens.NextItemsPrediction) -> Shown:
     """The metrics, the baselines, and what the rows were."""
     if isinstance(found, lens.NextItemsPrediction):
-        return Shown([found.table()], [found.sentence(), found.heading, *found.notes])
+        lines = [found.sentence(), found.heading, printable(rows.told), *found.notes]
+        return Shown([found.table()], lines)
     tables = [found.table()] if found.curve is None else [found.table(), found.curve.table()]
     return Shown(tables, [*found.others(), *of_rows(rows, found), *found.notes])
 
@@ -46,7 +50,7 @@ def of_prediction(rows: Rows, found: Prediction | lens.NextItemsPrediction) -> S
 def of_comparison(rows: Rows, found: lens.Comparison | lens.NextItemsComparison) -> Shown:
     """The entries, best first, what follows, the baselines, and what the rows were."""
     if isinstance(found, lens.NextItemsComparison):
-        lines = [found.sentence(), found.heading, *found.notes]
+        lines = [found.sentence(), found.heading, printable(rows.told), *found.notes]
         return Shown([found.table(), found.baseline_table()], lines)
     notes = dict.fromkeys(note for e in found.entries for note in e.prediction.notes)
     lines = [found.sentence(), *of_rows(rows, found.best.prediction), *notes]
@@ -55,21 +59,22 @@ def of_comparison(rows: Rows, found: lens.Comparison | lens.NextItemsComparison)
 
 
 def of_rows(rows: Rows, prediction: Prediction) -> list[str]:
-    """What the rows were, and the baseline that needs no embedding.
+    """What the rows were, what was taken as what, and the baseline that needs no embedding.
 
     Args:
       rows: that were read.
       prediction: of them.
     """
+    lines = [joined_line(rows), printable(rows.told)]
     if isinstance(rows.target, MultiLabels):
-        return [joined_line(rows)]
+        return lines
     if not isinstance(rows.target, Labels):
         floor = ", ".join(
             f"{TITLES[name]} {own.null:.3g}"
             for name, own in prediction.metrics.items()
             if own.null is not None
         )
-        return [joined_line(rows), f"always answering the mean: {floor}"]
+        return [*lines, f"always answering the mean: {floor}"]
     counts = np.bincount(prediction.target)
     largest = printable(prediction.names[int(np.argmax(counts))])
     floor = metrics.majority(prediction.target)
@@ -79,7 +84,13 @@ def of_rows(rows: Rows, prediction: Prediction) -> list[str]:
     )
     if prediction.metric == LOG_LOSS:
         line += f"; answering the shares of the classes: log loss {prediction.value.null:.3f}"
-    return [joined_line(rows), line]
+    lines.append(line)
+    if prediction.metric != LOG_LOSS and prediction.metrics["macro_f1"].value > TOO_GOOD:
+        lines.append(
+            "a macro-F1 of 1.000 is suspicious: is the label, or what it was made of, among the "
+            "dimensions?"
+        )
+    return lines
 
 
 def joined_line(rows: Rows) -> str:
@@ -87,7 +98,7 @@ def joined_line(rows: Rows) -> str:
     assert rows.joined is not None
     joined, target = rows.joined, rows.joined.labels
     n, known = targets.num_rows(target), len(targets.labelled_rows(target))
-    line = f"{n:,} rows joined"
+    line = f"{n:,} rows joined{' by row number' if joined.by_row else ''}"
     if known < n:
         line += f", {n - known:,} of them without a label"
     if isinstance(target, Labels):
@@ -275,6 +286,8 @@ def _head(config: Given, rows: Rows) -> dict[str, Any]:
         "kernlens": version("kernlens"),
         **{name: _asked(value) for name, value in asked.items()},
         "files": rows.files,
+        "taken": rows.told,
+        "warnings": rows.warnings,
         "rows": _rows(rows),
     }
 
@@ -291,6 +304,7 @@ def _rows(rows: Rows) -> dict[str, Any]:
         "not_finite": dropped,
         "not_joined": {name: own.count for name, own in joined.unjoined.items()},
         "labels_not_joined": joined.unjoined_labels.count,
+        "by_row_number": joined.by_row,
         "ids": {
             "not_finite": rows.dropped,
             "not_joined": {name: own.ids for name, own in joined.unjoined.items()},

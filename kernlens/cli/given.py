@@ -3,9 +3,10 @@
 import functools
 import json as json_text
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from kernlens.datasets import NextItems
 from kernlens.files import check_writable
 from kernlens.probes import PROBES
 from kernlens.show import report
-from kernlens.show.table import Table, printable
+from kernlens.show.table import Table, one_line, printable
 from kernlens.types import Target
 
 if TYPE_CHECKING:
@@ -46,16 +47,31 @@ class Given:
     """The files, and how they are read."""
 
     embeddings: Files
-    """Embedding files: .npy, .npz, .parquet, .arrow, .feather, .safetensors, .h5, .hdf5, or
-    word2vec's .txt, .vec, .bin. A folder, or a quoted pattern, of such files is one embedding."""
+    """Embedding files: .npy, .npz, .parquet, .arrow, .feather, .ipc, .csv, .tsv, .item,
+    .safetensors, .h5, .hdf5, gensim's .kv, or word2vec's .txt, .vec, .bin; text also as .gz. A
+    folder, or a quoted pattern, of such files is one embedding. FILE::NAME is one column or array
+    of several, FILE::id=NAME says which is the id."""
     labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Label file: .csv or .parquet, with an id and a label column, or labels alone in row order."""
+    """Label file: .csv, .tsv (also .gz) or .parquet, with an id and a label column, or labels alone
+    in row order."""
     id_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Id column in every file that has columns. Default: `id`, or the only column that can be it.
     Name it where the files have several."""
     label_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Label column. Default: `label`, or the only column that is not the id. Name it where the
     file has several."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATTERN")] = ()
+    """Columns that hold the vectors, as names or quoted patterns ('d*'). Default: the only column
+    of lists, or the numbered columns of one name."""
+    by_row: bool = False
+    """Join by row number, whatever ids the files have. They need as many rows."""
+    missing: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="TEXT")] = None
+    """Texts in the label column that mean no label, besides an empty cell. Default: nan, NA, N/A,
+    null, None and their like, each of which is told. Give an empty text to keep those as
+    classes."""
+    min_class_count: int = 1
+    """Smallest class that is kept, in labelled rows; rows of smaller classes lose their label.
+    Raise it to leave out classes too small to judge."""
     key: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Array of embeddings in .npz, .safetensors and HDF5 files. Default: the only one of rank 2.
     Name it where a file holds several."""
@@ -68,6 +84,9 @@ class Given:
     it in a pipeline, to stop where files no longer match."""
     max_unjoined_labels: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
     """Largest share of the label rows that may be missing from an embedding, in [0, 1]."""
+    max_expansion: Annotated[float, tyro.conf.arg(metavar="NUMBER")] = io.Limits().expansion
+    """Largest ratio of what a file unpacks to and its size, a guard against damaged files and
+    bombs. Raise it for files of very repetitive values."""
     level: float = 0.9
     """Nominal coverage of the intervals, in (0, 1). Raise it to be warier of differences."""
     seed: int = 0
@@ -95,6 +114,10 @@ class Given:
                 raise ValueError(f"--{flag} must be in [0, 1]; got {getattr(self, name)}")
         if self.scale is not None and (self.scale == 0 or not np.isfinite(self.scale)):
             raise ValueError(f"--scale must be finite and not 0; got {self.scale}")
+        for name, low in (("min_class_count", 1), ("max_expansion", 1)):
+            if not getattr(self, name) >= low:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} must be at least {low}; got {getattr(self, name)}")
         if self.seed < 0:
             raise ValueError(f"--seed must be at least 0; got {self.seed}")
 
@@ -110,15 +133,17 @@ class Read(Given):
     separator: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """Text between several labels in one cell, such as `|` in `Action|Comedy`."""
     interactions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Log of events, .csv or .parquet, one row an event: predicts each user's next item, in place
-    of --labels."""
-    user: Annotated[str, tyro.conf.arg(metavar="NAME")] = "user"
-    """Column of the log with the user of an event."""
-    item: Annotated[str, tyro.conf.arg(metavar="NAME")] = "item"
+    """Log of events, .csv, .tsv or .jsonl (also .gz) or .parquet, one row an event: predicts each
+    user's next item, in place of --labels."""
+    user: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Column of the log with the user of an event. Default: `user_id`, `customer_id` or another
+    usual name."""
+    item: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Column of the log with the item of an event: an id of the embedding files, or a row number
-    where they have no ids."""
-    time: Annotated[str, tyro.conf.arg(metavar="NAME")] = "time"
-    """Column of the log with the time of an event, a number or a date."""
+    where they have no ids. Default: `item_id`, `sku` or another usual name."""
+    time: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Column of the log with the time of an event, a number or a date. Default: `timestamp`, `date`
+    or another usual name."""
     cutoff: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None
     """Moment from which events are held out, as the log writes times. Default: the last event of
     each user is held out. Set it to judge an embedding that was trained before that moment."""
@@ -141,8 +166,9 @@ class Read(Given):
         super().__post_init__()
         asked = [name for name in ("target", "separator") if getattr(self, name) is not None]
         if self.interactions is None:
-            asked = [name for name in ("user", "item", "time") if getattr(self, name) != name]
-            asked += ["cutoff"] * (self.cutoff is not None) + ["k"] * (self.k != 10)
+            of_log = ("user", "item", "time", "cutoff")
+            asked = [name for name in of_log if getattr(self, name) is not None]
+            asked += ["k"] * (self.k != 10)
         elif self.labels is not None:
             asked = ["labels"]
         if asked:
@@ -161,7 +187,9 @@ class Rows(NamedTuple):
       joined: the rows that all files have; None of next items.
       dropped: ids of the rows left out because they were not finite, by embedding.
       files: file of each embedding.
-      embeddings: all rows of each.
+      told: what was taken as id, dimensions and label, or columns of the log, in one line.
+      warnings: what makes the answer suspicious.
+      embeddings: all rows of each; none of next items.
     """
 
     values: dict[str, np.ndarray]
@@ -169,7 +197,9 @@ class Rows(NamedTuple):
     joined: io.Joined | None
     dropped: dict[str, np.ndarray]
     files: dict[str, str]
-    embeddings: dict[str, io.Embeddings]
+    told: str = ""
+    warnings: tuple[str, ...] = ()
+    embeddings: Mapping[str, io.Embeddings] = MappingProxyType({})
 
 
 def read(config: Given) -> Rows:
@@ -182,31 +212,40 @@ def read(config: Given) -> Rows:
         check_writable(config.json)
     names = _names(config.embeddings)
     paths = dict(zip(names, map(str, config.embeddings), strict=True))
+    limits = io.Limits(expansion=config.max_expansion)
     with Console(stderr=True).status("reading"):
         embeddings = {
             name: io.open_embeddings(
                 path,
                 id_column=config.id_column,
+                columns=config.columns,
                 key=config.key,
+                by_row=config.by_row,
                 scale=config.scale,
                 drop_nonfinite=config.drop_nonfinite,
+                limits=limits,
             ).read()
             for name, path in zip(names, config.embeddings, strict=True)
         }
         dropped = {name: own.dropped_ids for name, own in embeddings.items()}
+        taken = {name: own.told for name, own in embeddings.items()}
         if isinstance(config, Read) and config.interactions is not None:
             values, ids = io.align(embeddings)
-            events = io.read_events(
+            log = io.read_events(
                 config.interactions, user=config.user, item=config.item, time=config.time
             )
-            ask = datasets.next_items(*events, ids=ids, cutoff=config.cutoff, k=config.k)
-            return Rows(values, ask, None, dropped, paths)
+            ask = datasets.next_items(*log[:3], ids=ids, cutoff=config.cutoff, k=config.k)
+            return Rows(values, ask, None, dropped, paths, _told(taken, log.told))
         assert config.labels is not None
         label_file = io.read_labels(
             config.labels,
             id_column=config.id_column,
             label_column=config.label_column,
             target=_target(config),
+            by_row=config.by_row,
+            missing=config.missing,
+            min_class_count=config.min_class_count,
+            limits=limits,
         )
         joined = io.join(
             embeddings,
@@ -214,9 +253,27 @@ def read(config: Given) -> Rows:
             max_unjoined=config.max_unjoined,
             max_unjoined_labels=config.max_unjoined_labels,
         )
-    for note in label_file.notes:
-        print("warning:", printable(note), file=sys.stderr)
-    return Rows(joined.values, joined.labels, joined, dropped, paths, embeddings)
+        warnings = tuple(
+            f"dimension {', '.join(map(str, dims[:5]))} of {name} alone gives the label: is it the "
+            "label, or made of it? Leave it out with --columns"
+            for name, dims in io.telling(joined.values, joined.labels).items()
+        )
+    for note in (*label_file.notes, *warnings):
+        print("warning:", one_line(note), file=sys.stderr)
+    told = _told(taken, label_file.told)
+    return Rows(joined.values, joined.labels, joined, dropped, paths, told, warnings, embeddings)
+
+
+def _told(embeddings: dict[str, str], asked: str) -> str:
+    """What was taken as what, embeddings that are alike together."""
+    alike: dict[str, list[str]] = {}
+    for name, told in embeddings.items():
+        alike.setdefault(told, []).append(name)
+    if len(embeddings) == 1:
+        (told,) = alike
+        return f"{told} · {asked}"
+    parts = [f"{', '.join(names)}: {told}" for told, names in alike.items()]
+    return " · ".join([*parts, asked])
 
 
 def show(config: Given, tables: Sequence[Table], lines: Sequence[str], how: str) -> None:
@@ -248,9 +305,16 @@ def _target(config: Given) -> Callable[[Any], Target]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """File stems; whole paths where stems are equal."""
-    stems = [path.stem for path in paths]
+    """File stems, printable; with the column, or the whole path, where stems are equal."""
+    parsed = [io.parse(path) for path in paths]
+    stems = [path.name.removesuffix(".gz").rpartition(".")[0] or path.name for path, _ in parsed]
+    longer = [
+        f"{stem}::{behind['columns']}" if "columns" in behind else stem
+        for stem, (_, behind) in zip(stems, parsed, strict=True)
+    ]
     return [
-        str(path) if stems.count(stem) > 1 else stem
-        for path, stem in zip(paths, stems, strict=True)
+        printable(
+            stem if stems.count(stem) == 1 else long if longer.count(long) == 1 else str(path)
+        )
+        for stem, long, path in zip(stems, longer, paths, strict=True)
     ]

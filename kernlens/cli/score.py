@@ -12,6 +12,7 @@ from kernlens import lens
 from kernlens.cli import answers, given
 from kernlens.cli.helptext import explained
 from kernlens.scores import SCORES
+from kernlens.show.table import printable
 
 if TYPE_CHECKING:
     ScoreName = str
@@ -57,4 +58,5 @@ def score(config: Score) -> None:
     seconds = time.perf_counter() - start
     given.write_json(config, answers.scores(config, rows, standings, seconds))
     how = f"{config.level:.0%} intervals over rows; {seconds:.1f} s"
-    given.show(config, [own.table() for own in standings], [answers.joined_line(rows)], how)
+    lines = [answers.joined_line(rows), printable(rows.told)]
+    given.show(config, [own.table() for own in standings], lines, how)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import answers, gate, given, words
+from kernlens.cli.helptext import choices, explained
 from kernlens.files import check_writable
 from kernlens.lens.maps import MAPS
 from kernlens.lens.upgrade import FEW_LABELS
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     MetricName = str
     MapName = str
 else:
-    MetricName = tyro.extras.literal_type_from_choices(METRICS)
-    MapName = tyro.extras.literal_type_from_choices(MAPS)
+    MetricName, MapName = map(tyro.extras.literal_type_from_choices, (METRICS, MAPS))
 
 
+@explained
 @dataclass(frozen=True)
 class Upgrade(given.Given):
     """Says whether a head of the old version serves the new one, mapped, distilled or retrained.
@@ -34,21 +35,25 @@ class Upgrade(given.Given):
     --gate "negative_flips<0.03" --save map.safetensors
     """
 
-    decoder: Annotated[str | None, tyro.conf.arg(metavar="DECODER", help=words.DECODER_HELP)] = None
+    decoder: Annotated[str | None, tyro.conf.arg(metavar=given.DECODER)] = None
+    """Head that is deployed, a size after a colon as in mlp:32, or from a module of your own.
+    Default: a linear head."""
     head: Annotated[str | None, tyro.conf.arg(metavar="MODULE:NAME")] = None
     """The deployed head itself: a fitted scikit-learn classifier, or a function of rows that gives
-    logits. Default: the head of `--decoder` is predicted."""
-    maps: tuple[MapName, ...] = tuple(MAPS)
-    """Maps of the new version into the old one to try, which need no labels."""
+    logits. Default: the head of --decoder is predicted."""
+    maps: Annotated[tuple[MapName, ...], tyro.conf.arg(metavar=f"{choices(*MAPS)} [...]")] = tuple(
+        MAPS
+    )
+    """Maps of the new version into the old one to try; they need no labels."""
     few_labels: int = FEW_LABELS
-    """Labels on the new version that a head with few labels starts from, at least 1."""
-    metric: MetricName = "macro_f1"
+    """Labels on the new version that the mapped head is corrected by, an integer >= 1."""
+    metric: Annotated[MetricName, tyro.conf.arg(metavar=choices(*METRICS))] = "macro_f1"
     """Metric to choose a way by."""
-    gate: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GATE")] = ()
+    gate: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GATE [...]")] = ()
     """Conditions on the advised way, such as "negative_flips<0.03"; the exit code is 1 where one is
-    not passed. A way may be named, as in "rotation.macro_f1>0.3"."""
+    not passed. A way may be named, as in "rotation.macro_f1>0.3". Set it in a pipeline."""
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write the map, the advised or the best, as .safetensors."""
+    """Write the map, the advised or else the best, as .safetensors."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -81,17 +86,17 @@ def upgrade(config: Upgrade) -> None:
     decoder = words.decoder(config.decoder) if config.decoder else None
     head = words.head(config.head)
     rows = given.read(config)
-    old, new = rows.joined.values.values()
+    old, new = rows.values.values()
     with Console(file=sys.stderr).status("predicting"):
         found = lens.upgrade(
             old,
             new,
-            rows.joined.labels,
+            rows.target,
             decoder=decoder,
             head=head,
             maps=config.maps,
             new_items=_new_items(rows),
-            ids=_ids(rows),
+            ids=None if rows.joined is None else rows.joined.ids,
             few_labels=config.few_labels,
             metric=config.metric,
             level=config.level,
@@ -102,30 +107,17 @@ def upgrade(config: Upgrade) -> None:
     if config.save is not None:
         found.map.save(config.save)
     given.write_json(config, answers.upgrade(config, rows, found, outcomes, seconds))
-    console = given.console(config)
-    for table in found.tables():
-        console.print(table.rich(console.width))
-        console.print()
     floor = [found.floor_sentence()] if found.floor is not None else []
-    for line in (found.sentence(), *floor, *found.warnings, *found.notes):
-        console.print(printable(line))
-    for line in answers.of_rows(rows, found.before):
-        console.print(line)
+    lines = [found.sentence(), *floor, *found.warnings, *found.notes]
+    lines += answers.of_rows(rows, found.before)
     if config.save is not None:
-        console.print(printable(f"the {found.map.name} is in {config.save}"))
-    console.print(answers.how(found.metric, config.level, seconds))
+        lines.append(f"the {found.map.name} is in {config.save}")
+    how = answers.how(found.metric, config.level, seconds)
+    given.show(config, found.tables(), list(map(printable, lines)), how)
     for outcome in outcomes:
         print(printable(outcome.sentence()), file=sys.stderr)
     if not all(outcome.passed for outcome in outcomes):
         raise SystemExit(1)
-
-
-def _ids(rows: given.Rows) -> np.ndarray:
-    """Ids of the joined rows, in the order of the old version; row numbers where it has none."""
-    name = next(iter(rows.embeddings))
-    own, left = rows.embeddings[name], rows.joined.unjoined[name].rows
-    ids = np.arange(own.shape[0]).astype(str) if own.ids is None else own.ids
-    return np.delete(ids, left)
 
 
 def _new_items(rows: given.Rows) -> np.ndarray | None:

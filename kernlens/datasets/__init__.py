@@ -7,6 +7,7 @@ from typing import Any
 from kernlens.datasets import (
     amazon,
     complete_journey,
+    events,
     instacart,
     movielens,
     online_retail,
@@ -24,6 +25,7 @@ DATASETS = {
     "instacart": instacart.load,
     "amazon": amazon.load,
     "online_retail": online_retail.load,
+    "table": events.load,
     "synthetic": synthetic.load,
 }
 
@@ -43,8 +45,8 @@ def load(name: str, /, root: str | Path | None = None, **options: Any) -> Intera
 
     Args:
       name: a name of the table ``DATASETS``; by position, for a loader may have a ``name`` too.
-      root: folder with the files that the owner publishes; ``complete_journey`` has an installed
-        default and ``synthetic`` needs none.
+      root: folder with the files that the owner publishes; for ``table``, a file of events;
+        ``complete_journey`` has an installed default and ``synthetic`` needs none.
       **options: those of the loader, such as ``min_count`` and ``seed``; see its docstring.
 
     Returns:

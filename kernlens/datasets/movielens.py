@@ -1,6 +1,7 @@
-"""MovieLens: film ratings, in the three formats that GroupLens publishes."""
+"""MovieLens: film ratings, in the formats that GroupLens publishes, and Kaggle's copy of 20M."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,14 @@ from kernlens.datasets import raw, table
 from kernlens.types import Interactions, Labels
 
 FORMATS = {
-    "1M": ("ratings.dat", "movies.dat"),
+    "1M, 10M": ("ratings.dat", "movies.dat"),
     "100k": ("u.data", "u.item", "u.genre"),
-    "latest-small": ("ratings.csv", "movies.csv"),
+    "20M, 25M, 32M, latest": ("ratings.csv", "movies.csv"),
+    "20M of Kaggle": ("rating.csv", "movie.csv"),
 }
+"""Files of each format."""
+
+_CSV = ("userId", "movieId", "rating", "timestamp")
 _RATING_NAMES = ("user", "item", "rating", "time")
 _NO_GENRE = ("(no genres listed)", "unknown")
 
@@ -36,12 +41,15 @@ def load(
     ties: str = "shuffle",
     seed: int = 0,
 ) -> Interactions:
-    """Rating histories of MovieLens 1M, 100k or latest-small; one session a user.
+    """Rating histories of MovieLens; one session a user.
 
-    The format is told by the files: ``ratings.dat`` (1M), ``u.data`` (100k) or ``ratings.csv``
-    (latest-small). The order of the file is no observation and is never used: histories are sorted
-    by time, and the many ratings of a user that share a second (about half of the adjacent ones in
-    1M) are shuffled. Time order itself carries list pages rated in bulk; ``order="random"`` gives
+    The files tell the format: ``ratings.dat`` (1M and 10M), ``u.data`` (100k), ``ratings.csv``
+    (20M, 25M, 32M and the latest ones) or ``rating.csv`` (Kaggle's copy of 20M, whose times are
+    text). Titles are UTF-8, as in 10M, or else Latin-1, as in 1M.
+
+    The order of the file is no observation and is never used: histories are sorted by time, and the
+    many ratings of a user that share a second (about half of the adjacent ones in 1M) are shuffled.
+    Time order itself carries list pages rated in bulk; ``order="random"`` gives
     the same histories without it, to tell the two apart.
 
     The label ``genre`` is a film's first listed genre, which is the alphabetically first one: a
@@ -134,12 +142,13 @@ def first_and_single(
 def _ratings(where: Path, form: str) -> dict[str, np.ndarray]:
     """Columns user, item, rating and time."""
     kinds = ("int32", "int32", "float64", "int64")
-    if form == "latest-small":
-        published = ("userId", "movieId", "rating", "timestamp")
-        columns: dict[str, str] = dict(zip(published, kinds, strict=True))
-        read = raw.read_csv(where / "ratings.csv", columns)
+    if form in ("20M, 25M, 32M, latest", "20M of Kaggle"):
+        columns: dict[str, str] = dict(zip(_CSV, kinds, strict=True))
+        if form == "20M of Kaggle":
+            columns["timestamp"] = "timestamp"
+        read = raw.read_csv(where / FORMATS[form][0], columns)
     else:
-        name, delimiter = ("ratings.dat", "::") if form == "1M" else ("u.data", "\t")
+        name, delimiter = ("ratings.dat", "::") if form == "1M, 10M" else ("u.data", "\t")
         columns = dict(zip(_RATING_NAMES, kinds, strict=True))
         read = raw.read_csv(
             where / name, columns, names=_RATING_NAMES, delimiter=delimiter, quoted=False
@@ -157,22 +166,28 @@ def _listed(key: str, title: str, genres: str, read: dict) -> Films:
     return Films(read[key].to_numpy(), raw.plain(read[title]), split)
 
 
-def _films_1m(where: Path) -> Films:
+def _films_dat(where: Path) -> Films:
+    path = where / "movies.dat"
+    try:
+        path.read_bytes().decode("utf-8")
+        encoding = "utf-8"
+    except UnicodeDecodeError:
+        encoding = "latin-1"
     read = raw.read_csv(
-        where / "movies.dat",
+        path,
         {"item": "int32", "title": "string?", "genres": "string?"},
         names=("item", "title", "genres"),
         delimiter="::",
         quoted=False,
-        encoding="latin-1",
+        encoding=encoding,
         unique="item",
     )
     return _listed("item", "title", "genres", read)
 
 
-def _films_latest(where: Path) -> Films:
+def _films_csv(name: str, where: Path) -> Films:
     kinds = {"movieId": "int32", "title": "string?", "genres": "string?"}
-    read = raw.read_csv(where / "movies.csv", kinds, unique="movieId")
+    read = raw.read_csv(where / name, kinds, unique="movieId")
     return _listed("movieId", "title", "genres", read)
 
 
@@ -207,4 +222,9 @@ def _films_100k(where: Path) -> Films:
     return Films(read["item"].to_numpy(), raw.plain(read["title"]), lists)
 
 
-_FILMS = {"1M": _films_1m, "100k": _films_100k, "latest-small": _films_latest}
+_FILMS = {
+    "1M, 10M": _films_dat,
+    "100k": _films_100k,
+    "20M, 25M, 32M, latest": partial(_films_csv, "movies.csv"),
+    "20M of Kaggle": partial(_films_csv, "movie.csv"),
+}

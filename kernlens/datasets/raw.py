@@ -1,10 +1,12 @@
 """Reading raw files: where they are, what they hold, and one clear error when that is not so.
 
-Column types are written ``"int32"``, ``"int64"``, ``"float64"``, ``"string"`` and, in Parquet,
-``"timestamp"``. A question mark after the type ("float64?") lets a value be missing.
+Column types are written ``"int32"``, ``"int64"``, ``"float64"``, ``"string"`` and
+``"timestamp"``, which becomes seconds since 1970. A question mark after the type ("float64?") lets
+a value be missing.
 """
 
 import csv
+import datetime
 import functools
 import gzip
 import math
@@ -52,7 +54,10 @@ def read_csv(
     arrow, arrow_csv = files.optional("pyarrow"), files.optional("pyarrow.csv")
     found = list(names) if names is not None else header(path, delimiter, quoted, encoding)
     files.check_columns(path, found, list(columns))
-    types = {name: getattr(arrow, kind.rstrip("?"))() for name, kind in columns.items()}
+    types = {
+        name: arrow.timestamp("s") if kind == "timestamp" else getattr(arrow, kind.rstrip("?"))()
+        for name, kind in columns.items()
+    }
     fault = functools.partial(
         _fault, path, columns, found, names is None, delimiter, quoted, encoding
     )
@@ -81,6 +86,9 @@ def read_csv(
     if table.num_rows == 0:
         raise ValueError(f"{path}: no rows after the header; expected lines of {found}")
     result = {name: table.column(name) for name in columns}
+    for name, kind in columns.items():
+        if kind == "timestamp":
+            result[name] = result[name].cast(arrow.int64())
     if any(_missing(result[name], kind) for name, kind in columns.items() if kind[-1] != "?"):
         raise fault("a value is missing")
     if unique is not None:
@@ -277,6 +285,8 @@ def _readable(value: str, kind: str) -> bool:
     if kind == "string":
         return True
     try:
+        if kind == "timestamp":
+            return bool(datetime.datetime.fromisoformat(value))
         if kind == "float64":
             return math.isfinite(float(value))
         return abs(int(value)) < 2 ** (31 if kind == "int32" else 63)

@@ -1,29 +1,46 @@
 """Which reader a file of embeddings gets, and how several files are one."""
 
-import glob
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from kernlens import files
-from kernlens.io import numpy_files, tables, tensors, word2vec
+from kernlens.io import (
+    delimited,
+    gensim,
+    hdf5,
+    numpy_files,
+    shards,
+    tables,
+    tensors,
+    word2vec,
+)
 from kernlens.io.columns import check_ids
-from kernlens.io.stored import BFLOAT16, Stored, choose_reader
+from kernlens.io.limits import LIMITS, Asked, Limits
+from kernlens.io.stored import BFLOAT16, FLOAT8, EmptyError, Stored, choose_reader
 from kernlens.io.stream import EmbeddingFiles, Embeddings, Part, stamp
 
-READERS: dict[str, Callable[[Path, str | None, str | None], Stored]] = {
+READERS: dict[str, Callable[[Path, Asked], Stored]] = {
     ".npy": numpy_files.open_npy,
     ".parquet": tables.open_vectors,
     ".npz": numpy_files.open_npz,
     ".arrow": tables.open_arrow,
     ".feather": tables.open_arrow,
+    ".ipc": tables.open_arrow,
     ".safetensors": tensors.open_safetensors,
-    ".h5": tensors.open_hdf5,
-    ".hdf5": tensors.open_hdf5,
+    ".h5": hdf5.open_hdf5,
+    ".hdf5": hdf5.open_hdf5,
+    ".csv": delimited.open_delimited,
+    ".csv.gz": delimited.open_delimited,
+    ".tsv": delimited.open_delimited,
+    ".tsv.gz": delimited.open_delimited,
+    ".item": delimited.open_delimited,
     ".txt": word2vec.open_text,
+    ".txt.gz": word2vec.open_text,
     ".vec": word2vec.open_text,
+    ".vec.gz": word2vec.open_text,
     ".bin": word2vec.open_binary,
+    ".kv": gensim.open_keyed_vectors,
 }
 
 
@@ -31,35 +48,48 @@ def open_embeddings(
     path: str | Path,
     *,
     id_column: str | None = None,
+    columns: str | Sequence[str] = (),
     key: str | None = None,
+    by_row: bool = False,
     scale: float | np.ndarray | None = None,
     drop_nonfinite: bool = False,
+    limits: Limits = LIMITS,
 ) -> EmbeddingFiles:
     """Opens embeddings of any size. Shape, dtype and ids are known then; no value is read.
 
-    ========================  =====================================================================
-    ``.npy``                  numbers ``[n, d]``; no ids
-    ``.npz``                  an array ``[n, d]``, and one of ids called ``id`` or ``ids``, or none
-    ``.parquet``              an id column, or none, beside a column of lists or one a dimension
-    ``.arrow``, ``.feather``  the same, in Arrow's file or stream format
-    ``.safetensors``          as ``.npz``; ids are integers
-    ``.h5``, ``.hdf5``        as ``.npz``, in any group
-    ``.txt``, ``.vec``        word2vec text with its header line; words are ids
-    ``.bin``                  word2vec binary; words are ids
-    ========================  =====================================================================
+    ======================================  =======================================================
+    ``.npy``                                numbers ``[n, d]``; no ids
+    ``.npz``                                an array ``[n, d]``, and one of ids, or none
+    ``.parquet``                            an id column, or none, beside a column of lists or
+                                            numbered columns ``d0, d1, ...``
+    ``.arrow``, ``.feather``, ``.ipc``      the same, in Arrow's file or stream format
+    ``.csv``, ``.tsv``, also ``.gz``        the same, in text
+    ``.item``                               RecBole's, with a field ``float_seq``
+    ``.safetensors``                        as ``.npz``; ids are integers
+    ``.h5``, ``.hdf5``                      as ``.npz``, in any group
+    ``.txt``, ``.vec``, also ``.gz``        word2vec text with its header line, or GloVe's without
+                                            one; words are ids
+    ``.bin``                                word2vec binary; words are ids
+    ``.kv``                                 gensim's saved vectors; keys are ids
+    ======================================  =======================================================
 
     Args:
       path: a file; or several of one format, as a folder or a pattern (``part-*.parquet``), whose
-        rows follow each other in the order of their names. In a folder, names that begin with a dot
-        or an underscore are passed over.
+        rows follow each other in the natural order of their names. Behind ``::`` may stand the
+        column or array of the vectors, and that of the ids: ``file.parquet::v1::id=sku``.
       id_column: name of the id column, or of the array of ids; without it, found as the module's
         docstring says. Formats without names pass over it.
+      columns: names or patterns (``"d*"``) of the columns that hold the vectors; without it, they
+        are found. Formats without columns pass over it.
       key: name of the array, for ``.npz``, ``.safetensors`` and HDF5; without it, the only one of
         rank 2. Formats without named arrays pass over it.
+      by_row: pass over ids, so that rows are joined by their number.
       scale: what integers are multiplied with: a number, ``[d]`` or ``[1, d]`` for the dimensions,
         ``[n, 1]`` for the rows. Without it, an array or a column of lists' neighbour called
         ``scale``, or 1.
       drop_nonfinite: leave out rows that hold NaN, infinity or no value, instead of refusing them.
+      limits: bounds on what a file may cost. Raise them for files that unpack to far more than
+        their size.
 
     Returns:
       EmbeddingFiles. Whether values are finite is known when they are read.
@@ -67,20 +97,25 @@ def open_embeddings(
     Raises:
       FileNotFoundError: no such file.
       ValueError: an unknown suffix, an empty, truncated or pickled file, another rank than 2, no
-        rows or dimensions, values that are not numbers, a missing column or array, a missing or
-        repeated id, files that differ in format, width, dtype or in having ids, or a scale of
-        another shape, of zeros or beside floats.
+        rows or dimensions, values that are not numbers, a missing column or array, several that
+        may be meant, a missing or repeated id, files that differ in format, width, dtype or in
+        having ids, a file beyond the limits, or a scale of another shape, of zeros or beside
+        floats.
       ImportError: a package that reads the format is not installed; names the extra.
     """
-    paths = _paths(path)
-    stamps = [stamp(own) for own in paths]
-    found = [choose_reader(own, READERS)(own, id_column, key) for own in paths]
+    where, behind = shards.parse(path)
+    patterns = (columns,) if isinstance(columns, str) else tuple(columns)
+    if "columns" in behind:
+        patterns, key = (behind["columns"],), behind["columns"]
+    asked = Asked(behind.get("id", id_column), patterns, key, by_row, limits)
+    paths, stamps, found = _open_all(path, shards.members(where, READERS), asked)
     first = found[0]
     for own, stored in zip(paths[1:], found[1:], strict=True):
         _check_alike(paths[0], first, own, stored)
     ids = first.ids
     if len(paths) > 1 and ids is not None:
-        ids = check_ids(str(path), "id", np.concatenate([stored.ids for stored in found]))
+        together = [stored.ids for stored in found if stored.ids is not None]
+        ids = check_ids(str(path), "id", np.concatenate(together), limits)
     scales = _scales(path, scale, paths, found)
     return EmbeddingFiles(
         shape=(sum(stored.shape[0] for stored in found), first.shape[1]),
@@ -89,7 +124,46 @@ def open_embeddings(
         source=str(path),
         parts=tuple(map(Part, paths, found, scales, stamps)),
         drop_nonfinite=drop_nonfinite,
+        told=first.told + (f" · {len(paths):,} files" if len(paths) > 1 else ""),
     )
+
+
+def _open_all(
+    path: str | Path, paths: list[Path], asked: Asked
+) -> tuple[list[Path], list[tuple[int, int]], list[Stored]]:
+    """The files that hold rows, what changes when one does, and what they hold."""
+    kept, stamps, found, empty = [], [], [], None
+    for own in paths:
+        changes = stamp(own)
+        try:
+            stored = choose_reader(own, READERS)(own, asked)
+        except EmptyError as error:
+            if len(paths) == 1:
+                raise
+            empty = error
+            continue
+        kept.append(own)
+        stamps.append(changes)
+        found.append(stored)
+    if not found:
+        raise ValueError(f"{path}: none of its {len(paths)} files holds a row") from empty
+    return kept, stamps, _numbered_alike(found)
+
+
+def _numbered_alike(found: list[Stored]) -> list[Stored]:
+    """Row numbers that pandas saved count as ids only where they are not plain row numbers."""
+    if any(stored.index is None for stored in found):
+        return found
+    ranges = [stored.index for stored in found if stored.index is not None]
+    ends = np.cumsum([0, *(len(own) for own in ranges)]).tolist()
+    anew = all(own == range(len(own)) for own in ranges)
+    onward = all(own == range(ends[i], ends[i + 1]) for i, own in enumerate(ranges))
+    if anew or onward:
+        return [stored._replace(ids=None) for stored in found]
+    return [
+        stored._replace(ids=np.array(own).astype(str))
+        for stored, own in zip(found, ranges, strict=True)
+    ]
 
 
 def read_embeddings(path: str | Path, *, id_column: str | None = None) -> Embeddings:
@@ -108,26 +182,6 @@ def read_embeddings(path: str | Path, *, id_column: str | None = None) -> Embedd
     return open_embeddings(path, id_column=id_column).read()
 
 
-def _paths(path: str | Path) -> list[Path]:
-    """The files that are meant, in the order of their names."""
-    folder = Path(path)
-    if folder.is_dir():
-        found = sorted(own for own in folder.iterdir() if own.name[0] not in "._")
-    elif not folder.exists() and glob.has_magic(str(path)):
-        found = sorted(map(Path, glob.glob(str(path))))
-    else:
-        return [files.existing(path)]
-    if not found:
-        raise FileNotFoundError(f"{path}: no files there")
-    inner = next((own for own in found if own.is_dir()), None)
-    if inner is not None:
-        raise ValueError(f"{path}: holds the folder {inner.name!r}; expected files alone")
-    suffixes = sorted({own.suffix.lower() for own in found})
-    if len(suffixes) > 1:
-        raise ValueError(f"{path}: found files of several formats, {suffixes}; expected one")
-    return found
-
-
 def _check_alike(first_path: Path, first: Stored, path: Path, stored: Stored) -> None:
     facts = {
         "dims": [first.shape[1], stored.shape[1]],
@@ -144,10 +198,10 @@ def _check_alike(first_path: Path, first: Stored, path: Path, stored: Stored) ->
 
 def _float_dtype(dtype: np.dtype) -> np.dtype:
     """What values of a stored dtype are read as."""
-    if dtype.kind in "iu":
-        return np.dtype(np.float32)
     if dtype == BFLOAT16:
         return dtype
+    if dtype.kind != "f" or dtype in FLOAT8:
+        return np.dtype(np.float32)
     return dtype.newbyteorder("=") if dtype.itemsize <= 8 else np.dtype(np.float64)
 
 
@@ -189,5 +243,5 @@ def _as_scale(
     if not np.isfinite(found).all():
         raise ValueError(f"{path}: scale holds NaN or infinity; expected finite numbers")
     if not found.any():
-        raise ValueError(f"{path}: scale is 0, which leaves nothing of the values")
+        raise ValueError(f"{path}: scale is 0, which leaves nothing of the values; give --scale")
     return found

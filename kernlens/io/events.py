@@ -1,15 +1,13 @@
-"""Logs of events from CSV and Parquet files."""
+"""Logs of events, one row an event, for items that have an embedding."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from kernlens import files
-from kernlens.datasets import raw
-from kernlens.io.columns import open_parquet, plain, read_table
-from kernlens.io.labels import numbers_of_text
+from kernlens.io import event_columns, shards
+from kernlens.io.columns import whole_numbers
 from kernlens.io.stored import choose_reader
 from kernlens.io.stream import Embeddings
 
@@ -21,37 +19,63 @@ class Events(NamedTuple):
       users: user of each event, integers or text, ``[rows]``.
       items: item of each event as text, as ids of embeddings are, ``[rows]``.
       times: time of each event: numbers, dates or text, ``[rows]``.
+      told: which columns were taken.
     """
 
-    users: Any
+    users: np.ndarray
     items: np.ndarray
-    times: Any
+    times: np.ndarray
+    told: str
 
 
-def read_events(path: str | Path, *, user: str, item: str, time: str) -> Events:
+def read_events(
+    path: str | Path, *, user: str | None = None, item: str | None = None, time: str | None = None
+) -> Events:
     """Who met which item, when, from a file with one row an event.
 
     Args:
-      path: ``.csv`` (with a header line, comma-separated, UTF-8) or ``.parquet``.
-      user: name of the column of users.
-      item: name of the column of items.
-      time: name of the column of times.
+      path: ``.parquet``, ``.csv``, ``.tsv`` or ``.jsonl`` (text also as ``.gz``, UTF-8), or a
+        folder or pattern of such files.
+      user: name of the column of users. Default: a usual one, of ``event_columns.NAMES``.
+      item: name of the column of items, likewise.
+      time: name of the column of times, likewise.
 
     Returns:
-      Events, as :func:`kernlens.datasets.next_items` takes them.
+      Events, whose columns :func:`kernlens.datasets.next_items` takes.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: an unknown suffix, an empty or damaged file, one column named twice, a missing
-        column, or a missing value, with its place.
+      ValueError: an unknown suffix, an empty or damaged file, one column named twice, a column that
+        is not there or not found, a missing value, with its row, or items that are fractions.
       ImportError: pyarrow is not installed; names the extra.
     """
-    path = files.existing(path)
-    names = [user, item, time]
-    if len(set(names)) < len(names):
-        raise ValueError(f"user, item and time must be three columns; got {names}")
-    users, items, times = choose_reader(path, {".csv": _csv, ".parquet": _parquet})(path, names)
-    return Events(users, _texts(path, item, items), times)
+    paths = shards.members(Path(path), event_columns.SUFFIXES)
+    for own in paths:
+        choose_reader(own, dict.fromkeys(event_columns.SUFFIXES, str))
+    names = event_columns.names_of(paths[0])
+    asked = {"user": user, "item": item, "time": time}
+    chosen = {
+        role: str(event_columns.chosen(paths[0], role, name, names, needed=True))
+        for role, name in asked.items()
+    }
+    if len(set(chosen.values())) < len(chosen):
+        raise ValueError(
+            f"{path}: user, item and time must be three columns; got {list(chosen.values())}"
+        )
+    found = event_columns.read(paths, list(chosen.values()), texts=[chosen["item"]])
+    for name, column in found.items():
+        if column.missing.any():
+            row = int(np.argmax(column.missing))
+            raise ValueError(f"{path}, row {row}: no value in column {name!r}")
+    users, items, times = (found[name].values for name in chosen.values())
+    if items.dtype.kind not in "iuOU":
+        raise ValueError(
+            f"{path}: column {chosen['item']!r} holds fractions or dates; expected text or integers"
+        )
+    texts = items.astype(str)
+    if np.any(np.char.find(texts, ".") >= 0):
+        texts = np.array(whole_numbers(texts.tolist()) or texts)
+    return Events(users, texts, times, ", ".join(f"{role} {n}" for role, n in chosen.items()))
 
 
 def align(embeddings: Mapping[str, Embeddings]) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -85,33 +109,3 @@ def align(embeddings: Mapping[str, Embeddings]) -> tuple[dict[str, np.ndarray], 
         values[name] = np.full((len(ids), own.shape[1]), np.nan, own.values.dtype)
         values[name][rows] = own.values
     return values, ids
-
-
-def _csv(path: Path, names: list[str]) -> list[np.ndarray]:
-    columns = raw.read_csv(path, dict.fromkeys(names, "string"))
-    return [numbers_of_text(raw.plain(columns[name])) for name in names]
-
-
-def _parquet(path: Path, names: list[str]) -> list[Any]:
-    with open_parquet(path) as file:
-        table = read_table(path, file, names)
-    for name in names:
-        missing = table.column(name).is_null(nan_is_null=True).to_numpy()
-        if missing.any():
-            raise ValueError(f"{path}, row {np.argmax(missing)}: no value in column {name!r}")
-    return [table.column(name) for name in names]
-
-
-def _texts(path: Path, name: str, values: Any) -> np.ndarray:
-    whole = True
-    if not isinstance(values, np.ndarray):
-        kind = values.type
-        values, whole = plain(values)
-        if values is None:
-            raise ValueError(f"{path}: column {name!r} is {kind}; expected text or integers")
-    if values.dtype.kind == "f":
-        whole = whole and bool(np.all(values == np.round(values)))
-        values = values.astype(np.int64) if whole else values
-    if not whole:
-        raise ValueError(f"{path}: column {name!r} holds fractions; expected text or integers")
-    return values.astype(str)

@@ -22,6 +22,8 @@ class Embeddings(NamedTuple):
       source: what to call the file in an error.
       dropped: how many rows were left out because they were not finite.
       dropped_ids: their ids, or row numbers, as text, ``[dropped]``.
+      numbered: whether the ids are row numbers, as where rows of a file without ids were dropped.
+      told: what was taken for ids and dimensions.
     """
 
     values: np.ndarray
@@ -29,6 +31,8 @@ class Embeddings(NamedTuple):
     source: str = "embeddings"
     dropped: int = 0
     dropped_ids: np.ndarray = np.empty(0, str)
+    numbered: bool = False
+    told: str = ""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -81,6 +85,7 @@ class EmbeddingFiles(NamedTuple):
       parts: the files, whose rows follow each other.
       drop_nonfinite: whether rows that are not finite are left out, or refused.
       checked: whether they are looked for; see :meth:`unchecked`.
+      told: what was taken for ids and dimensions.
     """
 
     shape: tuple[int, int]
@@ -90,6 +95,7 @@ class EmbeddingFiles(NamedTuple):
     parts: tuple[Part, ...]
     drop_nonfinite: bool = False
     checked: bool = True
+    told: str = ""
 
     def unchecked(self) -> "EmbeddingFiles":
         """The same for a reader that would notice a row that is not finite.
@@ -142,7 +148,7 @@ class EmbeddingFiles(NamedTuple):
         if as_stored and whole is not None:
             finite = sum(len(found.rows) for found in self.chunks(rows=chunk))
             if finite == self.shape[0]:
-                return Embeddings(whole(), self.ids, self.source)
+                return Embeddings(whole(), self.ids, self.source, told=self.told)
         values, rows = np.empty(self.shape, self.dtype), np.empty(self.shape[0], np.int64)
         count = 0
         for found in self.chunks(rows=chunk):
@@ -150,10 +156,18 @@ class EmbeddingFiles(NamedTuple):
             rows[count : count + len(found.rows)] = found.rows
             count += len(found.rows)
         if count == self.shape[0]:
-            return Embeddings(values, self.ids, self.source)
+            return Embeddings(values, self.ids, self.source, told=self.told)
         every = np.arange(self.shape[0]).astype(str) if self.ids is None else self.ids
         left_out = np.delete(every, rows[:count])
-        return Embeddings(values[:count], every[rows[:count]], self.source, len(left_out), left_out)
+        return Embeddings(
+            values[:count],
+            every[rows[:count]],
+            self.source,
+            len(left_out),
+            left_out,
+            numbered=self.ids is None,
+            told=self.told,
+        )
 
     def _chunks(self, rows: int, start: int, stop: int) -> Iterator[Chunk]:
         kept = 0
@@ -214,7 +228,7 @@ class EmbeddingFiles(NamedTuple):
             within = f" (the first is row {row} of {self.parts[place].path.name})"
         return ValueError(
             f"{self.source}: {count} of {rows} rows hold NaN, infinity or no value, in rows "
-            f"{listed}{within}; expected finite numbers"
+            f"{listed}{within}; expected finite numbers; --drop-nonfinite leaves such rows out"
         )
 
 

@@ -1,138 +1,174 @@
 """Embeddings from columns: Parquet files and Arrow's own (Feather) files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kernlens import files
+from kernlens.io import cells, roles
 from kernlens.io.columns import (
-    ID_NAMES,
-    damaged,
-    first_named,
+    is_text,
     open_parquet,
+    pandas_index,
     plain,
     read_ids,
     read_table,
+    reading,
+    text_column,
 )
-from kernlens.io.stored import Stored, matrix_shape
+from kernlens.io.limits import Asked
+from kernlens.io.roles import Roles
+from kernlens.io.stored import EmptyError, Stored, matrix_shape
 
 _BUFFER_BYTES = 2**16
 _STREAM_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_SAMPLE = 20
 
 
-class _Layout(NamedTuple):
-    """Which columns hold what: vectors are one column of lists, or a column a dimension."""
-
-    ids: str | None
-    scale: str | None
-    vectors: list[str]
-    lists: bool
-
-
-def open_vectors(path: Path, id_column: str | None, key: str | None) -> Stored:
+def open_vectors(path: Path, asked: Asked) -> Stored:
     """A ``.parquet`` file, read in batches of rows."""
-    del key
     with open_parquet(path) as file:
-        layout = _layout(path, file.schema_arrow, id_column)
-        rows = file.metadata.num_rows
-        beside = [name for name in (layout.ids, layout.scale) if name is not None]
-        table = read_table(path, file, beside or layout.vectors[:0])
-    return _stored(path, layout, file.schema_arrow, rows, table, partial(_parquet_batches, path))
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        asked.limits.check_shape(path, (rows,), np.dtype(np.int8))
+        _check_columns(path, schema, rows, asked)
+
+        def column(name: str) -> Any:
+            return read_table(path, file, [name]).column(name)
+
+        batches = partial(_parquet_batches, path)
+        return _stored(path, schema, rows, column, batches, asked)
 
 
-def open_arrow(path: Path, id_column: str | None, key: str | None) -> Stored:
-    """An ``.arrow`` or ``.feather`` file, of the file or the stream format, mapped."""
-    del key
+def open_arrow(path: Path, asked: Asked) -> Stored:
+    """An ``.arrow``, ``.feather`` or ``.ipc`` file, of the file or the stream format, mapped."""
     arrow = files.optional("pyarrow")
     with _arrow_file(path) as source:
         schema, _ = _record_batches(path, source, None)
-    layout = _layout(path, schema, id_column)
-    beside = [name for name in (layout.ids, layout.scale) if name is not None]
-    rows, read = 0, []
-    fields = [schema.names.index(name) for name in beside] or None
-    for _, batch in _arrow_batches(path, beside, 0, 0, fields=fields):
-        rows += batch.num_rows
-        read.append(batch)
+    # Reading no column at all would leave the number of rows unknown.
+    first = [0] if schema.names else None
+    rows = sum(batch.num_rows for _, batch in _arrow_batches(path, [], 0, 0, fields=first))
+    _check_columns(path, schema, rows, asked)
+
+    def column(name: str) -> Any:
+        fields = [schema.names.index(name)]
+        read = [batch for _, batch in _arrow_batches(path, [name], 0, 0, fields=fields)]
+        return arrow.Table.from_batches(read).column(name)
+
+    return _stored(path, schema, rows, column, partial(_arrow_batches, path), asked)
+
+
+def _check_columns(path: Path, schema: Any, rows: int, asked: Asked) -> None:
+    if len(schema.names) > asked.limits.columns:
+        raise ValueError(
+            f"{path}: {len(schema.names):,} columns; expected at most {asked.limits.columns:,}, "
+            "or a column of lists"
+        )
     if not rows:
-        raise ValueError(f"{path}: no rows; found columns {schema.names}")
-    table = arrow.Table.from_batches(read)
-    return _stored(path, layout, schema, rows, table, partial(_arrow_batches, path))
+        raise EmptyError(f"{path}: no rows; found columns {roles.some(schema.names)}")
 
 
-def _layout(path: Path, schema: Any, id_column: str | None) -> _Layout:
+def _kind(path: Path, name: str, kind: Any, batches: Callable) -> str:
+    """What a column may be, by its type; text is looked into."""
     kinds = files.optional("pyarrow").types
-    types = {field.name: field.type for field in schema}
-    if id_column is not None:
-        files.check_columns(path, schema.names, [id_column])
-    lists = [
-        n
-        for n, t in types.items()
-        if n != id_column
-        and (kinds.is_list(t) or kinds.is_large_list(t) or kinds.is_fixed_size_list(t))
-    ]
-    if len(lists) > 1:
-        raise ValueError(f"{path}: found list columns {lists}; expected one, the vectors")
-    id_column = id_column or first_named(types, ID_NAMES)
-    others = [name for name in types if name != id_column]
-    if lists:
-        kind = types[lists[0]].value_type
-        if not (kinds.is_floating(kind) or kinds.is_integer(kind)):
-            raise ValueError(f"{path}: column {lists[0]!r} holds lists of {kind}; expected numbers")
-        scale = first_named(others, ("scale",)) if kinds.is_integer(kind) else None
-        spare = [name for name in others if name not in (*lists, scale)]
-        if id_column is None and len(spare) > 1:
-            raise ValueError(f"{path}: which column is the id? found {spare}; name it")
-        return _Layout(id_column or next(iter(spare), None), scale, lists, lists=True)
-    if id_column is None:
-        id_column = _odd_column(types, kinds)
-    vectors = [name for name in types if name != id_column]
-    for name in vectors:
-        if not (kinds.is_floating(types[name]) or kinds.is_integer(types[name])):
-            raise ValueError(
-                f"{path}: column {name!r} is {types[name]}; expected a number a dimension "
-                "in every column but the id"
-            )
-    if not vectors:
-        raise ValueError(f"{path}: no vectors; found columns {list(types)}")
-    return _Layout(id_column, None, vectors, lists=False)
+    if kinds.is_dictionary(kind):
+        kind = kind.value_type
+    value = _list_value(kind)
+    if value is not None:
+        if kinds.is_floating(value):
+            return roles.LIST
+        return roles.CODES if kinds.is_integer(value) else f"lists of {value}"
+    for test, found in (
+        (kinds.is_floating, roles.FLOAT),
+        (kinds.is_integer, roles.INTEGER),
+        (kinds.is_boolean, roles.BOOL),
+    ):
+        if test(kind):
+            return found
+    if is_text(kind) or kinds.is_binary(kind) or kinds.is_large_binary(kind):
+        for _, batch in batches([name], 0, _SAMPLE):
+            with reading(path, "table"):
+                some = text_column(batch.column(0).slice(0, _SAMPLE)).drop_null().to_pylist()
+            if some:
+                return roles.CELL if cells.form_of(some) else roles.TEXT
+        return roles.TEXT
+    return str(kind)
 
 
-def _odd_column(types: Mapping[str, Any], kinds: Any) -> str | None:
-    """The only column of text, or the only one of integers where all others hold floats."""
-    text = [n for n, t in types.items() if kinds.is_string(t) or kinds.is_large_string(t)]
-    if text:
-        return text[0] if len(text) == 1 else None
-    whole = [n for n, t in types.items() if kinds.is_integer(t)]
-    floats = [n for n, t in types.items() if kinds.is_floating(t)]
-    return whole[0] if len(whole) == 1 and floats else None
+def _list_value(kind: Any) -> Any:
+    """Type of the values of a list column; None for another."""
+    kinds = files.optional("pyarrow").types
+    kind = getattr(kind, "storage_type", kind)
+    tests = (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)
+    views = (kinds.is_list_view, kinds.is_large_list_view)
+    return kind.value_type if any(test(kind) for test in (*tests, *views)) else None
 
 
 def _stored(
-    path: Path, layout: _Layout, schema: Any, rows: int, beside: Any, batches: Any
+    path: Path, schema: Any, rows: int, column: Callable, batches: Callable, asked: Asked
 ) -> Stored:
     """What both formats share; ``batches(columns, start, rows)`` gives row and record batch."""
-    ids = None if layout.ids is None else read_ids(path, layout.ids, beside.column(layout.ids))
+    if len(set(schema.names)) < len(schema.names):
+        raise ValueError(f"{path}: two columns have one name; found {roles.some(schema.names)}")
+    fields = {field.name: _kind(path, field.name, field.type, batches) for field in schema}
+    index, values = pandas_index(schema)
+    if values is not None and (len(values) != rows or (index == "" and values == range(rows))):
+        index, values = None, values if len(values) == rows else None
+
+    def distinct(name: str) -> bool:
+        found = files.optional("pyarrow.compute").count_distinct(column(name), mode="all")
+        return found.as_py() == rows
+
+    chosen = roles.choose_columns(path, fields, asked, distinct, index=index)
+    if chosen.ids is None:
+        ids = None
+    elif chosen.ids in fields:
+        ids = read_ids(path, chosen.ids, column(chosen.ids), asked.limits)
+    else:
+        assert values is not None
+        ids = np.array(values).astype(str)
     scale = None
-    if layout.scale is not None:
-        scale, _ = plain(beside.column(layout.scale))
+    if chosen.scale is not None:
+        scale, _ = plain(column(chosen.scale))
         if scale is None or scale.dtype.kind not in "iuf":
-            kind = beside.column(layout.scale).type
-            raise ValueError(f"{path}: column {layout.scale!r} is {kind}; expected numbers")
+            raise ValueError(
+                f"{path}: column {chosen.scale!r} is {fields[chosen.scale]}; expected numbers"
+            )
         scale = scale[:, None]
-    kinds = [schema.field(name).type for name in layout.vectors]
-    dim = len(kinds)
-    if layout.lists:
-        dim = _list_width(path, layout.vectors[0], kinds[0], batches)
-        kinds = [kinds[0].value_type]
-    dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in kinds))
-    shape = matrix_shape(path, (rows, dim))
-    return Stored(shape, dtype, partial(_blocks, path, layout, dim, batches), ids, scale)
+    dim, dtype, form = len(chosen.vectors), np.dtype(np.float32), None
+    kinds = [schema.field(name).type for name in chosen.vectors]
+    if chosen.kind == roles.CELL:
+        dim, form = _cell_form(path, chosen.vectors[0], batches)
+    elif chosen.lists:
+        dim = _list_width(path, chosen.vectors[0], kinds[0], batches)
+        dtype = np.dtype(_list_value(kinds[0]).to_pandas_dtype())
+    else:
+        dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in kinds))
+    shape = matrix_shape(path, (rows, dim), dtype, asked)
+    blocks = partial(_blocks, path, chosen, dim, form, batches)
+    unnamed = chosen.ids is not None and roles.UNNAMED_INDEX.fullmatch(chosen.ids)
+    told = chosen._replace(ids="pandas index" if unnamed else chosen.ids).told(dim)
+    # Row numbers alone: whether they are ids is known once all files of a folder are.
+    numbers = values if chosen.ids in (None, "") and not asked.by_row else None
+    return Stored(shape, dtype, blocks, ids, scale, told=told, index=numbers)
+
+
+def _cell_form(path: Path, name: str, batches: Callable) -> tuple[int, str | None]:
+    """Numbers in each cell of text, and how they are written."""
+    for _, batch in batches([name], 0, _SAMPLE):
+        with reading(path, "table"):
+            some = text_column(batch.column(0).slice(0, _SAMPLE)).drop_null().to_pylist()
+        form = cells.form_of(some)
+        if form is not None:
+            known = [text for text in some if text]
+            return cells.values(f"{path}, column {name!r}", known[:1], form).shape[1], form
+    raise ValueError(f"{path}, column {name!r}: no vector in its first rows; expected numbers")
 
 
 def _list_width(path: Path, name: str, kind: Any, batches: Any) -> int:
+    kind = getattr(kind, "storage_type", kind)
     if files.optional("pyarrow").types.is_fixed_size_list(kind):
         return kind.list_size
     for _, batch in batches([name], 0, 1):
@@ -143,7 +179,14 @@ def _list_width(path: Path, name: str, kind: Any, batches: Any) -> int:
 
 
 def _blocks(
-    path: Path, layout: _Layout, dim: int, batches: Any, start: int, stop: int, rows: int
+    path: Path,
+    layout: Roles,
+    dim: int,
+    form: str | None,
+    batches: Callable,
+    start: int,
+    stop: int,
+    rows: int,
 ) -> Iterator[np.ndarray]:
     # Missing values come out as NaN, and are treated as those.
     for first, batch in batches(layout.vectors, start, rows):
@@ -153,15 +196,29 @@ def _blocks(
         batch = batch.slice(skip, stop - first - skip)
         for part in range(0, batch.num_rows, rows):
             own = batch.slice(part, rows)
-            if layout.lists:
+            if layout.kind == roles.CELL:
+                where, before = f"{path}, column {layout.vectors[0]!r}", first + skip + part
+                with reading(path, "table"):
+                    texts = text_column(own.column(0)).to_pylist()
+                yield cells.values(where, texts, form, dim=dim, first=before)
+            elif layout.lists:
                 yield _stack_lists(path, layout.vectors[0], first + skip + part, dim, own.column(0))
             else:
-                columns = [column.to_numpy(zero_copy_only=False) for column in own.columns]
-                yield np.stack(columns, axis=1)
+                yield np.stack([_numbers(column) for column in own.columns], axis=1)
+
+
+def _numbers(column: Any) -> np.ndarray:
+    arrow = files.optional("pyarrow")
+    if arrow.types.is_boolean(column.type):
+        column = column.cast(arrow.uint8())
+    return column.to_numpy(zero_copy_only=False)
 
 
 def _stack_lists(path: Path, name: str, first: int, dim: int, column: Any) -> np.ndarray:
-    compute = files.optional("pyarrow.compute")
+    arrow, compute = files.optional("pyarrow"), files.optional("pyarrow.compute")
+    column = getattr(column, "storage", column)
+    if not isinstance(column, arrow.ListArray | arrow.LargeListArray | arrow.FixedSizeListArray):
+        column = column.cast(arrow.large_list(column.type.value_type))  # a view
     there = column.is_valid().to_numpy(zero_copy_only=False)
     lengths = compute.list_value_length(column).to_numpy(zero_copy_only=False)
     uneven = np.flatnonzero(there & (lengths != dim))
@@ -182,44 +239,43 @@ def _stack_lists(path: Path, name: str, first: int, dim: int, column: Any) -> np
 def _parquet_batches(
     path: Path, columns: list[str], start: int, rows: int
 ) -> Iterator[tuple[int, Any]]:
-    arrow = files.optional("pyarrow")
     with open_parquet(path, buffer_size=_BUFFER_BYTES) as file:
         first, groups = 0, list(range(file.metadata.num_row_groups))
         while groups and first + file.metadata.row_group(groups[0]).num_rows <= start:
             first += file.metadata.row_group(groups.pop(0)).num_rows
         batches = file.iter_batches(batch_size=rows, row_groups=groups, columns=columns)
-        while True:
-            try:
-                batch = next(batches, None)
-            except (arrow.ArrowException, OSError) as error:
-                raise damaged(path, error) from error
-            if batch is None:
-                return
-            yield first, batch
-            first += batch.num_rows
+        yield from _checked(path, "Parquet", batches, columns, first)
 
 
 def _arrow_batches(
     path: Path, columns: list[str], start: int, rows: int, *, fields: list[int] | None = None
 ) -> Iterator[tuple[int, Any]]:
     del start, rows  # batches are as they were written, and cost little to pass over
-    arrow = files.optional("pyarrow")
-    first = 0
     with _arrow_file(path) as source:
         _, batches = _record_batches(path, source, fields)
-        while True:
-            try:
-                batch = next(batches, None)
-            except (arrow.ArrowException, OSError) as error:
-                raise damaged(path, error) from error
-            if batch is None:
-                return
-            yield first, batch.select(columns)
-            first += batch.num_rows
+        yield from _checked(path, "Arrow", batches, columns, 0)
+
+
+def _checked(
+    path: Path, kind: str, batches: Iterator[Any], columns: list[str], first: int
+) -> Iterator[tuple[int, Any]]:
+    """First row and record batch; a damaged one is refused before a value of it is touched."""
+    while True:
+        with reading(path, kind):
+            batch = next(batches, None)
+            if batch is not None:
+                # An offset out of range would otherwise read memory that is not the file's.
+                batch.validate(full=True)
+                batch = batch.select(columns)
+        if batch is None:
+            return
+        yield first, batch
+        first += batch.num_rows
 
 
 def _arrow_file(path: Path) -> Any:
-    return files.optional("pyarrow").memory_map(str(path))
+    with reading(path, "Arrow"):
+        return files.optional("pyarrow").memory_map(str(path))
 
 
 def _record_batches(path: Path, source: Any, fields: list[int] | None) -> tuple[Any, Iterator[Any]]:
@@ -234,17 +290,15 @@ def _record_batches(path: Path, source: Any, fields: list[int] | None) -> tuple[
         magic = file.read(6)
         file.seek(max(0, path.stat().st_size - len(_STREAM_END)))
         end = file.read()
-    try:
+    with reading(path, "Arrow"):
         if magic == b"ARROW1":
             reader = arrow.ipc.open_file(source, options=options)
             return reader.schema, map(reader.get_batch, range(reader.num_record_batches))
         if magic[:4] == b"FEA1":
             raise ValueError(f"{path}: Feather version 1; save it as version 2")
         reader = arrow.ipc.open_stream(source, options=options)
-    except (arrow.ArrowException, OSError) as error:
-        raise damaged(path, error) from error
-    # The format lets a stream end anywhere between two batches, so one that was cut there reads
-    # as a shorter one.
-    if end != _STREAM_END:
-        raise damaged(path, EOFError("no end-of-stream mark"))
-    return reader.schema, iter(reader)
+        # The format lets a stream end anywhere between two batches, so one that was cut there
+        # reads as a shorter one.
+        if end != _STREAM_END:
+            raise EOFError("no end-of-stream mark")
+        return reader.schema, iter(reader)

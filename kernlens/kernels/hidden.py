@@ -12,7 +12,7 @@ MLP_PENALTY = 10.0
 
 LEARNT = 4
 """Random features that do what one learnt feature does: on Complete Journey's embeddings and on
-digits, heads of 16 to 256 hidden units reach what logistic regression on four times as many does."""
+digits, heads of 16 to 256 units reach what logistic regression on four times as many does."""
 
 MAX_HIDDEN = 2048
 """Most random features of an MLP."""

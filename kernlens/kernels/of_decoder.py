@@ -138,8 +138,11 @@ def _empirical(
         )
     ntk_fn = ntk.empirical_ntk_fn(apply_fn)
 
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
+
     def mean(x1: Array, x2: Array) -> Array:
-        return jnp.mean(jnp.stack([ntk_fn(x1, x2, params) for params in drawn]), axis=0)
+        # One program for all of them.
+        return jnp.mean(jax.lax.map(lambda params: ntk_fn(x1, x2, params), stacked), axis=0)
 
     def sketch(size):
         keys = jax.random.split(sketch_key, len(drawn))

@@ -295,7 +295,8 @@ def upgrade(
       metric: what a way is chosen by, and is shown first; macro-F1 by default.
       tolerance: how much of it a way that is cheaper to serve may lack and still be advised.
       draws: bootstrap draws, at least 1.
-      level: nominal coverage of the intervals over items, in ``(0, 1)``.
+      level: nominal coverage of the intervals, of one test set of a fifth of the items, in
+        ``(0, 1)``.
       seed: of folds, draws, random features and labels that are drawn.
 
     Returns:

@@ -59,21 +59,6 @@ class Served(NamedTuple):
     r2: float | None
     labels: int
 
-    def on_split(self, key: str, share: float = 0.2) -> Interval:
-        """Where a metric or a share of flips lands on one test set of that share of the items.
-
-        The intervals of :attr:`prediction` and :attr:`flips` are of all items; those of a part of
-        them are wider by the root of the share.
-
-        Args:
-          key: a metric of the prediction, or a kind of flips such as ``negative_flips``.
-          share: of the items that are tested, in ``(0, 1]``.
-        """
-        metrics = self.prediction.metrics
-        found = metrics[key] if key in metrics else getattr(self.flips, key)
-        ends = [found.value + (end - found.value) / np.sqrt(share) for end in found[1:3]]
-        return found._replace(low=float(ends[0]), high=float(ends[1]))
-
 
 class Made(NamedTuple):
     """All ways; see :class:`kernlens.lens.upgrade.Upgrade`."""

@@ -56,7 +56,7 @@ REFIT = 0.15
 """Variance that refitting adds, in units of a test set's. Chosen, as CENTRE and TRUST, on digits
 and on Complete Journey's behaviour embeddings."""
 
-CENTRE = 0.12
+CENTRE = 0.10
 """Variance of a value of five folds about the mean over all splits, in the same unit."""
 
 OTHER, OTHER_GAP = 1.5, 1.2

@@ -232,5 +232,16 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str, longest: int = 400) -> str:
+    """Text as one line of printable characters, its middle left out where it is long."""
+    # What is cut below cannot show, and a text may have millions of characters.
+    found = printable(" ".join(text[: 4 * longest].split()))
+    if len(text) > 4 * longest:
+        found = f"{found[: longest // 2]} ... {printable(' '.join(text[-longest // 2 :].split()))}"
+    if len(found) > longest:
+        found = f"{found[: longest // 2]} ... {found[-(longest // 2 - 5) :]}"
+    return found
+
+
 def _in_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", html.escape(text, quote=False))

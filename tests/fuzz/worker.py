@@ -1,0 +1,71 @@
+"""A process that reads files as the command does, one after another, and tells what it took.
+
+Each line of the standard input is a JSON list of words for ``kernlens``; each line of the
+standard output says how that ended, with seconds of the processor. What follows reading is left
+out: it never sees the bytes.
+"""
+
+import contextlib
+import functools
+import io
+import json
+import resource
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from kernlens import cli, datasets
+from kernlens.cli import answers, given
+from kernlens.cli.embed import Embed
+from kernlens.cli.predict import Predict
+
+_MOST_MEMORY = 8 * 2**30  # keeps a fault from taking the machine's
+
+
+def _read(config: Predict) -> None:
+    rows = given.read(config)
+    print(answers.joined_line(rows), rows.told)
+
+
+def _load(config: Embed) -> None:
+    data = datasets.load(
+        "table", config.events, order=config.order, min_count=config.min_count, seed=config.seed
+    )
+    print(data.num_items, data.notes)
+
+
+def _peak() -> float:
+    """Largest resident size since it was last reset, in MB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def main() -> None:
+    cli.VERBS[Predict] = _read
+    cli.VERBS[Embed] = _load
+    parse = functools.cache(lambda *words: cli_parse(list(words)))
+    cli_parse, cli._parse = cli._parse, lambda argv: parse(*argv)  # most of the time otherwise
+    resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY * 4, _MOST_MEMORY * 4))
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
+    for line in sys.stdin:
+        Path("/proc/self/clear_refs").write_text("5")
+        out, err = io.StringIO(), io.StringIO()
+        start, code = time.process_time(), None
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = cli.main([*json.loads(line), "--no-cache"])
+        except BaseException:
+            err.write(traceback.format_exc())
+        told = {
+            "code": code,
+            "err": err.getvalue()[-20_000:],
+            "length": len(err.getvalue()),
+            "seconds": time.process_time() - start,
+            "peak": _peak(),
+        }
+        print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()
