@@ -4,9 +4,9 @@
     python -m experiments.lens_upgrade --data recbole --root FOLDER
 
 Pairs of versions that differ in one thing (seed, an epoch, weeks of data, dimension, encoder) are
-given to ``kernlens.upgrade``, which trains no logistic regression. Then heads are trained on the
-old version and asked about the new one: as it is, mapped, distilled, and retrained, on splits
-80/20. Tuned was on Complete Journey and digits alone; MovieLens was first read when all was fixed.
+given to ``kernlens.upgrade``, which trains no logistic regression; MLPs it trains, and says so.
+Then heads are trained on the old version and asked about the new one: as it is, mapped, distilled,
+and retrained, on splits 80/20. Tuned was on Complete Journey and digits alone; MovieLens was first read when all was fixed.
 Cut for time: three splits and one draw of a sample, further labels on two pairs, and MLPs on three
 pairs and one label.
 
@@ -42,6 +42,8 @@ from kernlens.types import Labels
 
 LR, MLP = HEADS
 LARGE, SMALL, LIKE, UNLIKE = "LR, 10^4 items", "LR, 2,500 items", "MLP, like", "MLP, unlike"
+RAW = "raw"
+"""Not judged by the targets, which are of maps and of retraining; it stands in the table."""
 TARGETS = {LARGE: (0.005, 0.002), SMALL: (0.012, 0.008), LIKE: (0.012, 0.006), UNLIKE: (0.03, 0.02)}
 """Largest mean absolute errors of macro-F1 and of negative flips."""
 COVERED = (0.85, 0.95)
@@ -200,7 +202,7 @@ def judge(
         "ways": ways,
         "advised": advised(chosen, "macro_f1"),
         "floor": made.floor,
-        "trained, not predicted": any("was trained" in note for note in made.notes),
+        "trained, not predicted": any("trained, fold" in note for note in made.notes),
     }
 
 
@@ -233,7 +235,7 @@ def _errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         errors, held = [], []
         for row in rows:
             for name, way in row["ways"].items():
-                if name == OLD:
+                if name in (OLD, RAW):
                     continue
                 own, values = way["predicted"][key], np.asarray(way["trained"][key])
                 own = own["value"] if isinstance(own, Mapping) else own.value
