@@ -6,7 +6,8 @@
 Pairs of versions that differ in one thing (seed, an epoch, weeks of data, dimension, encoder) are
 given to ``kernlens.upgrade``, which trains no logistic regression; MLPs it trains, and says so.
 Then heads are trained on the old version and asked about the new one: as it is, mapped, distilled,
-and retrained, on splits 80/20. Tuned was on Complete Journey and digits alone; MovieLens was first read when all was fixed.
+and retrained, on splits 80/20. Tuned was on Complete Journey and digits
+alone; MovieLens (``--data recbole``) was not read.
 Cut for time: three splits and one draw of a sample, further labels on two pairs, and MLPs on three
 pairs and one label.
 
