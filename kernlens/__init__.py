@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
 __version__ = version("kernlens")
 
-VERBS = ("compare", "fuse", "predict", "stability", "upgrade")
+VERBS = ("compare", "diagnose", "fuse", "predict", "stability", "upgrade")
 TYPES = {
     "Interval": "types",
     "Labels": "types",

@@ -135,6 +135,28 @@ def test_next_items_are_what_the_verbs_say(files, capsys):
     assert "popularity" in out
 
 
+def test_columns_of_a_log_are_found_by_their_names(files, capsys):
+    """Ids with zeros in front stay as they are; a log may be JSON lines."""
+    log = favourites_log()
+    items = [f"{item:03}" for item in log["item"]]
+    log = log.assign(item=items).set_axis(["User_ID", "sku", "timestamp"], axis=1)
+    log.to_csv("log.csv", index=False)
+    log.to_json("log.jsonl", orient="records", lines=True)
+    ids = [f"{i:03}" for i in range(40)]
+    pd.DataFrame({"id": ids, "vector": list(RING)}).to_parquet("ring.parquet")
+    ask = datasets.next_items(log["User_ID"], log["sku"], log["timestamp"], ids=ids)
+    reference = kl.predict(RING, ask)
+    for events in ("log.csv", "log.jsonl"):
+        given = ("predict", "ring.parquet", "--interactions", events, "--json", "p.json")
+        code, out, err = run(capsys, *given)
+        assert (code, err) == (0, "")
+        found = json.loads((files / "p.json").read_text())
+        assert intervals(found["metrics"]) == expected(reference.metrics)
+        told = "id id · 8 dimensions in vector · user User_ID, item sku, time timestamp"
+        assert found["taken"] == told
+        assert told in " ".join(out.split())
+
+
 def test_a_cutoff_learns_from_what_was_before_it(files, capsys):
     log = favourites_log()
     log.to_csv("log.csv", index=False)

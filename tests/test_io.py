@@ -363,6 +363,37 @@ def test_a_label_column_asks_what_its_values_ask(tmp_path):
         np.testing.assert_array_equal(found.labels.labelled, [True, False, True])
 
 
+def test_text_of_a_typed_file_is_text_and_missing_values_are_those_that_are_named(tmp_path):
+    def read(label, **options):
+        path = parquet(tmp_path / "l.parquet", id=list(range(len(label))), label=label)
+        return io.read_labels(path, **options)
+
+    assert read(["10", "9", "10", "9"]).labels.names == ("10", "9")
+    with pytest.raises(ValueError, match=r"reads as numbers with fractions, such as '0\.5'"):
+        read(["0.5", "2", "0.5", "2"])
+    for label in ([-1, 4, 7, 4, 7], [-1.0, 4.0, 7.0, 4.0, 7.0]):
+        found = read(label, missing=("-1",))
+        np.testing.assert_array_equal(found.labels.codes, [-1, 0, 1, 0, 1])
+        assert "1 labels '-1' count as no label" in found.notes[0]
+    found = read([0.5, -1.0, float("nan")], missing=("-1",))
+    np.testing.assert_array_equal(found.labels, [0.5, np.nan, np.nan])
+    assert len(found.notes) == 1
+    assert read(["nan", "x", "nan", "x"], missing=(), target=targets.labels).labels.names == (
+        "nan",
+        "x",
+    )
+
+
+def test_small_classes_can_be_left_out_and_numbers_have_none(tmp_path):
+    path = csv(tmp_path / "l.csv", "label\n" + "x\ny\nz\ny\nx\n")
+    found = io.read_labels(path, min_class_count=2)
+    np.testing.assert_array_equal(found.labels.codes, [0, 1, -1, 1, 0])
+    assert "1 classes of fewer than 2 rows are left out, 1 rows in all" in found.notes[0]
+    path = csv(tmp_path / "n.csv", "label\n0.5\n1.5\n")
+    with pytest.raises(ValueError, match="--min-class-count 2 counts rows of classes"):
+        io.read_labels(path, min_class_count=2)
+
+
 def test_numbers_and_several_labels_join_by_id():
     side = rows_of([9, 5, 8])
     for target, expected in (

@@ -54,7 +54,7 @@ class Config:
     """The folder with the data set's files; Complete Journey is found where it is installed."""
     labels: tuple[str, ...] = ("department", "brand")
     """Labels of the items."""
-    pairs: tuple[str, ...] = ("text", "short", "noise")
+    pairs: tuple[str, ...] = ("text", "short")
     """What is joined to item2vec: the words of the text, fewer dimensions, another seed, noise."""
     small: tuple[str, ...] = ("digits",)
     """Sets of scikit-learn: two draws of random features of each are joined."""

@@ -50,8 +50,8 @@ class Config:
     labels: tuple[str, ...] = ("department", "product_category", "brand")
     """Labels of the items."""
     families: tuple[str, ...] = (
-        "seed", "seed, one epoch", "weeks, one seed", "weeks and seed", "dimension",
-        "one epoch more",
+        "seed", "seed, one epoch", "weeks, one seed", "weeks and seed", "one epoch more",
+        "dimension",
     )  # fmt: skip
     """What differs between runs."""
     small: tuple[str, ...] = ("digits",)

@@ -14,6 +14,7 @@ from typing import Any
 import tyro
 
 from kernlens.cli.compare import Compare, compare
+from kernlens.cli.diagnose import Diagnose, diagnose
 from kernlens.cli.embed import Embed, embed
 from kernlens.cli.fuse import Fuse, fuse
 from kernlens.cli.predict import Predict, predict
@@ -89,6 +90,7 @@ VERBS: dict[type, Callable[[Any], None]] = {
     Upgrade: upgrade,
     Stability: stability,
     Fuse: fuse,
+    Diagnose: diagnose,
     Score: score,
     Embed: embed,
 }
@@ -106,6 +108,7 @@ def _parse(argv: list[str]) -> Any:
             "upgrade": Upgrade,
             "stability": Stability,
             "fuse": Fuse,
+            "diagnose": Diagnose,
             "score": Score,
             "embed": Embed,
             "demo": demo,

@@ -227,6 +227,11 @@ def upgrade(
     }
 
 
+def diagnosis(config: Given, rows: Rows, found: lens.Diagnosis, seconds: float) -> dict[str, Any]:
+    """A diagnosis in full."""
+    return {**_head(config, rows), **found.json(), "seconds": seconds}
+
+
 def scores(
     config: Given, rows: Rows, standings: Sequence[lens.Standing], seconds: float
 ) -> dict[str, Any]:

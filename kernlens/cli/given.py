@@ -202,16 +202,21 @@ class Rows(NamedTuple):
     embeddings: Mapping[str, io.Embeddings] = MappingProxyType({})
 
 
-def read(config: Given) -> Rows:
+def read(config: Given, *others: Path) -> Rows:
     """Reads and joins the files; what a label file has to say goes to standard error.
+
+    Args:
+      config: the command line.
+      *others: further embedding files of the same items.
 
     Raises:
       ValueError, OSError, ImportError: a file that cannot be used; says which and why.
     """
     if config.json is not None and config.json != Path("-"):
         check_writable(config.json)
-    names = _names(config.embeddings)
-    paths = dict(zip(names, map(str, config.embeddings), strict=True))
+    given = (*config.embeddings, *others)
+    names = _names(given)
+    paths = dict(zip(names, map(str, given), strict=True))
     limits = io.Limits(expansion=config.max_expansion)
     with Console(stderr=True).status("reading"):
         embeddings = {
@@ -225,7 +230,7 @@ def read(config: Given) -> Rows:
                 drop_nonfinite=config.drop_nonfinite,
                 limits=limits,
             ).read()
-            for name, path in zip(names, config.embeddings, strict=True)
+            for name, path in zip(names, given, strict=True)
         }
         dropped = {name: own.dropped_ids for name, own in embeddings.items()}
         taken = {name: own.told for name, own in embeddings.items()}

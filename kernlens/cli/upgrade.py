@@ -108,12 +108,11 @@ def upgrade(config: Upgrade) -> None:
         found.map.save(config.save)
     given.write_json(config, answers.upgrade(config, rows, found, outcomes, seconds))
     floor = [found.floor_sentence()] if found.floor is not None else []
-    lines = [found.sentence(), *floor, *found.warnings, *found.notes]
-    lines += answers.of_rows(rows, found.before)
-    if config.save is not None:
-        lines.append(f"the {found.map.name} is in {config.save}")
+    saved = [] if config.save is None else [f"the {found.map.name} is in {config.save}"]
+    said = (found.sentence(), *floor, *found.warnings, *found.notes, *saved)
+    lines = (*map(printable, said), *answers.of_rows(rows, found.before))
     how = answers.how(found.metric, config.level, seconds)
-    given.show(config, found.tables(), list(map(printable, lines)), how)
+    given.show(config, found.tables(), lines, how)
     for outcome in outcomes:
         print(printable(outcome.sentence()), file=sys.stderr)
     if not all(outcome.passed for outcome in outcomes):

@@ -22,7 +22,8 @@ from kernlens.io.arrays import arrays_from_bytes, arrays_to_bytes, read_arrays, 
 from kernlens.io.embeddings import open_embeddings, read_embeddings
 from kernlens.io.events import Events, align, read_events
 from kernlens.io.join import Joined, JoinedStream, Unjoined, join, join_stream, some
-from kernlens.io.labels import LabelColumn, LabelFile, read_label_column, read_labels
+from kernlens.io.label_columns import LabelColumn, read_label_column
+from kernlens.io.labels import LabelFile, read_labels
 from kernlens.io.limits import Limits
 from kernlens.io.shards import parse
 from kernlens.io.stream import Chunk, EmbeddingFiles, Embeddings, fingerprint

@@ -51,8 +51,8 @@ class Joined(NamedTuple):
       labels: target of each row, ``[n]``.
       unjoined: by name, the rows of the embedding that are not among the joined.
       unjoined_labels: the rows of the label file that are not.
-      ids: ids of the rows, or their numbers where no file has ids, as text ``[n]``.
       by_row: whether rows met by their numbers, since a file has no ids.
+      ids: ids of the rows, or their numbers where no file has ids, as text ``[n]``.
     """
 
     values: dict[str, np.ndarray]

@@ -1,6 +1,8 @@
 """The verbs: what will an embedding do, which is best, what moves between runs, what do two add?"""
 
 from kernlens.lens.compare import Comparison, Entry, compare, decoder_name
+from kernlens.lens.diagnose import diagnose
+from kernlens.lens.diagnosis import Diagnosis, Finding
 from kernlens.lens.fuse import Fused, Fusion, fuse
 from kernlens.lens.joins import JOINS
 from kernlens.lens.next_items import NextItemsPrediction, Ranks
@@ -33,7 +35,9 @@ __all__ = [
     "UNCLEAR",
     "WORSE",
     "Comparison",
+    "Diagnosis",
     "Entry",
+    "Finding",
     "Fused",
     "Fusion",
     "Moves",
@@ -46,6 +50,7 @@ __all__ = [
     "Upgrade",
     "compare",
     "decoder_name",
+    "diagnose",
     "fuse",
     "predict",
     "stability",

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -41,7 +41,8 @@ def predict(
 def predict(
     embeddings: Any, target: Any, *, decoder: Decoder | None = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
+    groups: np.ndarray | None = ..., draws: int = ..., level: float = ..., seed: int = ...,
+    curve: bool = ...,
 ) -> Prediction: ...  # fmt: skip
 def predict(
     embeddings: Any,
@@ -51,6 +52,7 @@ def predict(
     kernel: Kernel | None = None,
     probe: Probe | None = None,
     metric: str | None = None,
+    groups: np.ndarray | None = None,
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
@@ -81,6 +83,9 @@ def predict(
         ``probes.ridge``; other options are bound with ``functools.partial``.
       metric: the metric shown first and compared by. Default: macro-F1 of classes and labels, R² of
         numbers.
+      groups: equal for rows that are held out together, such as variants of one product, integers
+        ``[n]``; of classes alone. Default: copies of a row. Tables of the same rows share their
+        folds where they are given the same groups.
       draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws, of landmarks and of random features.
@@ -106,7 +111,7 @@ def predict(
     containers.check_same_order(embeddings, target, names=("embeddings", "target"))
     return predict_rows(
         as_rows(embeddings), as_target(target), decoder=decoder, kernel=kernel, probe=probe,
-        metric=metric, draws=draws, level=level, seed=seed, curve=curve,
+        metric=metric, groups=groups, draws=draws, level=level, seed=seed, curve=curve,
     )  # fmt: skip
 
 
@@ -148,6 +153,8 @@ def predict_rows(
       ValueError: as :func:`predict`.
     """
     _check_sizes(rows, target)
+    if groups is not None:
+        groups = _checked_groups(groups, target)
     if (decoder is not None or kernel is not None) and not isinstance(rows, Stream):
         known = labelled_rows(target)
         groups = None if groups is None else groups[known]
@@ -163,16 +170,18 @@ def predict_rows(
         elif reading.features is not rows:
             # Features of equal rows may differ in their last digits.
             found["groups"] = copies.groups(rows, target.codes)
+    together = {"groups": found.pop("groups")} if "groups" in found else {}
     chosen = partial(own, **found)
-    found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
+    found = chosen(reading.features, target, **together, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
         found = found._replace(metric=metric)
     if curve:
         refuse_curve(not isinstance(target, Labels))
+        assert isinstance(target, Labels)
         made = learning_curve(
-            reading.features, cast(Labels, target), probe=chosen, metric=_of_curve(found),
-            level=level, seed=seed, whole=found,
+            reading.features, target, probe=chosen, metric=_of_curve(found), level=level, seed=seed,
+            whole=found, **together,
         )  # fmt: skip
         found = found._replace(curve=made, notes=(*found.notes, *made.notes))
     return found._replace(notes=(*found.notes, *reading.notes))
@@ -229,6 +238,18 @@ def _options(own: Probe, reading: Reading, metric: str | None, *, asked: bool) -
 def _taken(probe: Probe) -> set[str]:
     """Names of the arguments that a probe takes and that are not bound yet."""
     return set(inspect.signature(probe).parameters) - set(getattr(probe, "keywords", ()))
+
+
+def _checked_groups(groups: Any, target: Any) -> np.ndarray:
+    groups = np.asarray(groups)
+    if not isinstance(target, Labels):
+        raise ValueError("groups hold classes out together; this target has none")
+    if groups.shape != target.codes.shape or groups.dtype.kind not in "iu":
+        raise ValueError(
+            f"groups must be integers, one a row, [{len(target.codes):,}]; got {groups.dtype} of "
+            f"shape {groups.shape}"
+        )
+    return groups
 
 
 def _check_sizes(rows: Any, target: Any) -> None:

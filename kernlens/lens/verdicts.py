@@ -14,3 +14,12 @@ STYLES = {
     ADDS: "bold green", LOSES: "red", UNCLEAR: "yellow", ALONE: "dim",
 }  # fmt: skip
 """Style of each in a terminal."""
+
+FAULT = "fault"
+INVALID = "the value is invalid"
+STATED = "fact"
+HARMLESS = "no loss for this head"
+OPEN = "asked"
+ABSENT = "not found"
+FINDING_STYLES = {FAULT: "bold red", INVALID: "bold red", OPEN: "yellow", HARMLESS: "dim"}
+"""Style of each word of a diagnosis in a terminal."""

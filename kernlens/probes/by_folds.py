@@ -76,13 +76,13 @@ def answered(
     values = {name: float(np.nanmean(own)) for name, own in points._asdict().items()}
     if held.log_probabilities is None:
         loss, most = ERROR_RATE, 1.0
-        none = 1.0 - float(metrics.by_chance(target, predicted).accuracy)
+        null = 1.0 - float(metrics.by_chance(target, predicted).accuracy)
         losses = (held.predicted != held.target).astype(np.float32)
         values[loss] = 1.0 - values[ACCURACY]
     else:
-        loss, most = LOG_LOSS, np.inf
         counts = np.bincount(held.target)
-        none = NULLS[LOG_LOSS](counts[counts > 0] / len(held.target))
+        loss, most = LOG_LOSS, np.inf
+        null = NULLS[LOG_LOSS](counts[counts > 0] / len(held.target))
         losses = -held.log_probabilities[np.arange(len(held.target)), classes[held.target]]
         losses = np.minimum(losses, MAX_LOSS)
         tests = held_rows(held.target, held.folds, num_folds=num_folds)
@@ -97,7 +97,7 @@ def answered(
         losses,
         loss,
         values=values,
-        null=none,
+        null=null,
         most=most,
         draws=draws,
         level=level,

@@ -185,6 +185,7 @@ def learning_curve(
     level: float = 0.9,
     seed: int = 0,
     whole: Prediction | None = None,
+    groups: np.ndarray | None = None,
 ) -> Curve:
     """What a head would reach with fewer labels and with more, up to sixteen times.
 
@@ -205,6 +206,7 @@ def learning_curve(
         many labels.
       seed: of the parts, and of the probe.
       whole: the probe's prediction of all rows, where it is known.
+      groups: of the probe: equal for rows that are held out together, ``[n]``.
 
     Returns:
       Curve. Its notes say where it is ill-behaved.
@@ -217,7 +219,8 @@ def learning_curve(
     if not times or not all(0.0 < t < np.inf for t in times):
         raise ValueError(f"times must be positive and finite; got {tuple(times)}")
     if whole is None:
-        whole = probe(features, labels, draws=200, level=level, seed=seed)
+        bound = {} if groups is None else {"groups": groups}
+        whole = probe(features, labels, **bound, draws=200, level=level, seed=seed)
     check_metric(whole, metric)
     if whole.held_out is None:
         raise ValueError("a learning curve needs a probe of classes with held-out answers")
@@ -227,21 +230,23 @@ def learning_curve(
         raise ValueError(
             f"a learning curve needs {2 * LEAST_ROWS} labelled rows or more; got {len(rows)}"
         )
-    groups = whole.held_out.groups
-    groups = groups if len(groups) == len(rows) else np.arange(len(rows))
+    together = whole.held_out.groups if groups is None else groups[rows]
+    together = together if len(together) == len(rows) else np.arange(len(rows))
     levels = [_answers([whole])]
     for halving in range(1, HALVINGS + 1):
         count = 2**halving
         if len(rows) / count < LEAST_ROWS:
             break
-        shares = share_out(codes[rows], groups, folds=count, seed=seed)
+        shares = share_out(codes[rows], together, folds=count, seed=seed)
         parts = []
         for part in range(min(count, PARTS)):
             own = rows[shares == part]
             if len(np.unique(codes[own])) < 2:
                 continue
             part_labels = labels._replace(codes=codes[own])
-            parts.append(probe(_rows(features, own), part_labels, draws=1, level=level, seed=seed))
+            bound = {} if groups is None else {"groups": groups[own]}
+            part_rows = _rows(features, own)
+            parts.append(probe(part_rows, part_labels, **bound, draws=1, level=level, seed=seed))
         if len(parts) < min(count, PARTS):
             break
         levels.append(_answers(parts))

@@ -1,0 +1,1 @@
+"""Is what diagnose says of an embedding true when heads are trained?"""
