@@ -5,7 +5,8 @@ several splits, on either alone and on every join, whose weights and maps are le
 rows, and the trained gain over the better single embedding is set beside the predicted one.
 
 Target: where the trained gain is beyond .01, the predicted one has its sign in at least 95% of
-joins. Tuned was on Complete Journey and digits alone.
+joins. Nothing was tuned to the outcomes. Other data (--data, --small) have not
+been read yet.
 """
 
 import functools
