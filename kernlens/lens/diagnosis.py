@@ -124,8 +124,8 @@ def place(
 ) -> tuple[int, bool, float, int, bool, float]:
     """Key that puts findings in the order in which they are shown.
 
-    Alarms come first, by gain, the head's last. Then what was found, facts before all else, what no
-    remedy was tried for before what does this head no harm, by severity. What was not found is last.
+    Alarms come first, by gain, the head's last. Then what was found: facts before all else, then
+    what had no remedy to try before what does this head no harm, by severity. The rest is last.
 
     Args:
       word: the verdict.
