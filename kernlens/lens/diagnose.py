@@ -11,7 +11,7 @@ from kernlens.embeddings import as_rows
 from kernlens.lens.causes import CAUSES, Cause, Evidence, Measure
 from kernlens.lens.causes.evidence import negated
 from kernlens.lens.compare import decoder_name
-from kernlens.lens.diagnosis import Diagnosis, Finding, verdict
+from kernlens.lens.diagnosis import Diagnosis, Finding, place, verdict
 from kernlens.lens.predict import predict
 from kernlens.probes import Prediction, copies
 from kernlens.probes.folds import share_out
@@ -116,7 +116,11 @@ def diagnose(
         measure = cause.measure(evidence)
         if measure is not None:
             findings.append(_finding(name, cause, measure, evidence, known, names))
-    findings.sort(key=Finding.order)
+    findings.sort(
+        key=lambda own: place(
+            own.verdict, own.cause.group, None if own.gain is None else own.gain.value, own.severity
+        )
+    )
     return Diagnosis(
         tuple(findings), evidence.answer,
         "Linear" if decoder is None else decoder_name(decoder), _more_labels(evidence),
