@@ -25,6 +25,7 @@ def classify(
     decoder: nn.Module,
     seeds: int | Sequence[int] = 5,
     test_fraction: float = 0.2,
+    held_out: np.ndarray | None = None,
     l2: float | None = None,
     optimizer: optax.GradientTransformation | None = None,
     steps: int | None = None,
@@ -55,6 +56,8 @@ def classify(
       decoder: Flax head, ``[n, d]`` to logits ``[n, C]``; its ``num_outputs`` is set to C here.
       seeds: how many (seeds 0, 1, ...), or the seeds themselves.
       test_fraction: share of each class to hold out, in ``(0, 1)``.
+      held_out: rows to hold out, bool ``[seeds, n]``, such as splits that keep copies of a row
+        together. Default: a random share of each class.
       l2: :math:`\lambda \ge 0`; default 1 for an affine head, 10 for another.
       optimizer: any optax optimiser in place of the recipe's; an affine head then takes all its
         steps.
@@ -76,7 +79,7 @@ def classify(
       Xu and Yang (2023), the protocol of the entity tasks; Liu and Nocedal (1989), L-BFGS.
     """
     start = time.perf_counter()
-    task = make_task(embeddings, labels, seeds, test_fraction)
+    task = make_task(embeddings, labels, seeds, test_fraction, held_out)
     if l2 is not None and not 0.0 <= l2 < math.inf:
         raise ValueError(f"l2 must be 0 or more, and finite; got {l2}")
     if steps is not None and steps < 1:
@@ -110,8 +113,8 @@ def classify(
             )
         if optimizer is None:
             recipe.check(fitted, shared)
-        predicted = np.asarray(_predict(recipe, fitted.params, shared))
-    return measure(task, predicted, start)
+        predicted, losses = map(np.asarray, _predict(recipe, fitted.params, shared))
+    return measure(task, predicted, start)._replace(losses=losses)
 
 
 def _sized(decoder: nn.Module) -> bool:
@@ -139,10 +142,12 @@ def _init(head: nn.Module, keys: Array, dim: int) -> Params:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _predict(recipe: Any, params: Params, shared: Any) -> Array:
-    """Classes given to all rows by every seed, int32 ``[S, n]``."""
-    places = jnp.arange(shared.shift.shape[0])
-    return jax.lax.map(
-        lambda at: jnp.argmax(recipe.logits(*at, shared), axis=-1).astype(jnp.int32),
-        (params, places),
-    )
+def _predict(recipe: Any, params: Params, shared: Any) -> tuple[Array, Array]:
+    """Classes given to all rows by every seed, int32 ``[S, n]``, and their log losses."""
+
+    def one(at: Any) -> tuple[Array, Array]:
+        logits = recipe.logits(*at, shared)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, shared.codes)
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32), losses
+
+    return jax.lax.map(one, (params, jnp.arange(shared.shift.shape[0])))

@@ -61,13 +61,17 @@ class Task(NamedTuple):
     scale: np.ndarray
 
     @property
-    def num_train(self) -> int:
-        """Training rows of a seed, the same number for every seed."""
-        return int(np.sum(~self.held_out[0]))
+    def num_train(self) -> np.ndarray:
+        """Training rows of each seed, ``[S]``; equal unless the user chose what to hold out."""
+        return np.sum(~self.held_out, axis=1)
 
 
 def make_task(
-    embeddings: Any, labels: Labels, seeds: int | Sequence[int], test_fraction: float
+    embeddings: Any,
+    labels: Labels,
+    seeds: int | Sequence[int],
+    test_fraction: float,
+    held_out: np.ndarray | None = None,
 ) -> Task:
     """Checks what a user gave and splits it; see `classify` for the arguments and errors."""
     x = np.asarray(embeddings)
@@ -104,7 +108,10 @@ def make_task(
             f"too few rows to hold any out: no class has two; got {len(codes)} labelled rows of "
             f"{np.sum(counts > 0)} classes"
         )
-    held_out = np.stack([stratified_split(seed, codes, test_fraction) for seed in seeds])
+    if held_out is None:
+        held_out = np.stack([stratified_split(seed, codes, test_fraction) for seed in seeds])
+    else:
+        held_out = _checked(held_out, len(seeds), len(labels.codes))[:, rows]
     # A column whose spread is no more than the rounding of its values is constant.
     mean, spread = x.mean(axis=0), x.std(axis=0)
     blur = 8.0 * rounding * np.abs(mean)
@@ -115,6 +122,23 @@ def make_task(
     blur = blur + 8.0 * rounding * np.abs(mean)
     scale = inverse(np.where(spread > blur, spread, 0.0))
     return Task(x, codes, len(labels.names), seeds, held_out, mean, scale)
+
+
+def _checked(held_out: np.ndarray, seeds: int, n: int) -> np.ndarray:
+    """The rows to hold out, once every seed has some and leaves some to train on."""
+    held_out = np.asarray(held_out, bool)
+    if held_out.shape != (seeds, n):
+        raise ValueError(
+            f"held_out must be a row for each seed and a column for each row, {(seeds, n)}; got "
+            f"shape {held_out.shape}"
+        )
+    counts = held_out.sum(axis=1)
+    if not 0 < counts.min() <= counts.max() < n:
+        raise ValueError(
+            f"held_out must hold some of {n} rows out for every seed, and leave some to train on; "
+            f"got {counts.min()} to {counts.max()}"
+        )
+    return held_out
 
 
 def inverse(x: np.ndarray) -> np.ndarray:

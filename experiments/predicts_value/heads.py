@@ -1,0 +1,302 @@
+"""Trained heads, none of them by a probe: scikit-learn's, and the library's trained MLP.
+
+Linear heads, kernel SVM and MLPs read standardised columns; class means, cosine, neighbours and
+trees read the rows as they are. Metrics are macro-F1 over the classes that occur, accuracy, and log
+loss in nats where a head has probabilities.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.predicts_value.contexts import Context, Split
+from experiments.predicts_value.settings import NEIGHBOURS, PENALTIES, Config
+
+METRICS = ("macro_f1", "accuracy", "log_loss")
+SMALLEST = 1e-15
+"""Least probability of a class, which keeps a log loss finite."""
+
+
+class Measured(NamedTuple):
+    """Metrics of one trained head, in the order of :data:`METRICS`; log loss may be NaN.
+
+    Attributes:
+      judged: on the rows that are the truth.
+      single: on its own held-out rows.
+      seconds: of the processor, to train and to judge.
+      chosen: the penalty or the number of neighbours that it took, NaN without.
+    """
+
+    judged: tuple[float, ...]
+    single: tuple[float, ...]
+    seconds: float
+    chosen: float = float("nan")
+
+
+def metrics_of(codes: np.ndarray, predicted: np.ndarray, losses: np.ndarray | None) -> Any:
+    """Macro-F1, accuracy and log loss of some rows."""
+    classes = 1 + max(codes.max(), predicted.max())
+    hits = np.bincount(codes[codes == predicted], minlength=classes)
+    sizes = np.bincount(codes, minlength=classes) + np.bincount(predicted, minlength=classes)
+    f1 = 2.0 * hits[sizes > 0] / sizes[sizes > 0]
+    loss = float("nan") if losses is None else float(np.mean(losses))
+    return float(f1.mean()), float(np.mean(codes == predicted)), loss
+
+
+def measured(
+    context: Context, split: Split, predicted: np.ndarray, losses: np.ndarray | None
+) -> tuple[Any, Any]:
+    """Metrics on the rows that judge, and on those that a single training sees."""
+    return tuple(
+        metrics_of(context.codes[rows], predicted[rows], None if losses is None else losses[rows])
+        for rows in (split.judged, split.single)
+    )  # type: ignore[return-value]
+
+
+def standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Columns less their mean, over their standard deviation, of the training rows."""
+    x = x.astype(np.float64)
+    mean, spread = x[train].mean(axis=0), x[train].std(axis=0)
+    blur = 1e-6 * np.abs(mean)
+    return np.where(spread > blur, x - mean, 0.0) / np.where(spread > blur, spread, 1.0)
+
+
+class Fits(NamedTuple):
+    """Logistic regression along the penalties: classes and log losses of the rows asked, by C."""
+
+    predicted: np.ndarray
+    losses: np.ndarray
+    coefficients: list[Any]
+
+
+def logistic_path(
+    z: np.ndarray,
+    codes: np.ndarray,
+    train: np.ndarray,
+    rows: np.ndarray,
+    start: Sequence[Any] | None = None,
+) -> Fits:
+    """scikit-learn's logistic regression at every penalty, each from the one before it.
+
+    Args:
+      z: standardised rows, ``[n, d]``.
+      codes: class of each, ``[n]``.
+      train: rows to train on.
+      rows: rows to predict.
+      start: coefficients to start from at each penalty, instead of those of the one before it;
+        where all classes are there.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    classes = np.unique(codes[train])
+    fitted: Any = LogisticRegression(tol=1e-5, max_iter=2000, warm_start=True)
+    predicted, losses, coefficients = [], [], []
+    for place, c in enumerate(PENALTIES):
+        fitted.C = c
+        if start is not None and start[place][0].shape[0] == (len(classes) if len(classes) > 2 else 1):
+            fitted.coef_, fitted.intercept_ = (part.copy() for part in start[place])
+        fitted.fit(z[train], codes[train])
+        probabilities = fitted.predict_proba(z[rows])
+        own = np.searchsorted(classes, codes[rows]).clip(max=len(classes) - 1)
+        there = classes[own] == codes[rows]
+        given = np.where(there, probabilities[np.arange(len(own)), own], 0.0)
+        losses.append(-np.log(np.maximum(given, SMALLEST)))
+        predicted.append(classes[probabilities.argmax(axis=1)])
+        coefficients.append((fitted.coef_, fitted.intercept_))
+    return Fits(np.stack(predicted), np.stack(losses), coefficients)
+
+
+def logistic(context: Context, split: Split, config: Config) -> dict[str, Measured]:
+    """Logistic regression, its penalty tuned by inner cross-validation for macro-F1, and at C = 1.
+
+    ``logistic, log loss`` is the same with the penalty of the least log loss.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    begin = time.process_time()
+    train = np.flatnonzero(split.train)
+    z = standardised(context.x, split.train)
+    every = np.arange(len(z))
+    fits = logistic_path(z, context.codes, train, every)
+    full = time.process_time() - begin
+    folds = StratifiedKFold(config.folds, shuffle=True, random_state=0)
+    groups = None if context.groups is None else context.groups[train]
+    inner = np.zeros((len(PENALTIES), len(METRICS)))
+    predicted = np.zeros((len(PENALTIES), len(train)), int)
+    losses = np.zeros((len(PENALTIES), len(train)))
+    for fitted, held in _folds(folds, context.codes[train], groups):
+        part = logistic_path(z, context.codes, train[fitted], train[held], fits.coefficients)
+        predicted[:, held], losses[:, held] = part.predicted, part.losses
+    for place in range(len(PENALTIES)):
+        inner[place] = metrics_of(context.codes[train], predicted[place], losses[place])
+    took = time.process_time() - begin
+    one = PENALTIES.index(1.0)
+    choices = {
+        "logistic": (int(np.argmax(inner[:, 0])), took),
+        "logistic, log loss": (int(np.argmin(inner[:, 2])), took),
+        "logistic, C = 1": (one, full / len(PENALTIES)),
+    }
+    return {
+        name: Measured(
+            *measured(context, split, fits.predicted[place], fits.losses[place]),
+            seconds,
+            PENALTIES[place],
+        )
+        for name, (place, seconds) in choices.items()
+    }
+
+
+def _folds(folds: Any, codes: np.ndarray, groups: np.ndarray | None) -> Any:
+    """Stratified folds, copies together; classes of fewer rows than folds are allowed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if groups is None:
+            yield from folds.split(codes, codes)
+            return
+        _, first, place = np.unique(groups, return_index=True, return_inverse=True)
+        for _, held in folds.split(first, codes[first]):
+            inside = np.isin(place, held)
+            yield np.flatnonzero(~inside), np.flatnonzero(inside)
+
+
+def class_means(context: Context, split: Split, config: Config) -> dict[str, Measured]:
+    """Inner products with the class means of the rows as they are."""
+    return {"class means": _by_means(context, split, context.x.astype(np.float64))}
+
+
+def cosine(context: Context, split: Split, config: Config) -> dict[str, Measured]:
+    """Inner products with the class means of the rows at unit length."""
+    x = context.x.astype(np.float64)
+    return {"cosine": _by_means(context, split, x / np.maximum(np.linalg.norm(x, axis=1), 1e-12)[:, None])}
+
+
+def _by_means(context: Context, split: Split, x: np.ndarray) -> Measured:
+    begin = time.process_time()
+    train = split.train
+    classes, own = np.unique(context.codes[train], return_inverse=True)
+    means = np.zeros((len(classes), x.shape[1]))
+    np.add.at(means, own, x[train])
+    means /= np.bincount(own)[:, None]
+    predicted = classes[np.argmax(x @ means.T, axis=1)]
+    return Measured(*measured(context, split, predicted, None), time.process_time() - begin)
+
+
+def neighbours(context: Context, split: Split, config: Config) -> dict[str, Measured]:
+    """Votes of the nearest rows as they are, in Euclidean distance.
+
+    How many vote is chosen for macro-F1 by leaving out each training row with its copies.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    begin = time.process_time()
+    train = np.flatnonzero(split.train)
+    x, known = context.x, context.codes[train]
+    counts = [k for k in NEIGHBOURS if k < len(train)]
+    found: Any = NearestNeighbors(n_neighbors=counts[-1], algorithm="brute").fit(x[train])
+    groups = np.arange(len(x)) if context.groups is None else context.groups
+    own = _without_copies(found, groups[train], counts[-1])
+    scored = [metrics_of(known, _votes(known[own[:, :k]]), None)[0] for k in counts]
+    k = counts[int(np.argmax(scored))]
+    rows = np.flatnonzero(split.judged | split.single)
+    predicted = np.zeros(len(x), int)
+    near = found.kneighbors(x[rows], k, return_distance=False)
+    predicted[rows] = _votes(known[near])
+    took = time.process_time() - begin
+    return {"k-NN": Measured(*measured(context, split, predicted, None), took, k)}
+
+
+def _without_copies(found: Any, groups: np.ndarray, count: int) -> np.ndarray:
+    """Nearest training rows of each training row that are not its copies, ``[n, count]``."""
+    most = min(count + int(np.bincount(groups).max()), len(groups)) - 1
+    near = found.kneighbors(n_neighbors=most, return_distance=False)
+    # Copies go last; the order of all others is kept.
+    order = np.argsort(groups[near] == groups[:, None], axis=1, kind="stable")
+    return np.take_along_axis(near, order, axis=1)[:, :count]
+
+
+def _votes(codes: np.ndarray) -> np.ndarray:
+    """The most frequent class of each row of ``codes [n, k]``, of those that tie the first."""
+    counts = np.zeros((len(codes), codes.max() + 1), int)
+    np.add.at(counts, (np.arange(len(codes))[:, None], codes), 1)
+    return np.argmax(counts, axis=1)
+
+
+def kernel_svm(context: Context, split: Split, config: Config) -> dict[str, Measured]:
+    """Support vectors with an RBF kernel on standardised columns, scikit-learn's defaults."""
+    from sklearn.svm import SVC
+
+    return {"kernel SVM": _fitted(SVC(), context, split, standardised(context.x, split.train))}
+
+
+def boosting(context: Context, split: Split, config: Config) -> dict[str, Measured]:
+    """Gradient-boosted trees."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    made: Any = HistGradientBoostingClassifier  # its early_stopping is "auto" or a bool
+    trees = made(
+        max_iter=50, learning_rate=0.15, max_leaf_nodes=15, early_stopping=False, random_state=0
+    )
+    return {"boosting": _fitted(trees, context, split, context.x)}
+
+
+def _fitted(head: Any, context: Context, split: Split, x: np.ndarray) -> Measured:
+    begin = time.process_time()
+    head.fit(x[split.train], context.codes[split.train])
+    rows = np.flatnonzero(split.judged | split.single)
+    predicted, losses = np.zeros(len(x), int), None
+    if hasattr(head, "predict_proba"):
+        losses, probabilities = np.zeros(len(x)), head.predict_proba(x[rows])
+        predicted[rows] = head.classes_[probabilities.argmax(axis=1)]
+        given = probabilities[np.arange(len(rows)), np.searchsorted(head.classes_, context.codes[rows])]
+        losses[rows] = -np.log(np.maximum(given, SMALLEST))
+    else:
+        predicted[rows] = head.predict(x[rows])
+    return Measured(*measured(context, split, predicted, losses), time.process_time() - begin)
+
+
+LIGHT: dict[str, Callable[[Context, Split, Config], dict[str, Measured]]] = {
+    "logistic": logistic,
+    "class means": class_means,
+    "cosine": cosine,
+    "k-NN": neighbours,
+    "kernel SVM": kernel_svm,
+    "boosting": boosting,
+}
+"""Heads that are trained split by split; the first gives the one at C = 1 too."""
+
+SLOW = ("kernel SVM", "boosting")
+"""Heads with few splits."""
+
+
+def light(head: str, context: Context, split: Split, config: Config) -> dict[str, Measured]:
+    """What a head of :data:`LIGHT` reaches on one split, on one thread."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # steps spent: that is the head's outcome
+        return LIGHT[head](context, split, config)
+
+
+def mlp(
+    width: int, context: Context, splits: Sequence[Split], config: Config
+) -> list[Measured]:
+    """The library's trained MLP on standardised columns, all splits together."""
+    from kernlens.models import decoders
+    from kernlens.train import heads
+    from kernlens.types import Labels
+
+    begin = time.process_time()
+    names = tuple(map(str, range(int(context.codes.max()) + 1)))
+    outcome = heads.classify(
+        context.x, Labels(context.codes, names), decoder=decoders.Mlp(width),
+        seeds=len(splits), held_out=np.stack([~split.train for split in splits]),
+    )  # fmt: skip
+    took = (time.process_time() - begin) / len(splits)
+    assert outcome.losses is not None
+    return [
+        Measured(*measured(context, split, predicted, losses), took)
+        for split, predicted, losses in zip(splits, outcome.predicted, outcome.losses, strict=True)
+    ]
