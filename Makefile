@@ -39,7 +39,7 @@ types: $(STAMP)
 	$(BIN)/pyright
 
 bench: $(STAMP)
-	$(BIN)/python -m experiments.bench_pretrain
+	$(BIN)/python -m experiments.benchmarks.pretrain
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(v < (3, 11) and f'kernlens needs Python 3.11 or newer; {sys.executable} is {v.major}.{v.minor}: run make PYTHON=python3.11')"

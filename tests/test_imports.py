@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
     "types", "arrays", "containers", "targets", "embeddings", "files", "show", "datasets", "io",
     "models", "ntk", "kernels", "moments", "scores", "metrics", "train", "probes", "lens",
-    "study", "testing", "demo", "cli",
+    "testing", "demo", "cli",
 )  # fmt: skip
 HEAVY = (
     "pandas", "polars", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax",

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow
 import pytest
 
-from experiments import map_reduce
+from experiments.map_reduce import example as map_reduce
 from tests.test_moments import assert_close, problem, reference
 
 
@@ -28,7 +28,7 @@ def test_record_batches_become_bytes_that_merge():
 RUN = """
 import json, sys
 from pathlib import Path
-from experiments import map_reduce
+from experiments.map_reduce import example as map_reduce
 print(json.dumps(map_reduce.run(map_reduce.TINY, Path(sys.argv[1]))))
 """
 

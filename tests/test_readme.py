@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import pages
+from experiments.kit import pages
 from kernlens import cli, datasets
 
 ROOT = Path(__file__).parent.parent
@@ -97,7 +97,7 @@ def test_commands_run(command, tmp_path, monkeypatch, capsys):
         )
         assert alike(shown[1], capsys.readouterr().out)
     elif words[:2] == ["python", "-m"]:
-        # tests/test_experiments.py runs the tiny version of every experiment
+        # tests/experiments/test_experiments.py runs the tiny version of every experiment
         name = ROOT / words[2].replace(".", "/")
         assert name.with_suffix(".py").exists() or (name / "__main__.py").exists()
     else:  # the install command is the one by which these tests came to run
@@ -121,4 +121,4 @@ def test_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_figures_come_from_the_committed_results(name):
-    assert pages.render(TEXTS[name]) == TEXTS[name], "run python -m experiments.pages"
+    assert pages.render(TEXTS[name]) == TEXTS[name], "run python -m experiments.kit.pages"

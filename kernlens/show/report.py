@@ -1,67 +1,28 @@
-"""Reports: rows to a table, JSON, a figure and an HTML page; the only writer of results."""
+"""Reports: JSON, text, a figure and an HTML page; the only writer of results."""
 
 import html
 import io as text_io
 import json
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from kernlens.files import write_atomically
+from kernlens.show.table import Table
 from kernlens.show.values import to_json
 
 TITLE_WIDTH = 46
 """Letters of a panel's heading on one line, so that it does not run into what stands beside it."""
 
 
-class Column(NamedTuple):
-    """A column of a table.
-
-    Attributes:
-      title: its heading.
-      show: text of a row's cell.
-      right: whether it is set to the right, as numbers are.
-    """
-
-    title: str
-    show: Callable[[Mapping[str, Any]], str]
-    right: bool = True
-
-
-def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], title: str = "") -> Table:
-    """A terminal table of the rows."""
-    made = Table(
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in columns:
-        made.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(column.show(row) for column in columns))
-    return made
-
-
 def console() -> Console:
     """A console as wide as the terminal, and wide enough for any table where there is none."""
     found = Console(highlight=False)
     return found if found.is_terminal else Console(width=160, highlight=False)
-
-
-def plain(made: Table, width: int = 160) -> str:
-    """A table as text without colour."""
-    buffer = text_io.StringIO()
-    Console(file=buffer, width=width, force_terminal=False, color_system=None).print(made)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -181,7 +142,8 @@ def write_figure(path: str | Path, made: Any) -> None:
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1b1f24;max-width:70rem;margin:2.5rem auto;
  padding:0 1.5rem}
-h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2rem}
+h1{font-size:1.7rem;margin-bottom:.2rem}
+caption{font-size:1.15rem;font-weight:bold;text-align:left;margin-top:2rem}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .7rem;border-bottom:1px solid #e3e6ea;white-space:nowrap;text-align:left}
 th{border-bottom:2px solid #9aa3ad}.right{text-align:right}
@@ -194,7 +156,7 @@ def write_page(
     *,
     title: str,
     paragraphs: Sequence[str],
-    tables: Sequence[tuple[str, Sequence[Mapping[str, Any]], Sequence[Column]]],
+    tables: Sequence[Table],
     made: Any,
     foot: str = "",
 ) -> None:
@@ -204,7 +166,7 @@ def write_page(
       path: where to.
       title: heading.
       paragraphs: plain text, shown before the figure.
-      tables: heading, rows and columns of each.
+      tables: shown after the figure, each under its title.
       made: a matplotlib Figure, embedded as SVG.
       foot: plain text at the end.
     """
@@ -214,8 +176,7 @@ def write_page(
     parts = [f"<h1>{html.escape(title)}</h1>"]
     parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs]
     parts.append(svg[svg.index("<svg") :])
-    for heading, rows, columns in tables:
-        parts.append(f"<h2>{html.escape(heading)}</h2>" + _html_table(rows, columns))
+    parts += [f'<div class="scroll">{table.html()}</div>' for table in tables]
     parts.append(f'<p class="quiet">{html.escape(foot)}</p>')
     write_atomically(
         path,
@@ -225,16 +186,3 @@ def write_page(
         + "\n".join(parts)
         + "</body></html>\n",
     )
-
-
-def _html_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> str:
-    def line(tag: str, texts: Sequence[str]) -> str:
-        cells = [
-            f"<{tag}{' class=right' if column.right else ''}>{html.escape(text)}</{tag}>"
-            for column, text in zip(columns, texts, strict=True)
-        ]
-        return "<tr>" + "".join(cells) + "</tr>"
-
-    head = line("th", [column.title for column in columns])
-    body = [line("td", [column.show(row) for column in columns]) for row in rows]
-    return f'<div class="scroll"><table>{head}{"".join(body)}</table></div>'

@@ -8,9 +8,11 @@ import scipy.stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
-from experiments import head_mismatch, thm1_decoder_mismatch
-from experiments.mismatch import readers, spread
-from experiments.mismatch.encoders import LR_TUNED
+from experiments.head_mismatch import experiment as head_mismatch
+from experiments.kit import spread
+from experiments.thm1_decoder_mismatch import experiment as thm1_decoder_mismatch
+from experiments.thm1_decoder_mismatch import readers
+from experiments.thm1_decoder_mismatch.encoders import LR_TUNED
 from tests import test_head_mismatch, test_mismatch_verdicts
 from tests.corrected.case import Case
 

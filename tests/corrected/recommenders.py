@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from experiments.next_items import mixture
+from experiments.prop2_sequence_average import mixture
 from kernlens.datasets import sequences
 from kernlens.metrics import ranking
 from kernlens.models.towers import DenseLayers, DenseTower, TwoTowers

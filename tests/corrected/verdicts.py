@@ -2,28 +2,20 @@
 
 import copy
 import functools
-import json
 
-from experiments import (
-    joint_embeddings,
-    online_replay,
-    prop1_bound,
-    prop1_entity_score,
-    runner,
-    summaries,
-)
-from kernlens import study
+from experiments.joint_embeddings import experiment as joint_embeddings
+from experiments.kit import committed, study, summaries
+from experiments.online_replay import experiment as online_replay
+from experiments.prop1_bound import experiment as prop1_bound
+from experiments.prop1_entity_score import experiment as prop1_entity_score
 from tests.corrected.case import Case
 
-
-@functools.cache
-def _committed(name: str) -> dict:
-    return json.loads((runner.RESULTS / name / "results.json").read_text())
+_committed = functools.cache(committed.read)
 
 
 @functools.cache
 def _inequality() -> dict:
-    return summaries.summary_of(_committed("prop1_bound_movielens_random"))
+    return summaries.summary_of(_committed("prop1_bound/movielens_random"))
 
 
 def _violated() -> float:
@@ -60,7 +52,7 @@ def _replayed() -> str:
 
 
 def _other_chances() -> str:
-    kept = copy.deepcopy(_committed("prop1_bound_movielens"))
+    kept = copy.deepcopy(_committed("prop1_bound/movielens"))
     kept["config"]["deltas"] = [0.1]
     kept["summary"] = summaries.summary_of(kept)
     try:

@@ -1,0 +1,1 @@
+"""Time and memory of empirical NTKs against neural-tangents, kernels compared."""

@@ -1,0 +1,1 @@
+"""Speed of contrastive pretraining against gensim's skip-gram, quality held beside it."""

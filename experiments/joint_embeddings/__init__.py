@@ -1,0 +1,1 @@
+"""Behaviour and text together: does a kernel learnt in closed form serve trained classifiers?"""

@@ -1,0 +1,1 @@
+"""What experiments share: the runner, data, verdicts, pages."""

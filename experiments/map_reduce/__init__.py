@@ -1,0 +1,1 @@
+"""Moments on an engine of map-reduce: an example."""

@@ -1,0 +1,6 @@
+"""The command."""
+
+from experiments.map_reduce.example import main
+
+if __name__ == "__main__":
+    main()

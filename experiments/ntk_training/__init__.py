@@ -1,1 +1,0 @@
-"""Parts of the experiment on training: what is swept, trained, predicted, told and drawn."""

@@ -1,1 +1,0 @@
-"""An online test replayed from logs: interleaving, propensities, coupons."""

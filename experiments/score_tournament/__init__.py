@@ -1,0 +1,1 @@
+"""Which score to trust: all of them, over embeddings, tasks, label budgets and trained heads."""

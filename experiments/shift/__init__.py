@@ -1,1 +1,0 @@
-"""What the experiments on shift share: parts of the data, and proposition 1's inequality."""

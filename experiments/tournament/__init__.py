@@ -1,1 +1,0 @@
-"""Parts of the tournament of scores: embeddings, heads, rankers, what they come to, the figure."""

@@ -1,0 +1,33 @@
+"""The mixture behind proposition 2 against data that a mixture made."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from experiments.prop2_sequence_average import mixture
+
+
+@pytest.mark.parametrize(("lam", "shift"), [(0.2, 0.0), (0.7, 20.0)])
+def test_the_mixture_finds_the_share_that_made_the_data(lam, shift):
+    """Whatever the mean of the embeddings, which tells no items apart."""
+    rng = np.random.default_rng(0)
+    n, m, dim, scale = 6_000, 30, 4, 4.0
+    items = rng.standard_normal((m, dim))
+    items -= items.mean(axis=0)
+    queries = 0.5 * rng.standard_normal((n, dim))
+    share = rng.dirichlet(np.full(m, 0.5)) * 0.9 + 0.1 / m
+    own = np.exp(scale * queries @ items.T)
+    z = own.sum(axis=1)
+    chances = lam * share + (1 - lam) * own / z[:, None]
+    target = (rng.random(n)[:, None] > np.cumsum(chances, axis=1)).sum(axis=1).clip(0, m - 1)
+    given = ((rows + shift).astype(np.float32) for rows in (queries, items))
+    found = mixture.fit(*given, share, target)
+    assert found.scale == scale
+    # Five standard errors of a share estimated from n examples are 0.03.
+    assert_allclose(found.lam, lam, atol=0.03)
+    # Shifted values of float32 keep six digits, and the scale makes them logarithms.
+    assert_allclose(found.log_z, np.median(np.log(z)), atol=1e-3)
+    odds = (1 - found.lam) / found.lam
+    for alpha, quantile in ((found.alpha, 0.5), (found.low, 0.95), (found.high, 0.05)):
+        assert_allclose(alpha, odds / np.quantile(z, quantile), rtol=2e-3)
+    assert found.gain > 0
