@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernlens import io, lens, probes, targets
-from kernlens.probes import leave_one_out
+from kernlens.probes import labelled_rows
 from kernlens.scores import SCORES, intervals
 from kernlens.types import Classification, Labels
 from tests.cases import gaussian_classes
@@ -21,8 +21,8 @@ def stream(tmp_path, monkeypatch):
     """The rows in two files, read in pieces of 64."""
     for part, rows in enumerate(np.split(X, [130])):
         np.save(tmp_path / f"{part}.npy", rows)
-    monkeypatch.setattr(leave_one_out, "MAX_STREAMED", 64)
-    monkeypatch.setattr(leave_one_out, "MAX_CHUNK_BYTES", 2**15)
+    monkeypatch.setattr(labelled_rows, "MAX_STREAMED", 64)
+    monkeypatch.setattr(labelled_rows, "MAX_CHUNK_BYTES", 2**15)
     return io.open_embeddings(tmp_path)
 
 

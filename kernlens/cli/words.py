@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from kernlens.kernels import KERNELS
-from kernlens.kernels.of_decoder import DECODERS
+from kernlens.kernels.of_decoder import DECODERS, TREE_WORDS, TREES
 
-DECODER_HELP = "linear, inner-product, cosine, mlp, mlp:WIDTH, or module:name of your own"
+DECODER_HELP = (
+    "linear, inner-product, cosine, mlp, mlp:WIDTH, knn, knn:K, or module:name of your own; "
+    "inner-product:priors and cosine:priors add class shares, knn:K:cosine and knn:K:standardised "
+    "say how rows are compared"
+)
 KERNEL_HELP = "a name such as rbf, or module:name of your own"
 
 
 def decoder(word: str) -> Any:
-    """A decoder by name, ``mlp:32`` with its size, or ``module:name``.
+    """A decoder by name, ``mlp:32`` or ``knn:10:cosine`` with its fields, or ``module:name``.
 
     Args:
-      word: one of :data:`kernlens.kernels.of_decoder.DECODERS`, numbers of its fields after colons;
-        or an importable module and the name of a decoder in it: a Flax module, its class, or a
-        pair ``(init_fn, apply_fn)``.
+      word: one of :data:`kernlens.kernels.of_decoder.DECODERS`, numbers and words of its fields
+        after colons; or an importable module and the name of a decoder in it: a Flax module, its
+        class, or a pair ``(init_fn, apply_fn)``.
 
     Returns:
       The decoder.
@@ -27,13 +31,19 @@ def decoder(word: str) -> Any:
     Raises:
       ValueError: another word, or a name that cannot be imported.
     """
-    name, *sizes = word.split(":")
+    name, *given = word.split(":")
     if name in DECODERS:
+        rule, fields = DECODERS[name], {}
+        for part in given:
+            fields |= rule.words.get(part, {})
         try:
-            return DECODERS[name].kind(*map(_number, sizes))
+            numbers = [_number(part) for part in given if part not in rule.words]
+            return rule.kind(*numbers, **fields)
         except (TypeError, ValueError) as error:
             raise ValueError(f"--decoder {word}: {error}; expected {DECODER_HELP}") from error
-    if len(sizes) == 1:
+    if name in TREE_WORDS:
+        raise ValueError(f"--decoder {word}: {TREES}")
+    if len(given) == 1:
         found = _imported("--decoder", word)
         return found() if isinstance(found, type) else found
     raise ValueError(

@@ -11,8 +11,9 @@ regression with its tangent kernel; so its kernel, known before training, says w
 pair ``(init_fn, apply_fn)``, has its empirical tangent kernel at initialisation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -32,8 +33,9 @@ def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 
     """The kernel of a decoder on rows of a frozen embedding.
 
     Args:
-      decoder: a Flax module, or a pair ``(init_fn, apply_fn)``, from rows ``[n, dim]`` to logits.
-        A Flax module with a field ``num_outputs`` is given the one here.
+      decoder: a Flax module, or a pair ``(init_fn, apply_fn)``, from rows ``[n, dim]`` to logits;
+        or ``decoders.Neighbours``, whose kernel is that of the distances it compares. A Flax module
+        with a field ``num_outputs`` is given the one here.
       dim: width of the rows.
       num_outputs: outputs of the head, such as the number of classes.
       seed: of the initial parameters and of random features.
@@ -42,7 +44,8 @@ def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 
       DecoderKernel.
 
     Raises:
-      ValueError: something else than a decoder, or a head that does not take such rows.
+      ValueError: something else than a decoder, such as trees, or a head that does not take such
+        rows.
 
     References:
       Jacot, Gabriel and Hongler (2018) for the tangent kernel; Rahimi and Recht (2008) for a
@@ -63,13 +66,38 @@ def _linear(decoder: decoders.Linear, *, dim: int, num_outputs: int, seed: int) 
 def _inner_product(
     decoder: decoders.InnerProduct, *, dim: int, num_outputs: int, seed: int
 ) -> DecoderKernel:
-    del decoder, dim, num_outputs, seed
-    return DecoderKernel(closed_form.linear, Readout.CLASS_MEANS, feature_map=identity)
+    del dim, num_outputs, seed
+    return DecoderKernel(
+        closed_form.linear,
+        Readout.CLASS_MEANS,
+        feature_map=identity,
+        options={"priors": decoder.priors},
+    )
 
 
 def _cosine(decoder: decoders.Cosine, *, dim: int, num_outputs: int, seed: int) -> DecoderKernel:
-    del decoder, dim, num_outputs, seed
-    return DecoderKernel(closed_form.cosine, Readout.CLASS_MEANS, feature_map=unit)
+    del dim, num_outputs, seed
+    return DecoderKernel(
+        closed_form.cosine,
+        Readout.CLASS_MEANS,
+        feature_map=unit,
+        options={"priors": decoder.priors, "temperature": decoder.temperature},
+    )
+
+
+def _neighbours(
+    decoder: decoders.Neighbours, *, dim: int, num_outputs: int, seed: int
+) -> DecoderKernel:
+    """Distances between features; those of unit rows put rows in the order of their cosines."""
+    del dim, num_outputs, seed
+    cosine = decoder.metric == "cosine"
+    return DecoderKernel(
+        closed_form.cosine if cosine else closed_form.linear,
+        Readout.NEIGHBOURS,
+        feature_map=unit if cosine else identity,
+        standardised=decoder.standardised,
+        options={"k": decoder.k},
+    )
 
 
 def _mlp(decoder: decoders.Mlp, *, dim: int, num_outputs: int, seed: int) -> DecoderKernel:
@@ -127,9 +155,42 @@ def _functions(decoder: Any, num_outputs: int) -> tuple[Callable, Callable]:
         return decoder.init, decoder.apply
     if isinstance(decoder, tuple) and len(decoder) == 2 and all(map(callable, decoder)):
         return decoder
+    if hasattr(decoder, "fit") and hasattr(decoder, "predict"):
+        raise ValueError(_of_estimator(decoder))
     raise ValueError(
         "a decoder is a Flax module, such as kernlens.models.decoders.Mlp(32), or a pair "
         f"(init_fn(key, x) -> params, apply_fn(params, x) -> outputs); got {decoder!r}"
+    )
+
+
+TREES = (
+    "kernlens does not predict decision trees, forests or gradient boosting: they have no kernel "
+    "that is known before training. The predictions of a linear head or an MLP may be far from "
+    "what trees reach; train them, or predict a linear head, an MLP or k nearest neighbours"
+)
+"""What is said of a reader of trees."""
+
+TREE_WORDS = ("trees", "tree", "forest", "boosting", "xgboost", "lightgbm", "catboost")
+"""Names of such readers, and of the packages that have them."""
+
+ESTIMATORS = {
+    "LogisticRegression": "decoders.Linear()",
+    "KNeighborsClassifier": "decoders.Neighbours(k)",
+    "MLPClassifier": "decoders.Mlp(hidden)",
+    "NearestCentroid": "decoders.InnerProduct()",
+    "SVC": "kernel=kernels.rbf",
+}
+"""What predicts an estimator of scikit-learn."""
+
+
+def _of_estimator(estimator: Any) -> str:
+    kind = type(estimator)
+    if any(word in f"{kind.__module__}.{kind.__name__}".lower() for word in TREE_WORDS):
+        return f"{kind.__name__}: {TREES}"
+    nearest = ", ".join(f"{given} for {name}" for name, given in ESTIMATORS.items())
+    return (
+        f"a decoder is a Flax module or a pair (init_fn, apply_fn); got the estimator "
+        f"{kind.__name__}. Expected one that stands for it: {nearest}"
     )
 
 
@@ -139,16 +200,29 @@ class Rule(NamedTuple):
     Attributes:
       kind: its class.
       kernel: ``(decoder, *, dim, num_outputs, seed) -> DecoderKernel``.
+      words: fields that a word sets on the command line, as in ``inner-product:priors``.
     """
 
-    kind: type[nn.Module]
+    kind: type
     kernel: Callable[..., DecoderKernel]
+    words: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
+
+PRIORS = {"priors": {"priors": True}}
 
 DECODERS: dict[str, Rule] = {
     "linear": Rule(decoders.Linear, _linear),
-    "inner-product": Rule(decoders.InnerProduct, _inner_product),
-    "cosine": Rule(decoders.Cosine, _cosine),
+    "inner-product": Rule(decoders.InnerProduct, _inner_product, PRIORS),
+    "cosine": Rule(decoders.Cosine, _cosine, PRIORS),
     "mlp": Rule(decoders.Mlp, _mlp),
+    "knn": Rule(
+        decoders.Neighbours,
+        _neighbours,
+        {
+            "euclidean": {"metric": "euclidean"},
+            "cosine": {"metric": "cosine"},
+            "standardised": {"standardised": True},
+        },
+    ),
 }
 """Decoders with a kernel of their own, by the name that the command line takes."""

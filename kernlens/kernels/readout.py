@@ -1,8 +1,9 @@
 """What a decoder is to a frozen embedding: a kernel, and how its features become classes."""
 
 import enum
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from kernlens.kernels.features import FeatureMap
 from kernlens.types import Kernel
@@ -15,6 +16,8 @@ class Readout(enum.Enum):
     """Weights that are trained: the last layer of a network, or its tangent."""
     CLASS_MEANS = "class means"
     """Inner products with the mean features of each class."""
+    NEIGHBOURS = "neighbours"
+    """Votes of the rows whose features are nearest."""
 
 
 class DecoderKernel(NamedTuple):
@@ -28,6 +31,7 @@ class DecoderKernel(NamedTuple):
         for more rows than a kernel matrix allows; or None.
       standardised: whether it reads columns of mean 0 and standard deviation 1, as heads are
         trained on.
+      options: keyword arguments of the probe that goes with the readout, such as ``priors``.
     """
 
     kernel: Kernel
@@ -35,3 +39,4 @@ class DecoderKernel(NamedTuple):
     feature_map: FeatureMap | None = None
     sketch: Callable[[int], FeatureMap] | None = None
     standardised: bool = False
+    options: Mapping[str, Any] = MappingProxyType({})

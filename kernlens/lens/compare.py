@@ -170,6 +170,8 @@ def compare(
         them, named by position. The same items in the same order; ``d`` may differ.
       target: as for :func:`predict`.
       decoders: one decoder, several, or several by name; every embedding is predicted under each.
+        Decision trees, forests and boosting have no kernel, and are refused: their order of
+        embeddings may be another than that of linear heads.
       kernel: any kernel, in place of decoders.
       probe: as for :func:`predict`.
       metric: the metric to order by. Default: macro-F1 of classes and labels, R² of numbers; of
@@ -298,9 +300,9 @@ def _is_function(value: Any) -> bool:
 
 
 def decoder_name(decoder: Any) -> str:
-    """What a decoder is called in a table: ``Mlp(32)``, ``Linear``."""
+    """What a decoder is called in a table: ``Mlp(32)``, ``Neighbours(10)``, ``Linear``."""
     if isinstance(decoder, tuple):
         return getattr(decoder[1], "__qualname__", "apply_fn").rsplit(".", 1)[-1]
     name = type(decoder).__name__
-    hidden = getattr(decoder, "hidden", None)
-    return name if hidden is None else f"{name}({hidden})"
+    size = getattr(decoder, "hidden", getattr(decoder, "k", None))
+    return name if size is None else f"{name}({size})"

@@ -1,6 +1,7 @@
 """What will this embedding reach under my model?"""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -11,7 +12,7 @@ from kernlens.embeddings import as_rows
 from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
 from kernlens.lens.reading import read
-from kernlens.probes import Prediction, class_means, discriminant
+from kernlens.probes import Prediction, class_means, discriminant, neighbours
 from kernlens.probes.numbers import many_labels, numbers
 from kernlens.probes.prediction import check_metric
 from kernlens.targets import as_target
@@ -23,6 +24,7 @@ Probe = Callable[..., Prediction]
 READOUTS: dict[Readout, Probe] = {
     Readout.LINEAR: discriminant,
     Readout.CLASS_MEANS: class_means,
+    Readout.NEIGHBOURS: neighbours,
 }
 """The probe of classes by readout of the decoder."""
 
@@ -68,8 +70,9 @@ def predict(
         :func:`kernlens.targets.as_target` says what it is taken for. Or the next items of users,
         of :func:`kernlens.datasets.next_items`, which :mod:`kernlens.lens.next_items` answers.
       decoder: the head that will be trained: ``decoders.Linear()``, ``InnerProduct()``,
-        ``Cosine()``, ``Mlp(32)``, any other Flax module, or ``(init_fn, apply_fn)``. Default: a
-        linear head.
+        ``Cosine()``, ``Mlp(32)``, ``Neighbours(10)``, any other Flax module, or
+        ``(init_fn, apply_fn)``. Default: a linear head. Trees and boosting have no kernel and are
+        not predicted.
       kernel: any kernel ``(x1, x2) -> K``, in place of a decoder.
       probe: another probe than the one that goes with the target and the decoder, such as
         ``probes.ridge``; other options are bound with ``functools.partial``.
@@ -102,7 +105,7 @@ def predict(
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
-    chosen = probe or probe_of(target, reading.readout)
+    chosen = probe or partial(probe_of(target, reading.readout), **reading.options)
     found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
@@ -123,14 +126,14 @@ def probe_of(target: Any, readout: Readout) -> Probe:
     """The probe that goes with a target and a readout.
 
     Raises:
-      ValueError: class means of a target without classes.
+      ValueError: class means, or neighbours, of a target without classes.
     """
     if isinstance(target, Labels):
         return READOUTS[readout]
     if readout is not Readout.LINEAR:
         raise ValueError(
-            "an inner-product or cosine head reads classes by their means, and this target has "
-            "none; expected a linear head, an MLP or a kernel"
+            "an inner-product or cosine head reads classes by their means, k-NN by votes, and this "
+            "target has none; expected a linear head, an MLP or a kernel"
         )
     return many_labels if isinstance(target, MultiLabels) else numbers
 

@@ -1,5 +1,7 @@
 """How an embedding is read: the features of a kernel or a decoder, and the readout on top."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -38,11 +40,13 @@ class Reading(NamedTuple):
       features: ``[n, p]``, an array or a stream.
       readout: what the probe on top has to be.
       notes: how a kernel became features.
+      options: keyword arguments of that probe.
     """
 
     features: Any
     readout: Readout
     notes: tuple[str, ...] = ()
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def read(
@@ -84,12 +88,12 @@ def read(
         made = DecoderKernel(_checked(kernel, int(rows.shape[1])))
     else:
         return Reading(rows, Readout.LINEAR)
-    if made.feature_map is identity:
-        return Reading(rows, made.readout)
+    if made.feature_map is identity and not made.standardised:
+        return Reading(rows, made.readout, options=made.options)
     standard = standard_of(rows) if made.standardised else None
     if made.feature_map is not None:
         stream = mapped(rows, made.feature_map, standard=standard)
-        return Reading(_held(stream), made.readout)
+        return Reading(_held(stream), made.readout, options=made.options)
     n = int(rows.shape[0])
     if n <= MAX_EXACT:
         x = _prepared(sampled(rows, n), standard)

@@ -2,7 +2,10 @@
 
 A pair decoder scores two embeddings, ``decoder(z1, z2) -> logits``; a head reads one,
 ``head(z) -> logits``. Each has a kernel: the tangent kernel of the decoder on top of the embedding.
+:class:`Neighbours` compares rows and has no logits.
 """
+
+import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,9 +16,15 @@ from kernlens.types import Array
 class InnerProduct(nn.Module):
     r"""Pair decoder :math:`\langle z, z'\rangle`, the one item2vec trains with.
 
+    Attributes:
+      priors: whether a head of classes, which scores a row by its inner products with the class
+        means, adds the log of each class's share.
+
     References:
       Xu and Yang (2023), section 3.
     """
+
+    priors: bool = False
 
     @nn.compact
     def __call__(self, z1: Array, z2: Array) -> Array:
@@ -29,10 +38,12 @@ class Cosine(nn.Module):
     Attributes:
       temperature: :math:`\tau > 0`.
       eps: floor on squared norms; a zero vector scores 0 with a finite gradient.
+      priors: as for :class:`InnerProduct`, of cosines times ``1 / temperature``.
     """
 
     temperature: float = 0.1
     eps: float = 1e-12
+    priors: bool = False
 
     @nn.compact
     def __call__(self, z1: Array, z2: Array) -> Array:
@@ -77,6 +88,29 @@ class Mlp(nn.Module):
     def __call__(self, z: Array) -> Array:
         """Logits ``[..., num_outputs]`` of embeddings ``[..., d]``."""
         return nn.Dense(self.num_outputs)(nn.relu(nn.Dense(self.hidden)(z)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbours:
+    """Classifier by the nearest rows; it has no parameters, and nothing to train.
+
+    Attributes:
+      k: number of neighbours; None for the best on held-out rows.
+      metric: ``"euclidean"``, or ``"cosine"`` where the length of a row says nothing of its class.
+      standardised: whether columns are first brought to mean 0 and standard deviation 1. The
+        default reads them as they are, as ``KNeighborsClassifier`` does; then a column of large
+        scale decides.
+    """
+
+    k: int | None = None
+    metric: str = "euclidean"
+    standardised: bool = False
+
+    def __post_init__(self):
+        if self.k is not None and not (isinstance(self.k, int) and self.k >= 1):
+            raise ValueError(f"k must be a whole number of 1 or more, or None; got {self.k!r}")
+        if self.metric not in ("euclidean", "cosine"):
+            raise ValueError(f"metric must be 'euclidean' or 'cosine'; got {self.metric!r}")
 
 
 PAIR_DECODERS = {"inner_product": InnerProduct, "cosine": Cosine}

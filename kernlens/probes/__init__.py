@@ -8,6 +8,7 @@ whole path of ridge strengths, at the cost of one fit.
 from kernlens.probes.about import ABOUT, PROBES
 from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
+from kernlens.probes.neighbours import neighbours
 from kernlens.probes.paired import (
     influence,
     level_together,
@@ -50,6 +51,7 @@ __all__ = [
     "discriminant",
     "influence",
     "level_together",
+    "neighbours",
     "paired_difference",
     "ridge",
     "simultaneous_level",

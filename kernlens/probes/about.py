@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
+from kernlens.probes.neighbours import neighbours
 from kernlens.probes.prediction import Prediction
 from kernlens.probes.ridge import ridge
 from kernlens.scores import Estimator
@@ -12,6 +13,7 @@ PROBES: dict[str, Callable[..., Prediction]] = {
     "discriminant": discriminant,
     "ridge": ridge,
     "class_means": class_means,
+    "neighbours": neighbours,
 }
 """Closed-form held-out predictions, by name."""
 
@@ -40,12 +42,22 @@ ABOUT: dict[str, Estimator] = {
     "class_means": Estimator(
         class_means,
         formula=r"g_k(x) = \langle x, m_k\rangle",
-        source="Xu and Yang (2023), the inner-product decoder of entity tasks, each row left out",
+        source="Xu and Yang (2023), the inner-product decoder of entity tasks, by folds",
         range="[0, 1] for the metrics and the error rate",
         null="the share of the largest class",
-        predicts="accuracy and macro-F1 of an inner-product head with class means, exactly",
+        predicts="accuracy and macro-F1 of an inner-product head with class means, in value",
         pitfalls="a mean that all rows share, or rows of unlike lengths, decide for one class",
         shift_free=False,
+    ),
+    "neighbours": Estimator(
+        neighbours,
+        formula=r"\arg\max_c \#\{j \in N_k(x) : y_j = c\}",
+        source="Cover and Hart (1967), by folds",
+        range="[0, 1] for the metrics and the error rate",
+        null="the share of the largest class",
+        predicts="accuracy and macro-F1 of a k-nearest-neighbour classifier, in value",
+        pitfalls="time grows with the square of the rows; a column of large scale decides alone",
+        shift_free=True,
     ),
 }
 """What to know of each of :data:`PROBES`."""

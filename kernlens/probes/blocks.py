@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.types import Stream
+from kernlens.types import Labels, Stream
 
 MAX_BYTES = 2**25
 """Bytes of a block in float64."""
@@ -36,6 +36,28 @@ def check_rows(features: Any, num_rows: int) -> Any:
     if not jnp.issubdtype(features.dtype, jnp.number) or features.dtype.kind == "c":
         raise ValueError(f"features must be real numbers; got dtype {features.dtype}")
     return features
+
+
+def known_classes(labels: Labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows with a label, and their classes renumbered to those that occur.
+
+    Args:
+      labels: one label per row, ``[n]``; ``-1`` for none.
+
+    Returns:
+      Whether a row has a label, bool ``[n]``; the code of each class that occurs, rising, ``[C]``;
+      and the class of each labelled row, in ``0..C-1``.
+
+    Raises:
+      ValueError: fewer than two classes.
+    """
+    codes = np.asarray(labels.codes)
+    kept = codes >= 0
+    classes, own = np.unique(codes[kept], return_inverse=True)
+    if len(classes) < 2:
+        found = [labels.names[c] for c in classes]
+        raise ValueError(f"a probe needs two classes or more among the rows; got {found}")
+    return kept, classes, own
 
 
 def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -8,72 +8,18 @@ features. All of it runs in float64 on features shifted and scaled to order one,
 strength amplifies rounding by its inverse.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.types import Array, Chunk, Labels, Stream
+from kernlens.probes.labelled_rows import LabelledRows, chunks
 
 MIN_SLACK = 1e-14
 """Floor on one minus a leverage, which only rounding could reach at the strengths allowed."""
-
-MAX_CHUNK_BYTES = 2**25
-MAX_STREAMED = 4096
-"""Rows of a stream looked at together before the sizes of chunks are known."""
-
-CHUNK_STRENGTHS = 16
-"""Chunks are sized for the products of rows, classes and this many strengths."""
-
-
-class Streamed(NamedTuple):
-    """Labelled rows that stay in their files.
-
-    Attributes:
-      stream: the rows, with and without a label.
-      codes: class of each row of the stream, ``[m]``; ``-1`` for none.
-      shape: labelled rows and features, ``(n, p)``.
-    """
-
-    stream: Stream
-    codes: np.ndarray
-    shape: tuple[int, int]
-
-    def blocks(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Labelled rows, ``size`` at most at a time, and their numbers in the stream."""
-        for chunk in self.stream.chunks(rows=size):
-            if not isinstance(chunk, Chunk):
-                raise ValueError(
-                    "chunks of a stream need values and rows, as those of io.open_embeddings have; "
-                    f"got {type(chunk).__name__}"
-                )
-            kept = self.codes[chunk.rows] >= 0
-            if kept.any():
-                yield chunk.values[kept], chunk.rows[kept]
-
-
-class LabelledRows(NamedTuple):
-    """Labelled rows, their codes renumbered to the classes that occur.
-
-    Attributes:
-      features: ``[n, p]``, in memory or streamed, or ``[n, n]`` coordinates of the same rows where
-        ``p > n``.
-      codes: class of each row, int32 ``[n]``, in ``0..C-1``, each with a row at least.
-      classes: the code that each class has in the labels, ``[C]``, rising.
-      shift: a row to subtract before all else, float64 ``[p]``.
-      scale: what to divide by after that, positive.
-      num_features: the ``p`` of the features given.
-    """
-
-    features: np.ndarray | Streamed
-    codes: np.ndarray
-    classes: np.ndarray
-    shift: np.ndarray
-    scale: float
-    num_features: int
 
 
 class Path(NamedTuple):
@@ -100,87 +46,6 @@ class Summary(NamedTuple):
     offsets: np.ndarray
     within: np.ndarray
     total: np.ndarray
-
-
-def select_rows(features: Any, labels: Labels) -> LabelledRows:
-    """Labelled rows, checked.
-
-    Args:
-      features: one row per item, real, ``[n, p]``; or a stream of them, which is read through once
-        here and three times after.
-      labels: one label per row, ``[n]``; ``-1`` for none.
-
-    Returns:
-      LabelledRows.
-
-    Raises:
-      ValueError: shapes that differ, a value that is not finite, a code without a name, fewer than
-        two classes, or fewer than two rows more than classes.
-    """
-    streamed, codes = isinstance(features, Stream), np.asarray(labels.codes)
-    features = features if streamed else np.asarray(features)
-    if len(features.shape) != 2 or features.shape[1] < 1 or codes.shape != features.shape[:1]:
-        raise ValueError(
-            "features must be [n, p] with p >= 1 and labels [n]; "
-            f"got features {features.shape} and labels {codes.shape}"
-        )
-    if not jnp.issubdtype(features.dtype, jnp.number) or features.dtype.kind == "c":
-        raise ValueError(f"features must be real numbers; got dtype {features.dtype}")
-    if codes.size and (codes.min() < -1 or codes.max() >= len(labels.names)):
-        raise ValueError(
-            f"label codes must lie in -1..{len(labels.names) - 1}, one name a class; "
-            f"got {codes.min()}..{codes.max()}"
-        )
-    if streamed:
-        source = Streamed(features, codes, features.shape)
-        low, high, labelled, shift = _extremes(source)
-        classes, codes = _classes(labels, codes[labelled])
-        features = source._replace(shape=(len(labelled), features.shape[1]))
-    else:
-        labelled = np.flatnonzero(codes >= 0)
-        if len(labelled) < len(codes):
-            features, codes = features[labelled], codes[labelled]
-        classes, codes = _classes(labels, codes)
-        # The extremes of a column are finite only where all of it is.
-        low, high = (np.asarray(f(features, axis=0), np.float64) for f in (np.min, np.max))
-        shift = features[0].astype(np.float64)
-    if not np.all(np.isfinite(low) & np.isfinite(high)):
-        if streamed:  # one of kernlens.io has told of its rows before
-            raise ValueError("features must be finite; those of the stream are not")
-        bad = np.flatnonzero(~np.all(np.isfinite(features.astype(np.float64)), axis=1))
-        raise ValueError(
-            f"features must be finite; {bad.size} of {len(features)} labelled rows are not, "
-            f"first row {labelled[bad[0]]}"
-        )
-    with np.errstate(over="ignore"):
-        scale = float(np.max(high - low))
-    if not np.isfinite(scale):
-        raise ValueError("features span more than float64 holds; rescale them")
-    scale = scale if scale > 0 else 1.0
-    num_features = features.shape[1]
-    if num_features > len(codes):
-        if streamed:
-            features = np.concatenate([x for x, _ in features.blocks(MAX_STREAMED)])
-        # Both probes are blind to rotation: the triangular factor has the same rows in n columns.
-        centred = (features.astype(np.float64) - shift) / scale
-        centred -= np.mean(centred, axis=0)
-        features = np.ascontiguousarray(np.transpose(np.linalg.qr(centred.T, mode="r")))
-        shift, scale = np.zeros(features.shape[1]), 1.0
-    return LabelledRows(features, codes.astype(np.int32), classes, shift, scale, num_features)
-
-
-def _classes(labels: Labels, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes that occur, and codes renumbered to them; too few of either are a ValueError."""
-    classes, codes = np.unique(codes, return_inverse=True)
-    if len(classes) < 2:
-        found = [labels.names[c] for c in classes]
-        raise ValueError(f"a probe needs two classes or more among the rows; got {found}")
-    if len(codes) < len(classes) + 2:
-        raise ValueError(
-            f"a probe needs at least two labelled rows more than classes; got {len(codes)} "
-            f"labelled rows of {len(classes)} classes"
-        )
-    return classes, codes
 
 
 def discriminant_path(rows: LabelledRows, strengths: np.ndarray) -> Path:
@@ -235,51 +100,17 @@ def ridge_path(rows: LabelledRows, strengths: np.ndarray) -> Path:
         return _leave_one_out(rows, step, len(strengths), np.ones(len(rows.codes), bool))
 
 
-def _chunks(rows: LabelledRows) -> Iterator[tuple[Array, Array, int]]:
-    """Float64 chunks of a fixed size, which one compilation serves; padding has code ``C``."""
-    n, width = rows.features.shape
-    limit = MAX_CHUNK_BYTES // (8 * max(width, CHUNK_STRENGTHS * len(rows.classes)))
-    size = min(4096, 1 << (n - 1).bit_length(), max(256, 1 << limit.bit_length() - 1))
-    start = 0
-    for x in _blocks(rows.features, size):
-        filled = len(x)
-        padded = np.zeros((size, width))
-        padded[:filled] = (x.astype(np.float64) - rows.shift) / rows.scale
-        padded_codes = np.full(size, len(rows.classes), np.int32)
-        padded_codes[:filled] = rows.codes[start : start + filled]
-        start += filled
-        yield jnp.asarray(padded), jnp.asarray(padded_codes), filled
-
-
-def _blocks(features: np.ndarray | Streamed, size: int) -> Iterator[np.ndarray]:
-    if isinstance(features, Streamed):
-        return (x for x, _ in features.blocks(size))
-    return (features[start : start + size] for start in range(0, len(features), size))
-
-
-def _extremes(source: Streamed) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Least and greatest of each feature, numbers of the labelled rows, and the first of them."""
-    low, high = np.full((2, source.shape[1]), np.inf) * [[1.0], [-1.0]]
-    numbers, first = [np.empty(0, np.int64)], np.zeros(source.shape[1])
-    for x, rows in source.blocks(MAX_STREAMED):
-        x = x.astype(np.float64)
-        first = x[0] if len(numbers) == 1 else first
-        low, high = np.minimum(low, x.min(axis=0)), np.maximum(high, x.max(axis=0))
-        numbers.append(rows)
-    return low, high, np.concatenate(numbers), first
-
-
 def _summarise(rows: LabelledRows) -> Summary:
     num_classes, width = len(rows.classes), rows.features.shape[1]
     counts = np.bincount(rows.codes, minlength=num_classes).astype(np.float64)
     sums = jnp.zeros((num_classes, width))
-    for x, codes, _ in _chunks(rows):
+    for x, codes, _ in chunks(rows):
         sums = _add_sums(sums, x, codes)
     sums = np.asarray(sums)
     mean = np.sum(sums, axis=0) / len(rows.codes)
     offsets = sums / counts[:, None] - mean
     within = jnp.zeros((width, width))
-    for x, codes, _ in _chunks(rows):
+    for x, codes, _ in chunks(rows):
         within = _add_scatter(within, x, codes, mean, offsets)
     within = np.asarray(within)
     total = within + (counts[:, None] * offsets).T @ offsets
@@ -299,7 +130,7 @@ def _leave_one_out(
     predicted = np.empty((num_strengths, len(rows.codes)), np.int32)
     row_losses = np.empty(predicted.shape, np.float32)
     total, squares, start = np.zeros(num_strengths), np.zeros(num_strengths), 0
-    for x, codes, filled in _chunks(rows):
+    for x, codes, filled in chunks(rows):
         chunk_predicted, losses = step(x, codes)
         predicted[:, start : start + filled] = np.asarray(chunk_predicted)[:, :filled]
         row_losses[:, start : start + filled] = np.asarray(losses)[:, :filled]

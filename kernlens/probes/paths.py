@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kernlens import metrics
-from kernlens.probes import leave_one_out
+from kernlens.probes import labelled_rows, leave_one_out
 from kernlens.probes.prediction import (
     LOG_LOSS,
     MACRO_F1,
@@ -77,7 +77,7 @@ def prediction_of(
       ValueError: as the probes say.
     """
     strengths = _checked(strengths, select, draws, level)
-    rows = leave_one_out.select_rows(features, labels)
+    rows = labelled_rows.select_rows(features, labels)
     predicted, path_errors, standard_errors, losses = path_fn(rows, strengths)
     if not np.all(np.isfinite(path_errors)):
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernlens.probes.held_out import HeldOut
 from kernlens.show.table import Column, Table, printable
 from kernlens.types import Interval
 
@@ -68,6 +69,8 @@ class Prediction(NamedTuple):
       scores: what was compared with a threshold, float64 ``[n, C]``, for labels; else None.
       path: the ridge strengths, or None for a probe that has none.
       notes: what else a person should know, such as how a kernel became features.
+      held_out: answers to each row by a classifier that did not see it, of a probe by folds; else
+        None.
     """
 
     metrics: Mapping[str, Interval]
@@ -80,6 +83,7 @@ class Prediction(NamedTuple):
     scores: np.ndarray | None = None
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    held_out: HeldOut | None = None
 
     @property
     def value(self) -> Interval:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kernlens.train.checkpoints import Store
 from kernlens.train.checksums import checksum
 from kernlens.types import Array, Params
 
@@ -303,7 +304,7 @@ def fit(
             if validation is not None:
                 found["validation"] = validation
             settings |= {name: checksum(value) for name, value in found.items()}
-        store = _Store(Path(checkpoint), json.dumps(settings))
+        store = Store(Path(checkpoint), json.dumps(settings))
         done, run = store.restore(run)
 
     def looks() -> np.ndarray:
@@ -355,53 +356,3 @@ def fit(
     found = run.state.params if run.best is None or not len(looks()) else run.best
     jax.block_until_ready(found)
     return Fit(found, run.losses[:done], time.perf_counter() - start, looks())
-
-
-class _Store:
-    """Saves and restores a run's state with orbax; what is half written never counts."""
-
-    def __init__(self, folder: Path, settings: str):
-        try:
-            import orbax.checkpoint as ocp
-        except ImportError as error:
-            raise ValueError(
-                "checkpoints need orbax-checkpoint: pip install 'kernlens[train]'"
-            ) from error
-        folder.mkdir(parents=True, exist_ok=True)
-        self._ocp = ocp
-        self._note = folder / "settings.json"
-        if self._note.exists():
-            found = self._note.read_text()
-            if found != settings:
-                raise ValueError(
-                    f"{folder} holds the checkpoint of another run: found settings {found}, "
-                    f"expected {settings}; give another folder, or delete this one"
-                )
-        else:
-            aside = self._note.with_suffix(".part")
-            aside.write_text(settings)
-            aside.replace(self._note)
-        self._manager = ocp.CheckpointManager(
-            folder.resolve(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False),
-        )
-
-    def restore(self, run: _Run) -> tuple[int, _Run]:
-        latest = self._manager.latest_step()
-        if latest is None:
-            return 0, run
-        found = self._manager.restore(latest, args=self._ocp.args.StandardRestore(_tree(run)))
-        device = {k: jax.tree.map(jnp.asarray, v) for k, v in found.items() if k in _DEVICE}
-        host = {k: np.array(v) for k, v in found.items() if k not in _DEVICE}
-        return latest, run._replace(**device, **host)
-
-    def save(self, done: int, run: _Run) -> None:
-        self._manager.save(done, args=self._ocp.args.StandardSave(_tree(run)))
-
-
-_DEVICE = ("state", "mean", "best")
-
-
-def _tree(run: _Run) -> dict[str, Any]:
-    """What there is of a run, on the host; orbax stores no empty array."""
-    return jax.tree.map(np.asarray, {k: v for k, v in run._asdict().items() if v is not None})

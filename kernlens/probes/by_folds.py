@@ -1,0 +1,115 @@
+"""Predictions of classes by folds: each metric as a split has it, the mean over folds."""
+
+import numpy as np
+
+from kernlens import metrics
+from kernlens.probes import copies
+from kernlens.probes.folds import FOLDS, tested
+from kernlens.probes.held_out import HeldOut
+from kernlens.probes.prediction import (
+    ACCURACY,
+    ERROR_RATE,
+    MACRO_F1,
+    Prediction,
+    normal_quantile,
+    tails,
+)
+from kernlens.types import Classification, Interval
+
+
+def by_fold(
+    codes: np.ndarray, predicted: np.ndarray, folds: np.ndarray, *, num_folds: int = FOLDS
+) -> Classification:
+    """Metrics of each fold, over the rows that a split would test.
+
+    Args:
+      codes: true classes, integers from 0, ``[n]``.
+      predicted: classes given to held-out rows by several classifiers, ``[m, n]``.
+      folds: of :func:`kernlens.probes.folds.share_out`, ``[n]``.
+      num_folds: how many there are.
+
+    Returns:
+      Metrics, ``[m, num_folds]`` each.
+    """
+    num_classes = int(max(codes.max(), predicted.max())) + 1
+    found = [
+        metrics.from_counts(*metrics.counts(codes[rows], predicted[:, rows], num_classes))
+        for rows in tested(codes, folds, num_folds=num_folds)
+    ]
+    return Classification(*(np.stack(own, axis=1) for own in zip(*found, strict=True)))
+
+
+def answered(
+    held: HeldOut,
+    classes: np.ndarray,
+    *,
+    num_folds: int,
+    draws: int,
+    level: float,
+    seed: int,
+    notes: tuple[str, ...] = (),
+) -> Prediction:
+    """The prediction of a classifier that gives classes alone, from its held-out answers.
+
+    Args:
+      held: codes of the classes that occur, in ``0..C-1``, but names of all.
+      classes: the code that each of them has in the labels, ``[C]``.
+      num_folds: number of folds.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``.
+      seed: of the draws.
+      notes: of the prediction.
+
+    Returns:
+      Prediction; its loss is the error rate. Metrics are means over folds, intervals as far to
+      either side as those of all held-out rows resampled. A row that no fold holds out counts in no
+      metric, and its loss is infinite.
+
+    Raises:
+      ValueError: no row is held out by a fold.
+    """
+    counted = held.folds >= 0
+    if not np.any(counted):
+        raise ValueError(
+            "a row can be held out where its class has another row that is no copy of it; none of "
+            f"the {len(classes)} classes has"
+        )
+    target, predicted = held.target[counted], held.predicted[counted]
+    points = by_fold(held.target, held.predicted[None], held.folds, num_folds=num_folds)
+    (pooled,), (samples,) = metrics.resampled(target, (predicted,), draws, seed)
+    chance, found = metrics.by_chance(target, predicted), {}
+    for name in Classification._fields:
+        point = float(np.nanmean(getattr(points, name)))
+        low, high = np.quantile(getattr(samples, name), tails(level)) - getattr(pooled, name)
+        low, high = np.clip((point + low, point + high), 0.0, 1.0)
+        found[name] = Interval(point, float(low), float(high), level, float(getattr(chance, name)))
+    wrong = (held.predicted != held.target).astype(np.float32)
+    error = 1.0 - found[ACCURACY].value
+    reach = normal_quantile(level) * float(np.std(wrong[counted])) / np.sqrt(len(target))
+    none = 1.0 - found[ACCURACY].null
+    found[ERROR_RATE] = Interval(
+        error, max(error - reach, 0.0), min(error + reach, 1.0), level, none
+    )
+    held = held._replace(
+        predicted=classes[held.predicted].astype(np.int32),
+        target=classes[held.target].astype(np.int32),
+    )
+    return Prediction(
+        metrics=found,
+        metric=MACRO_F1,
+        loss=ERROR_RATE,
+        predicted=held.predicted,
+        target=held.target,
+        losses=np.where(counted, wrong, np.float32(np.inf)),
+        names=held.names,
+        notes=(*notes, *_lonely(held, len(classes)), *copies.note(held.groups)),
+        held_out=held,
+    )
+
+
+def _lonely(held: HeldOut, num_classes: int) -> tuple[str, ...]:
+    """What is said of classes that no fold holds out."""
+    alone = len(np.unique(held.target[held.folds < 0]))
+    if not alone:
+        return ()
+    return (f"{alone} of {num_classes} classes have one distinct row, which is never held out",)

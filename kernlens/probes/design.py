@@ -1,0 +1,150 @@
+"""Labelled rows as a softmax regression takes them: standardised, in principal axes, in folds."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernlens.probes.blocks import blocks
+from kernlens.probes.folds import FOLDS
+from kernlens.probes.softmax import Rows
+from kernlens.types import Array
+
+BLOCK = 2**17
+"""Logits of a block of rows, few enough to stay in a processor's cache."""
+
+
+class Design(NamedTuple):
+    """What the solver reads, and the way back to rows in order.
+
+    Attributes:
+      rows: blocks of rows.
+      roughness: penalty of a head on columns standardised by all rows, and by the rows of each
+        fold's training set, float32 ``[1 + K, r, r]``.
+      axes: from standardised columns to coordinates, float64 ``[p, r]``.
+      mean: of the columns, float64 ``[p]``.
+      scale: their standard deviation; infinite where a column is constant, ``[p]``.
+      num_rows: ``n``.
+    """
+
+    rows: Rows
+    roughness: Array
+    axes: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    num_rows: int
+
+    def in_order(self, values: Array) -> np.ndarray:
+        """Values of the rows ``[n, ...]`` from ``[B, b, ...]``."""
+        return np.asarray(values).reshape(-1, *values.shape[2:])[: self.num_rows]
+
+
+def design(features: Any, kept: np.ndarray, codes: np.ndarray, folds: np.ndarray) -> Design:
+    """Rows standardised and rotated, in float64 on the host; four passes.
+
+    Args:
+      features: an array or a stream, of :func:`kernlens.probes.blocks.check_rows`.
+      kept: whether a row counts, bool ``[n_all]``.
+      codes: class of each row kept, in order, ``[n]``.
+      folds: fold of each row kept, ``[n]``.
+
+    Returns:
+      Design.
+
+    Raises:
+      ValueError: a value that is not finite.
+    """
+    n, p = len(codes), int(features.shape[1])
+    mean, deviation, ratios = _standards(features, kept, folds, n, p)
+    scale = np.where(deviation > 0, deviation, np.inf)
+    axes = _axes(_standard(features, kept, mean, scale), n, p)
+    r = axes.shape[1]
+    size = _block_rows(n, int(codes.max()) + 1)
+    num_blocks = _steps(-(-n // size))
+    x = np.zeros((num_blocks * size, r + 1), np.float32)
+    for z, places in _standard(features, kept, mean, scale):
+        x[places, :r] = z @ axes
+    x[:n, r] = 1.0
+    shape = (num_blocks, size)
+    rough = np.stack([axes.T @ (ratio[:, None] * axes) for ratio in ratios])
+    rows = Rows(jnp.asarray(x.reshape(*shape, r + 1)), _filled(codes, shape), _filled(folds, shape))
+    return Design(rows, jnp.asarray(rough, jnp.float32), axes, mean, scale, n)
+
+
+def _standards(features, kept, folds, n, p):
+    """Means, deviations, and squared ratios of a training set's deviations to them."""
+    total = np.zeros(p)
+    rounding = 0.0
+    for values, _ in _numbered(features, kept):
+        total += values.sum(axis=0)
+    mean = total / n
+    sums, squares = np.zeros((FOLDS + 1, p)), np.zeros((FOLDS + 1, p))
+    for values, places in _numbered(features, kept):
+        centred, own = values - mean, folds[places]
+        for k in range(-1, FOLDS):
+            part = centred[own == k]
+            sums[k] += part.sum(axis=0)
+            squares[k] += np.einsum("ij,ij->j", part, part)
+    counts = np.bincount(folds + 1, minlength=FOLDS + 1)[[*range(1, FOLDS + 1), 0]]
+    dtype = np.dtype(features.dtype)
+    rounding = float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.floating) else 1e-15
+    blur = (8.0 * rounding * np.abs(mean)) ** 2
+    variance = squares.sum(axis=0) / n - (sums.sum(axis=0) / n) ** 2
+    # A column whose spread is no more than the rounding of its values is constant.
+    variance = np.where(variance > blur, variance, 0.0)
+    ratios = np.ones((1 + FOLDS, p))
+    for k in range(FOLDS):
+        m = n - counts[k]
+        left = (squares.sum(axis=0) - squares[k]) / m
+        left -= ((sums.sum(axis=0) - sums[k]) / m) ** 2
+        varied = (left > blur) & (variance > 0)
+        ratios[1 + k] = np.where(varied, left / np.where(varied, variance, 1.0), 1.0)
+    return mean, np.sqrt(variance), ratios
+
+
+def _axes(standard: Iterator[tuple[np.ndarray, np.ndarray]], n: int, p: int) -> np.ndarray:
+    """Principal axes of the standardised rows, orthonormal ``[p, r]``."""
+    if p <= n:
+        scatter = np.zeros((p, p))
+        for z, _ in standard:
+            scatter += z.T @ z
+        values, vectors = np.linalg.eigh(scatter)
+        kept = values > 1e-12 * max(values[-1], 1e-300)
+        return vectors[:, kept]
+    z = np.concatenate([part for part, _ in standard])
+    values, vectors = np.linalg.eigh(z @ z.T)
+    kept = values > 1e-10 * max(values[-1], 1e-300)
+    return z.T @ (vectors[:, kept] / np.sqrt(values[kept]))
+
+
+def _standard(features, kept, mean, scale):
+    for values, places in _numbered(features, kept):
+        yield (values - mean) / scale, places
+
+
+def _numbered(features, kept):
+    """Blocks of the rows kept and their places among them."""
+    start = 0
+    for values, _ in blocks(features, kept):
+        yield values, np.arange(start, start + len(values))
+        start += len(values)
+
+
+def _filled(values: np.ndarray, shape: tuple[int, int]) -> Array:
+    full = np.full(shape[0] * shape[1], -1, np.int32)
+    full[: len(values)] = values
+    return jnp.asarray(full.reshape(shape))
+
+
+def _block_rows(n: int, num_classes: int) -> int:
+    most = BLOCK // num_classes if jax.default_backend() == "cpu" else 2**22 // num_classes
+    size = max(256, 1 << (max(most, 1).bit_length() - 1))
+    return min(size, max(64, 1 << (n - 1).bit_length()))
+
+
+def _steps(blocks: int) -> int:
+    """Blocks rounded up to three binary digits, so that few shapes are compiled."""
+    unit = 1 << max(blocks.bit_length() - 4, 0)
+    return -(-blocks // unit) * unit

@@ -1,0 +1,379 @@
+"""Logistic regression at its optimum, held out by folds: what a trained linear head reaches."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from kernlens import metrics
+from kernlens.probes import copies, softmax
+from kernlens.probes.blocks import check_rows
+from kernlens.probes.design import design
+from kernlens.probes.folds import FOLDS, share_out, tested
+from kernlens.probes.held_out import HeldOut
+from kernlens.probes.paths import NULLS
+from kernlens.probes.prediction import (
+    ACCURACY,
+    BALANCED_ACCURACY,
+    LOG_LOSS,
+    LOWER_IS_BETTER,
+    MACRO_F1,
+    MICRO_F1,
+    Path,
+    Prediction,
+    check_draws,
+    normal_quantile,
+    tails,
+)
+from kernlens.types import Array, Classification, Interval, Labels, Stream
+
+PENALTIES: tuple[float, ...] = (1e4, 1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2)
+"""Default path of :func:`logistic`; scikit-learn's ``C`` from 1e-4 to 100."""
+
+MAX_ROWS = 2_000_000
+"""Most rows that are fitted by default."""
+
+MAX_NUMBERS = 2**28
+"""Most numbers that rows and their probabilities may be by default, of four bytes each."""
+
+SHOWN = 3
+"""Classes that a note names."""
+
+
+def logistic(
+    features: np.ndarray | Array | Stream,
+    labels: Labels,
+    *,
+    penalties: float | Sequence[float] | np.ndarray = PENALTIES,
+    metric: str = MACRO_F1,
+    max_rows: int | None = MAX_ROWS,
+    groups: np.ndarray | None = None,
+    draws: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Prediction:
+    r"""Penalised multinomial logistic regression, held out by five stratified folds.
+
+    With columns standardised to :math:`z`, the head that is predicted minimises
+
+    .. math:: \sum_i -\log \mathrm{softmax}(W z_i + b)_{y_i} + \frac\lambda2 \|W\|^2,
+
+    the intercept free: scikit-learn's ``LogisticRegression(C=1 / λ)`` after ``StandardScaler``, and
+    :func:`kernlens.train.heads.classify` with ``l2=λ``. A fold's classifier is the optimum of the
+    other four fifths of the rows, standardised by themselves: exactly what an 80/20 split trains.
+    A metric is the mean over folds of the fold's own metric, on test rows as a split has them.
+
+    Args:
+      features: one row per item, real, ``[n, p]``; or a stream of them, read six times. The unit
+        and the place of a column do not matter, and a constant column changes nothing.
+      labels: one label per row, ``[n]``; rows without one are left out.
+      penalties: :math:`\lambda`, each above 0. One number is the penalty of a head whose ``C`` is
+        fixed; of several each fold takes the one that is best by ``metric`` on the other folds, so
+        that the choice flatters nobody, the larger of equals.
+      metric: what chooses the penalty, and is shown first: macro-F1, accuracy, micro-F1, balanced
+        accuracy or log loss.
+      max_rows: most rows to fit; of more a stratified sample, and a note says so. None fits all
+        rows, whose coordinates, four bytes each, are then held in memory.
+      groups: equal for rows that are copies of one another, ``[n]``. Default: those of
+        :func:`kernlens.probes.copies.groups`. Copies share a fold: a head that learnt a row's copy has learnt the row.
+      draws: bootstrap draws, at least 1.
+      level: nominal coverage of the intervals over rows, in ``(0, 1)``.
+      seed: of folds, sample and draws.
+
+    Returns:
+      Prediction; its ``held_out`` has the answers of each row's own fold. A class with one distinct
+      row is held out by no fold, as by no split: it counts in no metric, and is a mistake in
+      ``predicted``.
+
+    Raises:
+      ValueError: shapes that differ, a value that is not finite, fewer than two classes, no class
+        of two distinct rows, or an argument out of its range.
+
+    References:
+      Hastie, Tibshirani and Friedman (2009), sections 4.4 and 7.10; the solver is that of
+      :mod:`kernlens.probes.softmax`.
+    """
+    check_draws(draws, level)
+    path = checked_penalties(penalties)
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {METRICS}; got {metric!r}")
+    given = sorted_rows(features, labels, max_rows=max_rows, groups=groups, seed=seed)
+    fitted = fit_path(given, path)
+    return predicted_by(given, fitted, metric=metric, draws=draws, level=level, seed=seed)
+
+
+METRICS = (MACRO_F1, ACCURACY, MICRO_F1, BALANCED_ACCURACY, LOG_LOSS)
+"""What a penalty can be chosen by."""
+
+
+class Given(NamedTuple):
+    """Labelled rows, checked and shared out.
+
+    Attributes:
+      features: an array or a stream, ``[n_all, p]``.
+      kept: whether a row is fitted, bool ``[n_all]``.
+      codes: class of each row kept, renumbered to those that occur, ``[n]``.
+      classes: code of each such class in the labels, ``[C]``.
+      names: of all classes of the labels.
+      groups: int32 ``[n]``, equal for copies.
+      folds: int32 ``[n]``.
+      total: labelled rows, those left out of a sample included.
+    """
+
+    features: Any
+    kept: np.ndarray
+    codes: np.ndarray
+    classes: np.ndarray
+    names: tuple[str, ...]
+    groups: np.ndarray
+    folds: np.ndarray
+    total: int
+
+
+class Fitted(NamedTuple):
+    """Solutions along the path.
+
+    Attributes:
+      design: of :func:`kernlens.probes.design.design`.
+      penalties: falling, ``[P]``.
+      whole: of all rows, ``P`` arrays ``[C, r + 1]``.
+      folds: without each fold, ``P`` arrays ``[K, C, r + 1]``.
+      predicted: class by the row's own fold, int32 ``[P, n]``.
+      losses: its log loss, float32 ``[P, n]``.
+      converged: bool ``[P]``.
+    """
+
+    design: Any
+    penalties: np.ndarray
+    whole: list[Array]
+    folds: list[Array]
+    predicted: np.ndarray
+    losses: np.ndarray
+    converged: np.ndarray
+
+
+def checked_penalties(penalties: Any) -> np.ndarray:
+    """The path, falling.
+
+    Raises:
+      ValueError: none, or one that is not positive and finite.
+    """
+    path = np.unique(np.atleast_1d(np.asarray(penalties, np.float64)))[::-1]
+    if path.size == 0 or not np.all((path > 0) & np.isfinite(path)):
+        raise ValueError(f"penalties must be positive and finite; got {penalties}")
+    return path
+
+
+def sorted_rows(
+    features: Any, labels: Labels, *, max_rows: int | None, groups: np.ndarray | None, seed: int
+) -> Given:
+    """Rows with a label, a sample of them where there are too many, copies and folds.
+
+    Raises:
+      ValueError: as :func:`logistic`.
+    """
+    codes = np.asarray(labels.codes)
+    features = check_rows(features, len(codes))
+    if codes.size and (codes.min() < -1 or codes.max() >= len(labels.names)):
+        raise ValueError(
+            f"label codes must lie in -1..{len(labels.names) - 1}, one name a class; "
+            f"got {codes.min()}..{codes.max()}"
+        )
+    kept = codes >= 0
+    total = int(np.count_nonzero(kept))
+    classes = np.unique(codes[kept])
+    if len(classes) < 2:
+        found = [labels.names[c] for c in classes]
+        raise ValueError(f"a probe needs two classes or more among the rows; got {found}")
+    if max_rows is not None:
+        width = int(features.shape[1]) + 1 + 4 * len(classes)
+        kept = _sample(codes, min(max_rows, max(MAX_NUMBERS // width, 1)), seed)
+    own = np.searchsorted(classes, codes[kept])
+    if groups is None:
+        groups = copies.groups(features, np.where(kept, codes, -1))
+    groups = np.unique(np.asarray(groups)[kept], return_inverse=True)[1].astype(np.int32)
+    folds = share_out(own, groups, seed=seed)
+    if not np.any(folds >= 0):
+        raise ValueError(
+            f"too few rows to hold any out: no class has two distinct rows among {len(own)} "
+            f"labelled rows of {len(classes)} classes"
+        )
+    return Given(features, kept, own, classes, labels.names, groups, folds, total)
+
+
+def fit_path(given: Given, penalties: np.ndarray) -> Fitted:
+    """The optima along a path, strongest penalty first."""
+    made = design(given.features, given.kept, given.codes, given.folds)
+    num_classes = len(given.classes)
+    shares = np.bincount(given.codes) / len(given.codes)
+    width = made.rows.x.shape[2]
+    whole = jnp.zeros((num_classes, width), jnp.float32)
+    whole = whole.at[:, -1].set(jnp.asarray(np.log(shares), jnp.float32))
+    moved = jnp.zeros((FOLDS, num_classes, width), jnp.float32)
+    found = Fitted(made, penalties, [], [], np.empty(0), np.empty(0), np.empty(0))
+    predicted, losses, converged = [], [], []
+    for penalty in penalties:
+        solved = softmax.solve(
+            made.rows, jnp.float32(penalty), made.roughness, whole, moved, num_classes=num_classes
+        )
+        whole, moved = solved.whole, solved.folds - solved.whole
+        found.whole.append(solved.whole)
+        found.folds.append(solved.folds)
+        predicted.append(made.in_order(solved.predicted))
+        losses.append(made.in_order(solved.losses))
+        converged.append(bool(solved.converged))
+    return found._replace(
+        predicted=np.stack(predicted), losses=np.stack(losses), converged=np.array(converged)
+    )
+
+
+def predicted_by(
+    given: Given, fitted: Fitted, *, metric: str, draws: int, level: float, seed: int
+) -> Prediction:
+    """The prediction of a path of solutions."""
+    codes, folds, num_classes = given.codes, given.folds, len(given.classes)
+    tests = tested(codes, folds)
+    values = _by_fold(codes, fitted, tests, num_classes)
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    # Penalties fall, so that the first of equals is the largest.
+    quality = sign * values[metric]
+    others = (quality.sum(axis=1, keepdims=True) - quality) / (FOLDS - 1)
+    taken = np.argmax(np.round(others, 12), axis=0)
+    at = np.maximum(folds, 0)
+    predicted = fitted.predicted[taken[at], np.arange(len(codes))]
+    log_probabilities = _log_probabilities(fitted, taken)
+    losses = -log_probabilities[np.arange(len(codes)), codes]
+    losses[folds < 0] = np.inf
+    held = folds >= 0
+    points = {name: float(np.mean(own[taken, np.arange(FOLDS)])) for name, own in values.items()}
+    points[LOG_LOSS] = float(np.mean([np.mean(losses[rows]) for rows in tests]))
+    spread = float(np.std(losses[held], ddof=1)) / np.sqrt(np.count_nonzero(held))
+    reach = normal_quantile(level) * spread
+    shares = np.bincount(codes) / len(codes)
+    best = int(np.argmax(np.round(quality.mean(axis=1), 12)))
+    held_out = HeldOut(
+        _all_classes(log_probabilities, given), given.classes[predicted].astype(np.int32),
+        given.classes[codes].astype(np.int32), folds, given.names, given.groups,
+    )  # fmt: skip
+    return Prediction(
+        metrics={
+            **_intervals(codes[held], predicted[held], points, draws=draws, level=level, seed=seed),
+            LOG_LOSS: Interval(
+                points[LOG_LOSS],
+                max(points[LOG_LOSS] - reach, 0.0),
+                points[LOG_LOSS] + reach,
+                level,
+                NULLS[LOG_LOSS](shares),
+            ),
+        },
+        metric=metric,
+        loss=LOG_LOSS,
+        predicted=held_out.predicted,
+        target=held_out.target,
+        losses=losses,
+        names=given.names,
+        path=Path(
+            fitted.penalties,
+            values[LOG_LOSS].mean(axis=1),
+            {name: own.mean(axis=1) for name, own in values.items() if name != LOG_LOSS},
+            float(fitted.penalties[best]),
+        ),
+        notes=_notes(given, fitted, best, metric),
+        held_out=held_out,
+    )
+
+
+def _by_fold(codes, fitted, tests, num_classes) -> dict[str, np.ndarray]:
+    """Each metric of each fold along the path, ``[P, K]``."""
+    found: dict[str, list] = {name: [] for name in METRICS}
+    for rows in tests:
+        counts = metrics.counts(codes[rows], fitted.predicted[:, rows], num_classes)
+        for name, own in metrics.from_counts(*counts)._asdict().items():
+            found[name].append(own)
+        found[LOG_LOSS].append(np.mean(fitted.losses[:, rows], axis=1, dtype=np.float64))
+    return {name: np.stack(own, axis=1) for name, own in found.items()}
+
+
+def _log_probabilities(fitted: Fitted, taken: np.ndarray) -> np.ndarray:
+    """Held-out log probabilities at each fold's penalty, float32 ``[n, C]``."""
+    folds = jnp.stack([fitted.folds[i][k] for k, i in enumerate(taken)])
+    found = softmax.log_probabilities(fitted.design.rows, folds)
+    return fitted.design.in_order(jnp.moveaxis(found, 1, 2)).copy()
+
+
+def _all_classes(log_probabilities: np.ndarray, given: Given) -> np.ndarray:
+    if len(given.classes) == len(given.names):
+        return log_probabilities
+    found = np.full((len(given.codes), len(given.names)), -np.inf, np.float32)
+    found[:, given.classes] = log_probabilities
+    return found
+
+
+def _intervals(codes, predicted, points, *, draws, level, seed) -> dict[str, Interval]:
+    """Means over folds, as far from either end as the bootstrap of all rows has it."""
+    (pooled,), (samples,) = metrics.resampled(codes, (predicted,), draws, seed)
+    chance, found = metrics.by_chance(codes, predicted), {}
+    for name in Classification._fields:
+        low, high = np.quantile(getattr(samples, name), tails(level)) - getattr(pooled, name)
+        ends = np.clip((points[name] + low, points[name] + high), 0.0, 1.0)
+        null = float(getattr(chance, name))
+        found[name] = Interval(points[name], float(ends[0]), float(ends[1]), level, null)
+    return found
+
+
+def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, ...]:
+    found, n = [], len(given.codes)
+    if n < given.total:
+        found.append(
+            f"fitted on a stratified sample of {n:,} of {given.total:,} labelled rows; the "
+            "intervals hold its sampling error; max_rows=None fits all"
+        )
+    extra = n - int(given.groups.max()) - 1
+    if extra:
+        found.append(
+            f"{extra:,} of {n:,} rows are copies of others; copies are held out together, so that "
+            "they do not flatter"
+        )
+    for few, what in ((_lonely(given), "one distinct row, held out never"), (_few(given), f"fewer "
+                      f"than {FOLDS} rows, too few to judge alone")):  # fmt: skip
+        if len(few):
+            shown = ", ".join(given.names[given.classes[c]] for c in few[:SHOWN])
+            more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
+            found.append(f"{len(few)} of {len(given.classes)} classes have {what}: {shown}{more}")
+    last = len(fitted.penalties) - 1
+    if last and best in (0, last):
+        side = "weaker" if best else "stronger"
+        found.append(
+            f"the penalty chosen by {metric}, {fitted.penalties[best]:g}, is at the edge of the "
+            f"path; a {side} one may do better"
+        )
+    if not np.all(fitted.converged):
+        short = fitted.penalties[~fitted.converged]
+        found.append(f"not converged at penalties {', '.join(f'{value:g}' for value in short)}")
+    return tuple(found)
+
+
+def _lonely(given: Given) -> np.ndarray:
+    return np.unique(given.codes[given.folds < 0])
+
+
+def _few(given: Given) -> np.ndarray:
+    counts = np.bincount(given.codes[given.folds >= 0], minlength=len(given.classes))
+    return np.flatnonzero((counts > 0) & (counts < FOLDS))
+
+
+def _sample(codes: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Which rows are fitted: all labelled ones, or of each class its share, few of none."""
+    kept = codes >= 0
+    n = int(np.count_nonzero(kept))
+    if n <= size:
+        return kept
+    counts = np.bincount(codes[kept])
+    quota = np.maximum(np.floor(counts * (size / n)), np.minimum(counts, FOLDS))
+    rows = np.flatnonzero(kept)
+    order = rows[np.lexsort((np.random.default_rng([seed, 1]).random(n), codes[rows]))]
+    place = np.arange(n) - np.searchsorted(codes[order], codes[order])
+    chosen = np.zeros(len(codes), bool)
+    chosen[order[place < quota[codes[order]]]] = True
+    return chosen

@@ -1,0 +1,98 @@
+"""The nearest rows of each row, exactly, in blocks of one matrix product each."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernlens.types import Array
+
+SPARE = 8
+"""Candidates beyond those asked for: products find them, differences put them in order."""
+
+MAX_BYTES = 2**25
+"""Bytes of a block of distances, and of the differences to its candidates."""
+
+MIN_BLOCK, MAX_BLOCK = 16, 1024
+
+ROUNDING = 8.0
+"""Rounding of a squared distance from a product, in units of the dtype's epsilon."""
+
+
+def nearest(x: np.ndarray, apart: np.ndarray, num: int) -> np.ndarray:
+    r"""The ``num`` rows nearest to each row by Euclidean distance, none of its own set.
+
+    Candidates come from :math:`\|x_j\|^2 - 2 \langle x_i, x_j\rangle` in float32, which runs at the
+    rate of a matrix product; their order from :math:`\|x_i - x_j\|^2`, which keeps its digits. A
+    row for which rounding could have hidden a nearer row, as where one column is far larger than
+    the others, is done again in float64.
+
+    Args:
+      x: rows, finite, ``[n, p]``.
+      apart: set of each row, integers ``[n]``, at least -1: rows of one set are not neighbours,
+        such as the rows of a fold. A row is in its own set.
+      num: neighbours wanted, at least 1.
+
+    Returns:
+      Row numbers, nearest first, of equal distances the smaller number first, int32 ``[n, num]``;
+      ``-1`` where there are no more rows of other sets.
+    """
+    x = np.asarray(x, np.float64)
+    x = x - np.mean(x, axis=0)
+    x = x / (np.max(np.abs(x), initial=0.0) or 1.0)
+    everyone = np.arange(len(x))
+    found, unsure = _found(x.astype(np.float32), apart, everyone, num)
+    again = np.flatnonzero(unsure)
+    if len(again):
+        with jax.enable_x64(True):
+            found[again], _ = _found(x, apart, again, num)
+    return found
+
+
+def _found(
+    x: np.ndarray, apart: np.ndarray, queries: np.ndarray, num: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbours of some rows ``[q, num]``, and whether rounding may have hidden one, ``[q]``."""
+    n, p = x.shape
+    candidates = min(num + SPARE, n)
+    limit = MAX_BYTES // (x.itemsize * max(n, candidates * p))
+    size = min(MAX_BLOCK, max(MIN_BLOCK, 1 << max(limit, 1).bit_length() - 1))
+    size = min(size, 1 << (len(queries) - 1).bit_length())
+    rows, sets = jnp.asarray(x), jnp.asarray(apart, jnp.int32)
+    squares = jnp.sum(rows**2, axis=1)
+    found = np.full((len(queries), num), -1, np.int32)
+    unsure = np.zeros(len(queries), bool)
+    for start in range(0, len(queries), size):
+        at = queries[start : start + size]
+        padded = np.concatenate([at, np.zeros(size - len(at), at.dtype)]).astype(np.int32)
+        made, doubtful = _block(
+            jnp.asarray(padded), rows, sets, squares, num=num, candidates=candidates
+        )
+        stop = start + len(at)
+        found[start:stop, : made.shape[1]] = np.asarray(made)[: len(at)]
+        unsure[start:stop] = np.asarray(doubtful)[: len(at)]
+    return found, unsure
+
+
+@partial(jax.jit, static_argnames=("num", "candidates"))
+def _block(
+    at: Array, rows: Array, sets: Array, squares: Array, *, num: int, candidates: int
+) -> tuple[Array, Array]:
+    query, infinite = rows[at], jnp.asarray(jnp.inf, rows.dtype)
+    own = sets[at][:, None]
+    inner = jnp.matmul(query, rows.T, precision="highest")
+    far = jnp.where(sets[None, :] == own, infinite, squares - 2.0 * inner)
+    least, places = jax.lax.top_k(-far, candidates)
+    # By differences: products lose the digits of near rows that are far from the mean.
+    exact = jnp.sum((rows[places] - query[:, None, :]) ** 2, axis=2)
+    exact = jnp.where(jnp.isinf(least), infinite, exact)
+    exact, places = jax.lax.sort((exact, places.astype(jnp.int32)), num_keys=2)
+    exact, places = exact[:, :num], places[:, :num]
+    places = jnp.where(jnp.isinf(exact), -1, places)
+    # Rows beyond the candidates are at least so far, up to rounding.
+    norm, last = squares[at], exact[:, -1]
+    beyond = norm - least[:, -1]
+    slack = ROUNDING * jnp.finfo(rows.dtype).eps * (norm + jnp.maximum(beyond, 0.0))
+    hidden = jnp.isfinite(beyond) & (candidates < rows.shape[0]) & (last > beyond - slack)
+    return places, hidden

@@ -1,0 +1,243 @@
+r"""Penalised softmax regression at its optimum, of all rows and without each fold in turn.
+
+With rows :math:`x_i` (a 1 appended), logits :math:`\theta x_i`, weights :math:`w_i \in \{0, 1\}` and
+a penalty :math:`\tfrac\lambda2 \mathrm{tr}(\theta R\, \theta^\top)`, each optimum is found by Newton
+steps. A step solves
+
+.. math:: \sum_i w_i\, J_i\, d\, x_i x_i^\top + \lambda\, d R = -g, \qquad
+          J_i = \mathrm{diag}(p_i) - p_i p_i^\top,
+
+by conjugate gradients, so that the exact Hessian is applied and never built: one product costs as
+much as one gradient, whatever the number of classes. The columns are principal axes, in which the
+diagonal of the Hessian is most of it, and preconditions. A fold starts from the optimum of all
+rows, moved as the fold was moved at the penalty before; one or two steps are left.
+
+References:
+  Nocedal and Wright (2006), chapter 7, Newton steps by conjugate gradients.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kernlens.types import Array
+
+GAP = 1e-7
+"""Nats per training row by which a solution may miss the least loss."""
+
+MAX_STEPS = 60
+MAX_PRODUCTS = 60
+"""Products of the Hessian within a step."""
+
+RESIDUAL = 0.1
+"""Residual of a step's linear system, relative; the next step repairs what is left."""
+
+OVERSHOT = 0.25
+"""Slope at the end of a step, relative to that at its start and against it, that is accepted."""
+
+MAX_CUTS = 20
+
+
+class Rows(NamedTuple):
+    """Rows in blocks, of which the last is filled up.
+
+    Attributes:
+      x: principal coordinates and a 1, float32 ``[B, b, r + 1]``.
+      codes: class of each row, int32 ``[B, b]``; ``-1`` of rows that fill up.
+      folds: fold that holds the row out, int32 ``[B, b]``; ``-1`` for none.
+    """
+
+    x: Array
+    codes: Array
+    folds: Array
+
+
+class Solutions(NamedTuple):
+    """Optima at one penalty, and what the folds' say of the rows that they hold out.
+
+    Attributes:
+      whole: of all rows, ``[C, r + 1]``.
+      folds: without each fold, ``[K, C, r + 1]``.
+      predicted: class given by the fold's own solution, int32 ``[B, b]``; a wrong one where no fold
+        holds the row out.
+      losses: its log loss, float32 ``[B, b]``, 87 at most.
+      steps: Newton steps taken, of all rows and of each fold, int32 ``[1 + K]``.
+      converged: whether every solution is within ``GAP``.
+    """
+
+    whole: Array
+    folds: Array
+    predicted: Array
+    losses: Array
+    steps: Array
+    converged: Array
+
+
+class _Point(NamedTuple):
+    theta: Array  # [C, r]
+    probabilities: Array  # [B, C, b]
+    gradient: Array  # [C, r]
+    diagonal: Array  # [C, r], of the Hessian
+
+
+@partial(jax.jit, static_argnames=("num_classes",))
+def solve(
+    rows: Rows,
+    penalty: Array,
+    roughness: Array,
+    whole: Array,
+    moved: Array,
+    *,
+    num_classes: int,
+    gap: float | Array = GAP,
+) -> Solutions:
+    """The optimum of all rows, and without each fold.
+
+    Args:
+      rows: blocks.
+      penalty: :math:`\\lambda > 0`, a scalar.
+      roughness: :math:`R` of all rows and of each fold's training rows, ``[1 + K, r, r]``; the
+        appended column is free.
+      whole: where to start, ``[C, r + 1]``.
+      moved: the folds' solutions less that of all rows, ``[K, C, r + 1]``, as at a penalty nearby.
+      num_classes: ``C``.
+      gap: nats per row by which to miss the optimum at most.
+
+    Returns:
+      Solutions.
+    """
+    with jax.default_matmul_precision("highest"):
+        valid = rows.codes >= 0
+        start = _newton(rows, valid, penalty, roughness[0], whole, num_classes, gap)
+        # The only row of its class has, without it, no class to go to: it is a mistake.
+        is_own = rows.codes[:, None] == jnp.arange(num_classes, dtype=jnp.int32)[:, None]
+        predicted, losses = _answers(rows, jnp.where(is_own, 0.0, start[0].probabilities))
+
+        def fold(answers, given):
+            k, rough, offset = given
+            point, steps, done = _newton(
+                rows, valid & (rows.folds != k), penalty, rough, start[0].theta + offset,
+                num_classes, gap,
+            )  # fmt: skip
+            own = _answers(rows, point.probabilities)
+            kept = rows.folds == k
+            answers = tuple(jnp.where(kept, a, b) for a, b in zip(own, answers, strict=True))
+            return answers, (point.theta, steps, done)
+
+        numbers = jnp.arange(moved.shape[0], dtype=jnp.int32)
+        (predicted, losses), (folds, steps, done) = jax.lax.scan(
+            fold, (predicted, losses), (numbers, roughness[1:], moved)
+        )
+    return Solutions(
+        start[0].theta, folds, predicted, losses,
+        jnp.concatenate([start[1][None], steps]), start[2] & jnp.all(done),
+    )  # fmt: skip
+
+
+@jax.jit
+def log_probabilities(rows: Rows, folds: Array) -> Array:
+    """Log probabilities of the fold that holds a row out, float32 ``[B, C, b]``; the first fold's
+    where none does."""
+    with jax.default_matmul_precision("highest"):
+
+        def block(given):
+            x, own = given
+            found = jnp.zeros((folds.shape[1], x.shape[0]), x.dtype)
+            for k in range(folds.shape[0]):
+                found = jnp.where(jnp.maximum(own, 0) == k, folds[k] @ x.T, found)
+            return jax.nn.log_softmax(found, axis=0)
+
+        return jax.lax.map(block, (rows.x, rows.folds))
+
+
+def _answers(rows: Rows, probabilities: Array) -> tuple[Array, Array]:
+    predicted = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
+    own = jnp.take_along_axis(probabilities, jnp.maximum(rows.codes, 0)[:, None], axis=1)[:, 0]
+    tiny = jnp.finfo(probabilities.dtype).tiny
+    return predicted, -jnp.log(jnp.maximum(own, tiny))
+
+
+def _newton(rows, valid, penalty, rough, theta, num_classes, gap):
+    weights = valid.astype(rows.x.dtype)
+    limit = gap * jnp.sum(weights)
+    # The penalty's own product, and its diagonal: none of the appended column.
+    rough = penalty * jnp.pad(rough, ((0, 1), (0, 1)))
+    stiff = jnp.diagonal(rough)
+
+    def at(theta):
+        def block(sums, given):
+            x, codes, w = given
+            p = jax.nn.softmax(theta @ x.T, axis=0)
+            is_own = codes == jnp.arange(num_classes, dtype=codes.dtype)[:, None]
+            gradient = (w * (p - is_own.astype(p.dtype))) @ x
+            diagonal = (w * p * (1.0 - p)) @ jnp.square(x)
+            return (sums[0] + gradient, sums[1] + diagonal), p
+
+        zero = jnp.zeros_like(theta)
+        (gradient, diagonal), p = jax.lax.scan(block, (zero, zero), (rows.x, rows.codes, weights))
+        diagonal = diagonal + stiff
+        floor = 1e-7 * jnp.max(diagonal)
+        return _Point(theta, p, gradient + theta @ rough, jnp.maximum(diagonal, floor))
+
+    def product(p, v):
+        def block(total, given):
+            x, p, w = given
+            u = p * (v @ x.T)
+            u = w * (u - p * jnp.sum(u, axis=0, keepdims=True))
+            return total + u @ x, None
+
+        return jax.lax.scan(block, v @ rough, (rows.x, p, weights))[0]
+
+    def direction(point):
+        def body(state):
+            i, d, r, v, rho = state
+            hv = product(point.probabilities, v)
+            step = rho / jnp.maximum(_dot(v, hv), jnp.finfo(v.dtype).tiny)
+            d, r = d + step * v, r - step * hv
+            s = r / point.diagonal
+            new = _dot(r, s)
+            return i + 1, d, r, s + new / rho * v, new
+
+        r = -point.gradient
+        s = r / point.diagonal
+        rho = _dot(r, s)
+        enough = jnp.maximum(RESIDUAL**2 * rho, 0.05 * limit)
+        keep = lambda state: (state[0] < MAX_PRODUCTS) & (state[4] > enough)  # noqa: E731
+        state = (jnp.int32(0), jnp.zeros_like(r), r, s, rho)
+        return jax.lax.while_loop(keep, body, state)[1]
+
+    def cut(point, d):
+        """The end of the step, or a point before it where the loss does not rise steeply."""
+        slope = _dot(point.gradient, d)
+
+        def shorter(state):
+            i, t, end, _ = state
+            # The slope rises along the step: its zero lies between, where the secant has it.
+            t = t * jnp.clip(slope / (slope - end), 0.1, 0.9)
+            found = at(point.theta + t * d)
+            return i + 1, t, _dot(found.gradient, d), found
+
+        def overshot(state):
+            return (state[0] < MAX_CUTS) & ~(state[2] <= -OVERSHOT * slope)
+
+        found = at(point.theta + d)
+        state = (jnp.int32(0), jnp.ones_like(slope), _dot(found.gradient, d), found)
+        return jax.lax.while_loop(overshot, shorter, state)[3]
+
+    def near(point):
+        return 0.5 * _dot(point.gradient, point.gradient / point.diagonal) <= limit
+
+    def body(state):
+        i, point = state
+        return i + 1, cut(point, direction(point))
+
+    state = (jnp.int32(0), at(theta))
+    keep = lambda state: (state[0] < MAX_STEPS) & ~near(state[1])  # noqa: E731
+    steps, point = jax.lax.while_loop(keep, body, state)
+    return point, steps, near(point)
+
+
+def _dot(a, b):
+    return jnp.sum(a * b)
