@@ -122,12 +122,12 @@ def logistic(context: Context, split: Split, config: Config) -> dict[str, Measur
     every = np.arange(len(z))
     fits = logistic_path(z, context.codes, train, every)
     full = time.process_time() - begin
-    folds = StratifiedKFold(config.folds, shuffle=True, random_state=0)
+    splitter = StratifiedKFold(config.folds, shuffle=True, random_state=0)
     groups = None if context.groups is None else context.groups[train]
     inner = np.zeros((len(PENALTIES), len(METRICS)))
     predicted = np.zeros((len(PENALTIES), len(train)), int)
     losses = np.zeros((len(PENALTIES), len(train)))
-    for fitted, held in _folds(folds, context.codes[train], groups):
+    for fitted, held in folds(splitter, context.codes[train], groups):
         part = logistic_path(z, context.codes, train[fitted], train[held], fits.coefficients)
         predicted[:, held], losses[:, held] = part.predicted, part.losses
     for place in range(len(PENALTIES)):
@@ -149,15 +149,15 @@ def logistic(context: Context, split: Split, config: Config) -> dict[str, Measur
     }
 
 
-def _folds(folds: Any, codes: np.ndarray, groups: np.ndarray | None) -> Any:
+def folds(splitter: Any, codes: np.ndarray, groups: np.ndarray | None) -> Any:
     """Stratified folds, copies together; classes of fewer rows than folds are allowed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if groups is None:
-            yield from folds.split(codes, codes)
+            yield from splitter.split(codes, codes)
             return
         _, first, place = np.unique(groups, return_index=True, return_inverse=True)
-        for _, held in folds.split(first, codes[first]):
+        for _, held in splitter.split(first, codes[first]):
             inside = np.isin(place, held)
             yield np.flatnonzero(~inside), np.flatnonzero(inside)
 
@@ -194,12 +194,10 @@ def neighbours(context: Context, split: Split, config: Config) -> dict[str, Meas
     begin = time.process_time()
     train = np.flatnonzero(split.train)
     x, known = context.x, context.codes[train]
-    counts = [k for k in NEIGHBOURS if k < len(train)]
-    found: Any = NearestNeighbors(n_neighbors=counts[-1], algorithm="brute").fit(x[train])
     groups = np.arange(len(x)) if context.groups is None else context.groups
-    own = _without_copies(found, groups[train], counts[-1])
-    scored = [metrics_of(known, _votes(known[own[:, :k]]), None)[0] for k in counts]
-    k = counts[int(np.argmax(scored))]
+    tried = by_neighbours(x[train], known, groups[train])
+    k = NEIGHBOURS[int(np.argmax([one[0] for one in tried]))]
+    found: Any = NearestNeighbors(algorithm="brute").fit(x[train])
     rows = np.flatnonzero(split.judged | split.single)
     predicted = np.zeros(len(x), int)
     near = found.kneighbors(x[rows], k, return_distance=False)
@@ -208,13 +206,18 @@ def neighbours(context: Context, split: Split, config: Config) -> dict[str, Meas
     return {"k-NN": Measured(*measured(context, split, predicted, None), took, k)}
 
 
-def _without_copies(found: Any, groups: np.ndarray, count: int) -> np.ndarray:
-    """Nearest training rows of each training row that are not its copies, ``[n, count]``."""
-    most = min(count + int(np.bincount(groups).max()), len(groups)) - 1
+def by_neighbours(x: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> list[Any]:
+    """Metrics of votes without a row and its copies, by number of neighbours."""
+    from sklearn.neighbors import NearestNeighbors
+
+    counts = [k for k in NEIGHBOURS if k < len(x)]
+    most = min(counts[-1] + int(np.bincount(groups).max()), len(x)) - 1
+    found: Any = NearestNeighbors(algorithm="brute").fit(x)
     near = found.kneighbors(n_neighbors=most, return_distance=False)
     # Copies go last; the order of all others is kept.
     order = np.argsort(groups[near] == groups[:, None], axis=1, kind="stable")
-    return np.take_along_axis(near, order, axis=1)[:, :count]
+    near = np.take_along_axis(near, order, axis=1)
+    return [metrics_of(codes, _votes(codes[near[:, :k]]), None) for k in counts]
 
 
 def _votes(codes: np.ndarray) -> np.ndarray:

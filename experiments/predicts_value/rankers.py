@@ -1,0 +1,123 @@
+"""What orders embeddings otherwise: cross-validation, neighbours, scores, and what costs nothing.
+
+A ranker gives each embedding a number, more is better. Those that predict a value, in accuracy or
+macro-F1, are judged by their errors too.
+"""
+
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.predicts_value import heads
+from experiments.predicts_value.contexts import Context
+from experiments.predicts_value.settings import PENALTIES, Config
+from experiments.predicts_value.sets import Set
+from kernlens import moments
+from kernlens.scores import SCORES, Score
+
+VERSION = 1
+"""Of rankers: a change of them gives it another number."""
+
+FOLDS = 5
+"""Folds of the cross-validation that stands beside the predictions."""
+
+STATIC = (
+    "item2vec + GloVe", "item2vec + TF-IDF 64", "MiniLM", "USE", "PPMI + TF-IDF 8", "TF-IDF 64",
+    "GloVe", "TF-IDF 8", "item2vec + PPMI", "PPMI 64", "PPMI 16", "item2vec w8 k8 e4 d32",
+    "item2vec w2 k3 e4 d32", "item2vec w8 k3 e4 d8", "item2vec w8 k8 e1 d32",
+    "item2vec w2 k1 e1 d32", "titles, TF-IDF 32", "contrastive", "edges", "random filters",
+    "PCA 64", "pooled pixels", "contrastive, early", "PCA 16", "PCA 4", "random features",
+    "pixels", "noise",
+)  # fmt: skip
+"""Embeddings from best to worst before any was measured, as a static list has them."""
+
+CV, NEAREST = "5-fold CV", "k-NN, best k"
+
+
+def ranked(given: Set, contexts: list[Context], config: Config) -> dict[str, Any]:
+    """Values of every ranker by embedding, ``{ranker: {embedding: value}}``.
+
+    :data:`CV` and :data:`NEAREST` give ``macro_f1`` and ``accuracy``, CV ``log_loss`` and
+    ``seconds`` of the processor too.
+    """
+    found: dict[str, dict[str, Any]] = {"static list": {}, "dimension": {}, "pretraining loss": {}}
+    for context in contexts:
+        name = context.embedding
+        if name in STATIC:
+            found["static list"][name] = -STATIC.index(name)
+        found["dimension"][name] = context.x.shape[1]
+        if name in given.losses:
+            found["pretraining loss"][name] = -given.losses[name]
+        found.setdefault(CV, {})[name] = cross_validated(context)
+        found.setdefault(NEAREST, {})[name] = nearest(context)
+        for score, value in scores(context, config).items():
+            found.setdefault(score, {})[name] = value
+    return {ranker: values for ranker, values in found.items() if values}
+
+
+def cross_validated(context: Context) -> dict[str, float]:
+    """scikit-learn's logistic regression by five stratified folds, copies together.
+
+    The penalty is the best of the path for macro-F1 on the same folds, as people choose it.
+    """
+    from sklearn.model_selection import StratifiedKFold
+    from threadpoolctl import threadpool_limits
+
+    begin = time.process_time()
+    rows = context.labelled
+    x, codes = context.x[rows], context.codes[rows]
+    groups = None if context.groups is None else context.groups[rows]
+    predicted = np.zeros((len(PENALTIES), len(rows)), int)
+    losses = np.zeros((len(PENALTIES), len(rows)))
+    parts = []
+    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for train, held in heads.folds(splitter, codes, groups):
+            inside = np.zeros(len(rows), bool)
+            inside[train] = True
+            fits = heads.logistic_path(heads.standardised(x, inside), codes, train, held)
+            predicted[:, held], losses[:, held] = fits.predicted, fits.losses
+            parts.append(held)
+    # A metric is the mean over folds, as cross_val_score has it.
+    found = np.array(
+        [
+            [heads.metrics_of(codes[held], predicted[place][held], losses[place][held])
+             for held in parts]
+            for place in range(len(PENALTIES))
+        ]
+    ).mean(axis=1)  # fmt: skip
+    best = found[int(np.argmax(found[:, 0]))]
+    took = time.process_time() - begin
+    return dict(zip(heads.METRICS, map(float, best), strict=True)) | {"seconds": took}
+
+
+def nearest(context: Context) -> dict[str, float]:
+    """Leave-one-out of nearest neighbours, how many of them the best for macro-F1."""
+    x, codes = context.x[context.labelled], context.codes[context.labelled]
+    groups = np.arange(len(x)) if context.groups is None else context.groups[context.labelled]
+    found = heads.by_neighbours(x, codes, groups)
+    best = max(found, key=lambda one: one[0])
+    return {"macro_f1": best[0], "accuracy": best[1]}
+
+
+def scores(context: Context, config: Config) -> Mapping[str, float]:
+    """Every score of the table, signed so that more is better; NaN where one is not defined."""
+    x = context.x[context.labelled]
+    codes = context.codes[context.labelled].astype(np.int32)
+    passes: dict[Any, Any] = {}
+    found = {}
+    for name, row in SCORES.items():
+        if config.scores and name not in config.scores:
+            continue
+        if row.features not in passes:
+            passes[row.features] = moments.from_arrays(
+                row.features(jnp.asarray(x)), codes, int(codes.max()) + 1, class_scatters=True
+            )
+        value = row.fn(passes[row.features])
+        found[name] = row.sign * float(value.value if isinstance(value, Score) else value)
+    return found
