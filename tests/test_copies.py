@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from kernlens import io
-from kernlens.probes import copies
+from kernlens.probes import copies, numbers
 
 RNG = np.random.default_rng(0)
 
@@ -73,3 +74,20 @@ def test_rows_of_few_values_are_equal_by_chance(columns):
     # As many rows of real values, each three times, are copies.
     real = np.repeat(RNG.standard_normal((30, columns)), 3, axis=0)
     np.testing.assert_array_equal(copies.groups(real, np.zeros(90)), np.arange(90) // 3)
+
+
+@pytest.mark.parametrize("strength", [1e-3, 1.0])
+def test_regression_leaves_out_copies_with_their_row(strength):
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((40, 4)), rng.standard_normal(40)
+    x, y = np.repeat(x, 3, axis=0), np.repeat(y, 3)
+    found = numbers.numbers(x, y, strengths=[strength])
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    expected = []
+    for i in range(0, 120, 3):
+        left = np.ones(120, bool)
+        left[i : i + 3] = False
+        model = Ridge(strength * np.sum(z**2) / 4, solver="cholesky").fit(z[left], y[left])
+        expected.append(model.predict(z[i : i + 1])[0])
+    np.testing.assert_allclose(found.predicted[::3], expected, rtol=1e-6, atol=1e-9)
+    assert found.notes == copies.note(np.arange(120) // 3)

@@ -65,8 +65,15 @@ def refit_discriminant(x, codes, penalty, row):
     return scores
 
 
+def standardised(x):
+    """Columns of standard deviation 1; the mean is left to the probes."""
+    x = np.asarray(x, np.float64)
+    deviation = np.std(x, axis=0)
+    return x / np.where(deviation > 0, deviation, 1.0)
+
+
 def brute_discriminant(x, codes, strengths):
-    x = x.astype(np.float64)
+    x = standardised(x)
     n = len(x)
     own = np.eye(int(codes.max()) + 1, dtype=bool)[codes]
     losses, classes = [], []
@@ -86,7 +93,7 @@ def within_scatter(x, codes):
 
 
 def brute_ridge(x, codes, strengths):
-    x = x.astype(np.float64)
+    x = standardised(x)
     y = np.eye(int(codes.max()) + 1)[codes]
     total = np.sum((x - np.mean(x, axis=0)) ** 2)
     losses, classes = [], []
@@ -115,7 +122,7 @@ def values(found):
 
 
 def test_every_probe_has_a_reference():
-    assert {*BRUTE, "class_means"} == set(probes.PROBES)
+    assert {*BRUTE, "class_means", "neighbours"} <= set(probes.PROBES)
 
 
 def check_against_brute(name, features, labels, strengths, rtol):
@@ -195,6 +202,7 @@ def test_rows_beyond_one_chunk_are_refits():
     codes = rng.integers(3, size=n).astype(np.int32)
     features = rng.normal(size=(n, 4)) + rng.normal(size=(3, 4))[codes]
     found = probes.discriminant(features, Labels(codes, ("a", "b", "c")), strengths=[0.1])
+    features = standardised(features)
     means = np.stack([np.mean(features[codes == c], axis=0) for c in range(3)])
     deviations = features - means[codes]
     scatter = deviations.T @ deviations
@@ -249,16 +257,24 @@ def test_metrics_are_scikit_learns_of_the_predicted_classes(name):
 
 
 @each_probe
-def test_scale_shift_rotation_and_order_do_not_matter(name):
+def test_scales_shift_and_order_do_not_matter_and_rotation_where_scales_are_kept(name):
     features, labels = problem(7)
     run = functools.partial(probes.PROBES[name], strengths=FEW)
-    base = run(features, labels)
+    whole = run(features, labels)
     rng = np.random.default_rng(0)
     rotation = np.linalg.qr(rng.normal(size=(5, 5)))[0]
-    for changed in (features * 4096.0, features + 100.0, features @ rotation):
-        found = run(changed, labels)
+    kept = run(features, labels, standardised=False)
+    for changed, options, base in (
+        (features * 4096.0, {}, whole),
+        (features * np.geomspace(1e-4, 1e4, 5), {}, whole),
+        (features + 100.0, {}, whole),
+        (features * 4096.0, {"standardised": False}, kept),
+        (features @ rotation, {"standardised": False}, kept),
+    ):
+        found = run(changed, labels, **options)
         np.testing.assert_allclose(found.path.losses, base.path.losses, rtol=TIGHT)
         np.testing.assert_array_equal(found.predicted, base.predicted)
+    base = whole
     order = rng.permutation(len(features))
     found = run(features[order], labels._replace(codes=labels.codes[order]))
     np.testing.assert_allclose(found.path.losses, base.path.losses, rtol=TIGHT)

@@ -178,6 +178,20 @@ def test_unrelated_embeddings_have_no_debiased_likeness():
     assert abs(found["eigenspace_overlap"] - 5 / 400) < 0.01
 
 
+@pytest.mark.parametrize("ratio", [30.0, 1e5, 1e9])
+def test_debiased_likeness_of_sizes_that_leave_no_digits_is_no_number(ratio):
+    a, b = problem(8)
+    expected = REFERENCES["debiased_cka"](a.astype(np.float64), b.astype(np.float64))
+    for pair in ((np.float32(ratio) * a, b), (a, np.float32(ratio) * b)):
+        pair = pairs.from_arrays(*pair)
+        if ratio < 100:
+            assert_allclose(pairs.debiased_cka(pair), expected, rtol=1e-3)
+            continue
+        with pytest.warns(UserWarning, match="divide each by its root mean square"):
+            assert np.isnan(pairs.debiased_cka(pair))
+        assert np.isnan(jax.jit(pairs.debiased_cka)(pair))
+
+
 @pytest.mark.parametrize(
     "x", [np.zeros((12, 5)), np.full((12, 5), 0.1), cases.hostile_rows(dim=5), np.zeros((0, 5))]
 )

@@ -36,6 +36,33 @@ def test_transrate_of_rows_is_that_of_moments(n, dim, mean):
     assert got.null == 0.0
 
 
+def rates_by_singular_values(x, codes, epsilon):
+    """The same from the rows' own singular values, which no matrix of the features rounds."""
+    z = x - x.mean(axis=0)
+
+    def rate(rows, rank):
+        values = np.linalg.svd(rows / np.sqrt(len(rows) * epsilon), compute_uv=False)
+        return 0.5 * np.sum(np.log1p(values[:rank] ** 2))
+
+    parts = [rate(z[codes == c], x.shape[1]) for c in np.unique(codes)]
+    return rate(z, len(z) - 1) - np.mean(parts)
+
+
+@pytest.mark.parametrize("n", [40, 300])  # fewer rows than features, and in each class alone
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("graded", [False, True])
+def test_classes_of_fewer_rows_than_features_at_any_scale(n, scale, graded):
+    rng, codes = np.random.default_rng(6), np.arange(n) % 8
+    columns = 10.0 ** rng.uniform(-4, 4, 60) if graded else np.ones(60)
+    x = rng.standard_normal((n, 60)) + rng.standard_normal((8, 60))[codes]
+    x = (scale * columns * x).astype(np.float32)
+    expected = rates_by_singular_values(x.astype(np.float64), codes, 1e-4)
+    of_moments = moments.from_arrays(x, codes, 8, class_scatters=True)
+    # A rate of the smallest scale is a difference of numbers a thousand times as large.
+    for got in (scores.transrate(of_moments), scores.transrate_of_rows(x, codes, 8)):
+        assert_allclose(got.value, expected, rtol=1e-4, atol=1e-9)
+
+
 def test_transrate_of_rows_takes_small_classes_beside_a_large_one():
     # Room for the Gram matrices of two classes beside the rows, so that three make two groups.
     codes = np.repeat([0, 1, 2, -1], [30, 3, 5, 2])

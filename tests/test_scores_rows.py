@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import softmax
 from scipy.stats import spearmanr
 
 from kernlens import moments
@@ -141,6 +142,38 @@ def test_in_sample_discriminants(score):
     for hostile in (np.zeros((12, 3)), cases.hostile_rows()):
         value = score(jnp.asarray(hostile, jnp.float32), jnp.asarray(np.arange(12) % 3), 3)
         assert 0.0 <= value <= 1.0
+
+
+def sfda_reference(x, codes, num_classes):
+    """Both discriminants in float64, the shrinkage from the exact largest eigenvalue."""
+
+    def discriminant_of(x, shrinkage):
+        z = x - x.mean(0)
+        means = np.stack([z[codes == c].mean(0) for c in range(num_classes)])
+        own = z - means[codes]
+        within = own.T @ own / len(x)
+        if shrinkage is None:
+            shrinkage = np.exp(-5 * np.linalg.eigvalsh(within)[-1])
+        even = np.trace(within) / x.shape[1] * np.eye(x.shape[1])
+        inverse = np.linalg.inv((1 - shrinkage) * within + shrinkage * even)
+        logits = z @ inverse @ means.T - 0.5 * np.sum(means @ inverse * means, axis=1)
+        logits = logits + np.log(np.bincount(codes))
+        return softmax(logits, axis=1), z, means, shrinkage
+
+    posteriors, z, means, shrinkage = discriminant_of(x, None)
+    kept = softmax(posteriors, axis=1)[np.arange(len(x)), codes][:, None]
+    others = (means.sum(0) - means) / (num_classes - 1)
+    posteriors = discriminant_of(kept * z + (1 - kept) * others[codes], shrinkage)[0]
+    return posteriors[np.arange(len(x)), codes].mean()
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.3, 1.0])
+def test_sfda_against_float64_where_the_scale_sets_its_shrinkage(scale):
+    x, codes = problem(10, separation=3.0)
+    # One direction far above the others, which the published power steps find to all digits.
+    x = (scale * x * np.where(np.arange(x.shape[1]) == 0, 3.0, 1.0)).astype(np.float32)
+    expected = sfda_reference(x.astype(np.float64), codes, 4)
+    assert_allclose(discriminant.sfda(jnp.asarray(x), jnp.asarray(codes), 4), expected, rtol=1e-4)
 
 
 GOOD = cases.gaussian_classes(9, n=12, dim=3, num_classes=3)

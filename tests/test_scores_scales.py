@@ -49,6 +49,17 @@ def test_scores_of_features_and_labels(scales):
         check(score.value, expected, name)
 
 
+def test_evidence_of_more_features_than_rows_is_that_of_float64():
+    x, codes, _ = cases.gaussian_classes(1, n=40, dim=60)
+    x = x.astype(np.float32)
+    found = SCORES["logme_centred"].fn(moments.from_arrays(x, codes, 4))
+    with jax.enable_x64(True):
+        wide = moments.from_arrays(x.astype(np.float64), codes, 4)
+        expected = SCORES["logme_centred"].fn(wide)
+    check(found.value, expected.value, "logme_centred")
+    check(found.null, expected.null, "logme_centred")
+
+
 @by_scale
 def test_spectra(scales):
     x, _ = problem(scales)

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
 from kernlens import ntk
 from kernlens.kernels import closed_form
 from kernlens.kernels.features import identity, unit
+from kernlens.kernels.hidden import MLP_PENALTY, hidden_features
 from kernlens.kernels.readout import DecoderKernel, Readout
 from kernlens.models import decoders
 from kernlens.types import ApplyFn, Array, Decoder, Params
@@ -101,26 +101,17 @@ def _neighbours(
 
 
 def _mlp(decoder: decoders.Mlp, *, dim: int, num_outputs: int, seed: int) -> DecoderKernel:
-    """Random features at the head's own width, beside the rows; the kernel is that of all widths.
-
-    The rows themselves are there because the first layer is trained too: the part of the tangent
-    kernel that comes from it is nearly linear in the rows.
-    """
+    """Random features of the head's hidden layers; the kernel is that of all widths."""
     del num_outputs
-    net = ntk.infinite.serial(
-        ntk.infinite.dense(decoder.hidden), ntk.infinite.relu(), ntk.infinite.dense(1)
-    )
-    weights = jax.random.normal(jax.random.key(seed), (dim, decoder.hidden)) / dim**0.5
+    layers = [part for width in decoder.widths
+              for part in (ntk.infinite.dense(width), ntk.infinite.relu())]  # fmt: skip
+    net = ntk.infinite.serial(*layers, ntk.infinite.dense(1))
     return DecoderKernel(
         partial(net.kernel_fn, get="ntk"),
-        feature_map=Partial(_hidden, weights),
+        feature_map=hidden_features(dim, decoder.widths, seed=seed),
         standardised=True,
+        penalty=MLP_PENALTY,
     )
-
-
-def _hidden(weights: Array, x: Array) -> Array:
-    hidden = jax.nn.relu(jnp.matmul(x, weights.astype(x.dtype), precision="highest"))
-    return jnp.concatenate([x, hidden], axis=1)
 
 
 def _empirical(

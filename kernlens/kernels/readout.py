@@ -32,6 +32,7 @@ class DecoderKernel(NamedTuple):
       standardised: whether it reads columns of mean 0 and standard deviation 1, as heads are
         trained on.
       options: keyword arguments of the probe that goes with the readout, such as ``priors``.
+      penalty: of the weights on top in the recipe that trains it, or None where that is chosen.
     """
 
     kernel: Kernel
@@ -40,3 +41,4 @@ class DecoderKernel(NamedTuple):
     sketch: Callable[[int], FeatureMap] | None = None
     standardised: bool = False
     options: Mapping[str, Any] = MappingProxyType({})
+    penalty: float | None = None

@@ -1,5 +1,6 @@
 """What will this embedding reach under my model?"""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, overload
@@ -11,8 +12,8 @@ from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_rows
 from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
-from kernlens.lens.reading import read
-from kernlens.probes import Prediction, class_means, discriminant, neighbours
+from kernlens.lens.reading import Reading, read
+from kernlens.probes import PENALTIES, TUNED, Prediction, class_means, copies, logistic, neighbours
 from kernlens.probes.numbers import many_labels, numbers
 from kernlens.probes.prediction import check_metric
 from kernlens.targets import as_target
@@ -22,7 +23,7 @@ Probe = Callable[..., Prediction]
 """``(features, target, *, draws, level, seed) -> Prediction``."""
 
 READOUTS: dict[Readout, Probe] = {
-    Readout.LINEAR: discriminant,
+    Readout.LINEAR: logistic,
     Readout.CLASS_MEANS: class_means,
     Readout.NEIGHBOURS: neighbours,
 }
@@ -105,7 +106,12 @@ def predict(
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
-    chosen = probe or partial(probe_of(target, reading.readout), **reading.options)
+    own = probe or probe_of(target, reading.readout)
+    found = _options(own, reading, metric, asked=probe is None)
+    if isinstance(target, Labels) and reading.features is not rows and "groups" in _taken(own):
+        # Features of equal rows may differ in their last digits.
+        found["groups"] = copies.groups(rows, target.codes)
+    chosen = partial(own, **found)
     found = chosen(reading.features, target, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
@@ -136,6 +142,23 @@ def probe_of(target: Any, readout: Readout) -> Probe:
             "target has none; expected a linear head, an MLP or a kernel"
         )
     return many_labels if isinstance(target, MultiLabels) else numbers
+
+
+def _options(own: Probe, reading: Reading, metric: str | None, *, asked: bool) -> dict[str, Any]:
+    """What a probe is told: the metric to tune by, and of the features what they are."""
+    found: dict[str, Any] = {"metric": metric} if own in TUNED and metric is not None else {}
+    if asked:
+        found |= reading.options
+    if "standardised" in _taken(own):
+        found["standardised"] = not reading.of_kernel
+    if own is logistic and asked:
+        found["penalties"] = PENALTIES if reading.penalty is None else reading.penalty
+    return found
+
+
+def _taken(probe: Probe) -> set[str]:
+    """Names of the arguments that a probe takes and that are not bound yet."""
+    return set(inspect.signature(probe).parameters) - set(getattr(probe, "keywords", ()))
 
 
 def num_rows(target: Any) -> int:

@@ -40,12 +40,16 @@ class Reading(NamedTuple):
       features: ``[n, p]``, an array or a stream.
       readout: what the probe on top has to be.
       notes: how a kernel became features.
+      of_kernel: whether the scales of the features are those of a kernel.
+      penalty: of the weights on top, or None where it is chosen.
       options: keyword arguments of that probe.
     """
 
     features: Any
     readout: Readout
     notes: tuple[str, ...] = ()
+    of_kernel: bool = False
+    penalty: float | None = None
     options: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -93,7 +97,7 @@ def read(
     standard = standard_of(rows) if made.standardised else None
     if made.feature_map is not None:
         stream = mapped(rows, made.feature_map, standard=standard)
-        return Reading(_held(stream), made.readout, options=made.options)
+        return Reading(_held(stream), made.readout, penalty=made.penalty, options=made.options)
     n = int(rows.shape[0])
     if n <= MAX_EXACT:
         x = _prepared(sampled(rows, n), standard)
@@ -101,7 +105,7 @@ def read(
         _check_finite(phi)
         phi = phi[:, np.any(phi != 0, axis=0)]
         note = f"kernel read by its {phi.shape[1]:,} exact features on these {n:,} rows"
-        return Reading(phi, made.readout, (note,))
+        return Reading(phi, made.readout, (note,), of_kernel=True)
     if made.sketch is not None:
         map_fn, how = made.sketch(SKETCHED), f"a sketch of {SKETCHED} random features"
     else:
@@ -111,7 +115,8 @@ def read(
     tried = _prepared(sampled(rows, CHECKED, seed=seed + 1), standard)
     error = _error(made.kernel, map_fn, tried)
     note = f"kernel read by {how}: off by {error:.1%} on {len(tried)} rows (Frobenius norm)"
-    return Reading(_held(mapped(rows, map_fn, standard=standard)), made.readout, (note,))
+    phi = _held(mapped(rows, map_fn, standard=standard))
+    return Reading(phi, made.readout, (note,), of_kernel=True)
 
 
 def _prepared(rows: np.ndarray, standard: Any) -> Array:

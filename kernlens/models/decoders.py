@@ -74,20 +74,28 @@ class Linear(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Head with one hidden ReLU layer.
+    """Head with hidden ReLU layers.
 
     Attributes:
-      hidden: width of the hidden layer.
+      hidden: width of the hidden layer; of several in turn, a tuple.
       num_outputs: number of logits C; whoever trains the head sets it from the task.
     """
 
-    hidden: int = 32
+    hidden: int | tuple[int, ...] = 32
     num_outputs: int = 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the hidden layers, first to last."""
+        return (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
         """Logits ``[..., num_outputs]`` of embeddings ``[..., d]``."""
-        return nn.Dense(self.num_outputs)(nn.relu(nn.Dense(self.hidden)(z)))
+        last = nn.Dense(self.num_outputs)  # made first: names, and so initial values, follow order
+        for width in self.widths:
+            z = nn.relu(nn.Dense(width)(z))
+        return last(z)
 
 
 @dataclasses.dataclass(frozen=True)

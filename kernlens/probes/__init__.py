@@ -1,13 +1,17 @@
-"""Probes: closed-form held-out prediction of what a trained head would reach.
+"""Probes: held-out prediction of what a trained head would reach.
 
 A probe is ``(features, labels, *, draws, level, seed) -> Prediction``; :data:`PROBES` has them by
-name. Discriminant analysis and ridge refit without each row in turn, exactly, for every row and a
-whole path of ridge strengths, at the cost of one fit.
+name. Logistic regression, the default, is refitted without each of five folds, along a path of
+penalties. Discriminant analysis and ridge refit without each row in turn, exactly, for every row
+and a whole path of ridge strengths, at the cost of one fit.
 """
 
-from kernlens.probes.about import ABOUT, PROBES
+from kernlens.probes.about import ABOUT, PROBES, TUNED
 from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
+from kernlens.probes.held_out import HeldOut
+from kernlens.probes.logistic import METRICS, PENALTIES, logistic
+from kernlens.probes.mlp import mlp
 from kernlens.probes.neighbours import neighbours
 from kernlens.probes.paired import (
     influence,
@@ -18,21 +22,14 @@ from kernlens.probes.paired import (
 )
 from kernlens.probes.paths import MIN_STRENGTH, NEAR, STRENGTHS
 from kernlens.probes.prediction import (
-    ACCURACY,
-    BALANCED_ACCURACY,
     LOG_LOSS,
     LOWER_IS_BETTER,
-    MACRO_F1,
-    MICRO_F1,
     SQUARED_ERROR,
     TITLES,
     Path,
     Prediction,
 )
 from kernlens.probes.ridge import ridge
-
-METRICS = (ACCURACY, MICRO_F1, MACRO_F1, BALANCED_ACCURACY, LOG_LOSS)
-"""What predictions of classes can be compared by; of the log loss less is better."""
 
 __all__ = [
     "ABOUT",
@@ -41,16 +38,21 @@ __all__ = [
     "METRICS",
     "MIN_STRENGTH",
     "NEAR",
+    "PENALTIES",
     "PROBES",
     "SQUARED_ERROR",
     "STRENGTHS",
     "TITLES",
+    "TUNED",
+    "HeldOut",
     "Path",
     "Prediction",
     "class_means",
     "discriminant",
     "influence",
     "level_together",
+    "logistic",
+    "mlp",
     "neighbours",
     "paired_difference",
     "ridge",

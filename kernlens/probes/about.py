@@ -4,20 +4,49 @@ from collections.abc import Callable
 
 from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
+from kernlens.probes.logistic import logistic
+from kernlens.probes.mlp import mlp
 from kernlens.probes.neighbours import neighbours
 from kernlens.probes.prediction import Prediction
 from kernlens.probes.ridge import ridge
 from kernlens.scores import Estimator
 
 PROBES: dict[str, Callable[..., Prediction]] = {
+    "logistic": logistic,
+    "mlp": mlp,
     "discriminant": discriminant,
     "ridge": ridge,
     "class_means": class_means,
     "neighbours": neighbours,
 }
-"""Closed-form held-out predictions, by name."""
+"""Held-out predictions of classes, by name."""
+
+TUNED: frozenset[Callable[..., Prediction]] = frozenset({logistic, mlp, neighbours})
+"""Those that take the ``metric`` that is asked."""
 
 ABOUT: dict[str, Estimator] = {
+    "logistic": Estimator(
+        logistic,
+        formula=r"\min_{W, b} \sum_i -\log \mathrm{softmax}(W z_i + b)_{y_i} + "
+        r"\tfrac\lambda2 \|W\|^2",
+        source="Hastie, Tibshirani and Friedman (2009), sections 4.4 and 7.10, by five folds",
+        range="[0, 1] for the metrics, [0, inf) for the log loss",
+        null="the share of the largest class, and the entropy of the labels",
+        predicts="accuracy, macro-F1 and log loss of trained logistic regression, in value",
+        pitfalls="linear: boosting and neighbours may read more; on few columns one training "
+        "costs as little",
+        shift_free=True,
+    ),
+    "mlp": Estimator(
+        mlp,
+        formula=r"\text{logistic regression on } [z, \max(0, R z)], \; R \text{ random}",
+        source="Rahimi and Recht (2008), by five folds",
+        range="[0, 1] for the metrics, [0, inf) for the log loss",
+        null="the share of the largest class, and the entropy of the labels",
+        predicts="accuracy, macro-F1 and log loss of a trained MLP head, in value",
+        pitfalls="features are drawn, not learnt: a wide head on many rows may learn more",
+        shift_free=True,
+    ),
     "discriminant": Estimator(
         discriminant,
         formula=r"g_k(x) = \log \pi_k - \tfrac\nu2 (x - m_k)^\top (W + \lambda I)^{-1} (x - m_k)",

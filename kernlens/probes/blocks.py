@@ -88,6 +88,14 @@ def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
         yield values, rows
 
 
+def numbered(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As :func:`blocks`, the rows numbered among those kept."""
+    start = 0
+    for values, _ in blocks(features, kept):
+        yield values, np.arange(start, start + len(values))
+        start += len(values)
+
+
 def _raw(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if isinstance(features, Stream):
         for chunk in features.chunks(rows=size):

@@ -81,7 +81,7 @@ def _predicted(
     places = np.full(len(kept), -1)
     places[kept] = np.arange(len(own))
     # Fold -1 stands last: its rows are in the means of every fold.
-    parts = np.where(fold < 0, num_folds, fold)
+    parts, own = np.where(fold < 0, num_folds, fold).astype(np.int32), own.astype(np.int32)
     cells = parts * num_classes + own
     counts = np.bincount(cells, minlength=(num_folds + 1) * num_classes).astype(np.float64)
     counts = counts.reshape(num_folds + 1, num_classes)
@@ -115,4 +115,4 @@ def _nearest_mean(x: Array, parts: Array, means: Array, bias: Array) -> Array:
         return jnp.where(parts == part, given, best), None
 
     start = jnp.zeros(x.shape[0], jnp.int32)
-    return jax.lax.scan(of_part, start, jnp.arange(len(bias)))[0]
+    return jax.lax.scan(of_part, start, jnp.arange(len(bias), dtype=jnp.int32))[0]

@@ -46,7 +46,7 @@ def groups(rows: Any, codes: np.ndarray) -> np.ndarray:
     """
     codes = np.asarray(codes)
     numbers = _numbered(_keys(rows), codes >= 0)
-    n, distinct = np.count_nonzero(numbers >= 0), int(numbers.max(initial=-1)) + 1
+    n, distinct = int(np.count_nonzero(numbers >= 0)), int(numbers.max(initial=-1)) + 1
     if distinct == n:
         return numbers
     known = np.flatnonzero(numbers >= 0)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.probes.blocks import blocks
+from kernlens.probes.blocks import numbered
 from kernlens.probes.folds import FOLDS
 from kernlens.probes.softmax import Rows
 from kernlens.types import Array
@@ -41,7 +41,14 @@ class Design(NamedTuple):
         return np.asarray(values).reshape(-1, *values.shape[2:])[: self.num_rows]
 
 
-def design(features: Any, kept: np.ndarray, codes: np.ndarray, folds: np.ndarray) -> Design:
+def design(
+    features: Any,
+    kept: np.ndarray,
+    codes: np.ndarray,
+    folds: np.ndarray,
+    *,
+    standardised: bool = True,
+) -> Design:
     """Rows standardised and rotated, in float64 on the host; four passes.
 
     Args:
@@ -49,6 +56,8 @@ def design(features: Any, kept: np.ndarray, codes: np.ndarray, folds: np.ndarray
       kept: whether a row counts, bool ``[n_all]``.
       codes: class of each row kept, in order, ``[n]``.
       folds: fold of each row kept, ``[n]``.
+      standardised: whether each column has a scale of its own; else one is shared by all, which
+        makes their mean variance 1 and leaves their inner products in proportion.
 
     Returns:
       Design.
@@ -59,6 +68,9 @@ def design(features: Any, kept: np.ndarray, codes: np.ndarray, folds: np.ndarray
     n, p = len(codes), int(features.shape[1])
     mean, deviation, ratios = _standards(features, kept, folds, n, p)
     scale = np.where(deviation > 0, deviation, np.inf)
+    if not standardised:
+        scale = np.where(deviation > 0, np.sqrt(np.mean(deviation**2)), np.inf)
+        ratios = np.ones_like(ratios)
     axes = _axes(_standard(features, kept, mean, scale), n, p)
     r = axes.shape[1]
     size = _block_rows(n, int(codes.max()) + 1)
@@ -77,11 +89,11 @@ def _standards(features, kept, folds, n, p):
     """Means, deviations, and squared ratios of a training set's deviations to them."""
     total = np.zeros(p)
     rounding = 0.0
-    for values, _ in _numbered(features, kept):
+    for values, _ in numbered(features, kept):
         total += values.sum(axis=0)
     mean = total / n
     sums, squares = np.zeros((FOLDS + 1, p)), np.zeros((FOLDS + 1, p))
-    for values, places in _numbered(features, kept):
+    for values, places in numbered(features, kept):
         centred, own = values - mean, folds[places]
         for k in range(-1, FOLDS):
             part = centred[own == k]
@@ -120,16 +132,8 @@ def _axes(standard: Iterator[tuple[np.ndarray, np.ndarray]], n: int, p: int) -> 
 
 
 def _standard(features, kept, mean, scale):
-    for values, places in _numbered(features, kept):
+    for values, places in numbered(features, kept):
         yield (values - mean) / scale, places
-
-
-def _numbered(features, kept):
-    """Blocks of the rows kept and their places among them."""
-    start = 0
-    for values, _ in blocks(features, kept):
-        yield values, np.arange(start, start + len(values))
-        start += len(values)
 
 
 def _filled(values: np.ndarray, shape: tuple[int, int]) -> Array:

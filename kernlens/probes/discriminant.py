@@ -17,6 +17,8 @@ def discriminant(
     *,
     strengths: Sequence[float] | np.ndarray = STRENGTHS,
     select: str = "weakest",
+    standardised: bool = True,
+    groups: np.ndarray | None = None,
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
@@ -49,17 +51,23 @@ def discriminant(
     in the metrics and is not part of ``error``, where its loss would be infinite.
 
     Args:
-      features: one row per item, real, ``[n, p]``, in any unit: the result does not depend on a
-        common scale, a shift, or a rotation. Constant features give each row the largest class. Of
-        a stream, read four times, no more than chunks of rows are in memory.
+      features: one row per item, real, ``[n, p]``, in any unit: the result does not depend on the
+        scale of a column, nor on a shift. Constant features give each row the largest class. Of
+        a stream, read seven times, no more than chunks of rows are in memory.
       labels: one label per row, ``[n]``; rows without one are left out.
-      strengths: the path, relative to the mean eigenvalue of the within-class covariance (at least
-        1e-12 of that of the covariance), ``[num_strengths]``, each at least ``MIN_STRENGTH``.
+      strengths: the path, relative to the mean eigenvalue of the within-class covariance of the
+        standardised columns (at least 1e-12 of that of the covariance), ``[num_strengths]``,
+        each at least ``MIN_STRENGTH``.
       select: ``"weakest"`` takes the weakest strength whose leave-one-out log loss is within
         ``NEAR`` standard errors of the least: trained classifiers regularise little, so among
         strengths of nearly the same loss the weakest is most like them. ``"error"`` takes that
         of the least loss; a field of ``Classification`` that of the highest such metric, which
         flatters it a little. Ties go to the larger strength.
+      standardised: whether each column is first divided by its standard deviation, so that one of
+        large scale, such as a price, does not make the ridge drown the others. False keeps the
+        scales, for features whose scales say how much they count, as those of a kernel do.
+      groups: equal for copies of one row, integers ``[n]``. A row is left out with all its copies.
+        Default: those of :func:`kernlens.probes.copies.groups`.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``. They are percentile intervals over
         resampled rows: how the metric would vary with other rows to evaluate. What refitting,
@@ -79,5 +87,6 @@ def discriminant(
     """
     return paths.prediction_of(
         discriminant_path, LOG_LOSS, features, labels,
-        strengths=strengths, select=select, draws=draws, level=level, seed=seed,
+        strengths=strengths, select=select, standardised=standardised, groups=groups,
+        draws=draws, level=level, seed=seed,
     )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from kernlens.probes import copies
 from kernlens.types import Array, Chunk, Labels, Stream
 
 MAX_CHUNK_BYTES = 2**25
@@ -51,25 +52,38 @@ class LabelledRows(NamedTuple):
       codes: class of each row, int32 ``[n]``, in ``0..C-1``, each with a row at least.
       classes: the code that each class has in the labels, ``[C]``, rising.
       shift: a row to subtract before all else, float64 ``[p]``.
-      scale: what to divide by after that, positive.
+      scale: what to divide each column by after that, positive ``[p]``.
       num_features: the ``p`` of the features given.
+      groups: equal for copies of one row, ``[n]``.
+      copies: how many rows a row's group has, the row itself among them, int32 ``[n]``.
     """
 
     features: np.ndarray | Streamed
     codes: np.ndarray
     classes: np.ndarray
     shift: np.ndarray
-    scale: float
+    scale: np.ndarray
     num_features: int
+    groups: np.ndarray
+    copies: np.ndarray
 
 
-def select_rows(features: Any, labels: Labels) -> LabelledRows:
+def select_rows(
+    features: Any,
+    labels: Labels,
+    *,
+    standardised: bool = True,
+    groups: np.ndarray | None = None,
+) -> LabelledRows:
     """Labelled rows, checked.
 
     Args:
-      features: one row per item, real, ``[n, p]``; or a stream of them, which is read through once
-        here and three times after.
+      features: one row per item, real, ``[n, p]``; or a stream of them, which is read through
+        three times here and three times after.
       labels: one label per row, ``[n]``; ``-1`` for none.
+      standardised: whether each column is divided by its standard deviation, not all by one number.
+      groups: equal for copies of one row, ``[n]``; those of :func:`kernlens.probes.copies.groups`
+        by default.
 
     Returns:
       LabelledRows.
@@ -79,6 +93,7 @@ def select_rows(features: Any, labels: Labels) -> LabelledRows:
         two classes, or fewer than two rows more than classes.
     """
     streamed, codes = isinstance(features, Stream), np.asarray(labels.codes)
+    given, given_codes = features, codes
     features = features if streamed else np.asarray(features)
     if len(features.shape) != 2 or features.shape[1] < 1 or codes.shape != features.shape[:1]:
         raise ValueError(
@@ -114,24 +129,38 @@ def select_rows(features: Any, labels: Labels) -> LabelledRows:
             f"first row {labelled[bad[0]]}"
         )
     with np.errstate(over="ignore"):
-        scale = float(np.max(high - low))
-    if not np.isfinite(scale):
+        span = high - low
+    if not np.all(np.isfinite(span)):
         raise ValueError("features span more than float64 holds; rescale them")
-    scale = scale if scale > 0 else 1.0
+    if standardised:
+        scale = _deviations(features, shift, span, len(codes))
+    else:
+        scale = np.full(len(span), np.max(span) or 1.0)
+    if groups is None:
+        groups = copies.groups(given, given_codes)
+    groups = np.unique(np.asarray(groups)[labelled], return_inverse=True)[1]
     num_features = features.shape[1]
     if num_features > len(codes):
         if streamed:
             features = np.concatenate([x for x, _ in features.blocks(MAX_STREAMED)])
-        # Both probes are blind to rotation: the triangular factor has the same rows in n columns.
+        # In these units both probes are blind to rotation: the triangular factor has the same
+        # rows in n columns.
         centred = (features.astype(np.float64) - shift) / scale
         centred -= np.mean(centred, axis=0)
         features = np.ascontiguousarray(np.transpose(np.linalg.qr(centred.T, mode="r")))
-        shift, scale = np.zeros(features.shape[1]), 1.0
-    return LabelledRows(features, codes.astype(np.int32), classes, shift, scale, num_features)
+        shift, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
+    number = np.bincount(groups)[groups].astype(np.int32)
+    return LabelledRows(
+        features, codes.astype(np.int32), classes, shift, scale, num_features, groups, number
+    )
 
 
 def chunks(rows: LabelledRows) -> Iterator[tuple[Array, Array, int]]:
-    """Float64 chunks of a fixed size, which one compilation serves; padding has code ``C``."""
+    """Float64 chunks of a fixed size, which one compilation serves; padding has code ``C``.
+
+    Yields:
+      Rows ``[b, p]``, their codes ``[b]``, and how many of them are filled.
+    """
     n, width = rows.features.shape
     limit = MAX_CHUNK_BYTES // (8 * max(width, CHUNK_STRENGTHS * len(rows.classes)))
     size = min(4096, 1 << (n - 1).bit_length(), max(256, 1 << limit.bit_length() - 1))
@@ -164,6 +193,19 @@ def _blocks(features: np.ndarray | Streamed, size: int) -> Iterator[np.ndarray]:
     if isinstance(features, Streamed):
         return (x for x, _ in features.blocks(size))
     return (features[start : start + size] for start in range(0, len(features), size))
+
+
+def _deviations(features: Any, shift: np.ndarray, span: np.ndarray, n: int) -> np.ndarray:
+    """Standard deviation of each column, ``[p]``; 1 of a constant one."""
+    unit = np.where(span > 0, span, 1.0)
+    total, squares = np.zeros(len(span)), np.zeros(len(span))
+    for x in _blocks(features, MAX_STREAMED):
+        z = (x.astype(np.float64) - shift) / unit
+        total += z.sum(axis=0)
+        squares += np.sum(z**2, axis=0)
+    variances = squares / n - (total / n) ** 2
+    # Two rows at least lie a span apart, which bounds the variance where rounding has eaten it.
+    return np.where(span > 0, unit * np.sqrt(np.maximum(variances, 0.5 / n)), 1.0)
 
 
 def _extremes(source: Streamed) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -72,7 +72,7 @@ def discriminant_path(rows: LabelledRows, strengths: np.ndarray) -> Path:
             counts=fit.counts,
             weights=weights,
         )
-        return _leave_one_out(rows, step, len(strengths), (fit.counts > 1)[rows.codes])
+        return _leave_one_out(rows, step, len(strengths), fit.counts[rows.codes] > rows.copies)
 
 
 def ridge_path(rows: LabelledRows, strengths: np.ndarray) -> Path:
@@ -131,7 +131,9 @@ def _leave_one_out(
     row_losses = np.empty(predicted.shape, np.float32)
     total, squares, start = np.zeros(num_strengths), np.zeros(num_strengths), 0
     for x, codes, filled in chunks(rows):
-        chunk_predicted, losses = step(x, codes)
+        number = np.ones(len(codes))
+        number[:filled] = rows.copies[start : start + filled]
+        chunk_predicted, losses = step(x, codes, number)
         predicted[:, start : start + filled] = np.asarray(chunk_predicted)[:, :filled]
         row_losses[:, start : start + filled] = np.asarray(losses)[:, :filled]
         total += np.asarray(jnp.sum(losses, axis=1))
@@ -161,18 +163,20 @@ def _within_class(x, codes, mean, offsets):
 
 
 @jax.jit
-def _discriminant_chunk(x, codes, *, mean, offsets, rotated, basis, counts, weights):
+def _discriminant_chunk(x, codes, copies, *, mean, offsets, rotated, basis, counts, weights):
     num_classes = len(counts)
     # Distances start from the row's own class mean: no large between-class terms cancel.
     a = _within_class(x, codes, mean, offsets) @ basis
     own_count = jnp.take(counts, codes, mode="clip")
-    lonely = own_count == 1
-    alpha = jnp.where(lonely, 1.0, own_count / jnp.where(lonely, 1.0, own_count - 1.0))
+    lonely = own_count <= copies
+    # The class's mean moves by this share; the scatter loses one direction, however many copies.
+    moved = jnp.where(lonely, 1.0, own_count / jnp.where(lonely, 1.0, own_count - copies))
+    alpha = copies * moved
     is_own = _one_hot(codes, num_classes)
     total = jnp.sum(counts)
     # Of all rows: one left out would lower the share of its own class, and of no other.
     log_prior = jnp.where(is_own & lonely, -jnp.inf, jnp.log(counts / total)[:, None])
-    freedom = total - 1.0 - num_classes + lonely.astype(counts.dtype)
+    freedom = total - copies - num_classes + lonely.astype(counts.dtype)
     counted = (codes < num_classes) & ~lonely
 
     def at(inputs):
@@ -184,7 +188,7 @@ def _discriminant_chunk(x, codes, *, mean, offsets, rotated, basis, counts, weig
         lean = jnp.sum(jnp.where(is_own, to_class, 0.0), axis=0) - to_class
         slack = jnp.maximum(1.0 - alpha * spread, MIN_SLACK)
         distance = spread + 2.0 * lean + gap + alpha / slack * jnp.square(spread + lean)
-        distance = jnp.where(is_own, jnp.square(alpha) * spread / slack, distance)
+        distance = jnp.where(is_own, jnp.square(moved) * spread / slack, distance)
         scores = log_prior - 0.5 * freedom * distance
         own_score = jnp.sum(jnp.where(is_own & counted, scores, 0.0), axis=0)
         others = jax.nn.logsumexp(jnp.where(is_own, -jnp.inf, scores), axis=0)
@@ -196,7 +200,7 @@ def _discriminant_chunk(x, codes, *, mean, offsets, rotated, basis, counts, weig
 
 
 @jax.jit
-def _ridge_chunk(x, codes, *, mean, cross, basis, counts, weights):
+def _ridge_chunk(x, codes, copies, *, mean, cross, basis, counts, weights):
     num_rows = jnp.sum(counts)
     z = (x - mean) @ basis
     target = _one_hot(codes, len(counts)).astype(counts.dtype)
@@ -205,11 +209,13 @@ def _ridge_chunk(x, codes, *, mean, cross, basis, counts, weights):
 
     def at(inputs):
         spread, read = inputs
-        slack = jnp.maximum(1.0 - 1.0 / num_rows - spread, MIN_SLACK)
+        slack = jnp.maximum(1.0 - copies * (1.0 / num_rows + spread), MIN_SLACK)
         residual = (gap - read) / slack
         losses = jnp.sum(jnp.square(residual), axis=0)
         # The intercept at the shares of all rows, as the priors of the discriminant are.
-        return _argmax(target - residual + gap / (num_rows - 1.0)), jnp.where(valid, losses, 0.0)
+        return _argmax(target - residual + gap * copies / (num_rows - copies)), jnp.where(
+            valid, losses, 0.0
+        )
 
     return jax.lax.map(at, (weights @ jnp.square(z).T, _readers(cross, weights, z)))
 

@@ -47,6 +47,7 @@ def logistic(
     *,
     penalties: float | Sequence[float] | np.ndarray = PENALTIES,
     metric: str = MACRO_F1,
+    standardised: bool = True,
     max_rows: int | None = MAX_ROWS,
     groups: np.ndarray | None = None,
     draws: int = 200,
@@ -73,10 +74,13 @@ def logistic(
         that the choice flatters nobody, the larger of equals.
       metric: what chooses the penalty, and is shown first: macro-F1, accuracy, micro-F1, balanced
         accuracy or log loss.
+      standardised: whether each column is; False for the features of a kernel, whose scales are
+        part of it: one scale then makes their mean variance 1.
       max_rows: most rows to fit; of more a stratified sample, and a note says so. None fits all
         rows, whose coordinates, four bytes each, are then held in memory.
       groups: equal for rows that are copies of one another, ``[n]``. Default: those of
-        :func:`kernlens.probes.copies.groups`. Copies share a fold: a head that learnt a row's copy has learnt the row.
+        :func:`kernlens.probes.copies.groups`. Copies share a fold: a head that
+        learnt a row's copy has learnt the row.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals over rows, in ``(0, 1)``.
       seed: of folds, sample and draws.
@@ -97,14 +101,14 @@ def logistic(
     check_draws(draws, level)
     path = checked_penalties(penalties)
     if metric not in METRICS:
-        raise ValueError(f"metric must be one of {METRICS}; got {metric!r}")
+        raise ValueError(f"metric must be one that the probe gives, {METRICS}; got {metric!r}")
     given = sorted_rows(features, labels, max_rows=max_rows, groups=groups, seed=seed)
-    fitted = fit_path(given, path)
+    fitted = fit_path(given, path, metric, standardised=standardised)
     return predicted_by(given, fitted, metric=metric, draws=draws, level=level, seed=seed)
 
 
 METRICS = (MACRO_F1, ACCURACY, MICRO_F1, BALANCED_ACCURACY, LOG_LOSS)
-"""What a penalty can be chosen by."""
+"""What predictions of classes can be compared by; of the log loss less is better."""
 
 
 class Given(NamedTuple):
@@ -136,12 +140,13 @@ class Fitted(NamedTuple):
 
     Attributes:
       design: of :func:`kernlens.probes.design.design`.
-      penalties: falling, ``[P]``.
+      penalties: falling, ``[P]``, as far as the path was walked.
       whole: of all rows, ``P`` arrays ``[C, r + 1]``.
       folds: without each fold, ``P`` arrays ``[K, C, r + 1]``.
       predicted: class by the row's own fold, int32 ``[P, n]``.
-      losses: its log loss, float32 ``[P, n]``.
       converged: bool ``[P]``.
+      values: each metric by fold, ``[P, K]``.
+      stopped: whether the path was left before its end.
     """
 
     design: Any
@@ -149,8 +154,9 @@ class Fitted(NamedTuple):
     whole: list[Array]
     folds: list[Array]
     predicted: np.ndarray
-    losses: np.ndarray
     converged: np.ndarray
+    values: dict[str, np.ndarray]
+    stopped: bool
 
 
 def checked_penalties(penalties: Any) -> np.ndarray:
@@ -202,39 +208,76 @@ def sorted_rows(
     return Given(features, kept, own, classes, labels.names, groups, folds, total)
 
 
-def fit_path(given: Given, penalties: np.ndarray) -> Fitted:
-    """The optima along a path, strongest penalty first."""
-    made = design(given.features, given.kept, given.codes, given.folds)
+def fit_path(
+    given: Given, penalties: np.ndarray, metric: str, *, standardised: bool = True
+) -> Fitted:
+    """The optima along a path, strongest penalty first, as far as it is worth going.
+
+    Where the metric of two penalties running is below its best before them and the log loss rises,
+    weaker ones only fit what is not there, and take longest.
+    """
+    made = design(given.features, given.kept, given.codes, given.folds, standardised=standardised)
     num_classes = len(given.classes)
     shares = np.bincount(given.codes) / len(given.codes)
     width = made.rows.x.shape[2]
     whole = jnp.zeros((num_classes, width), jnp.float32)
     whole = whole.at[:, -1].set(jnp.asarray(np.log(shares), jnp.float32))
     moved = jnp.zeros((FOLDS, num_classes, width), jnp.float32)
-    found = Fitted(made, penalties, [], [], np.empty(0), np.empty(0), np.empty(0))
-    predicted, losses, converged = [], [], []
+    whole_path, fold_path, predicted, losses, converged = [], [], [], [], []
+    tests, values = tested(given.codes, given.folds, num_folds=FOLDS), {}
     for penalty in penalties:
         solved = softmax.solve(
             made.rows, jnp.float32(penalty), made.roughness, whole, moved, num_classes=num_classes
         )
         whole, moved = solved.whole, solved.folds - solved.whole
-        found.whole.append(solved.whole)
-        found.folds.append(solved.folds)
+        whole_path.append(solved.whole)
+        fold_path.append(solved.folds)
         predicted.append(made.in_order(solved.predicted))
         losses.append(made.in_order(solved.losses))
         converged.append(bool(solved.converged))
-    return found._replace(
-        predicted=np.stack(predicted), losses=np.stack(losses), converged=np.array(converged)
-    )
+        values = _joined(values, _by_fold(given.codes, predicted[-1], losses[-1], tests))
+        if _is_past(values, metric):
+            break
+    return Fitted(
+        made, penalties[: len(predicted)], whole_path, fold_path, np.stack(predicted),
+        np.array(converged), values, len(predicted) < len(penalties),
+    )  # fmt: skip
+
+
+def _is_past(values: dict[str, np.ndarray], metric: str) -> bool:
+    quality, loss = (values[name].mean(axis=1) for name in (metric, LOG_LOSS))
+    if len(loss) < 3:
+        return False
+    if metric in LOWER_IS_BETTER:
+        quality = -quality
+    worse = np.max(quality[-2:]) < np.max(quality[:-2])
+    return bool(worse and np.min(loss[:-2]) < loss[-2] < loss[-1])
+
+
+def _joined(values, own):
+    return {
+        name: np.concatenate([values[name], own[name]]) if values else own[name] for name in own
+    }
+
+
+def _by_fold(codes, predicted, losses, tests) -> dict[str, np.ndarray]:
+    """Each metric of each fold at one penalty, ``[1, K]``."""
+    found: dict[str, list] = {name: [] for name in METRICS}
+    size = int(codes.max()) + 1
+    for rows in tests:
+        counts = metrics.counts(codes[rows], predicted[None, rows], size)
+        for name, own in metrics.from_counts(*counts)._asdict().items():
+            found[name].append(own[0])
+        found[LOG_LOSS].append(np.mean(losses[rows], dtype=np.float64))
+    return {name: np.array([own]) for name, own in found.items()}
 
 
 def predicted_by(
     given: Given, fitted: Fitted, *, metric: str, draws: int, level: float, seed: int
 ) -> Prediction:
     """The prediction of a path of solutions."""
-    codes, folds, num_classes = given.codes, given.folds, len(given.classes)
-    tests = tested(codes, folds)
-    values = _by_fold(codes, fitted, tests, num_classes)
+    codes, folds, values = given.codes, given.folds, fitted.values
+    tests = tested(codes, folds, num_folds=FOLDS)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     # Penalties fall, so that the first of equals is the largest.
     quality = sign * values[metric]
@@ -284,17 +327,6 @@ def predicted_by(
     )
 
 
-def _by_fold(codes, fitted, tests, num_classes) -> dict[str, np.ndarray]:
-    """Each metric of each fold along the path, ``[P, K]``."""
-    found: dict[str, list] = {name: [] for name in METRICS}
-    for rows in tests:
-        counts = metrics.counts(codes[rows], fitted.predicted[:, rows], num_classes)
-        for name, own in metrics.from_counts(*counts)._asdict().items():
-            found[name].append(own)
-        found[LOG_LOSS].append(np.mean(fitted.losses[:, rows], axis=1, dtype=np.float64))
-    return {name: np.stack(own, axis=1) for name, own in found.items()}
-
-
 def _log_probabilities(fitted: Fitted, taken: np.ndarray) -> np.ndarray:
     """Held-out log probabilities at each fold's penalty, float32 ``[n, C]``."""
     folds = jnp.stack([fitted.folds[i][k] for k, i in enumerate(taken)])
@@ -329,12 +361,7 @@ def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, .
             f"fitted on a stratified sample of {n:,} of {given.total:,} labelled rows; the "
             "intervals hold its sampling error; max_rows=None fits all"
         )
-    extra = n - int(given.groups.max()) - 1
-    if extra:
-        found.append(
-            f"{extra:,} of {n:,} rows are copies of others; copies are held out together, so that "
-            "they do not flatter"
-        )
+    found.extend(copies.note(given.groups))
     for few, what in ((_lonely(given), "one distinct row, held out never"), (_few(given), f"fewer "
                       f"than {FOLDS} rows, too few to judge alone")):  # fmt: skip
         if len(few):
@@ -342,7 +369,7 @@ def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, .
             more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
             found.append(f"{len(few)} of {len(given.classes)} classes have {what}: {shown}{more}")
     last = len(fitted.penalties) - 1
-    if last and best in (0, last):
+    if last and (best == 0 or (best == last and not fitted.stopped)):
         side = "weaker" if best else "stronger"
         found.append(
             f"the penalty chosen by {metric}, {fitted.penalties[best]:g}, is at the edge of the "

@@ -66,33 +66,40 @@ def _found(
     for start in range(0, len(queries), size):
         at = queries[start : start + size]
         padded = np.concatenate([at, np.zeros(size - len(at), at.dtype)]).astype(np.int32)
-        made, doubtful = _block(
-            jnp.asarray(padded), rows, sets, squares, num=num, candidates=candidates
-        )
+        # Two programs: in one, XLA's top_k on a CPU becomes a full sort.
+        far, places = _candidates(jnp.asarray(padded), rows, sets, squares, candidates=candidates)
+        made, doubtful = _ordered(jnp.asarray(padded), rows, squares, far, places, num=num)
         stop = start + len(at)
         found[start:stop, : made.shape[1]] = np.asarray(made)[: len(at)]
-        unsure[start:stop] = np.asarray(doubtful)[: len(at)]
+        unsure[start:stop] = (candidates < n) & np.asarray(doubtful)[: len(at)]
     return found, unsure
 
 
-@partial(jax.jit, static_argnames=("num", "candidates"))
-def _block(
-    at: Array, rows: Array, sets: Array, squares: Array, *, num: int, candidates: int
+@partial(jax.jit, static_argnames="candidates")
+def _candidates(
+    at: Array, rows: Array, sets: Array, squares: Array, *, candidates: int
 ) -> tuple[Array, Array]:
-    query, infinite = rows[at], jnp.asarray(jnp.inf, rows.dtype)
-    own = sets[at][:, None]
-    inner = jnp.matmul(query, rows.T, precision="highest")
-    far = jnp.where(sets[None, :] == own, infinite, squares - 2.0 * inner)
+    """The rows of least distance by products, less the query's own square, and those distances."""
+    inner = jnp.matmul(rows[at], rows.T, precision="highest")
+    own = sets[None, :] == sets[at][:, None]
+    far = jnp.where(own, jnp.inf, squares - 2.0 * inner)
     least, places = jax.lax.top_k(-far, candidates)
+    return -least, places.astype(jnp.int32)
+
+
+@partial(jax.jit, static_argnames="num")
+def _ordered(
+    at: Array, rows: Array, squares: Array, far: Array, places: Array, *, num: int
+) -> tuple[Array, Array]:
+    """The nearest of the candidates, in order, and whether a nearer row may not be among them."""
     # By differences: products lose the digits of near rows that are far from the mean.
-    exact = jnp.sum((rows[places] - query[:, None, :]) ** 2, axis=2)
-    exact = jnp.where(jnp.isinf(least), infinite, exact)
-    exact, places = jax.lax.sort((exact, places.astype(jnp.int32)), num_keys=2)
+    exact = jnp.sum((rows[places] - rows[at][:, None, :]) ** 2, axis=2)
+    exact = jnp.where(jnp.isinf(far), jnp.inf, exact)
+    exact, places = jax.lax.sort((exact, places), num_keys=2)
     exact, places = exact[:, :num], places[:, :num]
-    places = jnp.where(jnp.isinf(exact), -1, places)
     # Rows beyond the candidates are at least so far, up to rounding.
-    norm, last = squares[at], exact[:, -1]
-    beyond = norm - least[:, -1]
+    norm = squares[at]
+    beyond = norm + far[:, -1]
     slack = ROUNDING * jnp.finfo(rows.dtype).eps * (norm + jnp.maximum(beyond, 0.0))
-    hidden = jnp.isfinite(beyond) & (candidates < rows.shape[0]) & (last > beyond - slack)
-    return places, hidden
+    hidden = jnp.isfinite(beyond) & (exact[:, -1] > beyond - slack)
+    return jnp.where(jnp.isinf(exact), -1, places), hidden

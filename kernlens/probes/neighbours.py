@@ -27,7 +27,7 @@ def neighbours(
     labels: Labels,
     *,
     k: int | None = None,
-    select: str = MACRO_F1,
+    metric: str = MACRO_F1,
     folds: int = FOLDS,
     groups: np.ndarray | None = None,
     draws: int = 200,
@@ -54,7 +54,7 @@ def neighbours(
         result does not depend on a common scale, a shift or a rotation.
       labels: one label per row, ``[n]``; rows without one are left out.
       k: number of neighbours; the best of :data:`NUMBERS` by default.
-      select: the field of ``Classification`` that ``k`` is chosen by; of equals the larger.
+      metric: the field of ``Classification`` that ``k`` is chosen by, of equals the larger.
       folds: number of folds, at least 2.
       groups: equal for copies of one row, integers ``[n]``, ``-1`` where there is no label.
         Default: those of :func:`kernlens.probes.copies.groups`.
@@ -73,8 +73,8 @@ def neighbours(
       Cover and Hart (1967), Nearest neighbor pattern classification.
     """
     check_draws(draws, level)
-    if select not in Classification._fields:
-        raise ValueError(f"select must be one of {Classification._fields}; got {select!r}")
+    if metric not in Classification._fields:
+        raise ValueError(f"metric must be one of {Classification._fields}; got {metric!r}")
     codes = np.asarray(labels.codes)
     features = check_rows(features, len(codes))
     kept, classes, own = known_classes(labels)
@@ -84,12 +84,12 @@ def neighbours(
     tried = _tried(k, fold)
     x = np.concatenate([values for values, _ in blocks(features, kept)])
     votes = _votes(nearest(x, fold, max(tried)), own, tried, len(classes))
-    predicted, chosen = _cross_fitted(votes, own, fold, select, folds)
+    predicted, chosen = _cross_fitted(votes, own, fold, metric, folds)
     best = tried[chosen]
     return answered(
         HeldOut(None, predicted.astype(np.int32), own.astype(np.int32), fold, labels.names, groups),
         classes, draws=draws, level=level, seed=seed,
-        notes=_note(best, tried, k, select), num_folds=folds,
+        notes=_note(best, tried, k, metric), num_folds=folds,
     )  # fmt: skip
 
 
@@ -134,10 +134,10 @@ def _most(given: Array, *, num_classes: int) -> Array:
 
 
 def _cross_fitted(
-    votes: np.ndarray, codes: np.ndarray, fold: np.ndarray, select: str, num_folds: int
+    votes: np.ndarray, codes: np.ndarray, fold: np.ndarray, metric: str, num_folds: int
 ) -> tuple[np.ndarray, int]:
     """Each fold by the number that is best on the others, and the best on all: its place."""
-    quality = np.nan_to_num(getattr(by_fold(codes, votes, fold, num_folds=num_folds), select))
+    quality = np.nan_to_num(getattr(by_fold(codes, votes, fold, num_folds=num_folds), metric))
     others = (quality.sum(axis=1, keepdims=True) - quality) / max(num_folds - 1, 1)
     taken, best = _last_best(others), int(_last_best(quality.mean(axis=1)))
     return votes[taken[np.maximum(fold, 0)], np.arange(len(codes))], best
@@ -148,9 +148,9 @@ def _last_best(quality: np.ndarray) -> np.ndarray:
     return len(quality) - 1 - np.argmax(np.round(quality, 12)[::-1], axis=0)
 
 
-def _note(best: int, tried: tuple[int, ...], k: int | None, select: str) -> tuple[str, ...]:
+def _note(best: int, tried: tuple[int, ...], k: int | None, metric: str) -> tuple[str, ...]:
     if k is not None:
         return ()
-    said = f"{best} nearest rows, chosen by {select} among {', '.join(map(str, tried))}"
+    said = f"{best} nearest rows, chosen by {metric} among {', '.join(map(str, tried))}"
     edge = "; the largest that was tried" if best == tried[-1] > 1 else ""
     return (said + edge,)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kernlens.metrics import multi_label, regression
-from kernlens.probes import outputs, paired
+from kernlens.probes import copies, outputs, paired
 from kernlens.probes.blocks import check_rows
 from kernlens.probes.paths import STRENGTHS
 from kernlens.probes.prediction import (
@@ -39,7 +39,7 @@ def numbers(
     error. Columns are standardised, so their units do not matter.
 
     Args:
-      features: one row per item, real, ``[n, p]``; or a stream, read six times.
+      features: one row per item, real, ``[n, p]``; or a stream, read seven times.
       values: a number for each row, ``[n]``; NaN where there is none.
       strengths: the path, relative to the mean eigenvalue of the covariance.
       draws: not used; intervals are normal, from the influence of each row.
@@ -60,7 +60,11 @@ def numbers(
     if not np.all(np.isfinite(target)):
         raise ValueError("the numbers to predict must be finite, or NaN where there is none")
     strengths = np.asarray(strengths, np.float64)
-    fit = outputs.leave_one_out(features, kept, target[:, None], strengths)
+    groups = np.full(len(values), -1)
+    groups[kept] = np.unique(target, return_inverse=True)[1]
+    groups = copies.groups(features, groups)[kept]
+    number = np.bincount(groups)[groups]
+    fit = outputs.leave_one_out(features, kept, target[:, None], strengths, copies=number)
     predicted = fit.left_out[:, 0]
     found = Prediction(
         metrics={
@@ -76,6 +80,7 @@ def numbers(
         losses=((target - predicted) ** 2).astype(np.float32),
         names=(),
         path=Path(strengths, np.mean(fit.errors, axis=1), {}, fit.chosen),
+        notes=copies.note(groups),
     )
     centred = np.abs(target - np.mean(target))
     spread = float(np.mean(centred**2))
@@ -128,7 +133,11 @@ def many_labels(
     names = tuple(name for name, used in zip(labels.names, varies, strict=True) if used)
     target = target[:, varies]
     strengths = np.asarray(strengths, np.float64)
-    fit = outputs.leave_one_out(features, kept, target.astype(np.float64), strengths)
+    groups = np.full(len(kept), -1)
+    groups[kept] = np.unique(target, axis=0, return_inverse=True)[1].ravel()
+    groups = copies.groups(features, groups)[kept]
+    number = np.bincount(groups)[groups]
+    fit = outputs.leave_one_out(features, kept, target.astype(np.float64), strengths, copies=number)
     odds = _log_odds(target, fit.left_out)
     losses = np.mean((target - fit.left_out) ** 2, axis=1)
     found = Prediction(
@@ -146,6 +155,7 @@ def many_labels(
         names=names,
         scores=odds,
         path=Path(strengths, np.mean(fit.errors, axis=1), {}, fit.chosen),
+        notes=copies.note(groups),
     )
     shares, given = np.mean(target, axis=0), np.mean(odds > 0, axis=0)
     guessed = 2.0 * shares * given

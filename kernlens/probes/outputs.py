@@ -40,7 +40,12 @@ class Fit(NamedTuple):
 
 
 def leave_one_out(
-    features: Any, kept: np.ndarray, outputs: np.ndarray, strengths: np.ndarray
+    features: Any,
+    kept: np.ndarray,
+    outputs: np.ndarray,
+    strengths: np.ndarray,
+    *,
+    copies: np.ndarray | None = None,
 ) -> Fit:
     """Leave-one-out of every strength, and the predictions of the best of them.
 
@@ -50,6 +55,8 @@ def leave_one_out(
       kept: whether a row counts, bool ``[n_all]``.
       outputs: of the rows kept, in order, float64 ``[n, t]``.
       strengths: the path, positive, ``[num_strengths]``; of equal errors the larger is taken.
+      copies: how many rows are copies of a row, itself among them, ``[n]``; they are left out
+        together, which multiplies its leverage. One each by default.
 
     Returns:
       Fit.
@@ -66,11 +73,12 @@ def leave_one_out(
     cross = np.zeros((len(eigenvalues), outputs.shape[1]))
     for u, rows in _rotated(features, kept, mean, scale, rotate):
         cross += u.T @ centred[rows]
+    copies = np.ones(n) if copies is None else copies
     unit = np.sum(eigenvalues) / p or 1.0  # the mean over all p, those that are zero included
 
     def residuals(u, rows, strength):
         weight = 1.0 / (eigenvalues + strength * unit)
-        leverage = np.minimum(1.0 / n + u**2 @ weight, MAX_LEVERAGE)
+        leverage = np.minimum(copies[rows] * (1.0 / n + u**2 @ weight), MAX_LEVERAGE)
         return (centred[rows] - (u * weight) @ cross) / (1.0 - leverage)[:, None]
 
     errors = np.zeros((len(strengths), outputs.shape[1]))

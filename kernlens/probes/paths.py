@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kernlens import metrics
-from kernlens.probes import labelled_rows, leave_one_out
+from kernlens.probes import copies, labelled_rows, leave_one_out
 from kernlens.probes.prediction import (
     LOG_LOSS,
     MACRO_F1,
@@ -22,9 +22,9 @@ from kernlens.types import Classification, Interval, Labels
 STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(-4.0, 2.0, 25))
 """Default path of every ridge in this room, four strengths a factor of ten.
 
-A strength is relative to the mean eigenvalue of the covariance, its trace over the number of
-features, so it means the same for embeddings of any scale and number of rows. It is that of the
-within-class covariance in discriminant analysis, and of the standardised rows for regression.
+A strength is relative to the mean eigenvalue of the covariance of the standardised columns, its
+trace over the number of features, so it means the same for columns of any scale and any number of
+rows. It is that of the within-class covariance in discriminant analysis.
 """
 
 NEAR = 0.5
@@ -53,6 +53,8 @@ def prediction_of(
     *,
     strengths: Sequence[float] | np.ndarray,
     select: str,
+    standardised: bool,
+    groups: np.ndarray | None,
     draws: int,
     level: float,
     seed: int,
@@ -66,6 +68,8 @@ def prediction_of(
       labels: one label per row, ``[n]``.
       strengths: the path, ``[num_strengths]``, each at least ``MIN_STRENGTH``.
       select: ``"weakest"``, ``"error"`` or a field of ``Classification``.
+      standardised: whether columns are standardised, as :func:`discriminant` says.
+      groups: equal for copies of one row, ``[n]``, or None.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws.
@@ -77,7 +81,7 @@ def prediction_of(
       ValueError: as the probes say.
     """
     strengths = _checked(strengths, select, draws, level)
-    rows = labelled_rows.select_rows(features, labels)
+    rows = labelled_rows.select_rows(features, labels, standardised=standardised, groups=groups)
     predicted, path_errors, standard_errors, losses = path_fn(rows, strengths)
     if not np.all(np.isfinite(path_errors)):
         raise ValueError(
@@ -108,6 +112,7 @@ def prediction_of(
         losses=losses[best],
         names=labels.names,
         path=Path(strengths, path_errors, path_metrics._asdict(), float(strengths[best])),
+        notes=(*_edge(strengths, int(best)), *copies.note(rows.groups)),
     )
 
 
@@ -134,6 +139,20 @@ def classes(
         point, null = float(getattr(points, name)), getattr(chance, name)
         found[name] = Interval(point, float(low), float(high), level, null)
     return found
+
+
+def _edge(strengths: np.ndarray, best: int) -> tuple[str, ...]:
+    """What is said where the path may have been too short."""
+    chosen = strengths[best]
+    if len(strengths) == 1 or np.min(strengths) < chosen < np.max(strengths):
+        return ()
+    which, beyond = (
+        ("weakest", "weaker") if chosen == np.min(strengths) else ("strongest", "stronger")
+    )
+    return (
+        f"the ridge strength taken, {chosen:g}, is the {which} of the path; a {beyond} one may "
+        "predict otherwise",
+    )
 
 
 def _checked(strengths, select, draws, level) -> np.ndarray:

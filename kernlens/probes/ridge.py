@@ -17,6 +17,8 @@ def ridge(
     *,
     strengths: Sequence[float] | np.ndarray = STRENGTHS,
     select: str = "weakest",
+    standardised: bool = True,
+    groups: np.ndarray | None = None,
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
@@ -41,9 +43,11 @@ def ridge(
     Args:
       features: one row per item, real, ``[n, p]``, in any unit; or a stream, as there.
       labels: one label per row, ``[n]``; rows without one are left out.
-      strengths: the path, relative to the mean eigenvalue of the covariance, ``[num_strengths]``,
-        each at least ``MIN_STRENGTH``.
+      strengths: the path, relative to the mean eigenvalue of the covariance of the standardised
+        columns, ``[num_strengths]``, each at least ``MIN_STRENGTH``.
       select: as :func:`discriminant`, by leave-one-out squared error.
+      standardised: as :func:`discriminant`.
+      groups: as :func:`discriminant`.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the percentile intervals over resampled rows, in ``(0, 1)``; see
         :func:`discriminant`.
@@ -61,5 +65,6 @@ def ridge(
     """
     return paths.prediction_of(
         ridge_path, SQUARED_ERROR, features, labels,
-        strengths=strengths, select=select, draws=draws, level=level, seed=seed,
+        strengths=strengths, select=select, standardised=standardised, groups=groups,
+        draws=draws, level=level, seed=seed,
     )  # fmt: skip

@@ -1,8 +1,8 @@
 r"""Penalised softmax regression at its optimum, of all rows and without each fold in turn.
 
-With rows :math:`x_i` (a 1 appended), logits :math:`\theta x_i`, weights :math:`w_i \in \{0, 1\}` and
-a penalty :math:`\tfrac\lambda2 \mathrm{tr}(\theta R\, \theta^\top)`, each optimum is found by Newton
-steps. A step solves
+With rows :math:`x_i` (a 1 appended), logits :math:`\theta x_i`, weights :math:`w_i` of 0 or 1 and
+a penalty :math:`\tfrac\lambda2 \mathrm{tr}(\theta R\, \theta^\top)`, each optimum is found by
+Newton steps. A step solves
 
 .. math:: \sum_i w_i\, J_i\, d\, x_i x_i^\top + \lambda\, d R = -g, \qquad
           J_i = \mathrm{diag}(p_i) - p_i p_i^\top,
@@ -37,7 +37,10 @@ RESIDUAL = 0.1
 OVERSHOT = 0.25
 """Slope at the end of a step, relative to that at its start and against it, that is accepted."""
 
-MAX_CUTS = 20
+MAX_CUTS = 12
+
+LAST = 10.0
+"""A step that gains less than this many times the gap allowed leaves less than the gap."""
 
 
 class Rows(NamedTuple):
@@ -204,39 +207,54 @@ def _newton(rows, valid, penalty, rough, theta, num_classes, gap):
         s = r / point.diagonal
         rho = _dot(r, s)
         enough = jnp.maximum(RESIDUAL**2 * rho, 0.05 * limit)
-        keep = lambda state: (state[0] < MAX_PRODUCTS) & (state[4] > enough)  # noqa: E731
+
+        def unsolved(state):
+            return (state[0] < MAX_PRODUCTS) & (state[4] > enough)
+
         state = (jnp.int32(0), jnp.zeros_like(r), r, s, rho)
-        return jax.lax.while_loop(keep, body, state)[1]
+        return jax.lax.while_loop(unsolved, body, state)[1]
 
     def cut(point, d):
-        """The end of the step, or a point before it where the loss does not rise steeply."""
+        """Where along the step the loss is near its least: the end, unless that overshoots."""
         slope = _dot(point.gradient, d)
 
-        def shorter(state):
-            i, t, end, _ = state
-            # The slope rises along the step: its zero lies between, where the secant has it.
-            t = t * jnp.clip(slope / (slope - end), 0.1, 0.9)
+        def between(state):
+            i, low, high, t, _, found = state
+            # The slope rises along the step, so that its zero is bracketed.
+            end = _dot(found.gradient, d)
+            low, high = jnp.where(end < 0, t, low), jnp.where(end < 0, high, t)
+            # The first overshoot tells little of a loss that is steep there: go far back.
+            t = jnp.where(low > 0, 0.5 * (low + high), 0.25 * high)
             found = at(point.theta + t * d)
-            return i + 1, t, _dot(found.gradient, d), found
+            return i + 1, low, high, t, _dot(found.gradient, d), found
 
-        def overshot(state):
-            return (state[0] < MAX_CUTS) & ~(state[2] <= -OVERSHOT * slope)
+        def off(state):
+            i, _, _, t, end, _ = state
+            early = (end < 0.5 * slope) & (t < 1.0)
+            return (i < MAX_CUTS) & (early | ~(end <= -OVERSHOT * slope))
 
         found = at(point.theta + d)
-        state = (jnp.int32(0), jnp.ones_like(slope), _dot(found.gradient, d), found)
-        return jax.lax.while_loop(overshot, shorter, state)[3]
+        one = jnp.ones_like(slope)
+        state = (jnp.int32(0), 0.0 * one, one, one, _dot(found.gradient, d), found)
+        return jax.lax.while_loop(off, between, state)[-1]
 
     def near(point):
         return 0.5 * _dot(point.gradient, point.gradient / point.diagonal) <= limit
 
     def body(state):
-        i, point = state
-        return i + 1, cut(point, direction(point))
+        i, point, _ = state
+        d = direction(point)
+        # What a step leaves is of higher order than what it gains.
+        last = -0.5 * _dot(point.gradient, d) <= LAST * limit
+        point = cut(point, d)
+        return i + 1, point, last | near(point)
 
-    state = (jnp.int32(0), at(theta))
-    keep = lambda state: (state[0] < MAX_STEPS) & ~near(state[1])  # noqa: E731
-    steps, point = jax.lax.while_loop(keep, body, state)
-    return point, steps, near(point)
+    def unfinished(state):
+        return (state[0] < MAX_STEPS) & ~state[2]
+
+    first = at(theta)
+    steps, point, done = jax.lax.while_loop(unfinished, body, (jnp.int32(0), first, near(first)))
+    return point, steps, done
 
 
 def _dot(a, b):

@@ -23,6 +23,10 @@ STRENGTHS = tuple(10.0 ** (0.5 * k) for k in range(-8, 7))
 LEAST = 1e-60
 """Floor of what is divided by, below any ratio of hyperparameters at scales of 1e-16 to 1e16."""
 
+LEAST_RESIDUAL = 2.0**-46
+"""Least share of the targets' scatter that counts as not fitted, the square of float32's rounding:
+an exact fit, by as many features as rows, would have no greatest evidence."""
+
 PUBLISHED = {"epsilon": 1e-5, "tolerance": 1e-3, "iterations": 11}
 """The constants of the authors' LogME."""
 
@@ -88,7 +92,7 @@ def evidence(
 
     def step(_: int, state: _Fit) -> _Fit:
         gamma, weights, residual = solve(state.ratio)
-        residual = jnp.maximum(residual, basis.eps**2 * size)
+        residual = jnp.maximum(residual, LEAST_RESIDUAL * size)
         alpha = gamma / jnp.maximum(weights + epsilon * scale, LEAST)
         alpha = jnp.maximum(alpha, LEAST)
         beta = jnp.maximum(n - gamma, LEAST) / jnp.where(counted, residual + epsilon, 1.0)
@@ -142,7 +146,9 @@ def logme_centred(moments: Moments) -> Score:
 
     The formula is that of :func:`evidence` with rows and targets centred and
     :math:`\epsilon = 0`. The published fixed point has no bias, so it pays for the class
-    frequencies and for a common mean with its weights.
+    frequencies and for a common mean with its weights. A fit of every label, by as many independent
+    features as rows, has no greatest evidence: it counts as missing :math:`2^{-46}` of their
+    scatter.
 
     Args:
       moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
@@ -249,7 +255,8 @@ EVIDENCE: dict[str, Estimator] = {
         range="(-inf, inf)",
         null="evidence of class frequencies, the limit of noise",
         predicts="ranks linear classifiers; subtract the null for what the features add",
-        pitfalls="squared error of one-hot labels, so rare classes count little",
+        pitfalls="squared error of one-hot labels, so rare classes count little; arbitrary "
+        "where the features fit every label exactly",
         shift_free=True,
     ),
     "gcv": Estimator(

@@ -13,10 +13,10 @@ from experiments.kit import spread
 from experiments.thm1_decoder_mismatch import experiment as thm1_decoder_mismatch
 from experiments.thm1_decoder_mismatch import readers
 from experiments.thm1_decoder_mismatch.encoders import LR_TUNED
-from tests import test_head_mismatch, test_mismatch_verdicts
 from tests.corrected.case import Case
+from tests.experiments import test_head_mismatch, test_thm1_decoder_mismatch_verdicts
 
-RUNS = 0.5 + 0.01 * test_mismatch_verdicts.BASE
+RUNS = 0.5 + 0.01 * test_thm1_decoder_mismatch_verdicts.BASE
 NOISE = np.array([-1.0, 0.2, 0.8])
 HIDDEN = np.stack([np.roll(NOISE, run) for run in range(6)]) + 1e-3 * np.arange(6)[:, None]
 """Six runs whose means are nearer than the noise of three head seeds allows."""
@@ -24,10 +24,10 @@ HIDDEN = np.stack([np.roll(NOISE, run) for run in range(6)]) + 1e-3 * np.arange(
 
 def of_the_text_encoder() -> str:
     """Verdict where class means spread and change three times as much as logistic regression."""
-    rows = test_mismatch_verdicts.made(
+    rows = test_thm1_decoder_mismatch_verdicts.made(
         LR_TUNED,
-        f1=test_mismatch_verdicts.spreads(0.03, 0.01),
-        apart=test_mismatch_verdicts.apart(0.3, 0.2),
+        f1=test_thm1_decoder_mismatch_verdicts.spreads(0.03, 0.01),
+        apart=test_thm1_decoder_mismatch_verdicts.apart(0.3, 0.2),
     )
     found = thm1_decoder_mismatch.summarise(thm1_decoder_mismatch.TINY, rows)
     return found["verdicts"][f"{LR_TUNED}: mismatch"]

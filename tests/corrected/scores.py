@@ -1,7 +1,9 @@
 """Scores and probes: columns of unlike scale, scales far from 1, classes of one row."""
 
+import warnings
 from collections.abc import Callable
 
+import jax
 import numpy as np
 from sklearn.datasets import load_digits, load_wine
 
@@ -53,13 +55,39 @@ def place_in_interval(metric: str) -> str:
     return "inside" if low <= value <= high else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def few_rows() -> float:
-    """GCV of 60 digits by 512 random features: more features than rows."""
+def digits(*, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """60 rows of digits: in each class fewer than the 64 columns."""
+    x, codes = load_digits(return_X_y=True)
+    rows = np.random.default_rng(0).permutation(len(x))[:60]
+    return np.asarray(scale * x[rows], np.float32), np.asarray(codes[rows], np.int32)
+
+
+def few_rows() -> tuple[np.ndarray, np.ndarray]:
+    """60 digits by 512 random features: more features than rows."""
     x, codes = load_digits(return_X_y=True)
     rng = np.random.default_rng(0)
     rows = rng.permutation(len(x))[:60]
     x = np.tanh(x[rows] @ rng.standard_normal((64, 512)) / 40).astype(np.float32)
-    return float(scores.gcv(moments.from_arrays(x, codes[rows].astype(np.int32), 10)).value)
+    return np.asarray(x), np.asarray(codes[rows], np.int32)
+
+
+def gap_of_dtypes() -> float:
+    """What the centred evidence of few rows in float64 is above that in float32."""
+    x, codes = few_rows()
+    score = SCORES["logme_centred"].fn
+    found = float(score(moments.from_arrays(x, codes, 10)).value)
+    with jax.enable_x64(True):
+        wide = float(score(moments.from_arrays(x.astype(np.float64), codes, 10)).value)
+    return round(wide - found, 5) + 0.0
+
+
+def unlike_sizes() -> str:
+    """Debiased likeness of embeddings of which one is 1e9 times the other."""
+    x = wine()[0]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = pairs.debiased_cka(pairs.from_arrays(np.float32(1e9) * x[:, :6], x[:, 7:]))
+    return "NaN, with a warning" if np.isnan(found) and told else f"{float(found):.3g}"
 
 
 CASES: tuple[Case, ...] = (
@@ -172,9 +200,46 @@ CASES: tuple[Case, ...] = (
         "gcv(moments of 60 digits, 512 features)",
         0.3079845,
         0.3079650,
-        few_rows,
+        lambda: float(scores.gcv(moments.from_arrays(*few_rows(), 10)).value),
         tolerance=3e-6,
         digits=6,
+    ),
+    Case(
+        "coding rates of classes of fewer rows than features",
+        "transrate(moments of 1000 * 60 digits)",
+        447.5663,
+        545.4353,
+        lambda: float(
+            scores.transrate(
+                moments.from_arrays(*digits(scale=1000.0), 10, class_scatters=True)
+            ).value
+        ),
+        tolerance=0.05,
+        digits=5,
+    ),
+    Case(
+        "the same, from their rows",
+        "transrate_of_rows(1000 * 60 digits)",
+        549.0015,
+        545.4353,
+        lambda: float(scores.transrate_of_rows(*digits(scale=1000.0), 10).value),
+        tolerance=0.05,
+        digits=5,
+    ),
+    Case(
+        "evidence of a fit of every label depended on the dtype",
+        "logme_centred(moments of 60 digits, 512 features), float64 less float32",
+        0.05118304,
+        0.0,
+        gap_of_dtypes,
+        tolerance=1e-5,
+    ),
+    Case(
+        "one embedding far larger than the other left no digits",
+        "pairs.debiased_cka(1e9 * wine columns, other wine columns)",
+        "0",
+        "NaN, with a warning",
+        unlike_sizes,
     ),
     Case(
         "macro-F1 outside its interval, 72 of 194 classes of one row",

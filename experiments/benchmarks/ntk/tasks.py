@@ -4,8 +4,6 @@ Imports JAX and NumPy alone: kernlens and a peer in an environment of its own ru
 on the same seeded numbers, and are timed by the same lines.
 """
 
-import ctypes
-import gc
 import itertools
 import json
 import math
@@ -18,6 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from experiments.benchmarks.machine import Memory, matmul_peak, timed
 
 SEED = 0
 KEPT = 1_000_000  # kernel entries kept to compare two implementations
@@ -241,56 +241,6 @@ def problem(task: Task, n: int, dtype: Any) -> Problem:
 
     params, x = jax.tree_util.tree_map(put, (made.params, made.x))
     return Problem(made.f, params, x)
-
-
-class Memory:
-    """Most bytes in use at once after ``Memory()``, over those in use then; None where unknown."""
-
-    def __init__(self):
-        gc.collect()
-        self.device = jax.devices()[0]
-        self.before = self._read()[0]
-
-    def peak(self) -> int | None:
-        """The bytes so far."""
-        now = self._read()[1]
-        return None if self.before is None or now is None else max(now - self.before, 0)
-
-    def _read(self) -> tuple[int | None, int | None]:
-        if self.device.platform != "cpu":
-            stats = self.device.memory_stats() or {}
-            return stats.get("bytes_in_use"), stats.get("peak_bytes_in_use")
-        if sys.platform != "linux":
-            return None, None
-        if not hasattr(self, "before"):
-            # What compilation freed goes back, and the kernel's high-water mark starts again.
-            ctypes.CDLL(None).malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")
-        lines = dict(
-            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
-        )
-        resident, highest = (int(lines[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
-        return resident, highest
-
-
-def timed(compiled: Any, *args: Any) -> tuple[jax.Array, float]:
-    """The call's value and its wall seconds."""
-    start = time.perf_counter()
-    value = jax.block_until_ready(compiled(*args))
-    return value, time.perf_counter() - start
-
-
-def matmul_peak(dtype: Any, sizes: list[int], repeats: int) -> dict[str, Any]:
-    """Median GFLOP/s of square matrix products of each size, and the greatest of them."""
-    rates = {}
-    for size in sizes:
-        x = jnp.asarray(np.random.default_rng(SEED).standard_normal((size, size)), dtype)
-        product = jax.jit(lambda a, b: a @ b).lower(x, x).compile()
-        timed(product, x, x)
-        rates[str(size)] = (
-            2e-9 * size**3 / np.median([timed(product, x, x)[1] for _ in range(repeats)])
-        )
-    return {"rates": rates, "peak": max(rates.values())}
 
 
 def measure(

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.scores.settings import Config, Gate, class_rows, line, median, timed
+from experiments.benchmarks.machine import timed
+from experiments.benchmarks.scores.settings import Config, Gate, class_rows, line, median
 from kernlens import moments
 from kernlens.moments import Moments
 from kernlens.scores import SCORES, Score

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks.machine import timed
 from experiments.benchmarks.scores.settings import (
     Config,
     Gate,
@@ -24,7 +25,6 @@ from experiments.benchmarks.scores.settings import (
     line,
     median,
     peak_bytes,
-    timed,
 )
 from kernlens import io, moments
 from kernlens.moments.arrays import CHUNK_BYTES

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from scipy.linalg import get_lapack_funcs
 
+from experiments.benchmarks.machine import timed
 from experiments.benchmarks.scores.settings import (
     Config,
     Gate,
@@ -19,7 +20,6 @@ from experiments.benchmarks.scores.settings import (
     peak_bytes,
     runs,
     tell,
-    timed,
 )
 from kernlens import moments
 from kernlens.kernels import features

@@ -13,15 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.scores.settings import (
-    Config,
-    Gate,
-    class_rows,
-    line,
-    median,
-    runs,
-    timed,
-)
+from experiments.benchmarks.machine import timed
+from experiments.benchmarks.scores.settings import Config, Gate, class_rows, line, median, runs
 from kernlens import moments
 from kernlens.scores import SCORES, Score, transrate_of_rows
 

@@ -1,20 +1,16 @@
 """What is measured, the limits, and what all parts share."""
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.ntk.tasks import matmul_peak
+from experiments.benchmarks.machine import matmul_peak, timed
 from kernlens.scores import Estimator
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -125,13 +121,6 @@ def class_rows(n: int, dim: int, num_classes: int) -> tuple[np.ndarray, np.ndarr
 def gflops(config: Config) -> float:
     """Greatest rate of square float32 products now, 10⁹ operations a second."""
     return matmul_peak(jnp.float32, list(config.matmul), 3)["peak"]
-
-
-def timed(call: Callable[..., T], *args: Any) -> tuple[T, float]:
-    """A call's value, when it is there, and its seconds."""
-    start = time.perf_counter()
-    value = jax.block_until_ready(call(*args))
-    return value, time.perf_counter() - start
 
 
 def runs(call: Callable[[], Any], config: Config) -> list[float]:

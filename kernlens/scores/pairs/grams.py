@@ -1,12 +1,18 @@
 """Two embeddings by their Gram matrices, which no rotation changes."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from kernlens.moments import fourth as fourth_moment
-from kernlens.scores.estimator import Estimator, dot, ratio, root
+from kernlens.scores.estimator import Estimator, dot, ratio, root, varying
 from kernlens.scores.pairs.pair import Pair, mean_of, scatters, size_of, unit_scatters
 from kernlens.types import Array
+
+LEAST_DIGITS = 1e-2
+"""Rounding of :func:`debiased_cka` beyond which it is not a number."""
 
 
 @jax.jit
@@ -26,25 +32,39 @@ def cka(pair: Pair) -> Array:
     return ratio(jnp.sum(cross**2), root(jnp.sum(a**2)) * root(jnp.sum(b**2)))
 
 
-@jax.jit
 def debiased_cka(pair: Pair) -> Array:
     r"""The same from unbiased inner products: the diagonals of the Gram matrices play no part.
 
     :math:`U(K, L) / \sqrt{U(K, K) U(L, L)}` with the :math:`U` of
     :func:`kernlens.scores.debiased_alignment`. The sum :math:`\sum_i \|a_i\|^2 \|b_i\|^2` that it
     needs is half of what the fourth moment of :math:`[A, B]` has above those of its parts. That
-    difference loses digits as the square of the ratio of the two sizes: bring embeddings of very
-    unlike size to one size first.
+    difference loses digits as the square of the ratio of the two sizes.
 
     Args:
       pair: of the features as they are.
 
     Returns:
-      Similarity in ``[-1, 1]``, ``[]``; 0 expected for unrelated embeddings. Needs 4 rows.
+      Similarity in ``[-1, 1]``, ``[]``; 0 expected for unrelated embeddings. Needs 4 rows. NaN
+      where less than two digits are left, of embeddings of very unlike size.
+
+    Warns:
+      UserWarning: that it is NaN, outside of compiled programs.
 
     References:
       Song et al. (2012), equation 5; Kornblith et al. (2019), released code.
     """
+    value = _debiased_cka(pair)
+    if not isinstance(value, Tracer) and bool(jnp.isnan(value).any()):
+        warnings.warn(
+            "debiased_cka: one embedding is so much larger than the other that no digits are left "
+            "of what they share; divide each by its root mean square first",
+            stacklevel=2,
+        )
+    return value
+
+
+@jax.jit
+def _debiased_cka(pair: Pair) -> Array:
     a, b, cross = unit_scatters(pair)
     unit_a, unit_b = size_of(pair.first), size_of(pair.second)
     n = jnp.maximum(pair.both.count, 4.0)
@@ -62,9 +82,13 @@ def debiased_cka(pair: Pair) -> Array:
     value = unbiased(jnp.sum(cross**2), shared, trace_a * trace_b)
     own_a = unbiased(jnp.sum(a**2), fourth_a, trace_a**2)
     own_b = unbiased(jnp.sum(b**2), fourth_b, trace_b**2)
-    rounding = 32.0 * float(jnp.finfo(n.dtype).eps)
+    eps = float(jnp.finfo(n.dtype).eps)
+    rounding = 32.0 * eps
     defined = (pair.both.count > 3.0) & (own_a > rounding) & (own_b > rounding)
-    return jnp.where(defined, ratio(value, root(own_a) * root(own_b)), 0.0)
+    defined &= varying(pair.first).any() & varying(pair.second).any()
+    size = root(own_a) * root(own_b)
+    lost = eps * whole > LEAST_DIGITS * size
+    return jnp.where(defined, jnp.where(lost, jnp.nan, ratio(value, size)), 0.0)
 
 
 @jax.jit

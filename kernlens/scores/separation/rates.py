@@ -12,7 +12,7 @@ from kernlens.arrays import on_device
 from kernlens.kernels.features import unit
 from kernlens.moments import Moments, from_arrays, full_scatter
 from kernlens.moments.arrays import check_codes
-from kernlens.scores.basis import cholesky, column_units, eigenbasis, in_units
+from kernlens.scores.basis import cholesky, column_units, eigenbasis, graded_eigh, in_units
 from kernlens.scores.estimator import (
     Estimator,
     Score,
@@ -27,6 +27,10 @@ from kernlens.types import Array
 
 CLASSES_TOGETHER = 4
 """Classes whose small products are made side by side."""
+
+MOST_LOST, MOST_LOST_OF_PIVOT = 2e-3, 0.05
+"""Share of a rate, and of one pivot, that rounding may reach in the worst case, some fifty times
+what it comes to. Beyond either, rates are taken from eigenvalues in float64."""
 
 
 class Rates(NamedTuple):
@@ -119,16 +123,12 @@ def coding_rates(
         return 0.5 * jnp.sum(jnp.log1p(least)), gain
 
     def by_eigenvalues() -> tuple[Array, Array]:
-        def rate(group: tuple[Array, Array, Array]) -> Array:
-            return _rate_by_eigenvalues(*group, distortion)
+        rate, rates = _rates_by_eigenvalues(moments, mean, offsets + mean, distortion)
+        return rate, jnp.sum(jnp.where(present, rate - rates, 0.0) * weights)
 
-        whole = rate((moments.scatter, mean, n))
-        rates = jax.lax.map(rate, (moments.class_scatters, offsets + mean, counts))
-        return whole, whole - jnp.sum(jnp.where(present, rates, 0.0) * weights)
-
-    # Rounding of a singular matrix whose entries are far above 1 can leave it indefinite.
-    finite = jnp.isfinite(taken).all() & jnp.isfinite(takens).all()
-    whole, gain = jax.lax.cond(finite, by_pivots, by_eigenvalues)
+    # A class of fewer rows than features, with entries far above 1, has pivots of rounding alone.
+    lost = jax.vmap(_lost)(jnp.vstack([diagonals, diagonal]), jnp.vstack([takens, taken]))
+    whole, gain = jax.lax.cond((lost <= MOST_LOST).all(), by_pivots, by_eigenvalues)
     if per_rank:
         rank = jnp.maximum(_rank(moments, mean), 1.0)
         whole, gain = whole / rank, gain / rank
@@ -143,7 +143,8 @@ def transrate_of_rows(
     A class of fewer rows than features has as few eigenvalues as rows, and
     :math:`|I + X_c^\top X_c / (n_c \epsilon)| = |I + X_c X_c^\top / (n_c \epsilon)|` needs no
     matrix of the features: the cost is that of the scatter of all rows. A gain far below the rate
-    of the whole has the rounding of that rate, which :func:`transrate` has not.
+    of the whole has the rounding of that rate, which :func:`transrate` has not. Where that matrix
+    would lose digits, of columns of unlike scales, :func:`transrate` takes over.
 
     Args:
       x: features, ``[n, p]``.
@@ -163,9 +164,13 @@ def transrate_of_rows(
     x, codes = on_device(x), np.asarray(codes)
     check_codes(codes, num_classes)
     largest = max(int(np.bincount(codes[codes >= 0], minlength=1).max()), 1)
-    if largest >= x.shape[1]:
+
+    def of_moments() -> Score:
         moments = from_arrays(x, codes, num_classes, class_scatters=True)
         return transrate(moments, epsilon=epsilon)
+
+    if largest >= x.shape[1]:
+        return of_moments()
     # As many Gram matrices are held as there is room for beside the rows.
     held = min(max(x.size // largest**2, 1), max(num_classes, 1))
     filled = -(-num_classes // held) * held
@@ -177,22 +182,25 @@ def transrate_of_rows(
     # Classes are read from their rows, so that the moments need not tell them apart.
     moments = from_arrays(x, np.full_like(codes, -1), 0)
     groups = (a.reshape(-1, held, largest) for a in (taken, member))
-    parts = _rates_of_rows(moments, x, *groups, epsilon)
-    return _gain(moments, parts.ravel(), member.any(axis=1), epsilon)
+    parts, lost = _rates_of_rows(moments, x, *groups, epsilon)
+    found, lost_of_all = _gain(moments, parts.ravel(), member.any(axis=1), epsilon)
+    exact = bool((lost <= MOST_LOST).all() & (lost_of_all <= MOST_LOST))
+    return found if exact else of_moments()
 
 
 @jax.jit
 def _rates_of_rows(
     moments: Moments, x: Array, taken: Array, member: Array, epsilon: float
-) -> Array:
-    """Coding rates of groups of classes of rows ``[., C, m]``, of which some are no members."""
+) -> tuple[Array, Array]:
+    """Coding rates of groups of classes of rows ``[., C, m]``, of which some are no members, and
+    what rounding may take from each."""
 
     def gram(one: tuple[Array, Array]) -> Array:
         rows, own = one
         z = jnp.where(own[:, None], (x[rows] - moments.mean) - moments.mean_low, 0.0)
         return ratio(dot(z, z.T), own.sum(dtype=z.dtype) * epsilon)
 
-    def of_group(group: tuple[Array, Array]) -> Array:
+    def of_group(group: tuple[Array, Array]) -> tuple[Array, Array]:
         # All products before all factors: LAPACK's threads and XLA's are in each other's way.
         return jax.lax.map(_rate, jax.lax.map(gram, group, batch_size=CLASSES_TOGETHER))
 
@@ -200,13 +208,13 @@ def _rates_of_rows(
 
 
 @jax.jit
-def _gain(moments: Moments, parts: Array, present: Array, epsilon: float) -> Score:
+def _gain(moments: Moments, parts: Array, present: Array, epsilon: float) -> tuple[Score, Array]:
     """TransRate from the coding rates of the classes that are present; compiled apart from them,
     lest its factor be made beside their products."""
-    whole = _rate(ratio(moments.scatter, moments.count * epsilon))
+    whole, lost = _rate(ratio(moments.scatter, moments.count * epsilon))
     present = present.astype(parts.dtype)
     gain = whole - ratio(jnp.sum(present * parts), present.sum())
-    return where_defined(present.any(), gain, jnp.zeros_like(gain))
+    return where_defined(present.any(), gain, jnp.zeros_like(gain)), lost
 
 
 @in_float64
@@ -361,9 +369,10 @@ def _taken(matrix: Array) -> Array:
     return jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
 
 
-def _rate(matrix: Array) -> Array:
-    """Coding rate in nats of a second moment over the distortion."""
-    return 0.5 * jnp.sum(jnp.log1p(jnp.maximum(jnp.diagonal(matrix) - _taken(matrix), 0.0)))
+def _rate(matrix: Array) -> tuple[Array, Array]:
+    """Coding rate in nats of a second moment over the distortion, and its :func:`_lost`."""
+    diagonal, taken = jnp.diagonal(matrix), _taken(matrix)
+    return 0.5 * jnp.sum(jnp.log1p(jnp.maximum(diagonal - taken, 0.0))), _lost(diagonal, taken)
 
 
 def _gap_less_log(x: Array, base: Array) -> Array:
@@ -377,9 +386,27 @@ def _gap_less_log(x: Array, base: Array) -> Array:
     return jnp.where(small, inside**2 * series, u - (jnp.log1p(x) - jnp.log1p(base)))
 
 
-def _rate_by_eigenvalues(scatter: Array, offset: Array, count: Array, distortion: Array) -> Array:
-    """Coding rate in nats; the offset joins by the determinant lemma."""
-    values, vectors = jnp.linalg.eigh(ratio(scatter, count) / distortion)
-    values = jnp.maximum(values, 0.0)
-    along = dot(offset, vectors) ** 2 / (1.0 + values)
-    return 0.5 * (jnp.log1p(values).sum() + jnp.log1p(jnp.sum(along) / distortion))
+def _lost(diagonal: Array, taken: Array) -> Array:
+    """Share of its rate that a matrix may lose to rounding; NaN where its factor failed."""
+    above = jnp.maximum(diagonal - taken, 0.0)
+    lost = float(jnp.finfo(diagonal.dtype).eps) * diagonal / (1.0 + above)
+    share = jnp.sum(lost) / jnp.maximum(0.5 * jnp.sum(jnp.log1p(above)), 1.0)
+    # A pivot of rounding alone tells nothing of what should stand there.
+    return jnp.where(jnp.max(lost) > MOST_LOST_OF_PIVOT, jnp.inf, share)
+
+
+@in_float64
+def _rates_by_eigenvalues(
+    moments: Moments, mean: Array, offsets: Array, distortion: Array
+) -> tuple[Array, Array]:
+    """Coding rates of all rows and of each class in nats; means join by the determinant lemma."""
+    eps, distortion = float(jnp.finfo(mean.dtype).eps), wide(distortion)
+
+    def rate(group: tuple[Array, Array, Array]) -> Array:
+        scatter, offset, count = wide(group)
+        values, vectors = graded_eigh(ratio(scatter, count) / distortion, eps=eps)
+        along = dot(offset, vectors) ** 2 / (1.0 + values)
+        return 0.5 * (jnp.log1p(values).sum() + jnp.log1p(jnp.sum(along) / distortion))
+
+    classes = (moments.class_scatters, offsets, moments.class_counts)
+    return rate((full_scatter(moments), mean, moments.count)), jax.lax.map(rate, classes)

@@ -48,7 +48,7 @@ def h_score_of_tiny():
 @pytest.mark.slow
 def test_ray_data_gives_what_one_pass_gives(tmp_path):
     pytest.importorskip("ray.data")
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": root}
     run = subprocess.run(
         [sys.executable, "-c", RUN, str(tmp_path)],
