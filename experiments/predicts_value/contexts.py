@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.predicts_value.settings import BASES, Config
 from experiments.predicts_value.sets import Set
+from experiments.predicts_value.settings import BASES, Config
 from kernlens.train.heads import stratified_split
 
 NATURAL = "natural"

@@ -48,8 +48,8 @@ def check(config: Config) -> None:
 def run(config: Config, cells: runner.Cells) -> dict[str, Any]:
     """Outcomes and predictions by context, rankers and pairs by set, curves, and large inputs.
 
-    Outcomes and embeddings are kept by the fields that they depend on, so that they outlive a change
-    of what predicts them.
+    Outcomes and embeddings are kept by the fields that they depend on, so that they outlive a
+    change of what predicts them.
     """
     kept = cells.beside(
         cells.folder.parent / f"outcomes-{runner.fingerprint(config, trained.FIELDS)}"
@@ -77,7 +77,7 @@ def run(config: Config, cells: runner.Cells) -> dict[str, Any]:
                 ),
             }
         )
-        learnt += curves.of_set(natural, config, cells)
+        learnt += curves.of_set(natural, config, cells, kept)
     return {
         "contexts": rows,
         "sets": by_set,
@@ -127,5 +127,3 @@ def row(context: Context, outcomes: dict[str, Any], told: dict[str, Any]) -> dic
         "outcomes": outcomes,
         "predictions": told,
     }
-
-

@@ -41,7 +41,8 @@ def family(name: str) -> str:
 def draw(results: Mapping[str, Any]) -> Any:
     """Predicted against trained macro-F1, a panel for each kind of head.
 
-    Filled points are natural embeddings, rings damaged ones; bars are 90% intervals of one training.
+    Filled points are natural embeddings, rings damaged ones; bars are 90% intervals of one
+    training.
     """
     try:
         from matplotlib.figure import Figure
@@ -64,7 +65,9 @@ def draw(results: Mapping[str, Any]) -> Any:
                 trained = float(np.mean(row["outcomes"][head]["judged"]["macro_f1"]))
                 if natural:
                     gaps.append(abs(own["value"] - trained))
-                    ax.plot([trained] * 2, [own["low"], own["high"]], color=colour, lw=0.7, alpha=0.3)
+                    ax.plot(
+                        [trained] * 2, [own["low"], own["high"]], color=colour, lw=0.7, alpha=0.3
+                    )
                 (mark,) = ax.plot(
                     trained, own["value"], "o", ms=4.0 if natural else 3.0, color=colour,
                     mfc=colour if natural else "none", mew=0.7, alpha=0.9 if natural else 0.6,

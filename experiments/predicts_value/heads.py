@@ -96,7 +96,9 @@ def logistic_path(
     predicted, losses, coefficients = [], [], []
     for place, c in enumerate(PENALTIES):
         fitted.C = c
-        if start is not None and start[place][0].shape[0] == (len(classes) if len(classes) > 2 else 1):
+        if start is not None and start[place][0].shape[0] == (
+            len(classes) if len(classes) > 2 else 1
+        ):
             fitted.coef_, fitted.intercept_ = (part.copy() for part in start[place])
         fitted.fit(z[train], codes[train])
         probabilities = fitted.predict_proba(z[rows])
@@ -170,7 +172,11 @@ def class_means(context: Context, split: Split, config: Config) -> dict[str, Mea
 def cosine(context: Context, split: Split, config: Config) -> dict[str, Measured]:
     """Inner products with the class means of the rows at unit length."""
     x = context.x.astype(np.float64)
-    return {"cosine": _by_means(context, split, x / np.maximum(np.linalg.norm(x, axis=1), 1e-12)[:, None])}
+    return {
+        "cosine": _by_means(
+            context, split, x / np.maximum(np.linalg.norm(x, axis=1), 1e-12)[:, None]
+        )
+    }
 
 
 def _by_means(context: Context, split: Split, x: np.ndarray) -> Measured:
@@ -253,7 +259,9 @@ def _fitted(head: Any, context: Context, split: Split, x: np.ndarray) -> Measure
     if hasattr(head, "predict_proba"):
         losses, probabilities = np.zeros(len(x)), head.predict_proba(x[rows])
         predicted[rows] = head.classes_[probabilities.argmax(axis=1)]
-        given = probabilities[np.arange(len(rows)), np.searchsorted(head.classes_, context.codes[rows])]
+        given = probabilities[
+            np.arange(len(rows)), np.searchsorted(head.classes_, context.codes[rows])
+        ]
         losses[rows] = -np.log(np.maximum(given, SMALLEST))
     else:
         predicted[rows] = head.predict(x[rows])
@@ -283,9 +291,7 @@ def light(head: str, context: Context, split: Split, config: Config) -> dict[str
         return LIGHT[head](context, split, config)
 
 
-def mlp(
-    width: int, context: Context, splits: Sequence[Split], config: Config
-) -> list[Measured]:
+def mlp(width: int, context: Context, splits: Sequence[Split], config: Config) -> list[Measured]:
     """The library's trained MLP on standardised columns, all splits together."""
     from kernlens.models import decoders
     from kernlens.train import heads

@@ -24,6 +24,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Rows ``[n, dim]`` of images ``[n, 28, 28]``."""
         x = nn.relu(nn.Conv(16, (3, 3), strides=2)(x[..., None]))
         x = nn.relu(nn.Conv(32, (3, 3), strides=2)(x))
         return nn.Dense(self.dim)(x.reshape(len(x), -1))

@@ -58,9 +58,7 @@ def title(setting: tuple[int, int, int, int]) -> str:
 
 def factors(data: Interactions, name: str, cells: Any) -> np.ndarray:
     """PPMI-SVD of all items."""
-    made = cells.arrays(
-        f"{name}: PPMI", lambda: {"rows": ppmi_svd(data, dim=FACTORS).embeddings}
-    )
+    made = cells.arrays(f"{name}: PPMI", lambda: {"rows": ppmi_svd(data, dim=FACTORS).embeddings})
     return made["rows"]
 
 

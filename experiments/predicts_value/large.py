@@ -6,7 +6,10 @@ import subprocess
 import sys
 from typing import Any
 
-SHAPES = {"10^5 x 768, 100 classes": (100_000, 768, 100), "10^6 x 64, 10 classes": (1_000_000, 64, 10)}
+SHAPES = {
+    "10^5 x 768, 100 classes": (100_000, 768, 100),
+    "10^6 x 64, 10 classes": (1_000_000, 64, 10),
+}
 """Rows, columns and classes."""
 
 LIMITS = {"10^5 x 768, 100 classes": (120.0, 3e9), "10^6 x 64, 10 classes": (20.0, None)}
@@ -16,7 +19,7 @@ VERSION = 1
 
 
 def measured(cells: Any) -> list[dict[str, Any]]:
-    """A row for each shape: seconds of the clock and the processor, compilation included, and bytes."""
+    """A row for each shape: bytes, and seconds of the clock and the processor with compilation."""
     return [
         {
             "shape": name,
@@ -29,7 +32,10 @@ def measured(cells: Any) -> list[dict[str, Any]]:
 def in_a_process(shape: tuple[int, int, int]) -> dict[str, float]:
     """What a fresh process took for one path of penalties."""
     done = subprocess.run(
-        [sys.executable, "-m", __name__, *map(str, shape)], check=True, capture_output=True, text=True
+        [sys.executable, "-m", __name__, *map(str, shape)],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 

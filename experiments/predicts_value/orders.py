@@ -25,7 +25,9 @@ def of_sets(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     for one in rows["sets"]:
         mine = [
-            row for row in rows["contexts"] if row["set"] == one["set"] and row["damage"] == "natural"
+            row
+            for row in rows["contexts"]
+            if row["set"] == one["set"] and row["damage"] == "natural"
         ]
         if len(mine) < FEW:
             continue
@@ -64,9 +66,7 @@ def value_of(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def ordered(
-    values: Mapping[str, float], trained: Mapping[str, float]
-) -> dict[str, float] | None:
+def ordered(values: Mapping[str, float], trained: Mapping[str, float]) -> dict[str, float] | None:
     """Agreement of a ranker with the trained means of the embeddings that it knows.
 
     Returns:

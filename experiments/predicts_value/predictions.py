@@ -55,9 +55,7 @@ def rows_of(head: str, context: Context) -> tuple[np.ndarray, Labels]:
     return x, Labels(codes.astype(np.int32), names)
 
 
-def predicted(
-    head: str, contexts: Sequence[Context], config: Config
-) -> dict[str, Any]:
+def predicted(head: str, contexts: Sequence[Context], config: Config) -> dict[str, Any]:
     """Predictions of some embeddings of the same rows, and what follows from them in pairs.
 
     Returns:
@@ -95,7 +93,12 @@ def values(prediction: Prediction) -> dict[str, dict[str, float]]:
     for name in METRICS:
         if name in prediction.metrics:
             own = prediction.metrics[name]
-            found[name] = {"value": own.value, "low": own.low, "high": own.high, **of_mean(prediction, name)}
+            found[name] = {
+                "value": own.value,
+                "low": own.low,
+                "high": own.high,
+                **of_mean(prediction, name),
+            }
     return found
 
 

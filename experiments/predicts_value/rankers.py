@@ -14,8 +14,8 @@ import numpy as np
 
 from experiments.predicts_value import heads
 from experiments.predicts_value.contexts import Context
-from experiments.predicts_value.settings import PENALTIES, Config
 from experiments.predicts_value.sets import Set
+from experiments.predicts_value.settings import PENALTIES, Config
 from kernlens import moments
 from kernlens.scores import SCORES, Score
 

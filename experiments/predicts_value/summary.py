@@ -116,7 +116,14 @@ def errors(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             for head in HEADS:
                 for metric in ("macro_f1", "accuracy", "log_loss"):
                     some = large(
-                        select(points, natural=natural, tuned=tuned, head=head, metric=metric, judged=True)
+                        select(
+                            points,
+                            natural=natural,
+                            tuned=tuned,
+                            head=head,
+                            metric=metric,
+                            judged=True,
+                        )
                     )
                     if some:
                         found.append(
@@ -163,6 +170,7 @@ def by_set(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def by_damage(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Errors of macro-F1 of every damage and head, draws of few labels together."""
+
     def title(point: Mapping[str, Any]) -> str:
         return point["damage"].split(", draw")[0]
 
@@ -195,7 +203,9 @@ def departures(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
             np.mean(row["outcomes"][head]["judged"]["macro_f1"])
             - np.mean(row["outcomes"]["logistic"]["judged"]["macro_f1"])
             for row in rows["contexts"]
-            if row["damage"] == NATURAL and head in row["outcomes"] and "logistic" in row["outcomes"]
+            if row["damage"] == NATURAL
+            and head in row["outcomes"]
+            and "logistic" in row["outcomes"]
         ]
         if gaps:
             found.append(
@@ -222,7 +232,9 @@ def measured(
         linear = select(natural, head=LINEAR, metric=metric)
         found[f"linear.{metric}"] = mean(linear, "error")
         found[f"cv.{metric}"] = mean(linear, "of_cv")
-        found[f"linear.damaged.{metric}"] = mean(select(damaged, head=LINEAR, metric=metric), "error")
+        found[f"linear.damaged.{metric}"] = mean(
+            select(damaged, head=LINEAR, metric=metric), "error"
+        )
         found[f"mlp.{metric}"] = mean(select(natural, head=MLPS, metric=metric), "error")
         for head in ("k-NN", "class means"):
             found[f"{head}.{metric}"] = mean(select(natural, head=head, metric=metric), "error")
@@ -286,5 +298,3 @@ def curve(rows: Mapping[str, Any], times: int) -> float | None:
         if one["times"] == times and not one["tuned"] and one["metric"] == "macro_f1"
     ]
     return float(np.mean(errors)) if errors else None
-
-
