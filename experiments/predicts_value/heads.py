@@ -278,10 +278,6 @@ LIGHT: dict[str, Callable[[Context, Split, Config], dict[str, Measured]]] = {
 }
 """Heads that are trained split by split; the first gives the one at C = 1 too."""
 
-SLOW = ("kernel SVM", "boosting")
-"""Heads with few splits."""
-
-
 def light(head: str, context: Context, split: Split, config: Config) -> dict[str, Measured]:
     """What a head of :data:`LIGHT` reaches on one split, on one thread."""
     from threadpoolctl import threadpool_limits

@@ -142,18 +142,24 @@ def movies(order: str, config: Config, cells: Any) -> Any:
 
 
 def classes(data: Interactions, label: str, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """A stratified sample of the items, and the class of each."""
+    """A sample of the items in which the largest classes are cut to one size, and their classes."""
     given = data.labels[label].codes
     counts = np.bincount(given[given >= 0])
-    large = np.argsort(-counts, kind="stable")[:CATEGORIES]
-    share = min(1.0, config.rows / counts[large].sum())
-    quota = np.floor(counts * share).astype(int)
-    large = large[quota[large] >= config.class_rows]
+    kept = np.argsort(-counts, kind="stable")[:CATEGORIES]
+    kept = kept[counts[kept] >= config.class_rows]
+    most = cut(counts[kept], config.rows)
     rng = np.random.default_rng(config.seed)
     rows = np.sort(
-        np.concatenate([rng.permutation(np.flatnonzero(given == c))[: quota[c]] for c in large])
+        np.concatenate([rng.permutation(np.flatnonzero(given == c))[:most] for c in kept])
     )
-    return rows, np.searchsorted(np.sort(large), given[rows])
+    return rows, np.searchsorted(np.sort(kept), given[rows])
+
+
+def cut(counts: np.ndarray, total: int) -> int:
+    """The most rows of a class with which all classes together have at most ``total``."""
+    sizes = np.arange(1, counts.max() + 1)
+    together = np.minimum(counts, sizes[:, None]).sum(axis=1)
+    return int(sizes[max(np.searchsorted(together, total, side="right") - 1, 0)])
 
 
 def joined(*parts: np.ndarray) -> np.ndarray:

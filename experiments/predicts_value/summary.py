@@ -15,6 +15,9 @@ LINEAR, MLPS = ("logistic",), ("MLP(32)", "MLP(256)")
 ENOUGH = 1000
 """Rows from which on value targets hold; below, one trained split is the yardstick."""
 
+TRAININGS = 10
+"""Trainings whose mean an interval of the mean is for."""
+
 MANY = 2000
 """Rows from which on the mean's interval is to be narrow."""
 
@@ -73,16 +76,19 @@ def points_of(rows: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
                     "of_one": float(np.mean(np.abs(single - truth))),
                     "of_cv": abs(beside[metric] - truth) if natural and metric in beside else None,
                     "held": float(np.mean((own["low"] <= single) & (single <= own["high"]))),
-                    **of_mean(own, truth),
+                    **of_mean(own, trained),
                 }
 
 
-def of_mean(own: Mapping[str, Any], truth: float) -> dict[str, float | None]:
-    """Whether the interval of the mean holds the trained mean, and its half-width."""
+def of_mean(own: Mapping[str, Any], trained: np.ndarray) -> dict[str, float | None]:
+    """How often the interval of the mean holds means of ten trainings, and its half-width."""
     if own.get("mean_low") is None:
         return {"mean_held": None, "half_width": None}
     low, high = own["mean_low"], own["mean_high"]
-    return {"mean_held": float(low <= truth <= high), "half_width": 0.5 * (high - low)}
+    blocks = max(len(trained) // TRAININGS, 1)
+    means = trained[: blocks * TRAININGS].reshape(blocks, -1).mean(axis=1)
+    held = float(np.mean((low <= means) & (means <= high)))
+    return {"mean_held": held, "half_width": 0.5 * (high - low)}
 
 
 def select(points: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:

@@ -13,7 +13,9 @@ from experiments.predicts_value.settings import DAMAGED_HEADS, HEADS, Config
 VERSION = 1
 """Of the code below and of heads: a change of what is trained gives it another number."""
 
-FIELDS = ("rows", "class_rows", "splits", "slow_splits", "folds", "embeddings", "samples", "seed")
+FIELDS = (
+    "rows", "class_rows", "splits", "slow_splits", "light_splits", "folds", "seed",
+)  # fmt: skip
 """Fields of a configuration that outcomes depend on, with the set and the head in a cell's name."""
 
 
@@ -39,8 +41,7 @@ def heads_of(context: Context) -> Sequence[str]:
 
 def train(head: str, context: Context, config: Config) -> dict[str, Any]:
     """Outcomes of one head; logistic regression gives those at all its choices of a penalty."""
-    count = config.slow_splits if head in heads.SLOW else config.splits_of(len(context.labelled))
-    splits = contexts.splits(context, count)
+    splits = contexts.splits(context, config.splits_of(head, len(context.labelled)))
     if width := re.fullmatch(r"MLP\((\d+)\)", head):
         return {head: listed(heads.mlp(int(width[1]), context, splits, config))}
     found = light("logistic" if head.startswith("logistic") else head, context, splits, config)
