@@ -13,7 +13,7 @@ import numpy as np
 
 from kernlens import containers
 from kernlens.containers import BOOL, MIXED, NUMBER, TEXT, TIME, Cells, RaggedCells, Table
-from kernlens.types import Labels, MultiLabels, Values
+from kernlens.types import Labels, MultiLabels, Target, Values
 
 SEPARATORS = ("|", ";", ",")
 """Separators that several labels in one text may have."""
@@ -25,7 +25,7 @@ MANY = 20
 """Number of distinct whole numbers above which each has to be there ten times to be a class."""
 
 
-def as_target(target: Any) -> Labels | MultiLabels | Values:
+def as_target(target: Any) -> Target:
     """Finds out what a target asks; refuses one that may ask two things.
 
     ===============================================  ===========================================
@@ -184,9 +184,25 @@ def multi_labels(values: Any, *, separator: str | None = None) -> MultiLabels:
     if isinstance(read, Cells):
         raise ValueError(
             f"multi-labels need a collection of labels per row; got {read}; several labels "
-            "in one text need separator, such as '|'"
+            "in one text need separator, such as '|' (--separator '|')"
         )
     return _tags(read)
+
+
+def held_out_of(counts: np.ndarray, fraction: float = 0.2) -> np.ndarray:
+    """How many rows of each class a split holds out.
+
+    Args:
+      counts: rows of each class, ``[C]``.
+      fraction: share to hold out, in ``(0, 1)``.
+
+    Returns:
+      ``round(m * fraction)`` of a class of ``m`` rows, but at least one and at most ``m - 1``,
+      int64 ``[C]``; none of a class of one row.
+    """
+    counts = np.asarray(counts)
+    wanted = np.maximum(np.rint(counts * fraction), 1)
+    return np.minimum(wanted, np.maximum(counts - 1, 0)).astype(np.int64)
 
 
 def drop_rare(labels: Labels, min_count: int) -> Labels:
@@ -198,9 +214,46 @@ def drop_rare(labels: Labels, min_count: int) -> Labels:
     return Labels(table[labels.codes], tuple(labels.names[i] for i in kept))
 
 
-def labelled_rows(labels: Labels) -> np.ndarray:
-    """Indices of the rows that have a label."""
-    return np.flatnonzero(labels.codes >= 0)
+def labelled_rows(target: Target) -> np.ndarray:
+    """Indices of the rows that have a label, or a number."""
+    if isinstance(target, Labels):
+        return np.flatnonzero(target.codes >= 0)
+    if isinstance(target, MultiLabels):
+        return np.flatnonzero(target.labelled)
+    return np.flatnonzero(~np.isnan(target))
+
+
+def num_rows(target: Target) -> int:
+    """Number of rows, those without a label too."""
+    if isinstance(target, Labels):
+        return len(target.codes)
+    return len(target.labelled) if isinstance(target, MultiLabels) else len(target)
+
+
+def take(target: Target, rows: np.ndarray) -> Target:
+    """The target of some rows.
+
+    Args:
+      target: labels or numbers, ``[n]``.
+      rows: row numbers in any order, integers ``[m]``; ``-1`` gives a row without a label.
+
+    Returns:
+      A target of the same kind with ``m`` rows; classes keep their codes and names.
+
+    Examples:
+      >>> take(labels(["tea", "salt"]), np.array([1, -1, 1])).codes
+      array([ 0, -1,  0], dtype=int32)
+    """
+    rows = np.asarray(rows)
+    if isinstance(target, Labels):
+        return target._replace(codes=np.append(target.codes, np.int32(-1))[rows])
+    if isinstance(target, MultiLabels):
+        none = np.zeros((1, len(target.names)), bool)
+        return target._replace(
+            membership=np.concatenate([target.membership, none])[rows],
+            labelled=np.append(target.labelled, False)[rows],
+        )
+    return np.append(target, np.nan)[rows].view(Values)
 
 
 # From cells to targets.
@@ -332,14 +385,15 @@ def _check_codes(present: np.ndarray) -> None:
     consecutive = high - low == k - 1
     if consecutive and low == -1 and k > 2:
         raise ValueError(
-            f"whole numbers from -1 to {high}: expected targets.labels(values) if -1 is a class, "
-            f"or targets.labels(values, names=[{k - 1} names]) if it means no label"
+            f"whole numbers from -1 to {high}: expected targets.labels(values) (--target classes) "
+            f"if -1 is a class, or targets.labels(values, names=[{k - 1} names]) if it means no "
+            "label (in a file: an empty cell)"
         )
     if n < 2 * k or not ((consecutive and low in (0, 1)) or k <= MANY or n >= 10 * k):
         raise ValueError(
             f"whole numbers, {k} different ones in {n} rows, from {low} to {high}: expected "
-            "targets.labels(values) if each is a class, or targets.values(values) if they are "
-            "amounts"
+            "targets.labels(values) (--target classes) if each is a class, or "
+            "targets.values(values) (--target numbers) if they are amounts"
         )
 
 
@@ -352,15 +406,15 @@ def _check_text(present: np.ndarray) -> None:
         text, n = written[0]
         raise ValueError(
             f"{n} of {len(present)} labels are the text {text!r}, which missing values become when "
-            "an array is turned into text: expected None instead if they are missing, or "
-            "targets.labels(values) if it is a class"
+            "an array is turned into text: expected None instead (in a file: an empty cell) if "
+            "they are missing, or targets.labels(values) (--target classes) if it is a class"
         )
     fraction = _fraction(found)
     if fraction is not None:
         raise ValueError(
             f"text that reads as numbers with fractions, such as {fraction!r}: expected "
-            "targets.values(values) if they are amounts, or targets.labels(values) if each is a "
-            "class"
+            "targets.values(values) (--target numbers) if they are amounts, or "
+            "targets.labels(values) (--target classes) if each is a class"
         )
     for separator in SEPARATORS:
         joined = [separator in text for text in found]
@@ -369,8 +423,8 @@ def _check_text(present: np.ndarray) -> None:
             raise ValueError(
                 f"{rows} of {len(present)} labels hold {separator!r}, such as "
                 f"{found[joined.index(True)]!r}: expected targets.multi_labels(values, "
-                f"separator={separator!r}) if it stands between labels, or targets.labels(values) "
-                "if each text is one class"
+                f"separator={separator!r}) (--separator {separator!r}) if it stands between "
+                "labels, or targets.labels(values) (--target classes) if each text is one class"
             )
 
 

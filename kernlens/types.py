@@ -97,6 +97,10 @@ class Values(np.ndarray):
     """
 
 
+Target: TypeAlias = Labels | MultiLabels | Values
+"""What is predicted of each row: a class, several labels or a number."""
+
+
 @runtime_checkable
 class Chunk(Protocol):
     """Some rows of a stream."""

@@ -151,3 +151,8 @@ def toy_interactions(sequences) -> Interactions:
         session_attributes={},
         notes={},
     )
+
+
+def has_own_test(name: str) -> bool:
+    """Whether a member of a table has a test file named after it, which holds its reference."""
+    return any(Path(__file__).parent.glob(f"test_*{name}.py"))

@@ -16,6 +16,8 @@ import safetensors.numpy as safetensors
 from kernlens import cli, demo, lens, metrics
 from kernlens.files import cache_folder, use_compilation_cache
 from kernlens.io.embeddings import READERS
+from kernlens.kernels import KERNELS
+from kernlens.kernels.of_decoder import DECODERS
 from kernlens.probes import METRICS, PROBES
 from kernlens.types import Classification
 from tests.cases import gaussian_classes
@@ -485,6 +487,34 @@ def test_compare_takes_several_decoders(files, capsys):
     assert "cosine" in out
 
 
+@pytest.mark.parametrize("columns", [80, 120, 160])
+def test_decoders_fit_into_a_terminal(files, capsys, monkeypatch, columns):
+    """No heading and no name is broken; where there is no room, the second metric goes."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    given = ("compare", "good.npy", "bad.parquet", "--labels", "labels.csv", "--decoder")
+    code, out, err = run(capsys, *given, "linear", "inner-product", "cosine")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= columns
+    for word in ("embedding", "decoder", "macro-F1", "verdict", "inner-product", "worse"):
+        assert word in out.split()
+    assert ("accuracy" in out.partition("─")[0]) == (columns > 80)
+
+
+def test_help_is_filled_and_says_each_default_once(files, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for verb in ("predict", "compare", "score"):
+        code, out, _ = run(capsys, verb, "--help")
+        assert code == 0
+        assert "(default: None)" not in out
+        assert "(default: )" not in out
+        assert "None," not in out
+        words = " ".join(line.strip("│| ") for line in out.splitlines())
+        assert "or the only column that can be it. Name it where the files have several." in words
+        assert "that can be it.\n" not in out.replace(" │", "").replace(" |", "")
+    for name in (*DECODERS, *KERNELS):
+        assert name in run(capsys, "predict", "--help")[1]
+
+
 def test_a_kernel_and_a_decoder_of_ones_own_are_found_in_the_current_folder(files, capsys):
     (files / "mine.py").write_text(
         "import flax.linen as nn\nimport jax.numpy as jnp\n"
@@ -505,7 +535,7 @@ def test_a_kernel_and_a_decoder_of_ones_own_are_found_in_the_current_folder(file
         ("--kernel", "mine:words", "expected a function (x1, x2) -> K"),
         ("--kernel", "nearest", "no such kernel; choose one of linear"),
         ("--decoder", "forest", "no such decoder; choose one of linear"),
-        ("--decoder", "mlp:wide", "expected linear, inner-product"),
+        ("--decoder", "mlp:wide", "expected one of linear, inner-product"),
     ):
         code, out, err = run(capsys, *given, option, value)
         assert (code, out) == (1, "")

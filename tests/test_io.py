@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernlens import files, io, targets
-from kernlens.types import Labels
+from kernlens.types import Labels, MultiLabels, Values
 
 ROWS, DIM = 7, 3
 VALUES = np.random.default_rng(0).standard_normal((ROWS, DIM)).astype(np.float32)
@@ -241,6 +241,7 @@ def test_csv_labels(tmp_path, text, options, ids):
     path = tmp_path / "l.csv"
     path.write_text(text, newline="")
     found = io.read_labels(path, **options)
+    assert isinstance(found.labels, Labels)
     assert (None if found.ids is None else found.ids.tolist()) == ids
     np.testing.assert_array_equal(found.labels.codes, [0, 1, -1])
     assert found.labels.names == ("x", "y")
@@ -250,13 +251,20 @@ def test_csv_labels(tmp_path, text, options, ids):
     ("text", "names", "codes"),
     [
         ("1.0\n2.0\nnan\n", ("1", "2"), [0, 1, -1]),  # as a Parquet column of floats
-        ('10\n9\n""\n', ("10", "9"), [0, 1, -1]),
+        ('10\n9\n""\n', ("9", "10"), [1, 0, -1]),
+        (
+            "9007199254740993.0\n9007199254740992\n",
+            ("9007199254740992", "9007199254740993"),
+            [1, 0],
+        ),
+        ("1_0\n10\n", ("10", "1_0"), [1, 0]),
         ("007\n8\nNaN\n", ("007", "8"), [0, 1, -1]),
         ("0.5\nx\nnan\n", ("0.5", "x"), [0, 1, -1]),
     ],
 )
 def test_numbers_and_nan_as_csv_labels(tmp_path, text, names, codes):
-    found = io.read_labels(csv(tmp_path / "l.csv", "label\n" + text))
+    path = csv(tmp_path / "l.csv", "label\n" + text)
+    found = io.read_labels(path, target=targets.labels)
     assert found.labels.names == names
     np.testing.assert_array_equal(found.labels.codes, codes)
 
@@ -287,7 +295,8 @@ def test_a_last_line_that_may_have_been_cut_is_noted(tmp_path, text, told):
     ],
 )
 def test_parquet_labels(tmp_path, label, names):
-    found = io.read_labels(parquet(tmp_path / "l.parquet", id=[5, 7, 9], label=label))
+    path = parquet(tmp_path / "l.parquet", id=[5, 7, 9], label=label)
+    found = io.read_labels(path, target=targets.labels)
     assert found.ids is not None
     assert found.ids.tolist() == ["5", "7", "9"]
     np.testing.assert_array_equal(found.labels.codes, [0, 1, -1])
@@ -311,7 +320,8 @@ def test_parquet_labels(tmp_path, label, names):
         ("id,label\n1,x\n", {"id_column": "key"}, r"no column 'key'; found \['id', 'label'\]"),
         ("id,label\n1,x\n", {"id_column": "id", "label_column": "id"}, "both column 'id'"),
         ("id\n1\n2\n", {}, "which column is the label"),
-        ("id,label\n1,2\n2,0.5\n", {}, "column 'label' holds fractions, the first '0.5' in row 1"),
+        ("id,label\n1,2\n2,5\n", {}, r"2 different ones .* \(--target classes\).*\(--target numb"),
+        ("id,label\n1,x|y\n2,y\n", {}, r"separator='\|'\) \(--separator '\|'\) if it stands"),
     ],
 )
 def test_csv_labels_refused(tmp_path, text, options, match):
@@ -319,17 +329,41 @@ def test_csv_labels_refused(tmp_path, text, options, match):
         io.read_labels(csv(tmp_path / "l.csv", text), **options)
 
 
-@pytest.mark.parametrize(
-    ("label", "match"),
-    [
-        ([0.5, 1.5], "column 'label' is double with fractions; expected classes"),
-        ([["x"], ["y"]], "column 'label' is list.*; expected classes"),
-        (pa.nulls(2), "column 'label' is null; expected classes"),
-    ],
-)
-def test_parquet_labels_refused(tmp_path, label, match):
-    with pytest.raises(ValueError, match=match):
-        io.read_labels(parquet(tmp_path / "l.parquet", id=[1, 2], label=label))
+def test_a_label_column_asks_what_its_values_ask(tmp_path):
+    """Fractions are numbers, lists are several labels; both from CSV and Parquet."""
+    for path in (
+        csv(tmp_path / "l.csv", "id,label\n5,2\n7,\n9,-.5e1\n"),
+        parquet(tmp_path / "l.parquet", id=[5, 7, 9], label=[2.0, None, -5.0]),
+    ):
+        found = io.read_labels(path, target=targets.values)
+        assert isinstance(found.labels, Values)
+        np.testing.assert_array_equal(found.labels, [2.0, np.nan, -5.0])
+    found = io.read_labels(csv(tmp_path / "l.csv", "id,label\n5,2\n7,\n9,0.25\n"))
+    np.testing.assert_array_equal(found.labels, [2.0, np.nan, 0.25])
+    split = partial(targets.multi_labels, separator="|")
+    for path, target in (
+        (csv(tmp_path / "l.csv", "id,label\n5,x|y\n7,\n9,x\n"), split),
+        (parquet(tmp_path / "l.parquet", id=[5, 7, 9], label=[["x", "y"], None, ["x"]]), None),
+    ):
+        found = io.read_labels(path, target=target) if target else io.read_labels(path)
+        assert isinstance(found.labels, MultiLabels)
+        np.testing.assert_array_equal(found.labels.membership, [[1, 1], [0, 0], [1, 0]])
+        np.testing.assert_array_equal(found.labels.labelled, [True, False, True])
+
+
+def test_numbers_and_several_labels_join_by_id():
+    side = rows_of([9, 5, 8])
+    for target, expected in (
+        (targets.values([0.5, 2.0, None]), [np.nan, 0.5]),
+        (targets.multi_labels([["x"], ["y"], None]), [[False, False], [True, False]]),
+    ):
+        file = io.LabelFile(target, np.array(["5", "7", "9"]), "lab")
+        joined = io.join({"a": side}, file)
+        np.testing.assert_array_equal(joined.values["a"], side.values[:2])
+        found = joined.labels
+        assert type(found) is type(target)
+        own = found.membership if isinstance(found, MultiLabels) else found
+        np.testing.assert_array_equal(own, expected)
 
 
 # Join

@@ -187,7 +187,8 @@ def score(name, x, codes, _=None):
 
 
 def test_every_score_has_a_reference_and_its_documentation():
-    assert sorted(REFERENCES) == NAMES
+    others = set(NAMES) - set(REFERENCES)
+    assert all(map(cases.has_own_test, others)), others
     for name, row in SCORES.items():
         assert row.fn.__name__ == name
         assert row.sign in (1, -1)
@@ -196,7 +197,7 @@ def test_every_score_has_a_reference_and_its_documentation():
         assert "References" in row.fn.__doc__
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(REFERENCES))
 @pytest.mark.parametrize(
     "settings",
     [

@@ -2,27 +2,73 @@
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import io, lens, metrics
+from kernlens import io, lens, metrics, targets
 from kernlens.cli.given import Given, Rows
+from kernlens.datasets import NextItems
+from kernlens.lens.next_items import title_of
 from kernlens.probes import LOG_LOSS, TITLES, Prediction
-from kernlens.show.table import printable
-from kernlens.types import Interval
+from kernlens.probes.prediction import ONE
+from kernlens.show.table import Table, printable
+from kernlens.types import Interval, Labels, MultiLabels
 
-ASKED = ("labels", "metric", "decoder", "kernel", "probe", "level", "seed")
+ASKED = ("labels", "target", "separator", "metric", "decoder", "kernel", "probe", "level", "seed")
 """Options that the JSON repeats."""
+
+OF_LOG = ("interactions", "user", "item", "time", "cutoff", "k")
+"""Options of next items that the JSON repeats."""
+
+
+class Shown(NamedTuple):
+    """What a person is shown of an answer.
+
+    Attributes:
+      tables: in the order shown.
+      lines: below them.
+    """
+
+    tables: Sequence[Table]
+    lines: Sequence[str]
+
+
+def of_prediction(rows: Rows, found: Prediction | lens.NextItemsPrediction) -> Shown:
+    """The metrics, the baselines, and what the rows were."""
+    if isinstance(found, lens.NextItemsPrediction):
+        return Shown([found.table()], [found.sentence(), found.heading, *found.notes])
+    tables = [found.table()] if found.curve is None else [found.table(), found.curve.table()]
+    return Shown(tables, [*found.others(), *of_rows(rows, found), *found.notes])
+
+
+def of_comparison(rows: Rows, found: lens.Comparison | lens.NextItemsComparison) -> Shown:
+    """The entries, best first, what follows, the baselines, and what the rows were."""
+    if isinstance(found, lens.NextItemsComparison):
+        lines = [found.sentence(), found.heading, *found.notes]
+        return Shown([found.table(), found.baseline_table()], lines)
+    notes = dict.fromkeys(note for e in found.entries for note in e.prediction.notes)
+    lines = [found.sentence(), *of_rows(rows, found.best.prediction), *notes]
+    curve = found.best.prediction.curve
+    return Shown([found.table()] if curve is None else [found.table(), curve.table()], lines)
 
 
 def of_rows(rows: Rows, prediction: Prediction) -> list[str]:
-    """What the rows were, and the floor.
+    """What the rows were, and the baseline that needs no embedding.
 
     Args:
       rows: that were read.
-      prediction: of classes.
+      prediction: of them.
     """
+    if isinstance(rows.target, MultiLabels):
+        return [joined_line(rows)]
+    if not isinstance(rows.target, Labels):
+        floor = ", ".join(
+            f"{TITLES[name]} {own.null:.3g}"
+            for name, own in prediction.metrics.items()
+            if own.null is not None
+        )
+        return [joined_line(rows), f"always answering the mean: {floor}"]
     counts = np.bincount(prediction.target)
     largest = printable(prediction.names[int(np.argmax(counts))])
     floor = metrics.majority(prediction.target)
@@ -36,12 +82,19 @@ def of_rows(rows: Rows, prediction: Prediction) -> list[str]:
 
 
 def joined_line(rows: Rows) -> str:
-    """How many rows were joined, and which were left out."""
-    joined, codes = rows.joined, rows.joined.labels.codes
-    line = f"{len(codes):,} rows joined"
-    if np.any(codes < 0):
-        line += f", {np.count_nonzero(codes < 0):,} of them without a label"
-    line += f"; {len(np.unique(codes[codes >= 0]))} classes"
+    """How many rows were joined, what they are asked, and which were left out."""
+    assert rows.joined is not None
+    joined, target = rows.joined, rows.joined.labels
+    n, known = targets.num_rows(target), len(targets.labelled_rows(target))
+    line = f"{n:,} rows joined"
+    if known < n:
+        line += f", {n - known:,} of them without a label"
+    if isinstance(target, Labels):
+        line += f"; {len(np.unique(target.codes[target.codes >= 0]))} classes"
+    elif isinstance(target, MultiLabels):
+        line += f"; {len(target.names):,} labels, {target.membership.sum() / known:.1f} a row"
+    else:
+        line += f"; numbers from {np.nanmin(target):.4g} to {np.nanmax(target):.4g}"
     left = {**joined.unjoined, "the labels": joined.unjoined_labels}
     listed = _listed({name: own.ids for name, own in left.items()})
     line += f"; not joined: {listed or 'none'}"
@@ -52,24 +105,43 @@ def joined_line(rows: Rows) -> str:
 
 def how(metric: str, level: float, seconds: float) -> str:
     """How the answer was made."""
-    return f"ordered by {TITLES[metric]}; {level:.0%} intervals over rows; {seconds:.1f} s"
+    over, title = ONE, TITLES.get(metric)
+    if title is None:
+        over, title = "users", title_of(metric)
+    kind = "intervals over" if over == "users" else "intervals of"
+    return f"ordered by {title}; {level:.0%} {kind} {over}; {seconds:.1f} s"
 
 
 def comparison(
     config: Given,
     rows: Rows,
-    found: lens.Comparison,
+    found: lens.Comparison | lens.NextItemsComparison,
     standings: Sequence[lens.Standing],
     seconds: float,
 ) -> dict[str, Any]:
     """A comparison in full."""
+    if isinstance(found, lens.NextItemsComparison):
+        return {
+            **_head(config, rows),
+            "conclusion": found.sentence(),
+            "entries": [
+                {
+                    **_entry(rows, entry),
+                    **_ranks(entry.ranks),
+                    "difference_to_best": _difference(entry.to_best),
+                    "difference_to_baseline": _difference(entry.to_baseline),
+                    "strength": entry.strength,
+                    "seconds": entry.seconds,
+                }
+                for entry in found.entries
+            ],
+            "baselines": {name: _ranks(own) for name, own in found.baselines.items()},
+            "notes": found.notes,
+            "seconds": seconds,
+        }
     entries = [
         {
-            "name": entry.name,
-            "decoder": entry.decoder,
-            "file": rows.files[entry.name],
-            "dim": entry.dim,
-            "verdict": entry.verdict,
+            **_entry(rows, entry),
             **_numbers(entry.prediction),
             "difference_to_best": _difference(found.to_best(entry)),
             "difference_to_previous": _difference(
@@ -91,8 +163,21 @@ def comparison(
     }
 
 
-def prediction(config: Given, rows: Rows, found: Prediction, seconds: float) -> dict[str, Any]:
+def prediction(
+    config: Given, rows: Rows, found: Prediction | lens.NextItemsPrediction, seconds: float
+) -> dict[str, Any]:
     """A prediction in full."""
+    if isinstance(found, lens.NextItemsPrediction):
+        return {
+            **_head(config, rows),
+            "conclusion": found.sentence(),
+            **_ranks(found.ranks),
+            "difference_to_baseline": _difference(found.to_baseline),
+            "baselines": {name: _ranks(own) for name, own in found.baselines.items()},
+            "strength": found.strength,
+            "notes": found.notes,
+            "seconds": seconds,
+        }
     numbers = _numbers(found)
     return {**_head(config, rows), **_classes(found), **numbers, "seconds": seconds}
 
@@ -105,27 +190,45 @@ def scores(
 
 
 def _head(config: Given, rows: Rows) -> dict[str, Any]:
-    joined = rows.joined
+    asked = {name: getattr(config, name) for name in ASKED if hasattr(config, name)}
+    if rows.joined is None:
+        of_log = {name: getattr(config, name) for name in OF_LOG}
+        asked = {name: own for name, own in asked.items() if name != "labels"} | of_log
     return {
         "kernlens": version("kernlens"),
-        **{name: _asked(getattr(config, name)) for name in ASKED if hasattr(config, name)},
+        **{name: _asked(value) for name, value in asked.items()},
         "files": rows.files,
-        "rows": {
-            "joined": len(joined.labels.codes),
-            "labelled": int(np.count_nonzero(joined.labels.codes >= 0)),
-            "not_finite": {name: len(ids) for name, ids in rows.dropped.items()},
-            "not_joined": {name: own.count for name, own in joined.unjoined.items()},
-            "labels_not_joined": joined.unjoined_labels.count,
-            "ids": {
-                "not_finite": rows.dropped,
-                "not_joined": {name: own.ids for name, own in joined.unjoined.items()},
-                "labels_not_joined": joined.unjoined_labels.ids,
-            },
+        "rows": _rows(rows),
+    }
+
+
+def _rows(rows: Rows) -> dict[str, Any]:
+    dropped = {name: len(ids) for name, ids in rows.dropped.items()}
+    if rows.joined is None or isinstance(rows.target, NextItems):
+        counts = rows.target.notes if isinstance(rows.target, NextItems) else {}
+        return {"not_finite": dropped, **counts, "ids": {"not_finite": rows.dropped}}
+    joined = rows.joined
+    return {
+        "joined": targets.num_rows(rows.target),
+        "labelled": len(targets.labelled_rows(rows.target)),
+        "not_finite": dropped,
+        "not_joined": {name: own.count for name, own in joined.unjoined.items()},
+        "labels_not_joined": joined.unjoined_labels.count,
+        "ids": {
+            "not_finite": rows.dropped,
+            "not_joined": {name: own.ids for name, own in joined.unjoined.items()},
+            "labels_not_joined": joined.unjoined_labels.ids,
         },
     }
 
 
 def _classes(found: Prediction) -> dict[str, Any]:
+    """Classes or labels with their counts, and the baseline that needs no embedding."""
+    if found.target.ndim == 2:
+        counts = dict(zip(found.names, found.target.sum(axis=0).tolist(), strict=True))
+        return {"labels_of_rows": counts}
+    if not found.names:
+        return {"baseline": {name: own.null for name, own in found.metrics.items()}}
     counts = np.bincount(found.target, minlength=len(found.names))
     shares = counts[counts > 0] / len(found.target)
     return {
@@ -139,9 +242,26 @@ def _classes(found: Prediction) -> dict[str, Any]:
     }
 
 
+def _entry(rows: Rows, entry: lens.Entry | lens.NextItemsEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "decoder": entry.decoder,
+        "file": rows.files[entry.name],
+        "dim": entry.dim,
+        "verdict": entry.verdict,
+    }
+
+
+def _ranks(found: lens.Ranks) -> dict[str, Any]:
+    return {"metrics": found.metrics, "by_target": found.by_target}
+
+
 def _numbers(found: Prediction) -> dict[str, Any]:
     return {
         "metrics": found.metrics,
+        "means": found.means,
+        "samples": found.samples,
+        "curve": None if found.curve is None else found.curve.json(),
         "loss": found.loss,
         "strength": None if found.path is None else found.path.chosen,
         "notes": found.notes,

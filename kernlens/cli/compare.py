@@ -10,33 +10,35 @@ from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import answers, given, words
-from kernlens.probes import METRICS, PROBES
+from kernlens.cli.helptext import explained
+from kernlens.probes import PROBES
 from kernlens.scores import SCORES
 
 if TYPE_CHECKING:
-    MetricName = str
     ScoreName = str
 else:
-    MetricName = tyro.extras.literal_type_from_choices(METRICS)
     ScoreName = tyro.extras.literal_type_from_choices(SCORES)
 
 
+@explained
 @dataclass(frozen=True)
 class Compare(given.Read):
     """Says which embedding will classify best, with intervals, without training a classifier.
 
     Example: kernlens compare behaviour.npy text.parquet --labels departments.csv
     --decoder linear mlp:32
+
+    Next items: kernlens compare behaviour.npy text.parquet --interactions events.csv --item sku
     """
 
-    decoder: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="DECODER", help=words.DECODER_HELP)
-    ] = ()
-    metric: MetricName = "macro_f1"
-    """Metric to rank by. Lower is better for log_loss, which separates embeddings whose accuracies
-    tie."""
+    decoder: Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"{given.DECODER} [...]")] = ()
+    """Heads that will be trained, a size after a colon as in mlp:32, or from a module of your own.
+    Default: a linear head. With several, each embedding is predicted under each."""
+    curve: bool = False
+    """Add each embedding's metrics at an eighth to sixteen times the labels, and print the best's.
+    Takes two to four times as long."""
     scores: tuple[ScoreName, ...] = ()
-    """Transferability scores to report next to the prediction, with intervals."""
+    """Transferability scores to report next to the prediction, with intervals. Default: none."""
 
 
 def compare(config: Compare) -> None:
@@ -53,28 +55,22 @@ def compare(config: Compare) -> None:
     rows = given.read(config)
     with Console(file=sys.stderr).status("predicting"):
         found = lens.compare(
-            rows.joined.values,
-            rows.joined.labels,
+            rows.values,
+            rows.target,
             decoders=decoders,
             kernel=kernel,
             probe=PROBES[config.probe] if config.probe else None,
             metric=config.metric,
             level=config.level,
             seed=config.seed,
+            curve=config.curve,
         )
         chosen = {name: SCORES[name] for name in config.scores}
-        standings = lens.standings(
-            rows.joined.values, rows.joined.labels, chosen, level=config.level
-        )
+        standings = ()
+        if chosen:
+            standings = lens.standings(rows.values, rows.target, chosen, level=config.level)
     seconds = time.perf_counter() - start
     given.write_json(config, answers.comparison(config, rows, found, standings, seconds))
-    console = given.console(config)
-    console.print(found.table().rich(console.width))
-    for standing in standings:
-        console.print(standing.table().rich(console.width))
-    console.print()
-    for line in (found.sentence(), *answers.of_rows(rows, found.best.prediction)):
-        console.print(line)
-    for note in dict.fromkeys(note for e in found.entries for note in e.prediction.notes):
-        console.print(note)
-    console.print(answers.how(found.metric, config.level, seconds))
+    tables, lines = answers.of_comparison(rows, found)
+    tables = [*tables, *(standing.table() for standing in standings)]
+    given.show(config, tables, lines, answers.how(found.metric, config.level, seconds))

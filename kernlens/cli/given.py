@@ -1,27 +1,33 @@
 """Options that all verbs share: the files, how they are read, and what is written."""
 
+import functools
 import json as json_text
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import tyro
 from rich.console import Console
 
-from kernlens import io
-from kernlens.cli.words import KERNEL_HELP
+from kernlens import datasets, io, targets
+from kernlens.cli.helptext import choices, explained, one_of
+from kernlens.cli.words import DECODERS, KERNELS, METRICS, TARGETS
+from kernlens.datasets import NextItems
 from kernlens.files import check_writable
 from kernlens.probes import PROBES
 from kernlens.show import report
-from kernlens.show.table import printable
+from kernlens.show.table import Table, printable
+from kernlens.types import Target
 
 if TYPE_CHECKING:
-    ProbeName = str
+    MetricName = str | None
+    ProbeName = str | None
+    TargetName = str | None
 else:
-    ProbeName = tyro.extras.literal_type_from_choices(PROBES)
+    MetricName, ProbeName, TargetName = map(one_of, (METRICS, PROBES, TARGETS))
 
 MIN_WIDTH = 80
 
@@ -30,9 +36,11 @@ Files = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="(at least one)"),
 ]
-DecoderWord = Annotated[str, tyro.conf.arg(metavar="DECODER")]
+DECODER = choices(*DECODERS, "module:name")
+KERNEL = choices(*KERNELS, "module:name")
 
 
+@explained
 @dataclass(frozen=True)
 class Given:
     """The files, and how they are read."""
@@ -40,7 +48,7 @@ class Given:
     embeddings: Files
     """Embedding files: .npy, .npz, .parquet, .arrow, .feather, .safetensors, .h5, .hdf5, or
     word2vec's .txt, .vec, .bin. A folder, or a quoted pattern, of such files is one embedding."""
-    labels: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Label file: .csv or .parquet, with an id and a label column, or labels alone in row order."""
     id_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Id column in every file that has columns. Default: `id`, or the only column that can be it.
@@ -70,9 +78,13 @@ class Given:
     cache: bool = True
     """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
 
+    _needs: ClassVar[str] = "expected --labels FILE"
+
     def __post_init__(self):
         if not self.embeddings:
             raise ValueError("expected at least one embedding file; got none")
+        if self.labels is None and getattr(self, "interactions", None) is None:
+            raise ValueError(self._needs)
         if len(set(self.embeddings)) < len(self.embeddings):
             raise ValueError("an embedding file is given twice")
         if not 0.0 < self.level < 1.0:
@@ -87,26 +99,73 @@ class Given:
             raise ValueError(f"--seed must be at least 0; got {self.seed}")
 
 
+@explained
 @dataclass(frozen=True)
 class Read(Given):
-    """The files, and the head that is predicted."""
+    """The files, what is predicted from them, and the head that is predicted."""
 
-    kernel: Annotated[str | None, tyro.conf.arg(metavar="KERNEL", help=KERNEL_HELP)] = None
-    probe: ProbeName | None = None
+    target: TargetName = None
+    """What a label is: one class, a number (regression), or several labels in one row. Default:
+    found from the column; one that may be two things is refused until you say which."""
+    separator: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
+    """Text between several labels in one cell, such as `|` in `Action|Comedy`."""
+    interactions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Log of events, .csv or .parquet, one row an event: predicts each user's next item, in place
+    of --labels."""
+    user: Annotated[str, tyro.conf.arg(metavar="NAME")] = "user"
+    """Column of the log with the user of an event."""
+    item: Annotated[str, tyro.conf.arg(metavar="NAME")] = "item"
+    """Column of the log with the item of an event: an id of the embedding files, or a row number
+    where they have no ids."""
+    time: Annotated[str, tyro.conf.arg(metavar="NAME")] = "time"
+    """Column of the log with the time of an event, a number or a date."""
+    cutoff: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None
+    """Moment from which events are held out, as the log writes times. Default: the last event of
+    each user is held out. Set it to judge an embedding that was trained before that moment."""
+    k: int = 10
+    """Length of the list of next items that a user sees, an integer >= 1."""
+    kernel: Annotated[str | None, tyro.conf.arg(metavar=KERNEL)] = None
+    """Kernel to use in place of a decoder, by name or from a module of your own. Default: that of
+    the decoder. Set it to try a similarity of your own."""
+    probe: ProbeName = None
     """Closed-form classifier behind the prediction. Default: the one that goes with the decoder,
     discriminant for linear heads and MLPs."""
+    metric: MetricName = None
+    """Metric to show first and to rank by. Default: macro_f1 of classes and labels, r2 of numbers,
+    ndcg of next items. Lower is better for log_loss, rmse and mae; log_loss separates embeddings
+    whose accuracies tie."""
+
+    _needs: ClassVar[str] = "expected --labels FILE, or --interactions FILE for next items"
+
+    def __post_init__(self):
+        super().__post_init__()
+        asked = [name for name in ("target", "separator") if getattr(self, name) is not None]
+        if self.interactions is None:
+            asked = [name for name in ("user", "item", "time") if getattr(self, name) != name]
+            asked += ["cutoff"] * (self.cutoff is not None) + ["k"] * (self.k != 10)
+        elif self.labels is not None:
+            asked = ["labels"]
+        if asked:
+            other = "needs" if self.interactions is None else "does not go with"
+            raise ValueError(f"--{asked[0]} {other} --interactions")
+        if self.separator is not None and self.target not in (None, "labels"):
+            raise ValueError(f"--separator splits labels; got --target {self.target}")
 
 
 class Rows(NamedTuple):
     """What the files hold.
 
     Attributes:
-      joined: the rows that all files have.
+      values: embeddings by name.
+      target: what is predicted of their rows.
+      joined: the rows that all files have; None of next items.
       dropped: ids of the rows left out because they were not finite, by embedding.
       files: file of each embedding.
     """
 
-    joined: io.Joined
+    values: dict[str, np.ndarray]
+    target: Target | NextItems
+    joined: io.Joined | None
     dropped: dict[str, np.ndarray]
     files: dict[str, str]
 
@@ -119,8 +178,9 @@ def read(config: Given) -> Rows:
     """
     if config.json is not None and config.json != Path("-"):
         check_writable(config.json)
+    names = _names(config.embeddings)
+    paths = dict(zip(names, map(str, config.embeddings), strict=True))
     with Console(stderr=True).status("reading"):
-        names = _names(config.embeddings)
         embeddings = {
             name: io.open_embeddings(
                 path,
@@ -131,8 +191,20 @@ def read(config: Given) -> Rows:
             ).read()
             for name, path in zip(names, config.embeddings, strict=True)
         }
+        dropped = {name: own.dropped_ids for name, own in embeddings.items()}
+        if isinstance(config, Read) and config.interactions is not None:
+            values, ids = io.align(embeddings)
+            events = io.read_events(
+                config.interactions, user=config.user, item=config.item, time=config.time
+            )
+            ask = datasets.next_items(*events, ids=ids, cutoff=config.cutoff, k=config.k)
+            return Rows(values, ask, None, dropped, paths)
+        assert config.labels is not None
         label_file = io.read_labels(
-            config.labels, id_column=config.id_column, label_column=config.label_column
+            config.labels,
+            id_column=config.id_column,
+            label_column=config.label_column,
+            target=_target(config),
         )
         joined = io.join(
             embeddings,
@@ -142,15 +214,18 @@ def read(config: Given) -> Rows:
         )
     for note in label_file.notes:
         print("warning:", printable(note), file=sys.stderr)
-    dropped = {name: given.dropped_ids for name, given in embeddings.items()}
-    return Rows(joined, dropped, dict(zip(names, map(str, config.embeddings), strict=True)))
+    return Rows(joined.values, joined.labels, joined, dropped, paths)
 
 
-def console(config: Given) -> Console:
-    """Where tables go: standard error where JSON has standard output."""
-    made = Console(stderr=config.json == Path("-"), markup=False, highlight=False, emoji=False)
-    made.width = max(made.width, MIN_WIDTH)
-    return made
+def show(config: Given, tables: Sequence[Table], lines: Sequence[str], how: str) -> None:
+    """Prints tables and lines, to standard error where JSON has standard output."""
+    console = Console(stderr=config.json == Path("-"), markup=False, highlight=False, emoji=False)
+    console.width = max(console.width, MIN_WIDTH)
+    for table in tables:
+        console.print(table.rich(console.width))
+        console.print()
+    for line in (*lines, how):
+        console.print(line)
 
 
 def write_json(config: Given, content: Any) -> None:
@@ -160,6 +235,14 @@ def write_json(config: Given, content: Any) -> None:
         print(json_text.dumps(report.to_json(content), indent=1, ensure_ascii=False))
     elif config.json is not None:
         report.write_json(config.json, content)
+
+
+def _target(config: Given) -> Callable[[Any], Target]:
+    """What makes a target of a label column."""
+    word, separator = getattr(config, "target", None), getattr(config, "separator", None)
+    if separator is not None:
+        return functools.partial(targets.multi_labels, separator=separator)
+    return targets.as_target if word is None else TARGETS[word]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -3,31 +3,32 @@
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import answers, given, words
-from kernlens.probes import METRICS, PROBES
-
-if TYPE_CHECKING:
-    MetricName = str
-else:
-    MetricName = tyro.extras.literal_type_from_choices(METRICS)
+from kernlens.cli.helptext import explained
+from kernlens.probes import PROBES
 
 
+@explained
 @dataclass(frozen=True)
 class Predict(given.Read):
     """Says what a head trained on one embedding will reach on held-out rows, without training it.
 
     Example: kernlens predict behaviour.npy --labels departments.csv --decoder mlp:32
+
+    Next items: kernlens predict behaviour.npy --interactions events.csv --user customer
     """
 
-    decoder: Annotated[str | None, tyro.conf.arg(metavar="DECODER", help=words.DECODER_HELP)] = None
-    metric: MetricName = "macro_f1"
-    """Metric to show first."""
+    decoder: Annotated[str | None, tyro.conf.arg(metavar=given.DECODER)] = None
+    """Head that will be trained, a size after a colon as in mlp:32, or from a module of your own.
+    Default: a linear head. Name the one that you deploy."""
+    curve: bool = False
+    """Add the metrics at an eighth to sixteen times the labels. Takes two to four times as long."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -48,23 +49,20 @@ def predict(config: Predict) -> None:
     decoder = words.decoder(config.decoder) if config.decoder else None
     kernel = words.kernel(config.kernel)
     rows = given.read(config)
-    (values,) = rows.joined.values.values()
+    (values,) = rows.values.values()
     with Console(file=sys.stderr).status("predicting"):
         found = lens.predict(
             values,
-            rows.joined.labels,
+            rows.target,
             decoder=decoder,
             kernel=kernel,
             probe=PROBES[config.probe] if config.probe else None,
             metric=config.metric,
             level=config.level,
             seed=config.seed,
+            curve=config.curve,
         )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.prediction(config, rows, found, seconds))
-    console = given.console(config)
-    console.print(found.table().rich(console.width))
-    console.print()
-    for line in (*answers.of_rows(rows, found), *found.notes):
-        console.print(line)
-    console.print(answers.how(found.metric, config.level, seconds))
+    shown = answers.of_prediction(rows, found)
+    given.show(config, *shown, answers.how(found.metric, config.level, seconds))

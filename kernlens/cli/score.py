@@ -10,6 +10,7 @@ from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import answers, given
+from kernlens.cli.helptext import explained
 from kernlens.scores import SCORES
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ else:
     ScoreName = tyro.extras.literal_type_from_choices(SCORES)
 
 
+@explained
 @dataclass(frozen=True)
 class Score(given.Given):
     """Ranks embeddings by published transferability scores, with intervals.
@@ -47,16 +49,12 @@ def score(config: Score) -> None:
     rows = given.read(config)
     with Console(file=sys.stderr).status("scoring"):
         standings = lens.standings(
-            rows.joined.values,
-            rows.joined.labels,
+            rows.values,
+            rows.target,
             {name: SCORES[name] for name in config.scores},
             level=config.level,
         )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.scores(config, rows, standings, seconds))
-    console = given.console(config)
-    for standing in standings:
-        console.print(standing.table().rich(console.width))
-        console.print()
-    console.print(answers.joined_line(rows))
-    console.print(f"{config.level:.0%} intervals over rows; {seconds:.1f} s")
+    how = f"{config.level:.0%} intervals over rows; {seconds:.1f} s"
+    given.show(config, [own.table() for own in standings], [answers.joined_line(rows)], how)

@@ -2,19 +2,25 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kernlens import probes, targets
 from kernlens.kernels import KERNELS
 from kernlens.kernels.of_decoder import DECODERS, TREE_WORDS, TREES
+from kernlens.lens.next_items import MEASURES
+from kernlens.types import Target
 
-DECODER_HELP = (
-    "linear, inner-product, cosine, mlp, mlp:WIDTH, knn, knn:K, or module:name of your own; "
-    "inner-product:priors and cosine:priors add class shares, knn:K:cosine and knn:K:standardised "
-    "say how rows are compared"
-)
-KERNEL_HELP = "a name such as rbf, or module:name of your own"
+TARGETS: dict[str, Callable[[Any], Target]] = {
+    "classes": targets.labels,
+    "numbers": targets.values,
+    "labels": targets.multi_labels,
+}
+"""What a label column may ask, by the word typed."""
+
+METRICS = (*probes.METRICS, "r2", "rmse", "mae", "average_precision", *MEASURES)
+"""What answers can be ordered by: of classes and labels, of numbers, of next items."""
 
 
 def decoder(word: str) -> Any:
@@ -40,7 +46,10 @@ def decoder(word: str) -> Any:
             numbers = [_number(part) for part in given if part not in rule.words]
             return rule.kind(*numbers, **fields)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"--decoder {word}: {error}; expected {DECODER_HELP}") from error
+            raise ValueError(
+                f"--decoder {word}: {error}; expected one of {', '.join(DECODERS)}, with sizes and "
+                "words as in mlp:32 or knn:10:cosine"
+            ) from error
     if name in TREE_WORDS:
         raise ValueError(f"--decoder {word}: {TREES}")
     if len(given) == 1:

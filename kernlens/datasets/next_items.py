@@ -14,7 +14,7 @@ import numpy as np
 
 from kernlens import containers
 from kernlens.containers import NUMBER, TEXT, TIME, Cells
-from kernlens.datasets.sequences import Split, leave_last_out, shuffle_ties
+from kernlens.datasets.sequences import Split, leave_last_out, shuffle_ties, split_by_time
 from kernlens.types import Interactions
 
 ALL_ITEMS, NEW_TO_SEQUENCE, NEW_ITEMS = "all items", "new to the sequence", "new to the user"
@@ -70,6 +70,7 @@ def next_items(
     times: Any,
     *,
     ids: Any = None,
+    cutoff: Any = None,
     protocol: str | None = None,
     k: int = 10,
     length: int = LENGTH,
@@ -77,8 +78,9 @@ def next_items(
 ) -> NextItems:
     """Asks for the next item of each user, from a log with one row an event, in any order.
 
-    Each user's last event is held out and the events before it are the history. Events of one user
-    at one time have no order: they are put in random order.
+    Each user's last event is held out and the events before it are the history. With ``cutoff``,
+    events before it alone are learnt from, as in production, and the last event of each user who
+    has one since is held out. Events of one user at one time are put in random order.
 
     >>> ask = next_items(list("aaabbb"), [0, 1, 2, 1, 0, 2], [1, 2, 3, 1, 2, 3], k=2)
     >>> ask.split.test.target, ask.protocol
@@ -92,6 +94,8 @@ def next_items(
       ids: item of each row of the embeddings, ``[m]``, distinct. Events of other items are left out
         and counted. Default: ``items`` are row numbers of the embeddings already, up to the
         greatest of them; ``range(m)`` says how many there are.
+      cutoff: moment from which events are held out, in the form of ``times``. Default: each user's
+        last event alone is held out.
       protocol: which items are candidates, a name in ``metrics.ranking.PROTOCOLS``. Default:
         ``"all items"`` where at least one in a hundred known events is of an item that its user had
         met before, else ``"new to the user"``.
@@ -107,7 +111,9 @@ def next_items(
         which the log has none, fewer than two users with a next item, or none with three events.
     """
     user, item = _keys(users, "users"), _keys(items, "items")
-    time = _numbers_of_times(times)
+    moments = _column(times, "times")
+    time = _numbers_of_times(moments)
+    cut = None if cutoff is None else _moment(cutoff, moments)
     sizes = {"users": len(user), "items": len(item), "times": len(time)}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
@@ -120,11 +126,16 @@ def next_items(
     draw = np.random.default_rng(seed).random(len(kept))
     order = np.lexsort((draw, time[kept], owner))
     counts = np.bincount(owner, minlength=len(user_keys))
+    # Places among the times are whole numbers in any unit; without a cutoff the order is enough.
+    steps = step = None
+    if cut is not None:
+        steps = np.unique(time)
+        step = int(np.searchsorted(steps, cut))
     interactions = Interactions(
         items=row[kept][order].astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum(counts)]),
         users=np.arange(len(user_keys), dtype=np.int32),
-        times=None,
+        times=None if steps is None else np.searchsorted(steps, time[kept][order]),
         item_keys=keys,
         user_keys=user_keys,
         labels={},
@@ -133,11 +144,16 @@ def next_items(
         session_attributes={},
         notes={},
     )
-    made = next_items_of(interactions, protocol=protocol, k=k, length=length, seed=seed)
+    made = next_items_of(
+        interactions, cutoff=step, protocol=protocol, k=k, length=length, seed=seed
+    )
     past = made.split.test.past
     assert past is not None
     known = row >= 0
-    known[kept[order][past.stop]] = False
+    if cut is None:
+        known[kept[order][past.stop]] = False
+    else:
+        known &= time < cut
     unknown = row < 0
     notes = {
         "events_of_unknown_items": int(unknown.sum()),
@@ -151,6 +167,7 @@ def next_items_of(
     interactions: Interactions,
     *,
     per_user: bool = True,
+    cutoff: int | None = None,
     protocol: str | None = None,
     k: int = 10,
     length: int = LENGTH,
@@ -161,6 +178,7 @@ def next_items_of(
     Args:
       interactions: in the order of time; row ``i`` of an embedding is item ``i``.
       per_user: a sequence is all that a user did; False for sessions (baskets) by themselves.
+      cutoff: as :func:`next_items`, in the unit of ``interactions.times``.
       protocol: as :func:`next_items`; for sessions that never hold an item twice, the default is
         ``"new to the sequence"``.
       k: as :func:`next_items`.
@@ -185,14 +203,22 @@ def next_items_of(
     if np.max(sizes, initial=0) < 2:
         what = "user" if per_user else "session"
         raise ValueError(f"no {what} has two events, a history and what follows; got {len(sizes)}")
-    split = leave_last_out(interactions, length=length, per_user=per_user, seed=None)
+    if cutoff is None:
+        split = leave_last_out(interactions, length=length, per_user=per_user, seed=None)
+    else:
+        split = split_by_time(interactions, cutoff, length=length, per_user=per_user, seed=None)
     users = len(np.unique(split.test.user))
     if users < 2:
-        raise ValueError(f"intervals are over users, and need two with a next item; got {users}")
-    if len(split.train.target) == 0:
+        late = "" if cutoff is None else " whose last event is at the cutoff or later"
         raise ValueError(
-            "nothing is left to learn from: with each last event held out, no user has a history "
-            "and what follows it; expected some with three events or more"
+            f"intervals are over users, and need two with a next item{late}; got {users}"
+        )
+    if len(split.train.target) == 0:
+        told = "with each last event held out" if cutoff is None else "before the cutoff"
+        raise ValueError(
+            f"nothing is left to learn from: {told}, no user has a history and what follows it; "
+            "expected some with "
+            + ("three events or more" if cutoff is None else "two events before it")
         )
     reason = ""
     if protocol is None:
@@ -275,9 +301,8 @@ def _rows_of_items(item: np.ndarray, ids: Any) -> tuple[np.ndarray, np.ndarray]:
     return row, keys
 
 
-def _numbers_of_times(times: Any) -> np.ndarray:
+def _numbers_of_times(cells: Cells) -> np.ndarray:
     """Numbers that rise with time, ``[rows]``."""
-    cells = _column(times, "times")
     values = cells.values
     if cells.kind == NUMBER:
         return values
@@ -288,11 +313,30 @@ def _numbers_of_times(times: Any) -> np.ndarray:
     found = np.empty(len(values))
     for i, text in enumerate(values.tolist()):
         try:
-            at = datetime.fromisoformat(text)
+            found[i] = _utc(text).timestamp()
         except ValueError:
             raise ValueError(
                 f"times must be numbers, dates or ISO 8601 text such as 2024-01-31 08:00; got "
                 f"{text!r} in row {i}"
             ) from None
-        found[i] = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     return found
+
+
+def _moment(cutoff: Any, cells: Cells) -> float:
+    """The cutoff among the numbers of :func:`_numbers_of_times`."""
+    dtype, is_number = cells.values.dtype, cells.kind == NUMBER
+    try:
+        if is_number:
+            return float(cutoff)
+        at = _utc(str(cutoff))
+    except (TypeError, ValueError):
+        form = "a number" if is_number else "a date or time in ISO 8601"
+        raise ValueError(f"cutoff must be {form}, as times are; got {cutoff!r}") from None
+    if dtype.kind == "M":
+        return int(np.datetime64(at.replace(tzinfo=None), "us").astype(dtype).astype(np.int64))
+    return at.timestamp()
+
+
+def _utc(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)

@@ -18,6 +18,7 @@ them:
 
 from kernlens.io.arrays import arrays_from_bytes, arrays_to_bytes, read_arrays, write_arrays
 from kernlens.io.embeddings import open_embeddings, read_embeddings
+from kernlens.io.events import Events, align, read_events
 from kernlens.io.join import Joined, JoinedStream, Unjoined, join, join_stream, some
 from kernlens.io.labels import LabelFile, read_labels
 from kernlens.io.stream import Chunk, EmbeddingFiles, Embeddings, fingerprint
@@ -26,10 +27,12 @@ __all__ = [
     "Chunk",
     "EmbeddingFiles",
     "Embeddings",
+    "Events",
     "Joined",
     "JoinedStream",
     "LabelFile",
     "Unjoined",
+    "align",
     "arrays_from_bytes",
     "arrays_to_bytes",
     "fingerprint",
@@ -38,6 +41,7 @@ __all__ = [
     "open_embeddings",
     "read_arrays",
     "read_embeddings",
+    "read_events",
     "read_labels",
     "some",
     "write_arrays",

@@ -83,6 +83,15 @@ def read_arrays(
       FileNotFoundError: no such file.
       ValueError: a truncated or damaged file, another kind, other fields, or another fingerprint.
       ImportError: safetensors is not installed; names the extra.
+
+    Examples:
+      >>> import tempfile
+      >>> from kernlens import moments
+      >>> made = moments.from_arrays(np.eye(3), np.array([0, 1, 1]), 2)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_arrays(f"{folder}/m.safetensors", made, fingerprint="rows")
+      ...     read_arrays(f"{folder}/m.safetensors", moments.Moments)[0].class_counts.tolist()
+      [1.0, 2.0]
     """
     path = files.existing(path)
     with open_tensors(path) as file:

@@ -5,9 +5,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from kernlens import targets
 from kernlens.io.labels import LabelFile, check_classes
 from kernlens.io.stream import Chunk, EmbeddingFiles, Embeddings, regroup
-from kernlens.types import Labels
+from kernlens.types import Labels, Target
 
 _Side: TypeAlias = Embeddings | EmbeddingFiles
 
@@ -47,13 +48,13 @@ class Joined(NamedTuple):
 
     Attributes:
       values: embeddings by name, ``[n, d]`` each, in the row order of the first.
-      labels: class of each row, ``[n]``; -1 where the label is missing.
+      labels: target of each row, ``[n]``.
       unjoined: by name, the rows of the embedding that are not among the joined.
       unjoined_labels: the rows of the label file that are not.
     """
 
     values: dict[str, np.ndarray]
-    labels: Labels
+    labels: Target
     unjoined: dict[str, Unjoined]
     unjoined_labels: Unjoined
 
@@ -63,14 +64,14 @@ class JoinedStream(NamedTuple):
 
     Attributes:
       stream: embeddings.
-      labels: class of each row of the stream, ``[n]``; -1 where it has none.
+      labels: target of each row of the stream, ``[n]``.
       kept: the rows that :meth:`chunks` gives, bool ``[n]``.
       unjoined: the rows that the label file does not have.
       unjoined_labels: the rows of the label file that the stream does not have.
     """
 
     stream: EmbeddingFiles
-    labels: Labels
+    labels: Target
     kept: np.ndarray
     unjoined: Unjoined
     unjoined_labels: Unjoined
@@ -157,14 +158,14 @@ def join(
         unjoined[name] = _unjoined(
             given.source, without, given.ids, max_unjoined, "all other files"
         )
-    without = np.ones(len(labels.labels.codes), bool)
+    without = np.ones(targets.num_rows(labels.labels), bool)
     without[rows] = False
     unjoined_labels = _unjoined(
         labels.source, without, labels.ids, max_unjoined_labels, "all other files"
     )
-    codes = labels.labels.codes[rows]
-    _check_joined(labels, codes)
-    return Joined(values, Labels(codes, labels.labels.names), unjoined, unjoined_labels)
+    target = targets.take(labels.labels, rows)
+    _check_joined(labels, target)
+    return Joined(values, target, unjoined, unjoined_labels)
 
 
 def join_stream(
@@ -196,15 +197,16 @@ def join_stream(
     _check_shares(max_unjoined, max_unjoined_labels)
     (places,) = _places([stream], labels)
     found = places >= 0
-    codes = np.full(stream.shape[0], -1, np.int32)
-    joined = np.zeros(stream.shape[0], bool)
-    codes[places[found]], joined[places[found]] = labels.labels.codes[found], True
+    row_of = np.full(stream.shape[0], -1)
+    row_of[places[found]] = np.flatnonzero(found)
+    joined = row_of >= 0
     other = "the other file"
     unjoined = _unjoined(stream.source, ~joined, stream.ids, max_unjoined, other)
     unjoined_labels = _unjoined(labels.source, ~found, labels.ids, max_unjoined_labels, other)
-    _check_joined(labels, codes[joined])
+    target = targets.take(labels.labels, row_of)
+    _check_joined(labels, targets.take(target, np.flatnonzero(joined)))
     kept = np.ones_like(joined) if keep_unjoined else joined
-    return JoinedStream(stream, Labels(codes, labels.labels.names), kept, unjoined, unjoined_labels)
+    return JoinedStream(stream, target, kept, unjoined, unjoined_labels)
 
 
 def _check_shares(max_unjoined: float, max_unjoined_labels: float) -> None:
@@ -225,22 +227,23 @@ def _unjoined(
     return found
 
 
-def _check_joined(labels: LabelFile, codes: np.ndarray) -> None:
-    found = [labels.labels.names[code] for code in np.unique(codes[codes >= 0])]
-    check_classes(f"{labels.source}, the {len(codes)} rows joined", found)
+def _check_joined(labels: LabelFile, joined: Target) -> None:
+    if isinstance(joined, Labels):
+        found = [joined.names[code] for code in np.unique(joined.codes[joined.codes >= 0])]
+        check_classes(f"{labels.source}, the {len(joined.codes)} rows joined", found)
 
 
 def _places(sides: Sequence[_Side], labels: LabelFile) -> np.ndarray:
     """For each row of the label file, its row on each side, or -1; int64 ``[sides, m]``."""
     if labels.ids is None:
         _check_row_by_row(sides, labels)
-        rows = len(labels.labels.codes)
+        rows = targets.num_rows(labels.labels)
         return np.broadcast_to(np.arange(rows), (len(sides), rows))
     return np.stack([_rows_of(side, labels, labels.ids) for side in sides])
 
 
 def _check_row_by_row(sides: Sequence[_Side], labels: LabelFile) -> None:
-    rows = len(labels.labels.codes)
+    rows = targets.num_rows(labels.labels)
     first = next((given for given in sides if given.ids is not None), None)
     for given in sides:
         if given.shape[0] != rows:

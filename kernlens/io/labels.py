@@ -1,8 +1,9 @@
 """Labels from CSV and Parquet files."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,27 +18,34 @@ from kernlens.io.columns import (
     read_table,
 )
 from kernlens.io.stored import choose_reader
-from kernlens.types import Labels
+from kernlens.types import Labels, Target
+
+_WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)(\.0*)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 
 
 class LabelFile(NamedTuple):
     """Rows of a label file.
 
     Attributes:
-      labels: class of each row, ``[m]``; -1 where the label is missing.
+      labels: what is predicted of each row: classes, numbers or several labels, ``[m]``.
       ids: id of each row as text, each once, ``[m]``; None for row numbers.
       source: what to call the file in an error.
       notes: what a reader should look at, such as a last line that may have been cut.
     """
 
-    labels: Labels
+    labels: Target
     ids: np.ndarray | None = None
     source: str = "labels"
     notes: tuple[str, ...] = ()
 
 
 def read_labels(
-    path: str | Path, *, id_column: str | None = None, label_column: str | None = None
+    path: str | Path,
+    *,
+    id_column: str | None = None,
+    label_column: str | None = None,
+    target: Callable[[Any], Target] = targets.as_target,
 ) -> LabelFile:
     """Labels from a file.
 
@@ -46,7 +54,10 @@ def read_labels(
         column has labels and no ids.
       id_column: name of the id column; without it, found as the module's docstring says.
       label_column: name of the label column, likewise. A missing or empty label, and NaN or the
-        text ``nan``, is no label. Numbers are classes where all of them are whole.
+        text ``nan``, is no label. In CSV, text is numbers where each of them is written as one.
+      target: what the column is made into. The default finds out from the values, and refuses a
+        column that may ask two things; :func:`kernlens.targets.labels`, ``values`` and
+        ``multi_labels`` are told.
 
     Returns:
       LabelFile, with the classes found in sorted order.
@@ -54,16 +65,20 @@ def read_labels(
     Raises:
       FileNotFoundError: no such file.
       ValueError: an unknown suffix, an empty or damaged file, a missing column, more columns than
-        can be told apart, labels that are not classes, fewer than two classes, a missing or
-        repeated id.
+        can be told apart, an ambiguous target, fewer than two classes, a missing or repeated id.
       ImportError: pyarrow is not installed; names the extra.
     """
     path = files.existing(path)
     read = choose_reader(path, {".csv": _read_csv, ".parquet": _read_label_columns})
     raw, ids, column = read(path, id_column, label_column)
-    labels = targets.labels(raw)
-    check_classes(f"{path}, column {column!r}", labels.names)
-    notes = _notes(path, labels) if path.suffix.lower() == ".csv" else ()
+    where = f"{path}, column {column!r}"
+    try:
+        labels = target(raw)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if isinstance(labels, Labels):
+        check_classes(where, labels.names)
+    notes = _notes(path, labels, raw) if path.suffix.lower() == ".csv" else ()
     return LabelFile(labels, ids, str(path), notes)
 
 
@@ -75,20 +90,15 @@ def check_classes(where: str, names: Sequence[str]) -> None:
 
 def _read_label_columns(
     path: Path, id_column: str | None, label_column: str | None
-) -> tuple[np.ndarray, np.ndarray | None, str]:
+) -> tuple[Any, np.ndarray | None, str]:
     with open_parquet(path) as file:
         names = file.schema_arrow.names
         id_column, label_column = _label_columns(path, names, id_column, label_column)
         table = read_table(path, file, [*([id_column] if id_column else []), label_column])
     ids = None if id_column is None else read_ids(path, id_column, table.column(id_column))
-    raw, whole = plain(table.column(label_column))
-    if raw is None or not whole:
-        kind = table.column(label_column).type
-        raise ValueError(
-            f"{path}: column {label_column!r} is {kind}{'' if whole else ' with fractions'}; "
-            "expected classes, as text or integers"
-        )
-    return raw, ids, label_column
+    column = table.column(label_column)
+    raw = plain(column)[0]
+    return column.to_pylist() if raw is None else raw, ids, label_column
 
 
 def _read_csv(
@@ -101,35 +111,40 @@ def _read_csv(
         wanted[id_column] = "string"
     columns = raw.read_csv(path, wanted, unique=id_column)
     ids = None if id_column is None else raw.plain(columns[id_column])
-    return _classes(path, label_column, raw.plain(columns[label_column])), ids, label_column
+    return numbers_of_text(raw.plain(columns[label_column])), ids, label_column
 
 
-def _classes(path: Path, column: str, values: np.ndarray) -> np.ndarray:
-    """Text as Parquet would hold it: no ``nan``, and numbers that have a point as integers."""
+def numbers_of_text(values: np.ndarray) -> np.ndarray:
+    """Text as Parquet would hold it: no ``nan``, and integers or floats where all of it is.
+
+    Numbers with zeros in front, such as ``007``, are codes, and stay text.
+    """
     known = ~np.isin(np.char.lower(values), ["", "nan"])
-    values = np.where(known, values, "")
-    try:
-        numbers = values[known].astype(np.float64)
-    except ValueError:
-        return values
-    fractions = np.flatnonzero(known)[~(numbers == np.round(numbers))]
-    if fractions.size:
-        raise ValueError(
-            f"{path}: column {column!r} holds fractions, the first {str(values[fractions[0]])!r} "
-            f"in row {fractions[0]}; expected classes, as text or integers"
-        )
-    if not np.any(np.char.find(np.char.lower(values), ".") >= 0):
-        return values
-    whole = values.astype(object)
-    whole[known] = [str(int(number)) for number in numbers]
-    return whole.astype(str)
+    texts = values[known].tolist()
+    if texts and all(map(_WHOLE.fullmatch, texts)):
+        numbers = [int(text.partition(".")[0]) for text in texts]
+        exact = max(map(abs, numbers)) < 2**63
+    else:
+        exact = all(map(_NUMBER.fullmatch, texts))
+        numbers = [float(text) for text in texts] if exact else []
+    if not exact or not texts:
+        return np.where(known, values, "")
+    if known.all():
+        return np.array(numbers)
+    found = np.full(len(values), None, object)
+    found[known] = numbers
+    return found
 
 
-def _notes(path: Path, labels: Labels) -> tuple[str, ...]:
+def _notes(path: Path, labels: Target, raw: Any) -> tuple[str, ...]:
     """Tells of a last line without an end whose label stands nowhere else: it may have been cut."""
     with path.open("rb") as file:
         file.seek(-1, 2)
         ended = file.read() in b"\r\n"
+    if not isinstance(labels, Labels):
+        if ended:
+            return ()
+        return (f"{path}: the last line, {str(raw[-1])!r}, has no end; was the file cut?",)
     last = int(labels.codes[-1])
     if ended or last < 0 or np.count_nonzero(labels.codes == last) > 1:
         return ()

@@ -8,7 +8,8 @@ regression with its tangent kernel; so its kernel, known before training, says w
     made.feature_map(x)                    # Φ, [n, p], where the decoder has features of its own
 
 :data:`DECODERS` has a row for each decoder with a rule of its own; any other Flax head, and any
-pair ``(init_fn, apply_fn)``, has its empirical tangent kernel at initialisation.
+pair ``(init_fn, apply_fn)``, has its empirical tangent kernel at initialisation, averaged over
+:data:`INITIALISATIONS`.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,14 +20,18 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from kernlens import ntk
 from kernlens.kernels import closed_form
-from kernlens.kernels.features import identity, unit
+from kernlens.kernels.features import FeatureMap, identity, unit
 from kernlens.kernels.hidden import MLP_PENALTY, hidden_features
 from kernlens.kernels.readout import DecoderKernel, Readout
 from kernlens.models import decoders
 from kernlens.types import ApplyFn, Array, Decoder, Params
+
+INITIALISATIONS = 3
+"""Initial parameters over which the tangent kernel of any other head is averaged."""
 
 
 def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 0) -> DecoderKernel:
@@ -120,8 +125,8 @@ def _empirical(
     init_key, sketch_key = jax.random.split(jax.random.key(seed))
     example = jnp.zeros((2, dim), jnp.float32)
     try:
-        params = init_fn(init_key, example)
-        outputs = jax.eval_shape(apply_fn, params, example)
+        drawn = [init_fn(key, example) for key in jax.random.split(init_key, INITIALISATIONS)]
+        outputs = jax.eval_shape(apply_fn, drawn[0], example)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"the decoder does not take rows [n, {dim}] of an embedding: {error}"
@@ -132,11 +137,23 @@ def _empirical(
             f"the decoder must give outputs [n, C] for rows [n, {dim}]; got {shape} for 2 rows"
         )
     ntk_fn = ntk.empirical_ntk_fn(apply_fn)
-    return DecoderKernel(
-        lambda x1, x2: ntk_fn(x1, x2, params),
-        sketch=lambda size: ntk.features(sketch_key, apply_fn, params, size),
-        standardised=True,
-    )
+
+    def mean(x1, x2):
+        return sum(ntk_fn(x1, x2, params) for params in drawn) / len(drawn)
+
+    def sketch(size):
+        keys = jax.random.split(sketch_key, len(drawn))
+        share = -(-size // len(drawn))
+        parts = [ntk.features(key, apply_fn, params, share)
+                 for key, params in zip(keys, drawn, strict=True)]  # fmt: skip
+        return Partial(_joined, tuple(parts))
+
+    return DecoderKernel(mean, sketch=sketch, standardised=True)
+
+
+def _joined(parts: tuple[FeatureMap, ...], x: Array) -> Array:
+    """Features whose inner products are the mean of those of the parts."""
+    return jnp.concatenate([part(x) for part in parts], axis=1) / len(parts) ** 0.5
 
 
 def _functions(decoder: Any, num_outputs: int) -> tuple[Callable, Callable]:

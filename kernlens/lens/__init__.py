@@ -1,7 +1,7 @@
 """The verbs: what will this embedding do, and which of these is best?"""
 
 from kernlens.lens.compare import Comparison, Entry, compare, decoder_name
-from kernlens.lens.next_items import NextItemsPrediction
+from kernlens.lens.next_items import NextItemsPrediction, Ranks
 from kernlens.lens.next_items_compare import NextItemsComparison, NextItemsEntry
 from kernlens.lens.predict import predict
 from kernlens.lens.standings import Standing, standings
@@ -18,6 +18,7 @@ __all__ = [
     "NextItemsComparison",
     "NextItemsEntry",
     "NextItemsPrediction",
+    "Ranks",
     "Standing",
     "compare",
     "decoder_name",

@@ -8,7 +8,7 @@ from kernlens import containers
 from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_named
 from kernlens.lens.next_items_compare import NextItemsComparison, compare_next_items
-from kernlens.lens.predict import Probe, predict, refuse_probe
+from kernlens.lens.predict import Probe, predict, refuse_curve, refuse_probe
 from kernlens.lens.verdicts import ABOVE, BEST, CHANCE, STYLES, TIED, WORSE
 from kernlens.probes import (
     LOWER_IS_BETTER,
@@ -88,7 +88,7 @@ class Comparison(NamedTuple):
             Column("embedding"),
             *([Column("decoder")] if any(entry.decoder for entry in self.entries) else []),
             Column("d", format="d"),
-            *(Column(name, TITLES[name], ".3f") for name in shown),
+            *(Column(name, TITLES[name], ".3f", spare=name != self.metric) for name in shown),
             *([Column("to_best", "difference to best", "+.3f")] if len(self.entries) > 1 else []),
             Column("verdict", styles=STYLES),
         ]
@@ -114,15 +114,19 @@ class Comparison(NamedTuple):
         value = format(best.prediction.value, ".3f")
         null = best.prediction.value.null
         chance = "" if null is None else f"; chance gives {null:.3f}"
+        curve = best.prediction.curve
+        more = "" if curve is None else f"; {curve.sentence()}"
         if best.verdict == CHANCE:
             return f"{best.label}: {title} {value} is no better than chance{chance}."
         if len(self.entries) == 1:
-            return f"{best.label} reaches {title} {value}{chance}."
+            return f"{best.label} reaches {title} {value}{chance}{more}."
         tied = [entry.label for entry in self.entries if entry.verdict == TIED]
         if not tied:
-            return f"{best.label} is best: {title} {value}{chance}."
+            return f"{best.label} is best: {title} {value}{chance}{more}."
         listed = ", ".join(tied[:3]) + (f" and {len(tied) - 3} more" if len(tied) > 3 else "")
-        return f"{best.label} has the best {title}, {value}{chance}; not told apart: {listed}."
+        return (
+            f"{best.label} has the best {title}, {value}{chance}; not told apart: {listed}{more}."
+        )
 
     def __repr__(self) -> str:
         table = self.table()
@@ -139,13 +143,13 @@ class Comparison(NamedTuple):
 def compare(
     embeddings: Any, target: NextItems, *, decoders: Any = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ...,
+    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
 ) -> NextItemsComparison: ...  # fmt: skip
 @overload
 def compare(
     embeddings: Any, target: Any, *, decoders: Any = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ...,
+    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
 ) -> Comparison: ...  # fmt: skip
 def compare(
     embeddings: Any,
@@ -158,11 +162,13 @@ def compare(
     draws: int = 2000,
     level: float = 0.9,
     seed: int = 0,
+    curve: bool = False,
 ) -> Comparison | NextItemsComparison:
     """Which embedding will do best, and which of the others cannot be told apart from it.
 
-    Differences are paired: every bootstrap draw takes all entries on the same rows, so hard rows
-    and rare classes cancel. Their intervals hold together, over all pairs of entries: among many
+    Metrics have the interval of one training; differences that of another sample of items, to which
+    all heads are fitted. They are paired: all entries answer the same rows, so hard rows and rare
+    classes cancel. Their intervals hold together, over all pairs of entries: among many
     equal embeddings none seems worse by chance more often than ``1 - level`` says.
 
     Args:
@@ -180,6 +186,7 @@ def compare(
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: as for :func:`predict`.
+      curve: as for :func:`predict`, of each entry.
 
     Returns:
       Comparison, which prints itself; equal metrics keep the order given. Of next items, a
@@ -191,6 +198,7 @@ def compare(
     """
     if isinstance(target, NextItems):
         refuse_probe(probe)
+        refuse_curve(curve)
         return compare_next_items(
             embeddings, target, decoders=named_decoders(decoders), kernel=kernel, metric=metric,
             draws=draws, level=level, seed=seed,
@@ -203,7 +211,7 @@ def compare(
             try:
                 prediction = predict(
                     rows, target, decoder=decoder, kernel=kernel, probe=probe, metric=metric,
-                    draws=draws, level=level, seed=seed,
+                    draws=draws, level=level, seed=seed, curve=curve,
                 )  # fmt: skip
             except ValueError as error:
                 label = f"{name} · {title}" if title else name

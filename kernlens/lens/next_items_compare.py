@@ -99,6 +99,11 @@ class NextItemsComparison(NamedTuple):
         """Name of the baseline to beat."""
         return next(iter(self.baselines))
 
+    @property
+    def heading(self) -> str:
+        """How many next items were asked of whom, and among what."""
+        return heading(self.asked, self.level)
+
     def table(self) -> Table:
         """A row for each entry."""
         columns = [
@@ -167,7 +172,7 @@ class NextItemsComparison(NamedTuple):
             lines.append(f"... and {len(table.rows) - MAX_SHOWN} more: .table() has all")
         return "\n".join(
             [
-                heading(self.asked, self.level),
+                self.heading,
                 *lines,
                 self.baselines_line(),
                 self.sentence(),
@@ -176,7 +181,7 @@ class NextItemsComparison(NamedTuple):
         )
 
     def _repr_html_(self) -> str:
-        title = f"{heading(self.asked, self.level)}. {self.sentence()}"
+        title = f"{self.heading}. {self.sentence()}"
         tables = self.table()._replace(title=title).html() + self.baseline_table().html()
         return tables + paragraphs(self.notes)
 

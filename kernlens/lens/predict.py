@@ -14,9 +14,10 @@ from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
 from kernlens.lens.reading import Reading, read
 from kernlens.probes import PENALTIES, TUNED, Prediction, class_means, copies, logistic, neighbours
+from kernlens.probes.learning_curve import learning_curve
 from kernlens.probes.numbers import many_labels, numbers
-from kernlens.probes.prediction import check_metric
-from kernlens.targets import as_target
+from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, check_metric
+from kernlens.targets import as_target, labelled_rows, num_rows, take
 from kernlens.types import Decoder, Kernel, Labels, MultiLabels, Stream
 
 Probe = Callable[..., Prediction]
@@ -34,13 +35,13 @@ READOUTS: dict[Readout, Probe] = {
 def predict(
     embeddings: Any, target: NextItems, *, decoder: Decoder | None = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ...,
+    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
 ) -> NextItemsPrediction: ...  # fmt: skip
 @overload
 def predict(
     embeddings: Any, target: Any, *, decoder: Decoder | None = ...,
     kernel: Kernel | None = ..., probe: Probe | None = ..., metric: str | None = ...,
-    draws: int = ..., level: float = ..., seed: int = ...,
+    draws: int = ..., level: float = ..., seed: int = ..., curve: bool = ...,
 ) -> Prediction: ...  # fmt: skip
 def predict(
     embeddings: Any,
@@ -53,6 +54,7 @@ def predict(
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
+    curve: bool = False,
 ) -> Prediction | NextItemsPrediction:
     """What a trained head will reach on held-out rows, without training one.
 
@@ -82,6 +84,8 @@ def predict(
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of the draws, of landmarks and of random features.
+      curve: whether to add what other numbers of labels would bring, for classes: two to four times
+        the work. :func:`kernlens.probes.learning_curve` says how.
 
     Returns:
       Prediction: a mapping of metrics to intervals, which prints itself. Of next items, a
@@ -94,6 +98,7 @@ def predict(
     """
     if isinstance(target, NextItems):
         refuse_probe(probe)
+        refuse_curve(curve)
         return predict_next_items(
             embeddings, target, decoder=decoder, kernel=kernel, metric=metric, draws=draws,
             level=level, seed=seed,
@@ -102,7 +107,8 @@ def predict(
     rows, target = as_rows(embeddings), as_target(target)
     _check_sizes(rows, target)
     if (decoder is not None or kernel is not None) and not isinstance(rows, Stream):
-        rows, target = _known(np.asarray(rows), target)
+        known = labelled_rows(target)
+        rows, target = np.asarray(rows)[known], take(target, known)
         _check_rows(rows)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
@@ -116,7 +122,25 @@ def predict(
     if metric is not None:
         check_metric(found, metric)
         found = found._replace(metric=metric)
+    if curve:
+        refuse_curve(not isinstance(target, Labels))
+        made = learning_curve(
+            reading.features, target, probe=chosen, metric=_of_curve(found), level=level, seed=seed,
+            whole=found,
+        )  # fmt: skip
+        found = found._replace(curve=made, notes=(*found.notes, *made.notes))
     return found._replace(notes=(*found.notes, *reading.notes))
+
+
+def _of_curve(found: Prediction) -> str:
+    """The metric whose curve is shown: micro-F1 is accuracy."""
+    return found.metric if found.metric in (MACRO_F1, LOG_LOSS) else ACCURACY
+
+
+def refuse_curve(curve: bool) -> None:
+    """Refuses a learning curve of a target without classes."""
+    if curve:
+        raise ValueError("a learning curve is made for a target of classes; got curve=True")
 
 
 def refuse_probe(probe: Probe | None) -> None:
@@ -159,26 +183,6 @@ def _options(own: Probe, reading: Reading, metric: str | None, *, asked: bool) -
 def _taken(probe: Probe) -> set[str]:
     """Names of the arguments that a probe takes and that are not bound yet."""
     return set(inspect.signature(probe).parameters) - set(getattr(probe, "keywords", ()))
-
-
-def num_rows(target: Any) -> int:
-    """Number of rows of a target."""
-    if isinstance(target, Labels):
-        return len(target.codes)
-    return len(target.labelled) if isinstance(target, MultiLabels) else len(target)
-
-
-def _known(rows: np.ndarray, target: Any) -> tuple[np.ndarray, Any]:
-    """The rows with a target, and their targets."""
-    if isinstance(target, Labels):
-        kept = target.codes >= 0
-        return rows[kept], target._replace(codes=target.codes[kept])
-    if isinstance(target, MultiLabels):
-        kept = target.labelled
-        known = target._replace(membership=target.membership[kept], labelled=kept[kept])
-        return rows[kept], known
-    kept = ~np.isnan(target)
-    return rows[kept], target[kept]
 
 
 def _check_sizes(rows: Any, target: Any) -> None:

@@ -155,6 +155,12 @@ def merge_classes(moments: Moments, groups: np.ndarray) -> Moments:
 
     Raises:
       ValueError: groups that are not one integer of at least 0 for each class.
+
+    Examples:
+      >>> from kernlens import moments
+      >>> of_three = moments.from_arrays(np.eye(4), np.array([0, 1, 2, 2]), 3)
+      >>> merge_classes(of_three, np.array([0, 0, 1])).class_counts.tolist()
+      [2.0, 2.0]
     """
     groups = np.asarray(groups)
     count = moments.class_counts.shape[0]

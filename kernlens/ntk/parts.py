@@ -43,6 +43,11 @@ def trace_fn(
 
     Returns:
       ``(x, params, **kwargs) -> scalar``.
+
+    Examples:
+      >>> rows, slope = jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.ones((2, 1))
+      >>> float(trace_fn(lambda w, x: x @ w)(rows, slope))
+      14.0
     """
     diagonal = diagonal_fn(f, method=method, params_filter=params_filter)
     return lambda x, params, **kwargs: jnp.sum(diagonal(x, params, **kwargs))
@@ -104,6 +109,11 @@ def pntk_fn(
 
     References:
       Mohamadi, Bae and Sutherland (2023), equation 3 (arXiv 2206.12543).
+
+    Examples:
+      >>> rows, weights = jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.ones((2, 3))
+      >>> pntk_fn(lambda w, x: x @ w)(rows, rows, weights).tolist()
+      [[5.0, 3.0], [3.0, 9.0]]
     """
 
     def summed(params: Params, x: Any, **kwargs: Any) -> Array:

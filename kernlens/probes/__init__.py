@@ -9,11 +9,14 @@ and a whole path of ridge strengths, at the cost of one fit.
 from kernlens.probes.about import ABOUT, PROBES, TUNED
 from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
+from kernlens.probes.few_labels import FewLabels, few_labels
 from kernlens.probes.held_out import HeldOut
+from kernlens.probes.learning_curve import Curve, learning_curve
 from kernlens.probes.logistic import METRICS, PENALTIES, logistic
 from kernlens.probes.mlp import mlp
 from kernlens.probes.neighbours import neighbours
 from kernlens.probes.paired import (
+    differences,
     influence,
     level_together,
     paired_difference,
@@ -44,12 +47,17 @@ __all__ = [
     "STRENGTHS",
     "TITLES",
     "TUNED",
+    "Curve",
+    "FewLabels",
     "HeldOut",
     "Path",
     "Prediction",
     "class_means",
+    "differences",
     "discriminant",
+    "few_labels",
     "influence",
+    "learning_curve",
     "level_together",
     "logistic",
     "mlp",

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.types import Labels, Stream
+from kernlens.types import Chunk, Labels, Stream
 
 MAX_BYTES = 2**25
 """Bytes of a block in float64."""
@@ -74,7 +74,7 @@ def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
       ValueError: a value that is not finite; names the first such row.
     """
     size = max(1, MAX_BYTES // (8 * features.shape[1]))
-    for values, rows in _raw(features, size):
+    for values, rows in raw_blocks(features, size):
         chosen = kept[rows]
         if not np.any(chosen):
             continue
@@ -96,9 +96,15 @@ def numbered(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.n
         start += len(values)
 
 
-def _raw(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def raw_blocks(features: Any, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows as they come, ``size`` at most at a time, and their numbers."""
     if isinstance(features, Stream):
         for chunk in features.chunks(rows=size):
+            if not isinstance(chunk, Chunk):
+                raise ValueError(
+                    "chunks of a stream need values and rows, as those of io.open_embeddings have; "
+                    f"got {type(chunk).__name__}"
+                )
             yield chunk.values, np.asarray(chunk.rows)
         return
     for start in range(0, len(features), size):

@@ -3,18 +3,11 @@
 import numpy as np
 
 from kernlens import metrics
-from kernlens.probes import copies
-from kernlens.probes.folds import FOLDS, tested
+from kernlens.probes import copies, spread
+from kernlens.probes.folds import FOLDS, held_rows
 from kernlens.probes.held_out import HeldOut
-from kernlens.probes.prediction import (
-    ACCURACY,
-    ERROR_RATE,
-    MACRO_F1,
-    Prediction,
-    normal_quantile,
-    tails,
-)
-from kernlens.types import Classification, Interval
+from kernlens.probes.prediction import ACCURACY, ERROR_RATE, MACRO_F1, Prediction
+from kernlens.types import Classification
 
 
 def by_fold(
@@ -34,7 +27,7 @@ def by_fold(
     num_classes = int(max(codes.max(), predicted.max())) + 1
     found = [
         metrics.from_counts(*metrics.counts(codes[rows], predicted[:, rows], num_classes))
-        for rows in tested(codes, folds, num_folds=num_folds)
+        for rows in held_rows(codes, folds, num_folds=num_folds)
     ]
     return Classification(*(np.stack(own, axis=1) for own in zip(*found, strict=True)))
 
@@ -61,9 +54,8 @@ def answered(
       notes: of the prediction.
 
     Returns:
-      Prediction; its loss is the error rate. Metrics are means over folds, intervals as far to
-      either side as those of all held-out rows resampled. A row that no fold holds out counts in no
-      metric, and its loss is infinite.
+      Prediction; its loss is the error rate. Metrics are means over folds. A row that no
+      fold holds out counts in no metric, and its loss is infinite.
 
     Raises:
       ValueError: no row is held out by a fold.
@@ -76,33 +68,39 @@ def answered(
         )
     target, predicted = held.target[counted], held.predicted[counted]
     points = by_fold(held.target, held.predicted[None], held.folds, num_folds=num_folds)
-    (pooled,), (samples,) = metrics.resampled(target, (predicted,), draws, seed)
-    chance, found = metrics.by_chance(target, predicted), {}
-    for name in Classification._fields:
-        point = float(np.nanmean(getattr(points, name)))
-        low, high = np.quantile(getattr(samples, name), tails(level)) - getattr(pooled, name)
-        low, high = np.clip((point + low, point + high), 0.0, 1.0)
-        found[name] = Interval(point, float(low), float(high), level, float(getattr(chance, name)))
+    values = {name: float(np.nanmean(own)) for name, own in points._asdict().items()}
+    values[ERROR_RATE] = 1.0 - values[ACCURACY]
+    none = 1.0 - float(metrics.by_chance(target, predicted).accuracy)
     wrong = (held.predicted != held.target).astype(np.float32)
-    error = 1.0 - found[ACCURACY].value
-    reach = normal_quantile(level) * float(np.std(wrong[counted])) / np.sqrt(len(target))
-    none = 1.0 - found[ACCURACY].null
-    found[ERROR_RATE] = Interval(
-        error, max(error - reach, 0.0), min(error + reach, 1.0), level, none
-    )
+    losses = np.where(counted, wrong, np.float32(np.inf))
     held = held._replace(
         predicted=classes[held.predicted].astype(np.int32),
         target=classes[held.target].astype(np.int32),
     )
     return Prediction(
-        metrics=found,
+        **spread.of_answers(
+            held,
+            losses,
+            ERROR_RATE,
+            values=values,
+            null=none,
+            most=1.0,
+            draws=draws,
+            level=level,
+            seed=seed,
+        ),
         metric=MACRO_F1,
         loss=ERROR_RATE,
         predicted=held.predicted,
         target=held.target,
-        losses=np.where(counted, wrong, np.float32(np.inf)),
+        losses=losses,
         names=held.names,
-        notes=(*notes, *_lonely(held, len(classes)), *copies.note(held.groups)),
+        notes=(
+            *notes,
+            *_lonely(held, len(classes)),
+            *spread.too_few(held, held.names),
+            *copies.note(held.groups),
+        ),
         held_out=held,
     )
 

@@ -5,12 +5,11 @@ What is measured there is memory: k-NN with one neighbour is right wherever labe
 leave out a row with all its copies, or hold them in one fold.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from kernlens.types import Stream
+from kernlens.probes.blocks import raw_blocks
 
 BLOCK = 2**17
 """Values hashed at a time: two arrays of eight bytes a value stay in a cache."""
@@ -42,10 +41,12 @@ def groups(rows: Any, codes: np.ndarray) -> np.ndarray:
         are; ``-1`` for rows that do not count.
 
     Returns:
-      Numbers from 0 in order of first appearance, int32 ``[n]``; ``-1`` of rows that do not count.
+      Numbers from 0 in order of first appearance, int32 ``[n]``; ``-1`` of rows that do not count
+      or that a stream leaves out.
     """
     codes = np.asarray(codes)
-    numbers = _numbered(_keys(rows), codes >= 0)
+    keys, seen = _keys(rows)
+    numbers = _numbered(keys, (codes >= 0) & seen)
     n, distinct = int(np.count_nonzero(numbers >= 0)), int(numbers.max(initial=-1)) + 1
     if distinct == n:
         return numbers
@@ -63,20 +64,20 @@ def groups(rows: Any, codes: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _keys(rows: Any) -> np.ndarray:
-    """A hash of each row, two columns of 64 bits, ``[n, 2]``."""
+def _keys(rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A hash of each row, two columns of 64 bits, ``[n, 2]``, and whether a stream has the row."""
     n, p = (int(size) for size in rows.shape)
     multipliers = np.random.default_rng(0).integers(0, 2**63, (p, 2), np.uint64) * 2 + 1
-    keys = np.zeros((n, 2), np.uint64)
-    for values, numbers in _blocks(rows):
+    keys, seen = np.zeros((n, 2), np.uint64), np.zeros(n, bool)
+    for values, numbers in raw_blocks(rows, _size(rows)):
         # Adding 0.0 gives -0.0 the bits of 0.0.
         bits = (values.astype(np.float64) + 0.0).view(np.uint64)
         # Few values have many digits; their bits are spread before they are added up.
         bits = bits ^ (bits >> np.uint64(32))
         bits *= np.uint64(0x9E3779B97F4A7C15)
         bits ^= bits >> np.uint64(29)
-        keys[numbers] = bits @ multipliers
-    return keys
+        keys[numbers], seen[numbers] = bits @ multipliers, True
+    return keys, seen
 
 
 def _numbered(keys: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -91,6 +92,10 @@ def _numbered(keys: np.ndarray, counts: np.ndarray) -> np.ndarray:
     numbers[order] = place
     numbers[counts] = _in_order(numbers[counts])
     return numbers
+
+
+def _size(rows: Any) -> int:
+    return max(1, BLOCK // max(int(rows.shape[1]), 1))
 
 
 def _in_order(numbers: np.ndarray) -> np.ndarray:
@@ -110,7 +115,8 @@ def _by_chance(rows: Any, numbers: np.ndarray, n: int) -> bool:
         return True
     picked = np.zeros(len(numbers), bool)
     picked[chosen] = True
-    sample = np.concatenate([v[picked[at]] for v, at in _blocks(rows) if np.any(picked[at])])
+    parts = raw_blocks(rows, _size(rows))
+    sample = np.concatenate([values[picked[at]] for values, at in parts if np.any(picked[at])])
     m = len(sample)
     ordered = np.sort(sample.astype(np.float64), axis=0)
     # One pair more than was seen: few distinct rows say little of a column.
@@ -121,21 +127,6 @@ def _by_chance(rows: Any, numbers: np.ndarray, n: int) -> bool:
         run = np.where(above == below, run + 1, 0)
         equal += run
     return bool(n * np.prod((equal + 1) / (m * (m - 1) / 2 + 1)) >= 1.0)
-
-
-def _blocks(rows: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Values and their numbers, so many at a time that they stay in the cache."""
-    size = max(1, BLOCK // max(int(rows.shape[1]), 1))
-    if isinstance(rows, Stream):
-        for chunk in rows.chunks(rows=65_536):
-            for start in range(0, len(chunk.rows), size):
-                values = np.asarray(chunk.values[start : start + size])
-                yield values, chunk.rows[start : start + size]
-        return
-    rows = np.asarray(rows)
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        yield part, np.arange(start, start + len(part))
 
 
 def note(groups: np.ndarray) -> tuple[str, ...]:

@@ -23,10 +23,11 @@ class Design(NamedTuple):
       rows: blocks of rows.
       roughness: penalty of a head on columns standardised by all rows, and by the rows of each
         fold's training set, float32 ``[1 + K, r, r]``.
-      axes: from standardised columns to coordinates, float64 ``[p, r]``.
+      axes: from standardised columns to coordinates, float64 ``[p, r]``, the last of them empty.
       mean: of the columns, float64 ``[p]``.
       scale: their standard deviation; infinite where a column is constant, ``[p]``.
       num_rows: ``n``.
+      outlying: share of the columns' variance that the hundredth of the rows farthest out holds.
     """
 
     rows: Rows
@@ -35,6 +36,7 @@ class Design(NamedTuple):
     mean: np.ndarray
     scale: np.ndarray
     num_rows: int
+    outlying: float
 
     def in_order(self, values: Array) -> np.ndarray:
         """Values of the rows ``[n, ...]`` from ``[B, b, ...]``."""
@@ -72,17 +74,23 @@ def design(
         scale = np.where(deviation > 0, np.sqrt(np.mean(deviation**2)), np.inf)
         ratios = np.ones_like(ratios)
     axes = _axes(_standard(features, kept, mean, scale), n, p)
-    r = axes.shape[1]
+    # Filled up with empty coordinates, so that few widths are compiled.
+    r = -(-(axes.shape[1] + 1) // 8) * 8 - 1
+    axes = np.pad(axes, ((0, 0), (0, r - axes.shape[1])))
     size = _block_rows(n, int(codes.max()) + 1)
     num_blocks = _steps(-(-n // size))
     x = np.zeros((num_blocks * size, r + 1), np.float32)
     for z, places in _standard(features, kept, mean, scale):
         x[places, :r] = z @ axes
+    norms = np.sort(np.einsum("ij,ij->i", x[:n, :r], x[:n, :r]))
+    outlying = float(norms[-max(n // 100, 1) :].sum() / max(norms.sum(), 1e-30))
     x[:n, r] = 1.0
     shape = (num_blocks, size)
     rough = np.stack([axes.T @ (ratio[:, None] * axes) for ratio in ratios])
+    empty = np.arange(r)[~np.any(axes, axis=0)]
+    rough[:, empty, empty] = 1.0
     rows = Rows(jnp.asarray(x.reshape(*shape, r + 1)), _filled(codes, shape), _filled(folds, shape))
-    return Design(rows, jnp.asarray(rough, jnp.float32), axes, mean, scale, n)
+    return Design(rows, jnp.asarray(rough, jnp.float32), axes, mean, scale, n, outlying)
 
 
 def _standards(features, kept, folds, n, p):

@@ -34,7 +34,7 @@ def share_out(
     return own[inverse]
 
 
-def tested(codes: np.ndarray, folds: np.ndarray, *, num_folds: int) -> list[np.ndarray]:
+def held_rows(codes: np.ndarray, folds: np.ndarray, *, num_folds: int = FOLDS) -> list[np.ndarray]:
     """Rows that a split's test set has, one for each fold.
 
     A split holds out at least one row of every class that has two, but a class of fewer rows than

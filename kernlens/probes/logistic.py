@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernlens import metrics
-from kernlens.probes import copies, softmax
+from kernlens.probes import copies, softmax, spread
 from kernlens.probes.blocks import check_rows
 from kernlens.probes.design import design
-from kernlens.probes.folds import FOLDS, share_out, tested
+from kernlens.probes.folds import FOLDS, held_rows, share_out
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.paths import NULLS
 from kernlens.probes.prediction import (
@@ -23,10 +23,8 @@ from kernlens.probes.prediction import (
     Path,
     Prediction,
     check_draws,
-    normal_quantile,
-    tails,
 )
-from kernlens.types import Array, Classification, Interval, Labels, Stream
+from kernlens.types import Array, Labels, Stream
 
 PENALTIES: tuple[float, ...] = (1e4, 1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2)
 """Default path of :func:`logistic`; scikit-learn's ``C`` from 1e-4 to 100."""
@@ -36,6 +34,9 @@ MAX_ROWS = 2_000_000
 
 MAX_NUMBERS = 2**28
 """Most numbers that rows and their probabilities may be by default, of four bytes each."""
+
+OUTLYING = 0.5
+"""Share of the variance in a hundredth of the rows from which on a note tells of outliers."""
 
 SHOWN = 3
 """Classes that a note names."""
@@ -64,6 +65,8 @@ def logistic(
     :func:`kernlens.train.heads.classify` with ``l2=λ``. A fold's classifier is the optimum of the
     other four fifths of the rows, standardised by themselves: exactly what an 80/20 split trains.
     A metric is the mean over folds of the fold's own metric, on test rows as a split has them.
+    Nothing is clipped, as nothing is in those heads; where outliers rule the columns, a note says
+    so, and weak penalties of the path make up for the scale that they take.
 
     Args:
       features: one row per item, real, ``[n, p]``; or a stream of them, read six times. The unit
@@ -78,9 +81,9 @@ def logistic(
         part of it: one scale then makes their mean variance 1.
       max_rows: most rows to fit; of more a stratified sample, and a note says so. None fits all
         rows, whose coordinates, four bytes each, are then held in memory.
-      groups: equal for rows that are copies of one another, ``[n]``. Default: those of
-        :func:`kernlens.probes.copies.groups`. Copies share a fold: a head that
-        learnt a row's copy has learnt the row.
+      groups: equal for rows that are copies of one another, ``[n]``, and ``-1`` for a row to leave
+        out. Default: those of :func:`kernlens.probes.copies.groups`. Copies share a fold: a head
+        that learnt a row's copy has learnt the row.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals over rows, in ``(0, 1)``.
       seed: of folds, sample and draws.
@@ -187,24 +190,25 @@ def sorted_rows(
             f"got {codes.min()}..{codes.max()}"
         )
     kept = codes >= 0
-    total = int(np.count_nonzero(kept))
-    classes = np.unique(codes[kept])
+    if max_rows is not None:
+        width = int(features.shape[1]) + 1 + 4 * len(labels.names)
+        kept = _sample(codes, min(max_rows, max(MAX_NUMBERS // width, 1)), seed)
+    if groups is None:
+        groups = copies.groups(features, np.where(kept, codes, -1))
+    sampled = bool(np.any(kept != (codes >= 0)))
+    kept = kept & (groups >= 0)
+    classes, own = np.unique(codes[kept], return_inverse=True)
     if len(classes) < 2:
         found = [labels.names[c] for c in classes]
         raise ValueError(f"a probe needs two classes or more among the rows; got {found}")
-    if max_rows is not None:
-        width = int(features.shape[1]) + 1 + 4 * len(classes)
-        kept = _sample(codes, min(max_rows, max(MAX_NUMBERS // width, 1)), seed)
-    own = np.searchsorted(classes, codes[kept])
-    if groups is None:
-        groups = copies.groups(features, np.where(kept, codes, -1))
-    groups = np.unique(np.asarray(groups)[kept], return_inverse=True)[1].astype(np.int32)
+    groups = np.unique(groups[kept], return_inverse=True)[1].astype(np.int32)
     folds = share_out(own, groups, seed=seed)
     if not np.any(folds >= 0):
         raise ValueError(
             f"too few rows to hold any out: no class has two distinct rows among {len(own)} "
             f"labelled rows of {len(classes)} classes"
         )
+    total = int(np.count_nonzero(codes >= 0)) if sampled else len(own)
     return Given(features, kept, own, classes, labels.names, groups, folds, total)
 
 
@@ -224,7 +228,7 @@ def fit_path(
     whole = whole.at[:, -1].set(jnp.asarray(np.log(shares), jnp.float32))
     moved = jnp.zeros((FOLDS, num_classes, width), jnp.float32)
     whole_path, fold_path, predicted, losses, converged = [], [], [], [], []
-    tests, values = tested(given.codes, given.folds, num_folds=FOLDS), {}
+    tests, values = held_rows(given.codes, given.folds), {}
     for penalty in penalties:
         solved = softmax.solve(
             made.rows, jnp.float32(penalty), made.roughness, whole, moved, num_classes=num_classes
@@ -277,7 +281,7 @@ def predicted_by(
 ) -> Prediction:
     """The prediction of a path of solutions."""
     codes, folds, values = given.codes, given.folds, fitted.values
-    tests = tested(codes, folds, num_folds=FOLDS)
+    tests = held_rows(codes, folds)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     # Penalties fall, so that the first of equals is the largest.
     quality = sign * values[metric]
@@ -288,11 +292,8 @@ def predicted_by(
     log_probabilities = _log_probabilities(fitted, taken)
     losses = -log_probabilities[np.arange(len(codes)), codes]
     losses[folds < 0] = np.inf
-    held = folds >= 0
     points = {name: float(np.mean(own[taken, np.arange(FOLDS)])) for name, own in values.items()}
     points[LOG_LOSS] = float(np.mean([np.mean(losses[rows]) for rows in tests]))
-    spread = float(np.std(losses[held], ddof=1)) / np.sqrt(np.count_nonzero(held))
-    reach = normal_quantile(level) * spread
     shares = np.bincount(codes) / len(codes)
     best = int(np.argmax(np.round(quality.mean(axis=1), 12)))
     held_out = HeldOut(
@@ -300,16 +301,16 @@ def predicted_by(
         given.classes[codes].astype(np.int32), folds, given.names, given.groups,
     )  # fmt: skip
     return Prediction(
-        metrics={
-            **_intervals(codes[held], predicted[held], points, draws=draws, level=level, seed=seed),
-            LOG_LOSS: Interval(
-                points[LOG_LOSS],
-                max(points[LOG_LOSS] - reach, 0.0),
-                points[LOG_LOSS] + reach,
-                level,
-                NULLS[LOG_LOSS](shares),
-            ),
-        },
+        **spread.of_answers(
+            held_out,
+            losses,
+            LOG_LOSS,
+            values=points,
+            null=NULLS[LOG_LOSS](shares),
+            draws=draws,
+            level=level,
+            seed=seed,
+        ),
         metric=metric,
         loss=LOG_LOSS,
         predicted=held_out.predicted,
@@ -342,18 +343,6 @@ def _all_classes(log_probabilities: np.ndarray, given: Given) -> np.ndarray:
     return found
 
 
-def _intervals(codes, predicted, points, *, draws, level, seed) -> dict[str, Interval]:
-    """Means over folds, as far from either end as the bootstrap of all rows has it."""
-    (pooled,), (samples,) = metrics.resampled(codes, (predicted,), draws, seed)
-    chance, found = metrics.by_chance(codes, predicted), {}
-    for name in Classification._fields:
-        low, high = np.quantile(getattr(samples, name), tails(level)) - getattr(pooled, name)
-        ends = np.clip((points[name] + low, points[name] + high), 0.0, 1.0)
-        null = float(getattr(chance, name))
-        found[name] = Interval(points[name], float(ends[0]), float(ends[1]), level, null)
-    return found
-
-
 def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, ...]:
     found, n = [], len(given.codes)
     if n < given.total:
@@ -368,6 +357,12 @@ def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, .
             shown = ", ".join(given.names[given.classes[c]] for c in few[:SHOWN])
             more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
             found.append(f"{len(few)} of {len(given.classes)} classes have {what}: {shown}{more}")
+    if n >= 100 and fitted.design.outlying > OUTLYING:
+        found.append(
+            f"1% of the rows hold {fitted.design.outlying:.0%} of the variance of the columns: "
+            "these outliers set the scale of a head that is trained on standardised columns, "
+            "which is the head predicted here; clipping them before training may do better"
+        )
     last = len(fitted.penalties) - 1
     if last and (best == 0 or (best == last and not fitted.stopped)):
         side = "weaker" if best else "stronger"

@@ -5,12 +5,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from kernlens import metrics
 from kernlens.metrics import influence as influences
+from kernlens.probes import spread
 from kernlens.probes.prediction import (
-    ACCURACY,
     AVERAGE_PRECISION,
-    BALANCED_ACCURACY,
     MACRO_F1,
     MAE,
     MICRO_F1,
@@ -20,11 +18,9 @@ from kernlens.probes.prediction import (
     check_draws,
     check_metric,
     normal_quantile,
-    tails,
 )
 from kernlens.types import Interval
 
-CLASSIFICATION = (ACCURACY, MICRO_F1, MACRO_F1, BALANCED_ACCURACY)
 DRAWS = 20_000
 """Normal draws for the largest of many differences."""
 
@@ -40,18 +36,18 @@ def paired_difference(
 ) -> Interval:
     """Difference of a metric between two predictions on the same rows.
 
-    Each bootstrap draw resamples rows and takes both predictions there, so what the two share (hard
-    rows, rare classes) cancels: the interval is narrower than two intervals set side by side. A
-    mean over rows, such as the log loss, takes the normal interval of one; of the other metrics of
-    numbers and of labels the interval is that of their linearisation (:func:`influence`).
+    What the two share (hard rows, rare classes) cancels: the interval is narrower than two
+    intervals set side by side. Of classes it is that of another sample of items, to which both
+    heads are fitted (:func:`differences` has those of one training and of the mean as well); of
+    numbers and labels that of the linearised metrics over rows (:func:`influence`).
 
     Args:
       a: a prediction.
       b: a prediction of the same targets, row by row.
       metric: a metric that both have.
-      draws: bootstrap draws, at least 1.
+      draws: drawn test sets, at least 1; not used.
       level: nominal coverage of the interval, in ``(0, 1)``.
-      seed: of the draws.
+      seed: of the draws; not used.
 
     Returns:
       Interval of ``a`` minus ``b``.
@@ -60,7 +56,66 @@ def paired_difference(
       ValueError: targets or names that differ, a metric that one of them lacks, or an argument out
         of its range.
     """
+    if a.held_out is not None and b.held_out is not None:
+        return differences(a, b, metric=metric, draws=draws, level=level, seed=seed).sample
     check_draws(draws, level)
+    _check_same(a, b, metric)
+    value = a.metrics[metric].value - b.metrics[metric].value
+    gaps = influence(a, metric) - influence(b, metric)
+    gaps = gaps[np.isfinite(gaps)]
+    reach = normal_quantile(level) * float(np.std(gaps, ddof=1)) / np.sqrt(len(gaps))
+    return Interval(float(value), float(value - reach), float(value + reach), level)
+
+
+def differences(
+    a: Prediction,
+    b: Prediction,
+    *,
+    metric: str = MACRO_F1,
+    draws: int = 400,
+    level: float = 0.9,
+    seed: int = 0,
+) -> spread.Intervals:
+    """Difference of a metric of classes between two predictions, for each of three questions.
+
+    Args:
+      a: a prediction of classes.
+      b: a prediction of the same targets, row by row.
+      metric: a metric that both have.
+      draws: test sets on which both are tested, at least 1.
+      level: nominal coverage of the intervals, in ``(0, 1)``.
+      seed: of the draws.
+
+    Returns:
+      Intervals of ``a`` minus ``b``.
+
+    Raises:
+      ValueError: as :func:`paired_difference`, or predictions without held-out answers.
+    """
+    check_draws(draws, level)
+    _check_same(a, b, metric)
+    if a.held_out is None or b.held_out is None:
+        raise ValueError("differences needs predictions of classes, with their held-out answers")
+    psi = influence(a, metric) - influence(b, metric)
+    kept = np.isfinite(psi)
+    rows = spread.answers_of(a.held_out._replace(folds=np.where(kept, a.held_out.folds, -1)))
+    value, drawn = a.metrics[metric].value - b.metrics[metric].value, None
+    if metric in spread.INFLUENCES:
+        given = (a.held_out.predicted[kept], b.held_out.predicted[kept])
+        first, second = spread.test_sets(rows, given, draws=draws, seed=seed).metrics()
+        drawn = getattr(first, metric) - getattr(second, metric)
+    return spread.about(
+        float(value),
+        psi[kept],
+        rows,
+        drawn=drawn,
+        level=level,
+        other=spread.OTHER_GAP,
+        least=-np.inf,
+    )
+
+
+def _check_same(a: Prediction, b: Prediction, metric: str) -> None:
     for side in (a, b):
         check_metric(side, metric)
     if a.names != b.names or not np.array_equal(a.target, b.target):
@@ -69,16 +124,6 @@ def paired_difference(
             f"{len(a.target)} and {len(b.target)} rows, "
             f"{len(a.names)} and {len(b.names)} classes, or other targets"
         )
-    value = a.metrics[metric].value - b.metrics[metric].value
-    if metric in CLASSIFICATION and a.target.ndim == 1:
-        _, samples = metrics.resampled(a.target, (a.predicted, b.predicted), draws, seed)
-        gaps = getattr(samples[0], metric) - getattr(samples[1], metric)
-        low, high = np.quantile(gaps, tails(level))
-        return Interval(float(value), float(low), float(high), level)
-    gaps = influence(a, metric) - influence(b, metric)
-    gaps = gaps[np.isfinite(gaps)]
-    reach = normal_quantile(level) * float(np.std(gaps, ddof=1)) / np.sqrt(len(gaps))
-    return Interval(float(value), float(value - reach), float(value + reach), level)
 
 
 def widened(found: Interval, level: float) -> Interval:
@@ -115,12 +160,26 @@ def influence(prediction: Prediction, metric: str) -> np.ndarray:
     check_metric(prediction, metric)
     if metric == prediction.loss:
         losses = prediction.losses.astype(np.float64)
-        return np.where(np.isfinite(losses), losses - prediction.metrics[metric].value, np.nan)
+        counts = np.isfinite(losses) & _tested(prediction)
+        return np.where(counts, losses - np.mean(losses[counts]), np.nan)
+    if prediction.target.ndim == 1 and metric in spread.INFLUENCES:
+        counts = _tested(prediction)
+        found = np.full(len(counts), np.nan)
+        found[counts] = spread.INFLUENCES[metric](
+            prediction.target[counts], prediction.predicted[counts]
+        )
+        return found
     of_labels = prediction.target.ndim == 2
     given = prediction.predicted
     if metric == AVERAGE_PRECISION and prediction.scores is not None:
         given = prediction.scores
     return (INFLUENCES_OF_LABELS if of_labels else INFLUENCES)[metric](prediction.target, given)
+
+
+def _tested(prediction: Prediction) -> np.ndarray:
+    """Whether a fold held the row out."""
+    held = prediction.held_out
+    return np.ones(len(prediction.target), bool) if held is None else held.folds >= 0
 
 
 def simultaneous_level(
@@ -190,15 +249,11 @@ def level_together(psi: np.ndarray, *, level: float = 0.9, seed: int = 0) -> flo
 
 
 INFLUENCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    ACCURACY: influences.accuracy,
-    MICRO_F1: influences.accuracy,
-    MACRO_F1: influences.macro_f1,
-    BALANCED_ACCURACY: influences.balanced_accuracy,
     R2: influences.r2,
     RMSE: influences.rmse,
     MAE: influences.mae,
 }
-"""Influence of each row on a metric of classes or numbers, by metric."""
+"""Influence of each row on a metric of numbers, by metric."""
 
 INFLUENCES_OF_LABELS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     MICRO_F1: influences.micro_f1_of_labels,

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from kernlens import metrics
-from kernlens.probes import copies, labelled_rows, leave_one_out
+from kernlens.probes import copies, labelled_rows, leave_one_out, spread
+from kernlens.probes.held_out import HeldOut
 from kernlens.probes.prediction import (
     LOG_LOSS,
     MACRO_F1,
@@ -14,10 +15,8 @@ from kernlens.probes.prediction import (
     Path,
     Prediction,
     check_draws,
-    normal_quantile,
-    tails,
 )
-from kernlens.types import Classification, Interval, Labels
+from kernlens.types import Classification, Labels
 
 STRENGTHS: tuple[float, ...] = tuple(float(s) for s in np.logspace(-4.0, 2.0, 25))
 """Default path of every ridge in this room, four strengths a factor of ten.
@@ -93,52 +92,50 @@ def prediction_of(
     if select == WEAKEST:
         near = path_errors <= path_errors[best] + NEAR * standard_errors[best]
         best = min(np.flatnonzero(near), key=lambda i: strengths[i])
-    error, reach = path_errors[best], normal_quantile(level) * standard_errors[best]
+    held = each_row_left_out(
+        rows.classes[predicted[best]], rows.classes[rows.codes], labels.names, rows.groups
+    )
+    values = {name: float(own[best]) for name, own in path_metrics._asdict().items()}
+    values[loss] = float(path_errors[best])
+    null = NULLS[loss](np.bincount(rows.codes) / len(rows.codes))
     return Prediction(
-        metrics={
-            **classes(rows.codes, predicted[best], draws=draws, level=level, seed=seed),
-            loss: Interval(
-                float(error),
-                float(max(error - reach, 0.0)),
-                float(error + reach),
-                level,
-                NULLS[loss](np.bincount(rows.codes) / len(rows.codes)),
-            ),
-        },
+        **spread.of_answers(
+            held, losses[best], loss, values=values, null=null, draws=draws, level=level, seed=seed
+        ),
         metric=MACRO_F1,
         loss=loss,
-        predicted=rows.classes[predicted[best]].astype(np.int32),
-        target=rows.classes[rows.codes].astype(np.int32),
+        predicted=held.predicted,
+        target=held.target,
         losses=losses[best],
         names=labels.names,
         path=Path(strengths, path_errors, path_metrics._asdict(), float(strengths[best])),
-        notes=(*_edge(strengths, int(best)), *copies.note(rows.groups)),
+        notes=(
+            *_edge(strengths, int(best)),
+            *spread.too_few(held, labels.names),
+            *copies.note(rows.groups),
+        ),
+        held_out=held,
     )
 
 
-def classes(
-    target: np.ndarray, predicted: np.ndarray, *, draws: int, level: float, seed: int
-) -> dict[str, Interval]:
-    """Metrics of given classes, with percentile bootstrap intervals over rows.
+def each_row_left_out(
+    predicted: np.ndarray, target: np.ndarray, names: tuple[str, ...], groups: np.ndarray
+) -> HeldOut:
+    """Answers of a probe that leaves out one row at a time: each row is a fold of its own.
 
     Args:
-      target: true classes, integers from 0, ``[n]``.
-      predicted: classes given, ``[n]``.
-      draws: bootstrap draws, at least 1.
-      level: nominal coverage, in ``(0, 1)``.
-      seed: of the draws.
+      predicted: class given to each row, ``[n]``.
+      target: true class, ``[n]``.
+      names: by code.
+      groups: equal for copies of one row, ``[n]``.
 
     Returns:
-      Intervals by field of ``Classification``.
+      HeldOut without probabilities; the only row of a class is of no fold, for no split tests it.
     """
-    (points,), (samples,) = metrics.resampled(target, (predicted,), draws, seed)
-    chance = metrics.by_chance(target, predicted)
-    found = {}
-    for name in Classification._fields:
-        low, high = np.quantile(getattr(samples, name), tails(level))
-        point, null = float(getattr(points, name)), getattr(chance, name)
-        found[name] = Interval(point, float(low), float(high), level, null)
-    return found
+    target = target.astype(np.int32)
+    places = np.arange(len(target), dtype=np.int32)
+    folds = np.where(np.bincount(target)[target] > 1, places, -1).astype(np.int32)
+    return HeldOut(None, predicted.astype(np.int32), target, folds, names, groups)
 
 
 def _edge(strengths: np.ndarray, best: int) -> tuple[str, ...]:

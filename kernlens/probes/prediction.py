@@ -3,13 +3,16 @@
 import html
 from collections.abc import Mapping
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from kernlens.probes.held_out import HeldOut
 from kernlens.show.table import Column, Table, printable
 from kernlens.types import Interval
+
+if TYPE_CHECKING:
+    from kernlens.probes.learning_curve import Curve
 
 ACCURACY, MICRO_F1, MACRO_F1 = "accuracy", "micro_f1", "macro_f1"
 BALANCED_ACCURACY, LOG_LOSS, SQUARED_ERROR = "balanced_accuracy", "log_loss", "squared_error"
@@ -35,6 +38,13 @@ LOWER_IS_BETTER = frozenset({LOG_LOSS, SQUARED_ERROR, ERROR_RATE, RMSE, MAE})
 """Metrics of which less is better."""
 
 
+ONE, MEAN, SAMPLE = "one training", "mean of ten trainings", "another sample of items"
+"""What an interval of classes is for; :mod:`kernlens.probes.spread` has their meaning."""
+
+MAX_LINES = 12
+"""Lines of a printed prediction."""
+
+
 class Path(NamedTuple):
     """Leave-one-out along the ridge strengths of a probe.
 
@@ -56,8 +66,9 @@ class Prediction(NamedTuple):
     """What a closed-form probe says a trained head will reach on held-out rows.
 
     Attributes:
-      metrics: leave-one-out value with its interval, by name of the metric. The interval is over
-        rows; its null is what guesses in the same proportions would reach, where that was asked.
+      metrics: held-out value by name of the metric. Of classes its interval is what one training
+        will show, of numbers and labels what other rows would; its null is what guesses in the same
+        proportions would reach, where that was asked.
       metric: the metric asked for, a key of ``metrics``.
       loss: the key of ``metrics`` that the probe minimises.
       predicted: leave-one-out prediction of each labelled row: classes int32 ``[n]``, numbers
@@ -71,6 +82,10 @@ class Prediction(NamedTuple):
       notes: what else a person should know, such as how a kernel became features.
       held_out: answers to each row by a classifier that did not see it, of a probe by folds; else
         None.
+      means: the same values with the interval of the mean of ten trainings, of classes; else empty.
+        :mod:`kernlens.probes.spread` says what the three intervals are.
+      samples: the same with the interval of another sample of items, of classes; else empty.
+      curve: the metrics at other numbers of labels, where that was asked; else None.
     """
 
     metrics: Mapping[str, Interval]
@@ -84,6 +99,9 @@ class Prediction(NamedTuple):
     path: Path | None = None
     notes: tuple[str, ...] = ()
     held_out: HeldOut | None = None
+    means: Mapping[str, Interval] = {}
+    samples: Mapping[str, Interval] = {}
+    curve: "Curve | None" = None
 
     @property
     def value(self) -> Interval:
@@ -102,7 +120,7 @@ class Prediction(NamedTuple):
             {"metric": TITLES[name], "value": own, "chance": own.null}
             for name, own in ((name, self.metrics[name]) for name in order if name in self.metrics)
         ]
-        columns = [Column("metric"), Column("value", "value held out", ".3f")]
+        columns = [Column("metric"), Column("value", ONE if self.means else "held out", ".3f")]
         if any(row["chance"] is not None for row in rows):
             columns.append(Column("chance", "by chance", ".3f"))
         return Table(rows, columns)
@@ -112,14 +130,30 @@ class Prediction(NamedTuple):
         what = f"in {len(self.names):,} classes" if self.names else "with a number each"
         if self.target.ndim == 2:
             what = f"with {len(self.names):,} labels"
-        return f"{len(self.target):,} rows {what}, {self.level:.0%} intervals over rows"
+        over = f"of {ONE} on four fifths" if self.means else "over rows"
+        return f"{len(self.target):,} rows {what}, {self.level:.0%} intervals {over}"
+
+    def others(self) -> tuple[str, ...]:
+        """The metric asked for with the other intervals, a line; none where there are none."""
+        if self.metric not in self.means:
+            return ()
+        found = ((MEAN, self.means[self.metric]), (SAMPLE, self.samples[self.metric]))
+        listed = "; ".join(f"{kind} [{own.low:.3f}, {own.high:.3f}]" for kind, own in found)
+        more = "" if self.curve is None else f"; {self.curve.sentence()}"
+        return (f"{TITLES[self.metric]} {self.value.value:.3f}: {listed}{more}",)
 
     def __repr__(self) -> str:
-        return "\n".join([self.heading(), self.table().text(), *self.notes])
+        lines = [self.heading(), *self.others(), self.table().text()]
+        room = MAX_LINES - sum(line.count("\n") + 1 for line in lines)
+        notes = list(self.notes)
+        if len(notes) > room:
+            notes = [*notes[: room - 1], f"... and {len(notes) - room + 1} more: .notes has all"]
+        return "\n".join([*lines, *notes])
 
     def _repr_html_(self) -> str:
         made = self.table()._replace(title=self.heading()).html()
-        return made + "".join(f"<p>{html.escape(printable(note))}</p>" for note in self.notes)
+        below = (*self.others(), *self.notes)
+        return made + "".join(f"<p>{html.escape(printable(note))}</p>" for note in below)
 
 
 def normal_quantile(level: float) -> float:

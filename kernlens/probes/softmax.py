@@ -111,32 +111,35 @@ def solve(
     Returns:
       Solutions.
     """
-    with jax.default_matmul_precision("highest"):
-        valid = rows.codes >= 0
-        start = _newton(rows, valid, penalty, roughness[0], whole, num_classes, gap)
+    valid = rows.codes >= 0
+    is_own = rows.codes[:, None] == jnp.arange(num_classes, dtype=jnp.int32)[:, None]
+
+    def one(state, given):
+        """All rows first, as if a fold without rows, then the folds."""
+        centre, predicted, losses = state
+        k, rough, offset = given
+        weights = (valid & ((rows.folds != k) | (k < 0))).astype(rows.x.dtype)
+        point, steps, done = _newton(
+            rows, weights, penalty, rough, centre + offset, num_classes, gap
+        )  # fmt: skip
         # The only row of its class has, without it, no class to go to: it is a mistake.
-        is_own = rows.codes[:, None] == jnp.arange(num_classes, dtype=jnp.int32)[:, None]
-        predicted, losses = _answers(rows, jnp.where(is_own, 0.0, start[0].probabilities))
+        answers = jnp.where(is_own & (k < 0), 0.0, point.probabilities)
+        own = jnp.sum(jnp.where(is_own, point.probabilities, 0.0), axis=1)
+        loss = -jnp.log(jnp.maximum(own, jnp.finfo(own.dtype).tiny))
+        held = (rows.folds == k) | (k < 0)
+        predicted = jnp.where(held, jnp.argmax(answers, axis=1).astype(jnp.int32), predicted)
+        losses = jnp.where(held, loss, losses)
+        centre = jnp.where(k < 0, point.theta, centre)
+        return (centre, predicted, losses), (point.theta, steps, done)
 
-        def fold(answers, given):
-            k, rough, offset = given
-            point, steps, done = _newton(
-                rows, valid & (rows.folds != k), penalty, rough, start[0].theta + offset,
-                num_classes, gap,
-            )  # fmt: skip
-            own = _answers(rows, point.probabilities)
-            kept = rows.folds == k
-            answers = tuple(jnp.where(kept, a, b) for a, b in zip(own, answers, strict=True))
-            return answers, (point.theta, steps, done)
-
-        numbers = jnp.arange(moved.shape[0], dtype=jnp.int32)
-        (predicted, losses), (folds, steps, done) = jax.lax.scan(
-            fold, (predicted, losses), (numbers, roughness[1:], moved)
+    with jax.default_matmul_precision("highest"):
+        start = (whole, jnp.zeros_like(rows.codes), jnp.zeros(rows.codes.shape, rows.x.dtype))
+        numbers = jnp.arange(-1, moved.shape[0], dtype=jnp.int32)
+        offsets = jnp.concatenate([jnp.zeros_like(whole)[None], moved])
+        (centre, predicted, losses), (thetas, steps, done) = jax.lax.scan(
+            one, start, (numbers, roughness, offsets)
         )
-    return Solutions(
-        start[0].theta, folds, predicted, losses,
-        jnp.concatenate([start[1][None], steps]), start[2] & jnp.all(done),
-    )  # fmt: skip
+    return Solutions(centre, thetas[1:], predicted, losses, steps, jnp.all(done))
 
 
 @jax.jit
@@ -155,15 +158,7 @@ def log_probabilities(rows: Rows, folds: Array) -> Array:
         return jax.lax.map(block, (rows.x, rows.folds))
 
 
-def _answers(rows: Rows, probabilities: Array) -> tuple[Array, Array]:
-    predicted = jnp.argmax(probabilities, axis=1).astype(jnp.int32)
-    own = jnp.take_along_axis(probabilities, jnp.maximum(rows.codes, 0)[:, None], axis=1)[:, 0]
-    tiny = jnp.finfo(probabilities.dtype).tiny
-    return predicted, -jnp.log(jnp.maximum(own, tiny))
-
-
-def _newton(rows, valid, penalty, rough, theta, num_classes, gap):
-    weights = valid.astype(rows.x.dtype)
+def _newton(rows, weights, penalty, rough, theta, num_classes, gap):
     limit = gap * jnp.sum(weights)
     # The penalty's own product, and its diagonal: none of the appended column.
     rough = penalty * jnp.pad(rough, ((0, 1), (0, 1)))
@@ -219,24 +214,25 @@ def _newton(rows, valid, penalty, rough, theta, num_classes, gap):
         slope = _dot(point.gradient, d)
 
         def between(state):
-            i, low, high, t, _, found = state
-            # The slope rises along the step, so that its zero is bracketed.
+            i, low, high, t, found = state
+            # The slope rises along the step, so that its zero is bracketed. The first overshoot
+            # tells little of a loss that is steep there: far back, and then halves.
             end = _dot(found.gradient, d)
             low, high = jnp.where(end < 0, t, low), jnp.where(end < 0, high, t)
-            # The first overshoot tells little of a loss that is steep there: go far back.
-            t = jnp.where(low > 0, 0.5 * (low + high), 0.25 * high)
-            found = at(point.theta + t * d)
-            return i + 1, low, high, t, _dot(found.gradient, d), found
+            next_t = jnp.where(low > 0, 0.5 * (low + high), 0.25 * high)
+            t = jnp.where(i == 0, 1.0, next_t)
+            low = jnp.where(i == 0, 0.0, low)
+            high = jnp.where(i == 0, 1.0, high)
+            return i + 1, low, high, t, at(point.theta + t * d)
 
         def off(state):
-            i, _, _, t, end, _ = state
+            i, _, _, t, found = state
+            end = _dot(found.gradient, d)
             early = (end < 0.5 * slope) & (t < 1.0)
-            return (i < MAX_CUTS) & (early | ~(end <= -OVERSHOT * slope))
+            return (i == 0) | ((i < MAX_CUTS) & (early | ~(end <= -OVERSHOT * slope)))
 
-        found = at(point.theta + d)
         one = jnp.ones_like(slope)
-        state = (jnp.int32(0), 0.0 * one, one, one, _dot(found.gradient, d), found)
-        return jax.lax.while_loop(off, between, state)[-1]
+        return jax.lax.while_loop(off, between, (jnp.int32(0), one, one, one, point))[-1]
 
     def near(point):
         return 0.5 * _dot(point.gradient, point.gradient / point.diagonal) <= limit

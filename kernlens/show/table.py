@@ -7,6 +7,7 @@ shown, as ``\\x1b``, instead of obeyed.
 import html
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,10 @@ from kernlens.types import Interval
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#|$~^])")
 
 
+FOLDED = 16
+"""Characters to which a long name may be folded."""
+
+
 class Column(NamedTuple):
     """A column of a table.
 
@@ -26,12 +31,14 @@ class Column(NamedTuple):
       title: shown at its head; the key by default.
       format: format specification of its numbers and intervals, such as ``".3f"``.
       styles: style of the terminal by text of the cell, such as ``{"best": "bold green"}``.
+      spare: whether a terminal that is too narrow for all columns goes without it.
     """
 
     key: str
     title: str | None = None
     format: str = ""
     styles: Mapping[str, str] = {}
+    spare: bool = False
 
     @property
     def head(self) -> str:
@@ -66,7 +73,8 @@ class Table(NamedTuple):
         """For a terminal; names are never read as markup.
 
         Args:
-          width: of the terminal; where the table is wider, intervals stand under their values.
+          width: of the terminal; where the table is wider, intervals stand under their values, and
+            where it is wider still, spare columns are left out.
 
         Returns:
           A ``rich.table.Table``.
@@ -75,7 +83,14 @@ class Table(NamedTuple):
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        narrow = width is not None and self._width() > width
+        widths = self._widths()
+        narrow = width is not None and _line(widths) > width
+        if width is not None and narrow:
+            least = [self._needs(i) for i in range(len(self.columns))]
+            if _line(least) > width and any(column.spare for column in self.columns):
+                kept = [column for column in self.columns if not column.spare]
+                return self._replace(columns=kept).rich(width)
+            widths = _shared(least, widths, width, [self._is_right(c) for c in self.columns])
         made = RichTable(
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
@@ -90,11 +105,11 @@ class Table(NamedTuple):
             right = self._is_right(column)
             head = printable(column.head)
             made.add_column(
-                Text(head.replace(" ", "\n") if narrow and right else head),
+                Text(textwrap.fill(head, widths[i]) if narrow and right else head),
                 justify="right" if right else "left",
                 no_wrap=right,
                 overflow="fold",
-                min_width=9 if i == 0 else None,
+                width=widths[i] if narrow else None,
             )
         for row, cells in zip(self.rows, self.cells(), strict=True):
             made.add_row(
@@ -157,9 +172,19 @@ class Table(NamedTuple):
             for row in self.rows
         ]
 
-    def _width(self) -> int:
+    def _widths(self) -> list[int]:
+        """Characters of each column on one line."""
         lines = [[printable(column.head) for column in self.columns], *self.cells()]
-        return sum(max(map(len, column)) + 1 for column in zip(*lines, strict=True))
+        return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def _needs(self, i: int) -> int:
+        """Least width of a column: its longest part, or what text may be folded to."""
+        column = self.columns[i]
+        texts = [printable(column.head), *(cells[i] for cells in self.cells())]
+        if self._is_right(column):
+            parts = [part for text in texts[1:] for part in text.replace(" [", "\n[").split("\n")]
+            return max(map(len, [*parts, *texts[0].split()]), default=0)
+        return min(max(len(word) for text in texts for word in text.split(" ")), FOLDED)
 
     def _is_right(self, column: Column) -> bool:
         """Whether a column holds numbers."""
@@ -169,6 +194,22 @@ class Table(NamedTuple):
             isinstance(v, Interval | int | float | np.number) and not isinstance(v, bool)
             for v in held
         )
+
+
+def _line(widths: Sequence[int]) -> int:
+    """Characters of a line, two blanks between columns."""
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _shared(
+    least: Sequence[int], full: Sequence[int], width: int, right: Sequence[bool]
+) -> list[int]:
+    """The least widths, and what is left over given to columns of text, from the first on."""
+    found = list(least)
+    for i, on_right in enumerate(right):
+        if not on_right:
+            found[i] += max(0, min(full[i] - found[i], width - _line(found)))
+    return found
 
 
 def shown(value: Any, spec: str = "") -> str:

@@ -34,7 +34,7 @@ def stratified_split(seed: int, codes: np.ndarray, test_fraction: float = 0.2) -
         raise ValueError(f"test_fraction must lie strictly between 0 and 1; got {test_fraction}")
     codes = np.asarray(codes)
     counts = np.bincount(codes[codes >= 0])
-    quota = np.minimum(np.maximum(np.rint(counts * test_fraction), 1), np.maximum(counts - 1, 0))
+    quota = targets.held_out_of(counts, test_fraction)
     return draw(np.random.default_rng([seed, 0]), codes, quota)
 
 
