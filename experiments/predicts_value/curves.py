@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from kernlens.probes.learning_curve import learning_curve
 
+import kernlens as kl
 from experiments.predicts_value import trained
 from experiments.predicts_value.contexts import Context, few
 from experiments.predicts_value.heads import METRICS
@@ -69,7 +69,9 @@ def foretold(context: Context, config: Config) -> list[dict[str, dict[str, float
         size = len(context.labelled) // times
         rows = few(context.codes[context.labelled], size, rng, each=False)
         sample = context._replace(labelled=context.labelled[rows])
-        curve = learning_curve(*rows_of(HEAD, sample), level=config.level, seed=config.seed)
+        curve = kl.predict(
+            *rows_of(HEAD, sample), level=config.level, seed=config.seed, curve=True
+        ).curve
         found.append(
             {
                 metric: dict(

@@ -4,9 +4,13 @@ A ranker gives each embedding a number, more is better. Those that predict a val
 macro-F1, are judged by their errors too.
 """
 
+import json
+import subprocess
+import tempfile
 import time
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -35,7 +39,9 @@ STATIC = (
 )  # fmt: skip
 """Embeddings from best to worst before any was measured, as a static list has them."""
 
-CV, NEAREST = "5-fold CV", "k-NN, best k"
+PEER = Path(__file__).with_name("peer_randalo.py")
+
+CV, NEAREST, RANDALO = "5-fold CV", "k-NN, best k", "randalo"
 
 
 def ranked(given: Set, contexts: list[Context], config: Config) -> dict[str, Any]:
@@ -54,6 +60,8 @@ def ranked(given: Set, contexts: list[Context], config: Config) -> dict[str, Any
             found["pretraining loss"][name] = -given.losses[name]
         found.setdefault(CV, {})[name] = cross_validated(context)
         found.setdefault(NEAREST, {})[name] = nearest(context)
+        if config.peer is not None and len(set(context.codes.tolist())) == 2:
+            found.setdefault(RANDALO, {})[name] = randalo(context, config.peer)
         for score, value in scores(context, config).items():
             found.setdefault(score, {})[name] = value
     return {ranker: values for ranker, values in found.items() if values}
@@ -103,6 +111,18 @@ def nearest(context: Context) -> dict[str, float]:
     found = heads.by_neighbours(x, codes, groups)
     best = max(found, key=lambda one: one[0])
     return {"macro_f1": best[0], "accuracy": best[1]}
+
+
+def randalo(context: Context, python: Path) -> dict[str, float]:
+    """RandALO's estimates, by a Python that has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.npz"
+        rows = context.labelled
+        np.savez(path, x=context.x[rows], y=context.codes[rows])
+        done = subprocess.run(
+            [str(python), str(PEER), str(path)], check=True, capture_output=True, text=True
+        )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def scores(context: Context, config: Config) -> Mapping[str, float]:

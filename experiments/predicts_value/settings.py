@@ -65,7 +65,7 @@ class Config:
     """Heads that are trained."""
     rows: int = 4000
     """Most rows of a set."""
-    class_rows: int = 20
+    class_rows: int = 50
     """Least rows of a class of items."""
     splits: int = 10
     """Splits 80/20 of a set of 1,000 rows or more; twice as many of a smaller one."""

@@ -19,6 +19,7 @@ from experiments.joint_embeddings import experiment as joint_embeddings
 from experiments.kit import committed, pages, runner, summaries, tiny
 from experiments.ntk_predicts_training import experiment as ntk_predicts_training
 from experiments.online_replay import experiment as online_replay
+from experiments.predicts_value import experiment as predicts_value
 from experiments.prop1_bound import experiment as prop1_bound
 from experiments.prop1_entity_score import experiment as prop1_entity_score
 from experiments.prop2_sequence_average import experiment as prop2_sequence_average
@@ -41,6 +42,7 @@ EXPERIMENTS = (
     online_replay,
     joint_embeddings,
     head_mismatch,
+    predicts_value,
 )
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)
 # The others take half a minute of compiling each.
