@@ -48,12 +48,11 @@ def check(config: Config) -> None:
 def run(config: Config, cells: runner.Cells) -> dict[str, Any]:
     """Outcomes and predictions by context, rankers and pairs by set, curves, and large inputs.
 
-    Outcomes and embeddings are kept by the fields that they depend on, so that they outlive a
-    change of what predicts them.
+    Each is kept by the fields that it depends on, so that a run of more sets or heads goes on from
+    one of fewer.
     """
-    kept = cells.beside(
-        cells.folder.parent / f"outcomes-{runner.fingerprint(config, trained.FIELDS)}"
-    )
+    kept = beside(cells, "outcomes", config, trained.FIELDS)
+    told_by = beside(cells, "predictions", config, predictions.FIELDS)
     rows, by_set, learnt = [], [], []
     for name in config.sets:
         given = sets.load(name, config, kept)
@@ -62,28 +61,33 @@ def run(config: Config, cells: runner.Cells) -> dict[str, Any]:
         natural = contexts.natural(given)
         every = [*natural, *contexts.naive(given), *contexts.damaged(given, config)]
         outcomes = {one.title: trained.outcomes(one, config, kept) for one in every}
-        told, pairs = foretold(natural, config, cells)
+        told, pairs = foretold(natural, config, told_by)
         for one in every[len(natural) :]:
-            told |= foretold([one], config, cells)[0]
+            told |= foretold([one], config, told_by)[0]
         rows += [row(one, outcomes[one.title], told[one.title]) for one in every]
         by_set.append(
             {
                 "set": name,
                 "tuned": given.tuned,
                 "pairs": pairs,
-                "rankers": cells(
+                "rankers": told_by(
                     f"{name} | rankers | {rankers.VERSION}",
                     functools.partial(rankers.ranked, given, natural, config),
                 ),
             }
         )
-        learnt += curves.of_set(natural, config, cells, kept)
+        learnt += curves.of_set(natural, config, told_by, kept)
     return {
         "contexts": rows,
         "sets": by_set,
         "curves": learnt,
-        "large": large.measured(cells) if config.large else [],
+        "large": large.measured(told_by) if config.large else [],
     }
+
+
+def beside(cells: runner.Cells, kind: str, config: Config, fields: Sequence[str]) -> runner.Cells:
+    """Cells that depend on some fields alone."""
+    return cells.beside(cells.folder.parent / f"{kind}-{runner.fingerprint(config, fields)}")
 
 
 def foretold(

@@ -1,4 +1,4 @@
-"""Trained heads, none of them by a probe: scikit-learn's, and the library's trained MLP.
+"""Trained heads, none of them by a probe: SciPy's and scikit-learn's, and the library's MLP.
 
 Linear heads, kernel SVM and MLPs read standardised columns; class means, cosine, neighbours and
 trees read the rows as they are. Metrics are macro-F1 over the classes that occur, accuracy, and log
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.predicts_value import optimum
 from experiments.predicts_value.contexts import Context, Split
 from experiments.predicts_value.settings import NEIGHBOURS, PENALTIES, Config
 
@@ -64,91 +65,95 @@ def standardised(x: np.ndarray, train: np.ndarray) -> np.ndarray:
     return np.where(spread > blur, x - mean, 0.0) / np.where(spread > blur, spread, 1.0)
 
 
-class Fits(NamedTuple):
-    """Logistic regression along the penalties: classes and log losses of the rows asked, by C."""
-
-    predicted: np.ndarray
-    losses: np.ndarray
-    coefficients: list[Any]
-
-
-def logistic_path(
-    z: np.ndarray,
-    codes: np.ndarray,
-    train: np.ndarray,
-    rows: np.ndarray,
-    start: Sequence[Any] | None = None,
-) -> Fits:
-    """scikit-learn's logistic regression at every penalty, each from the one before it.
-
-    Args:
-      z: standardised rows, ``[n, d]``.
-      codes: class of each, ``[n]``.
-      train: rows to train on.
-      rows: rows to predict.
-      start: coefficients to start from at each penalty, instead of those of the one before it;
-        where all classes are there.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    classes = np.unique(codes[train])
-    fitted: Any = LogisticRegression(tol=1e-5, max_iter=2000, warm_start=True)
-    predicted, losses, coefficients = [], [], []
-    for place, c in enumerate(PENALTIES):
-        fitted.C = c
-        if start is not None and start[place][0].shape[0] == (
-            len(classes) if len(classes) > 2 else 1
-        ):
-            fitted.coef_, fitted.intercept_ = (part.copy() for part in start[place])
-        fitted.fit(z[train], codes[train])
-        probabilities = fitted.predict_proba(z[rows])
-        own = np.searchsorted(classes, codes[rows]).clip(max=len(classes) - 1)
-        there = classes[own] == codes[rows]
-        given = np.where(there, probabilities[np.arange(len(own)), own], 0.0)
-        losses.append(-np.log(np.maximum(given, SMALLEST)))
-        predicted.append(classes[probabilities.argmax(axis=1)])
-        coefficients.append((fitted.coef_, fitted.intercept_))
-    return Fits(np.stack(predicted), np.stack(losses), coefficients)
-
-
 def logistic(context: Context, split: Split, config: Config) -> dict[str, Measured]:
     """Logistic regression, its penalty tuned by inner cross-validation for macro-F1, and at C = 1.
 
-    ``logistic, log loss`` is the same with the penalty of the least log loss.
+    ``logistic, log loss`` is the same with the penalty of the least log loss. Penalties fall until
+    two running are worse in macro-F1 and in log loss than one before them, and C = 1 is reached.
     """
     from sklearn.model_selection import StratifiedKFold
 
     begin = time.process_time()
     train = np.flatnonzero(split.train)
-    z = standardised(context.x, split.train)
-    every = np.arange(len(z))
-    fits = logistic_path(z, context.codes, train, every)
-    full = time.process_time() - begin
-    splitter = StratifiedKFold(config.folds, shuffle=True, random_state=0)
     groups = None if context.groups is None else context.groups[train]
-    inner = np.zeros((len(PENALTIES), len(METRICS)))
-    predicted = np.zeros((len(PENALTIES), len(train)), int)
-    losses = np.zeros((len(PENALTIES), len(train)))
-    for fitted, held in folds(splitter, context.codes[train], groups):
-        part = logistic_path(z, context.codes, train[fitted], train[held], fits.coefficients)
-        predicted[:, held], losses[:, held] = part.predicted, part.losses
-    for place in range(len(PENALTIES)):
-        inner[place] = metrics_of(context.codes[train], predicted[place], losses[place])
+    splitter = StratifiedKFold(config.folds, shuffle=True, random_state=0)
+    whole = Path(context.x, context.codes, train, np.arange(len(context.x)))
+    parts = [
+        Path(context.x, context.codes, train[fitted], train[held])
+        for fitted, held in folds(splitter, context.codes[train], groups)
+    ]
+    place = np.empty(len(context.x), int)
+    place[train] = np.arange(len(train))
+    answers, inner, plain = [], [], 0.0
+    for c in PENALTIES:
+        start = time.process_time()
+        answers.append(whole.at(c))
+        plain += time.process_time() - start
+        predicted, losses = np.zeros(len(train), int), np.zeros(len(train))
+        for part in parts:
+            own = place[part.rows]
+            predicted[own], losses[own] = part.at(c)
+        inner.append(metrics_of(context.codes[train], predicted, losses))
+        if c >= 1.0 and past(inner):
+            break
     took = time.process_time() - begin
+    scored = np.array(inner)
     one = PENALTIES.index(1.0)
     choices = {
-        "logistic": (int(np.argmax(inner[:, 0])), took),
-        "logistic, log loss": (int(np.argmin(inner[:, 2])), took),
-        "logistic, C = 1": (one, full / len(PENALTIES)),
+        "logistic": (int(np.argmax(scored[:, 0])), took),
+        "logistic, log loss": (int(np.argmin(scored[:, 2])), took),
+        "logistic, C = 1": (one, plain / len(inner)),
     }
     return {
-        name: Measured(
-            *measured(context, split, fits.predicted[place], fits.losses[place]),
-            seconds,
-            PENALTIES[place],
-        )
-        for name, (place, seconds) in choices.items()
+        name: Measured(*measured(context, split, *answers[at]), seconds, PENALTIES[at])
+        for name, (at, seconds) in choices.items()
     }
+
+
+def past(inner: list[Any]) -> bool:
+    """Whether the last two of several metrics are worse than the best before them."""
+    if len(inner) < 3:
+        return False
+    best = max(one[0] for one in inner[:-2]), min(one[2] for one in inner[:-2])
+    return all(one[0] < best[0] and one[2] > best[1] for one in inner[-2:])
+
+
+class Path:
+    """Optima at falling penalties, each from the one before it; rows standardised by themselves.
+
+    Args:
+      x: all rows, ``[n, d]``.
+      codes: class of each.
+      train: rows to train on.
+      rows: rows to predict.
+    """
+
+    def __init__(self, x: np.ndarray, codes: np.ndarray, train: np.ndarray, rows: np.ndarray):
+        inside = np.zeros(len(x), bool)
+        inside[train] = True
+        z = standardised(x, inside)
+        self.rows = rows
+        self.classes, self._own = np.unique(codes[train], return_inverse=True)
+        self._axes = optimum.axes(z[train])
+        self._asked, self._codes, self._weights = z[rows], codes[rows], None
+
+    def at(self, c: float) -> tuple[np.ndarray, np.ndarray]:
+        """Classes and log losses of the rows that are asked, at one penalty."""
+        self._weights = optimum.fit(self._axes, self._own, len(self.classes), c, self._weights)
+        logits = optimum.logits(self._axes, self._weights, self._asked)
+        logits -= logits.max(axis=1, keepdims=True)
+        shares = np.exp(logits)
+        shares /= shares.sum(axis=1, keepdims=True)
+        return answered(self.classes, shares, self._codes)
+
+
+def answered(
+    classes: np.ndarray, shares: np.ndarray, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and log losses by probabilities of the classes that were trained on."""
+    own = np.searchsorted(classes, codes).clip(max=len(classes) - 1)
+    given = np.where(classes[own] == codes, shares[np.arange(len(own)), own], 0.0)
+    return classes[shares.argmax(axis=1)], -np.log(np.maximum(given, SMALLEST))
 
 
 def folds(splitter: Any, codes: np.ndarray, groups: np.ndarray | None) -> Any:
@@ -257,12 +262,8 @@ def _fitted(head: Any, context: Context, split: Split, x: np.ndarray) -> Measure
     rows = np.flatnonzero(split.judged | split.single)
     predicted, losses = np.zeros(len(x), int), None
     if hasattr(head, "predict_proba"):
-        losses, probabilities = np.zeros(len(x)), head.predict_proba(x[rows])
-        predicted[rows] = head.classes_[probabilities.argmax(axis=1)]
-        given = probabilities[
-            np.arange(len(rows)), np.searchsorted(head.classes_, context.codes[rows])
-        ]
-        losses[rows] = -np.log(np.maximum(given, SMALLEST))
+        losses, shares = np.zeros(len(x)), head.predict_proba(x[rows])
+        predicted[rows], losses[rows] = answered(head.classes_, shares, context.codes[rows])
     else:
         predicted[rows] = head.predict(x[rows])
     return Measured(*measured(context, split, predicted, losses), time.process_time() - begin)
@@ -277,6 +278,7 @@ LIGHT: dict[str, Callable[[Context, Split, Config], dict[str, Measured]]] = {
     "boosting": boosting,
 }
 """Heads that are trained split by split; the first gives the one at C = 1 too."""
+
 
 def light(head: str, context: Context, split: Split, config: Config) -> dict[str, Measured]:
     """What a head of :data:`LIGHT` reaches on one split, on one thread."""

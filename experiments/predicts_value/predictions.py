@@ -21,6 +21,9 @@ from kernlens.types import Labels
 VERSION = 1
 """Of predictions: a change of the library's probes gives it another number."""
 
+FIELDS = ("rows", "class_rows", "embeddings", "scores", "peer", "draws", "level", "seed")
+"""Fields of a configuration that predictions, rankers and curves depend on."""
+
 CLOCKED = 2
 """Embeddings of a set, the first so many, that are predicted a second time to be timed."""
 

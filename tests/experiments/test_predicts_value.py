@@ -63,17 +63,29 @@ def test_metrics_are_scikit_learns(context):
     assert found[1:] == (sk.accuracy_score(context.codes, predicted), losses.mean())
 
 
-def test_logistic_regression_is_the_cold_fit_at_every_penalty(context):
-    split = contexts.splits(context, 1)[0]
-    train = np.flatnonzero(split.train)
-    z = heads.standardised(context.x, split.train)
-    fits = heads.logistic_path(z, context.codes, train, np.arange(240))
-    for place, c in enumerate(PENALTIES):
-        cold = make_pipeline(StandardScaler(), LogisticRegression(C=c, tol=1e-8, max_iter=9999))
-        cold.fit(context.x[train].astype(float), context.codes[train])
-        own = cold.predict_proba(context.x.astype(float))[np.arange(240), context.codes]
-        # The gradient is below 1e-5 where the warm path stops.
-        np.testing.assert_allclose(fits.losses[place], -np.log(own), atol=2e-3 * max(c, 1) ** 0.5)
+@pytest.mark.parametrize("collinear", [False, True])
+def test_logistic_regression_is_scikit_learns_at_every_penalty(context, collinear):
+    x = context.x.astype(float)
+    if collinear:
+        x[:, 5] = x[:, 0] + 1e-3 * x[:, 1]
+    train, every = np.flatnonzero(contexts.splits(context, 1)[0].train), np.arange(240)
+    path = heads.Path(x, context.codes, train, every)
+    for c in PENALTIES:
+        predicted, losses = path.at(c)
+        cold = LogisticRegression(C=c, tol=1e-9, max_iter=99999, solver="newton-cholesky")
+        cold = make_pipeline(StandardScaler(), cold).fit(x[train], context.codes[train])
+        own = -np.log(cold.predict_proba(x)[every, context.codes])
+        # The gradient is 1e-5 a row where the search ends, and curvature falls with the penalty.
+        np.testing.assert_allclose(losses, own, rtol=2e-3, atol=1e-3 * max(1.0, c) ** 0.5)
+        assert np.sum(predicted != cold.predict(x)) <= 1
+
+
+def test_a_path_ends_where_two_penalties_running_are_worse():
+    good, worse, mixed = (0.8, 0.0, 0.5), (0.7, 0.0, 0.6), (0.7, 0.0, 0.4)
+    assert heads.past([good, worse, worse])
+    assert not heads.past([good, worse])
+    assert not heads.past([good, worse, mixed])
+    assert not heads.past([worse, good, worse])
 
 
 def test_the_penalty_is_chosen_without_the_held_out_rows(context):
