@@ -79,7 +79,7 @@ def logistic(context: Context, split: Split, config: Config) -> dict[str, Measur
     splitter = StratifiedKFold(config.folds, shuffle=True, random_state=0)
     whole = Path(context.x, context.codes, train, np.arange(len(context.x)))
     parts = [
-        Path(context.x, context.codes, train[fitted], train[held])
+        Path(context.x, context.codes, train[fitted], train[held], whole)
         for fitted, held in folds(splitter, context.codes[train], groups)
     ]
     place = np.empty(len(context.x), int)
@@ -126,21 +126,35 @@ class Path:
       codes: class of each.
       train: rows to train on.
       rows: rows to predict.
+      near: a path of more rows, asked at each penalty first: a search starts from its optimum,
+        moved as at the penalty before.
     """
 
-    def __init__(self, x: np.ndarray, codes: np.ndarray, train: np.ndarray, rows: np.ndarray):
+    def __init__(
+        self, x: np.ndarray, codes: np.ndarray, train: np.ndarray, rows: np.ndarray,
+        near: "Path | None" = None,
+    ):  # fmt: skip
         inside = np.zeros(len(x), bool)
         inside[train] = True
         z = standardised(x, inside)
         self.rows = rows
         self.classes, self._own = np.unique(codes[train], return_inverse=True)
-        self._axes = optimum.axes(z[train])
-        self._asked, self._codes, self._weights = z[rows], codes[rows], None
+        self.axes = optimum.axes(z[train])
+        self._asked, self._codes, self.weights = z[rows], codes[rows], None
+        if near is not None and not np.array_equal(near.classes, self.classes):
+            near = None
+        self._near, self._shift = near, 0.0
 
     def at(self, c: float) -> tuple[np.ndarray, np.ndarray]:
         """Classes and log losses of the rows that are asked, at one penalty."""
-        self._weights = optimum.fit(self._axes, self._own, len(self.classes), c, self._weights)
-        logits = optimum.logits(self._axes, self._weights, self._asked)
+        start, turned = self.weights, None
+        if self._near is not None:
+            turned = optimum.turned(self._near.weights, self._near.axes, self.axes)
+            start = turned + self._shift
+        self.weights = optimum.fit(self.axes, self._own, len(self.classes), c, start)
+        if turned is not None:
+            self._shift = self.weights - turned
+        logits = optimum.logits(self.axes, self.weights, self._asked)
         logits -= logits.max(axis=1, keepdims=True)
         shares = np.exp(logits)
         shares /= shares.sum(axis=1, keepdims=True)

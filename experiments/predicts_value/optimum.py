@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-GRADIENT = 1e-5
+GRADIENT = 3e-5
 """Largest entry of the gradient at the optimum, per row, in the coordinates of the search."""
 
 STEPS = 1000
@@ -93,3 +93,8 @@ def fit(rows: Axes, codes: np.ndarray, num_classes: int, c: float, start: Any = 
 def logits(rows: Axes, weights: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Logits of any centred rows, ``[n, K]``."""
     return (z @ rows.vectors) @ weights[:-1] + weights[-1]
+
+
+def turned(weights: np.ndarray, given: Axes, wanted: Axes) -> np.ndarray:
+    """Weights in other principal axes; what standardising by other rows changes is left out."""
+    return np.concatenate([wanted.vectors.T @ (given.vectors @ weights[:-1]), weights[-1:]])

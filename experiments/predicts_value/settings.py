@@ -36,8 +36,8 @@ HEADS = (
 DAMAGED_HEADS = ("logistic", "logistic, C = 1", "MLP(32)", "class means", "k-NN")
 """Heads that are trained on damaged embeddings."""
 
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-"""scikit-learn's ``C`` that inner cross-validation chooses from: the probe's path."""
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""scikit-learn's ``C`` that inner cross-validation chooses from."""
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 """Numbers of neighbours that leave-one-out among the training rows chooses from."""

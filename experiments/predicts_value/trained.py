@@ -10,7 +10,7 @@ from experiments.predicts_value import contexts, heads
 from experiments.predicts_value.contexts import Context, Split
 from experiments.predicts_value.settings import DAMAGED_HEADS, HEADS, Config
 
-VERSIONS = {"logistic": 2}
+VERSIONS = {"logistic": 3}
 """Of the code that trains a head, 1 if not here: a change of what is trained counts it up."""
 
 FIELDS = (
@@ -28,7 +28,7 @@ def outcomes(context: Context, config: Config, cells: Any) -> dict[str, Any]:
             continue
         found |= cells(
             f"{context.title} | {head} | {VERSIONS.get(head, 1)}",
-            lambda head=head: train(head, context, config)
+            lambda head=head: train(head, context, config),
         )
     return found
 

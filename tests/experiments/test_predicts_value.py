@@ -69,14 +69,16 @@ def test_logistic_regression_is_scikit_learns_at_every_penalty(context, collinea
     if collinear:
         x[:, 5] = x[:, 0] + 1e-3 * x[:, 1]
     train, every = np.flatnonzero(contexts.splits(context, 1)[0].train), np.arange(240)
-    path = heads.Path(x, context.codes, train, every)
+    whole = heads.Path(x, context.codes, every, every)
+    path = heads.Path(x, context.codes, train, every, whole)
     for c in PENALTIES:
+        whole.at(c)
         predicted, losses = path.at(c)
         cold = LogisticRegression(C=c, tol=1e-9, max_iter=99999, solver="newton-cholesky")
         cold = make_pipeline(StandardScaler(), cold).fit(x[train], context.codes[train])
         own = -np.log(cold.predict_proba(x)[every, context.codes])
-        # The gradient is 1e-5 a row where the search ends, and curvature falls with the penalty.
-        np.testing.assert_allclose(losses, own, rtol=2e-3, atol=1e-3 * max(1.0, c) ** 0.5)
+        # The gradient is 3e-5 a row where the search ends, and curvature falls with the penalty.
+        np.testing.assert_allclose(losses, own, rtol=5e-3, atol=2e-3 * max(1.0, c) ** 0.5)
         assert np.sum(predicted != cold.predict(x)) <= 1
 
 
