@@ -140,7 +140,8 @@ class Path:
         self.rows = rows
         self.classes, self._own = np.unique(codes[train], return_inverse=True)
         self.axes = optimum.axes(z[train])
-        self._asked, self._codes, self.weights = z[rows], codes[rows], None
+        self._asked, self._codes = z[rows], codes[rows]
+        self.weights: np.ndarray | None = None
         if near is not None and not np.array_equal(near.classes, self.classes):
             near = None
         self._near, self._shift = near, 0.0
@@ -148,7 +149,7 @@ class Path:
     def at(self, c: float) -> tuple[np.ndarray, np.ndarray]:
         """Classes and log losses of the rows that are asked, at one penalty."""
         start, turned = self.weights, None
-        if self._near is not None:
+        if self._near is not None and self._near.weights is not None:
             turned = optimum.turned(self._near.weights, self._near.axes, self.axes)
             start = turned + self._shift
         self.weights = optimum.fit(self.axes, self._own, len(self.classes), c, start)

@@ -111,15 +111,14 @@ def contrastive(pixels: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, np
     state, rng = optimizer.init(params), np.random.default_rng(seed)
 
     def loss(params: Any, views: jax.Array) -> jax.Array:
-        z = encoder.apply(params, views)
+        z: Any = encoder.apply(params, views)
         z = z / jnp.sqrt(jnp.sum(z**2, axis=1, keepdims=True) + 1e-6)
         first, second = jnp.split(z, 2)
         logits = first @ second.T / 0.2
         own = jnp.arange(len(first))
-        both = [logits, logits.T]
-        return sum(
-            jnp.mean(optax.softmax_cross_entropy_with_integer_labels(one, own)) for one in both
-        )
+        both = jnp.concatenate([logits, logits.T])
+        losses = optax.softmax_cross_entropy_with_integer_labels(both, jnp.tile(own, 2))
+        return 2.0 * jnp.mean(losses)
 
     @jax.jit
     def step(params: Any, state: Any, views: jax.Array) -> tuple[Any, Any]:

@@ -73,7 +73,9 @@ def ordered(values: Mapping[str, float], trained: Mapping[str, float]) -> dict[s
       Spearman, Kendall and weighted Kendall correlations, regret of its first in macro-F1, and
       fidelity, the slope of trained on predicted gaps; None of fewer than three embeddings.
     """
-    from scipy.stats import weightedtau
+    from scipy import stats
+
+    weightedtau: Any = stats.weightedtau
 
     names = [name for name in values if name in trained]
     if len(names) < FEW:

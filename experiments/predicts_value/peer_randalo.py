@@ -17,8 +17,8 @@ import time
 def estimate(path: str) -> dict[str, float]:
     """Metrics of ``LogisticRegression(C=1)`` on standardised columns, each row left out."""
     import numpy as np
-    import torch
-    from randalo import RandALO
+    import torch  # pyright: ignore[reportMissingImports]
+    from randalo import RandALO  # pyright: ignore[reportMissingImports]
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 

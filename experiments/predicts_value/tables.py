@@ -150,7 +150,7 @@ def rankers(summary: Mapping[str, Any]) -> Table:
         }
         for name in [*chief, *others[:SHOWN]]
     ]
-    formats = dict.fromkeys(("τ", "weighted τ", "Spearman", "fidelity"), ".2f")
+    formats: dict[str, str] = dict.fromkeys(("τ", "weighted τ", "Spearman", "fidelity"), ".2f")
     formats["regret, points"] = ".1f"
     title = (
         "Order of natural embeddings by macro-F1, sets not tuned on; fidelity is the trained gap "
@@ -171,7 +171,7 @@ def departures(summary: Mapping[str, Any]) -> Table:
         }
         for line in summary["departures"]
     ]
-    formats = dict.fromkeys(("mean", "least", "most"), "+.3f")
+    formats: dict[str, str] = dict.fromkeys(("mean", "least", "most"), "+.3f")
     return table(rows, formats, "Trained macro-F1 less that of tuned logistic regression:")
 
 
