@@ -22,6 +22,7 @@ from experiments.lens_stability import experiment as lens_stability
 from experiments.lens_upgrade import experiment as lens_upgrade
 from experiments.ntk_predicts_training import experiment as ntk_predicts_training
 from experiments.online_replay import experiment as online_replay
+from experiments.predicts_value import experiment as predicts_value
 from experiments.prop1_bound import experiment as prop1_bound
 from experiments.prop1_entity_score import experiment as prop1_entity_score
 from experiments.prop2_sequence_average import experiment as prop2_sequence_average
@@ -47,6 +48,7 @@ EXPERIMENTS = (
     lens_stability,
     lens_fuse,
     lens_upgrade,
+    predicts_value,
 )
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)
 # The others take half a minute of compiling each.
