@@ -57,8 +57,8 @@ def diagnose(
     >>> rows = rng.normal(size=(300, 8)) + 1.5 * np.eye(8)[np.arange(300) % 4]
     >>> rows[::50] *= 1000.0
     >>> found = diagnose(rows, np.arange(300) % 4)
-    >>> found["outlier rows"].verdict, sorted(found["outlier rows"].worst().tolist())
-    ('fault', [0, 50, 100, 150, 200, 250])
+    >>> sorted(found["outlier rows"].worst().tolist())
+    [0, 50, 100, 150, 200, 250]
 
     Args:
       embeddings: as for :func:`kernlens.lens.predict`; a stream is read into memory.
