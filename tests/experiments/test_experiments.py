@@ -12,6 +12,7 @@ import pytest
 
 from experiments.benchmarks.ntk import experiment as bench_ntk
 from experiments.benchmarks.pretrain import experiment as bench_pretrain
+from experiments.benchmarks.probes import experiment as bench_probes
 from experiments.benchmarks.scores import experiment as bench_scores
 from experiments.head_mismatch import experiment as head_mismatch
 from experiments.interval_coverage import experiment as interval_coverage
@@ -34,6 +35,7 @@ EXPERIMENTS = (
     prop1_entity_score,
     prop2_sequence_average,
     bench_pretrain,
+    bench_probes,
     bench_ntk,
     ntk_predicts_training,
     interval_coverage,
