@@ -19,11 +19,9 @@ from kernlens.lens.served import (
     train_folds,
 )
 from kernlens.lens.versions import Versions
-from kernlens.models import decoders
 from kernlens.probes import LOWER_IS_BETTER, TITLES, Prediction, paired_difference
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.serving import FoldHeads, prediction_of, shared_groups
-from kernlens.train.heads import train as train_heads
 from kernlens.types import Decoder, Interval
 
 DISTILLED, FEW, RETRAINED = "distilled", "few labels", "retrained"
@@ -84,6 +82,9 @@ def ways_of(
     seed: int,
 ) -> Made:
     """Every way; arguments as :func:`kernlens.upgrade`."""
+    # Here, since Flax takes half a second to load.
+    from kernlens.models import decoders
+
     notes: list[str] = []
     given = None if head is None else given_head(head, found.labels)
     if decoder is None and head is not None:
@@ -179,6 +180,8 @@ def ways_of(
 
 def _with_penalty(rows: np.ndarray, found: Versions, asked: dict[str, Any]) -> dict[str, Any]:
     """Options of the heads; of many items the penalty is chosen on a sample of them."""
+    from kernlens.models import decoders
+
     decoder, n = asked["decoder"], len(rows)
     linear = decoder is None or isinstance(decoder, decoders.Linear)
     if asked["penalty"] is not None or not linear or n <= SAMPLED:
@@ -192,6 +195,8 @@ def _with_penalty(rows: np.ndarray, found: Versions, asked: dict[str, Any]) -> d
 
 def decoder_of(head: Any) -> tuple[Decoder, tuple[str, ...]]:
     """What a given head would be retrained as, and a note where that is a guess."""
+    from kernlens.models import decoders
+
     last = head.steps[-1][1] if hasattr(head, "steps") else head
     kind = type(last).__name__
     if kind == "MLPClassifier":
@@ -236,6 +241,8 @@ def _distilled_trained(
     found: Versions, held: HeldOut, decoder: Any, taught: np.ndarray, seed: int
 ) -> HeldOut:
     """Answers of heads that are trained on the old head's classes, one without each fold."""
+    from kernlens.train.heads import train as train_heads
+
     scores = np.zeros((len(held.folds), len(found.labels.names)), np.float32)
     for k in range(len(taught) - 1):
         mask = held.folds == k
