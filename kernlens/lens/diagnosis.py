@@ -125,7 +125,7 @@ def place(
     """Key that puts findings in the order in which they are shown.
 
     Alarms come first, by gain, the head's last. Then what was found: facts before all else, then
-    what had no remedy to try before what does this head no harm, by severity. The rest is last.
+    what had no remedy to try before what no remedy helps, by severity. The rest is last.
 
     Args:
       word: the verdict.
