@@ -18,6 +18,7 @@ from experiments.head_mismatch import experiment as head_mismatch
 from experiments.interval_coverage import experiment as interval_coverage
 from experiments.joint_embeddings import experiment as joint_embeddings
 from experiments.kit import committed, pages, runner, summaries, tiny
+from experiments.lens_diagnosis import experiment as lens_diagnosis
 from experiments.lens_fuse import experiment as lens_fuse
 from experiments.lens_stability import experiment as lens_stability
 from experiments.lens_upgrade import experiment as lens_upgrade
@@ -47,6 +48,7 @@ EXPERIMENTS = (
     online_replay,
     joint_embeddings,
     head_mismatch,
+    lens_diagnosis,
     lens_stability,
     lens_fuse,
     lens_upgrade,
