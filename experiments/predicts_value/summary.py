@@ -74,6 +74,7 @@ def points_of(rows: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
                     "error": abs(own["value"] - truth),
                     "signed": own["value"] - truth,
                     "of_one": float(np.mean(np.abs(single - truth))),
+                    "blur": float(np.std(trained) / np.sqrt(max(len(trained) - 1, 1))),
                     "of_cv": abs(beside[metric] - truth) if natural and metric in beside else None,
                     "held": float(np.mean((own["low"] <= single) & (single <= own["high"]))),
                     **of_mean(own, trained),
@@ -143,6 +144,7 @@ def errors(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                                 "bias": mean(some, "signed"),
                                 "largest": max(point["error"] for point in some),
                                 "of_one": mean(some, "of_one"),
+                                "blur": mean(some, "blur"),
                                 "of_cv": mean(some, "of_cv") if head in LINEAR else None,
                                 "held": mean(some, "held"),
                                 "mean_held": mean(some, "mean_held"),
@@ -281,8 +283,9 @@ def costs(rows: Mapping[str, Any]) -> dict[str, float | None]:
             continue
         for head, into in (("logistic", linear_trained), ("MLP(32)", mlp)):
             took = row["predictions"].get(head, {}).get("seconds")
-            if took is not None:
-                into.append(took / (20 * row["outcomes"][head]["seconds"]))
+            training = warm(rows, row, head)
+            if took is not None and training is not None:
+                into.append(took / (20 * training))
                 if head == "logistic" and row["embedding"] in beside[row["set"]]:
                     linear_cv.append(took / beside[row["set"]][row["embedding"]]["seconds"])
 
@@ -294,6 +297,24 @@ def costs(rows: Mapping[str, Any]) -> dict[str, float | None]:
         "cost.linear.trained": middle(linear_trained),
         "cost.mlp": middle(mlp),
     }
+
+
+def warm(rows: Mapping[str, Any], row: Mapping[str, Any], head: str) -> float | None:
+    """Seconds of one training without compilation.
+
+    An MLP is compiled for its shape: of embeddings of a set with as many columns the quickest was
+    not; None of one alone.
+    """
+    alike = [
+        other["outcomes"][head]["seconds"]
+        for other in rows["contexts"]
+        if (other["set"], other["columns"], other["damage"])
+        == (row["set"], row["columns"], NATURAL)
+        and head in other["outcomes"]
+    ]
+    if head not in row["outcomes"] or (head in MLPS and len(alike) < 2):
+        return None
+    return min(alike) if head in MLPS else row["outcomes"][head]["seconds"]
 
 
 def curve(rows: Mapping[str, Any], times: int) -> float | None:

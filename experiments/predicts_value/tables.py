@@ -70,18 +70,19 @@ def errors(summary: Mapping[str, Any]) -> Table:
             "largest": line["largest"],
             "one training's": line["of_one"],
             "5-fold CV's": line["of_cv"],
+            "truth ±": line["blur"],
             "held": line["held"],
             "mean held": line["mean_held"],
         }
         for line in summary["errors"]
         if line["metric"] != "accuracy" or line["head"] == "logistic"
     ]
-    formats = dict.fromkeys(("error", "largest", "one training's", "5-fold CV's"), ".4f")
+    formats = dict.fromkeys(("error", "largest", "one training's", "5-fold CV's", "truth ±"), ".4f")
     formats |= {"bias": "+.4f", "held": ".0%", "mean held": ".0%"}
     title = (
-        "Mean absolute errors against the mean of the trainings, 1,000 rows and more, beside those "
-        "of one training and of cross-validation; how often 90% intervals hold one training and "
-        "the mean:"
+        "Mean absolute errors against the mean of the trainings, 1,000 rows and more, next to "
+        "those of one training and of cross-validation, and the standard error of that mean itself; how "
+        "often 90% intervals hold one training and the mean:"
     )
     return table(rows, formats, title)
 
