@@ -36,7 +36,6 @@ EXPERIMENTS = (
     prop1_entity_score,
     prop2_sequence_average,
     bench_pretrain,
-    bench_probes,
     bench_ntk,
     ntk_predicts_training,
     interval_coverage,
@@ -52,19 +51,21 @@ EXPERIMENTS = (
     lens_stability,
     lens_fuse,
     lens_upgrade,
-    predicts_value,
 )
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)
+AWAITED = (bench_probes, predicts_value)
+"""Experiments of which no full run is committed yet."""
+
 # The others take half a minute of compiling each.
 QUICK = (prop1_bound,)
 
 
 def test_all_experiments_are_here():
     found = set(committed.HOME.rglob("experiment.py"))
-    assert found == {Path(module.__file__) for module in EXPERIMENTS}
+    assert found == {Path(module.__file__) for module in (*EXPERIMENTS, *AWAITED)}
     assert all((path.parent / "__main__.py").exists() for path in found)
-    claiming = {committed.name_in_command(m) for m in EXPERIMENTS if hasattr(m, "claims")}
-    assert claiming == set(pages.CLAIMED)
+    claiming = [m for m in EXPERIMENTS if hasattr(m, "claims")]
+    assert set(map(committed.name_in_command, claiming)) == set(pages.CLAIMED)
 
 
 @pytest.mark.parametrize(
