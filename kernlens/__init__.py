@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
 __version__ = version("kernlens")
 
-VERBS = dict.fromkeys(("compare", "diagnose", "fuse", "predict", "stability", "upgrade"), "lens")
+VERBS = ("compare", "diagnose", "fuse", "predict", "stability", "upgrade")
 TYPES = {
     "Interval": "types",
     "Labels": "types",
@@ -46,7 +46,7 @@ __all__ = ["__version__", *VERBS, *TYPES, *ALIASES]
 def __getattr__(name: str) -> Any:
     """Imports a verb, a type or the module behind an alias when it is first asked for."""
     if name in VERBS or name in TYPES:
-        room = importlib.import_module(f"{__name__}.{VERBS.get(name) or TYPES[name]}")
+        room = importlib.import_module(f"{__name__}.{TYPES.get(name, 'lens')}")
         return getattr(room, name)
     if name in ALIASES:
         return importlib.import_module(f"{__name__}.{ALIASES[name]}")

@@ -224,6 +224,8 @@ class Outcome(NamedTuple):
         ``[seeds, n]``.
       held_out: True where a row was held out, bool ``[seeds, n]``.
       seconds: wall time of training and evaluation, all seeds together, compilation included.
+      losses: log loss of each labelled row under the classifier of each seed, in nats, float32
+        ``[seeds, n]``; None for a classifier without probabilities.
     """
 
     metrics: Classification
@@ -231,3 +233,4 @@ class Outcome(NamedTuple):
     predicted: np.ndarray
     held_out: np.ndarray
     seconds: float
+    losses: np.ndarray | None = None

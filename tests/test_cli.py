@@ -348,7 +348,7 @@ def test_a_missing_package_is_one_line_and_1(files, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ((), "{predict, compare, score, embed, demo}"),
+        ((), "{predict, compare, upgrade, stability, fuse, diagnose, score, embed, demo}"),
         (("predict", "good.npy", "bad.npy", "--labels", "labels.csv"), "one embedding file"),
         (("score", "good.npy", "--labels", "labels.csv", "--scores"), "at least one score"),
         (("comapre",), "comapre"),

@@ -8,7 +8,7 @@ import pytest
 import kernlens as kl
 from kernlens import cli, datasets, lens
 from kernlens.lens.causes import ASKED, CAUSES, FACT, HEAD, NATURAL, Measure
-from kernlens.lens.diagnosis import MATTERS, Diagnosis, Finding, gains, verdict
+from kernlens.lens.diagnosis import MATTERS, Diagnosis, Finding, gains, place, verdict
 from kernlens.lens.verdicts import ABSENT, FAULT, HARMLESS, INVALID, OPEN, STATED
 from kernlens.models import decoders
 from kernlens.types import Interval
@@ -53,6 +53,17 @@ def outliers():
 )
 def test_an_alarm_needs_a_gain_or_an_invalid_value(group, found, gain, invalid, said):
     assert verdict(group, found, gain, invalid) == said
+
+
+def test_alarms_come_first_then_facts_and_what_does_no_harm_later():
+    shown = [
+        (INVALID, FACT, None, 1.0), (FAULT, NATURAL, 0.3, 1.0), (FAULT, FACT, 0.1, 2.0),
+        (FAULT, HEAD, 0.5, 1.0), (STATED, FACT, None, 2.0), (STATED, FACT, None, 1.5),
+        (HARMLESS, FACT, 0.2, 4.0), (HARMLESS, NATURAL, 0.2, 3.0), (OPEN, ASKED, None, 4.0),
+        (ABSENT, FACT, None, 0.0),
+    ]  # fmt: skip
+    turned = shown[::-1]
+    assert sorted(turned, key=lambda one: place(*one)) == shown
 
 
 def test_a_gain_counts_where_its_interval_leaves_out_zero_and_it_matters():

@@ -41,7 +41,7 @@ def test_error_is_that_of_refits_and_of_the_ridge_probe(strength):
             jnp.asarray(x), jnp.asarray(labels.codes), num_classes=3, strength=strength
         )
     np.testing.assert_allclose(found, refitted(x, labels.codes, 3, strength), rtol=1e-10)
-    given = probes.ridge(x, labels, strengths=(strength,), draws=1)
+    given = probes.ridge(x, labels, strengths=(strength,), standardised=False, draws=1)
     np.testing.assert_allclose(found, given.metrics[given.loss].value, rtol=1e-10)
 
 
@@ -84,7 +84,9 @@ def test_weights_go_to_the_part_that_tells_and_the_error_falls():
     held = rng.standard_normal((300, 4)) + 1.5 * np.eye(4)[labels.codes]
     fresh = (held, 10.0 * rng.standard_normal((300, 40)))
     equal, learnt = (
-        probes.ridge(np.asarray(kernel_learning.weighted(w, fresh)), labels, draws=1)
+        probes.ridge(
+            np.asarray(kernel_learning.weighted(w, fresh)), labels, standardised=False, draws=1
+        )
         .metrics["squared_error"]
         .value
         for w in (jnp.asarray(start, jnp.float32), jnp.asarray(found.params, jnp.float32))

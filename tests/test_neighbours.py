@@ -185,7 +185,7 @@ def test_words_name_decoders_and_their_fields():
         assert words.decoder(word) == made
     for word, match in (
         ("knn:0", "k must be a whole number"),
-        ("knn:near", "expected linear, inner-product"),
+        ("knn:near", "expected one of linear, inner-product"),
         *((word, "does not predict decision trees") for word in TREE_WORDS),
     ):
         with pytest.raises(ValueError, match=match):

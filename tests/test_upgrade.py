@@ -173,15 +173,21 @@ def test_items_of_the_new_version_alone_are_predicted_apart_and_wider():
     assert len(found.tables()) == 3
 
 
-def test_mlps_have_a_floor_by_seed_and_are_trained_between_unlike_versions():
+def test_mlps_are_trained_and_have_a_floor_by_seed():
     old, new, names = _versions()
     found = kl.upgrade(old, new, names, decoder=decoders.Mlp(4), maps=("rotation",))
     assert 0.0 < found.floor.value < 0.3
-    assert not any("was trained" in note for note in found.notes)
-    rng = np.random.default_rng(0)
-    unlike = np.abs(new) + 2.0 * rng.normal(size=new.shape)
-    found = kl.upgrade(old, unlike, names, decoder=decoders.Mlp(4), maps=("rotation",))
-    assert any("was trained, not predicted" in note for note in found.notes)
+    assert any("MLPs were trained" in note for note in found.notes)
+    values = {name: way.prediction.value.value for name, way in found.ways.items()}
+    assert min(values["rotation"], values["distilled"], values["retrained"]) > 0.5
+    plain = kl.upgrade(
+        old, new, names, decoder=decoders.Mlp(4), maps=("rotation",), train=False, draws=10
+    )
+    assert plain.floor is None
+    assert not any("trained" in note for note in plain.notes)
+    assert plain.ways["rotation"].prediction.value.value == pytest.approx(
+        values["rotation"], abs=0.1
+    )
 
 
 def test_class_means_and_unequal_widths():

@@ -18,6 +18,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -116,7 +117,7 @@ def command(experiment: ModuleType, name: str, config: Any) -> str:
                 continue
             text = report.to_json(value)
             parts = text if isinstance(text, list) else [text]
-            words.append(" ".join([f"--{flag}", *map(str, parts)]))
+            words.append(" ".join([f"--{flag}", *(shlex.quote(str(part)) for part in parts)]))
     return " ".join(words)
 
 

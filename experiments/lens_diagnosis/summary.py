@@ -17,6 +17,7 @@ import numpy as np
 from experiments.lens_diagnosis.plants import CLEAN
 from experiments.lens_diagnosis.trained import MLP
 from kernlens.lens.causes import CAUSES, FACT
+from kernlens.lens.diagnosis import place
 from kernlens.lens.verdicts import ABSENT, FAULT, INVALID
 from kernlens.show.table import shown
 
@@ -58,7 +59,13 @@ def of_cause(row: Row, cause: str) -> Row | None:
 def is_first(row: Row) -> bool:
     """Whether the planted cause is the first of the facts that were found."""
     facts = [one for one in row["findings"] if one["group"] == FACT and one["verdict"] != ABSENT]
-    return bool(facts) and facts[0]["cause"] == row["planted"]
+    return bool(facts) and min(facts, key=_place)["cause"] == row["planted"]
+
+
+def _place(line: Row) -> Any:
+    """Where diagnose lists a finding."""
+    gain = None if line["gain"] is None else line["gain"]["value"]
+    return place(line["verdict"], line["group"], gain, line["severity"])
 
 
 def firsts(rows: Sequence[Row]) -> tuple[float, int]:

@@ -4,9 +4,10 @@
     python -m experiments.lens_upgrade --data recbole --root FOLDER
 
 Pairs of versions that differ in one thing (seed, an epoch, weeks of data, dimension, encoder) are
-given to ``kernlens.upgrade``, which trains no logistic regression. Then heads are trained on the
-old version and asked about the new one: as it is, mapped, distilled, and retrained, on splits
-80/20. Tuned was on Complete Journey and digits alone; MovieLens was first read when all was fixed.
+given to ``kernlens.upgrade``, which trains no logistic regression; MLPs it trains, and says so.
+Then heads are trained on the old version and asked about the new one: as it is, mapped, distilled,
+and retrained, on splits 80/20. Tuned was on Complete Journey and digits
+alone; MovieLens (``--data recbole``) was not read.
 Cut for time: three splits and one draw of a sample, further labels on two pairs, and MLPs on three
 pairs and one label.
 
@@ -42,12 +43,12 @@ from kernlens.types import Labels
 
 LR, MLP = HEADS
 LARGE, SMALL, LIKE, UNLIKE = "LR, 10^4 items", "LR, 2,500 items", "MLP, like", "MLP, unlike"
+RAW = "raw"
+"""Not judged by the targets, which are of maps and of retraining; it stands in the table."""
 TARGETS = {LARGE: (0.005, 0.002), SMALL: (0.012, 0.008), LIKE: (0.012, 0.006), UNLIKE: (0.03, 0.02)}
 """Largest mean absolute errors of macro-F1 and of negative flips."""
 COVERED = (0.85, 0.95)
 REGRET = {LR: 0.005, MLP: 0.01}
-TEST = 0.2
-"""Share of the items on which a split judges."""
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,8 @@ def judge(
                 "negative_flips": way.flips.negative_flips,
             },
             "one split": {
-                "macro_f1": way.on_split("macro_f1", TEST),
-                "negative_flips": way.on_split("negative_flips", TEST),
+                "macro_f1": way.prediction.metrics["macro_f1"],
+                "negative_flips": way.flips.negative_flips,
             },
             "r2": way.r2,
         }
@@ -202,7 +203,7 @@ def judge(
         "ways": ways,
         "advised": advised(chosen, "macro_f1"),
         "floor": made.floor,
-        "trained, not predicted": any("was trained" in note for note in made.notes),
+        "trained, not predicted": any("trained, fold" in note for note in made.notes),
     }
 
 
@@ -235,7 +236,7 @@ def _errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         errors, held = [], []
         for row in rows:
             for name, way in row["ways"].items():
-                if name == OLD:
+                if name in (OLD, RAW):
                     continue
                 own, values = way["predicted"][key], np.asarray(way["trained"][key])
                 own = own["value"] if isinstance(own, Mapping) else own.value

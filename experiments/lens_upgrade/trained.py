@@ -7,6 +7,7 @@ import numpy as np
 from kernlens import metrics
 from kernlens.lens import maps
 from kernlens.models import decoders
+from kernlens.probes.serving import shared_groups
 from kernlens.train import heads
 from kernlens.types import Labels
 
@@ -32,9 +33,10 @@ def outcomes(
       splits: how many splits.
     """
     decoder, codes = HEADS[head], labels.codes
-    held = np.stack([heads.stratified_split(s, codes) for s in range(splits)])
+    held = np.stack([split(s, old, new, labels) for s in range(splits)])
     deployed = heads.train(old, labels, decoder=decoder, held_out=held, seeds=range(splits))
-    again = heads.train(new, labels, decoder=decoder, held_out=held, seeds=range(splits))
+    later = range(splits, 2 * splits)
+    again = heads.train(new, labels, decoder=decoder, held_out=held, seeds=later)
     retrained, found = again.scores(new), {}
     for s in range(splits):
         own, test = deployed.only(s), held[s]
@@ -52,6 +54,14 @@ def outcomes(
             for key, value in _measured(codes[test], before, scores[test]).items():
                 found.setdefault(name, {}).setdefault(key, []).append(value)
     return found
+
+
+def split(seed: int, old: np.ndarray, new: np.ndarray, labels: Labels) -> np.ndarray:
+    """Rows that a split holds out, bool ``[n]``; copies in either version stay together, since a
+    held-out copy says nothing of items unlike those known."""
+    groups = shared_groups([old, new], labels)
+    _, first, place = np.unique(groups, return_index=True, return_inverse=True)
+    return heads.stratified_split(seed, labels.codes[first])[place]
 
 
 def _measured(codes: np.ndarray, before: np.ndarray, scores: np.ndarray) -> dict[str, Any]:

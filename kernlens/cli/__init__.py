@@ -1,8 +1,7 @@
 """The command ``kernlens``: the only place where a word typed becomes a function.
 
 Exit codes: 0 done, 1 an input cannot be used or a gate is not passed, 2 a wrong command line, 70 a
-fault of kernlens, 130
-interrupted.
+fault of kernlens, 130 interrupted.
 """
 
 import os

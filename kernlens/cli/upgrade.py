@@ -12,7 +12,7 @@ from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import answers, gate, given, words
-from kernlens.cli.helptext import explained
+from kernlens.cli.helptext import choices, explained
 from kernlens.files import check_writable
 from kernlens.lens.maps import MAPS
 from kernlens.lens.upgrade import FEW_LABELS
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     MetricName = str
     MapName = str
 else:
-    MetricName = tyro.extras.literal_type_from_choices(METRICS)
-    MapName = tyro.extras.literal_type_from_choices(MAPS)
+    MetricName, MapName = map(tyro.extras.literal_type_from_choices, (METRICS, MAPS))
 
 
 @explained
@@ -41,18 +40,20 @@ class Upgrade(given.Given):
     Default: a linear head."""
     head: Annotated[str | None, tyro.conf.arg(metavar="MODULE:NAME")] = None
     """The deployed head itself: a fitted scikit-learn classifier, or a function of rows that gives
-    logits. Default: the head of `--decoder` is predicted."""
-    maps: tuple[MapName, ...] = tuple(MAPS)
-    """Maps of the new version into the old one to try, which need no labels."""
+    logits. Default: the head of --decoder is predicted."""
+    maps: Annotated[tuple[MapName, ...], tyro.conf.arg(metavar=f"{choices(*MAPS)} [...]")] = tuple(
+        MAPS
+    )
+    """Maps of the new version into the old one to try; they need no labels."""
     few_labels: int = FEW_LABELS
-    """Labels on the new version that a head with few labels starts from, at least 1."""
-    metric: MetricName = "macro_f1"
+    """Labels on the new version that the mapped head is corrected by, an integer >= 1."""
+    metric: Annotated[MetricName, tyro.conf.arg(metavar=choices(*METRICS))] = "macro_f1"
     """Metric to choose a way by."""
-    gate: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GATE")] = ()
+    gate: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GATE [...]")] = ()
     """Conditions on the advised way, such as "negative_flips<0.03"; the exit code is 1 where one is
-    not passed. A way may be named, as in "rotation.macro_f1>0.3"."""
+    not passed. A way may be named, as in "rotation.macro_f1>0.3". Set it in a pipeline."""
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write the map, the advised or the best, as .safetensors."""
+    """Write the map, the advised or else the best, as .safetensors."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -19,7 +19,7 @@ class Limits(NamedTuple):
     """
 
     expansion: float = 100.0
-    free: int = 2**26
+    free: int = 2**25
     text: int = 4096
     line: int = 2**24
     columns: int = 2**16

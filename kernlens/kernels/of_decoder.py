@@ -137,7 +137,8 @@ def _empirical(
             f"the decoder must give outputs [n, C] for rows [n, {dim}]; got {shape} for 2 rows"
         )
     ntk_fn = ntk.empirical_ntk_fn(apply_fn)
-
+    # Under the loop below parameters are tracers, and a head that couples its rows goes unseen.
+    ntk_fn(jax.random.normal(sketch_key, (2, dim)), None, drawn[0])
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
 
     def mean(x1: Array, x2: Array) -> Array:

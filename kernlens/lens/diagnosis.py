@@ -118,13 +118,27 @@ class Finding(NamedTuple):
         gain = "" if self.gain is None else f" To {self.measure.action}: {self.gain:+.3f}."
         return f"{self.name}: {self.measure.said}.{gain} {self.cause.paragraph()}"
 
-    def order(self) -> tuple[int, bool, float, int, float]:
-        """Key that puts alarms first, by gain, the head's last; then facts by severity."""
-        is_alarm = self.verdict in (INVALID, FAULT)
-        place = ALARMS.index(self.verdict) if is_alarm else 3 if self.verdict == ABSENT else 2
-        gain = self.gain.value if is_alarm and self.gain is not None else 0.0
-        group = GROUPS.index(self.cause.group)
-        return place, is_alarm and self.cause.group == HEAD, -gain, group, -self.severity
+
+def place(
+    word: str, group: str, gain: float | None, severity: float
+) -> tuple[int, bool, float, int, bool, float]:
+    """Key that puts findings in the order in which they are shown.
+
+    Alarms come first, by gain, the head's last. Then what was found: facts before all else, then
+    what had no remedy to try before what no remedy helps, by severity. The rest is last.
+
+    Args:
+      word: the verdict.
+      group: of the cause.
+      gain: of its remedy, or None.
+      severity: steps from null to threshold.
+    """
+    is_alarm = word in ALARMS
+    first = ALARMS.index(word) if is_alarm else 3 if word == ABSENT else 2
+    worth = gain if is_alarm and gain is not None else 0.0
+    return (
+        first, is_alarm and group == HEAD, -worth, GROUPS.index(group), word == HARMLESS, -severity
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)

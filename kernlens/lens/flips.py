@@ -11,8 +11,15 @@ from kernlens.types import Interval
 NEGATIVE, POSITIVE, OTHER, CHURN = "negative_flips", "positive_flips", "other_flips", "churn"
 
 
+TESTED = 0.2
+"""Share of the items on which one split judges: what the intervals of flips are for."""
+
+
 class Flips(NamedTuple):
     """Shares of the items whose class changes, with the items.
+
+    As with the metrics of a prediction, an interval is for what one test set of a fifth of the
+    items will show.
 
     Attributes:
       negative_flips: share that was right and becomes wrong.
@@ -54,16 +61,22 @@ def flips(before: HeldOut, after: HeldOut, *, level: float = 0.9) -> Flips:
     masks = (*masks, moved & ~masks[0] & ~masks[1])
     n = int(np.count_nonzero(counted))
     negative, positive, other, churn = (
-        share(int(np.count_nonzero(mask)), n, level) for mask in (*masks, moved)
+        share(int(np.count_nonzero(mask)), n, level, part=TESTED) for mask in (*masks, moved)
     )
     rows = [np.flatnonzero(mask) for mask in masks]
     return Flips(negative, positive, other, churn, rows[0], rows[1], rows[2])
 
 
-def share(count: int, total: int, level: float) -> Interval:
-    """A share with Wilson's interval, which holds near 0 too."""
-    z = normal_quantile(level)
-    p = count / total
+def share(count: int, total: float, level: float, *, part: float = 1.0) -> Interval:
+    """A share with Wilson's interval, which holds near 0 too.
+
+    Args:
+      count: items that count.
+      total: all items.
+      level: nominal coverage, in ``(0, 1)``.
+      part: share of the items on which it is judged, for which the interval is.
+    """
+    z, p, total = normal_quantile(level), count / total, part * total
     centre = (p + z**2 / (2 * total)) / (1 + z**2 / total)
     reach = z * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
     return Interval(p, float(max(centre - reach, 0.0)), float(min(centre + reach, 1.0)), level)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.probes import kernel_learning
 from kernlens.types import Labels
 
 Parts = Sequence[np.ndarray]
@@ -73,6 +72,8 @@ def _learnt_weights(parts: Parts, labels: Labels | None, seed: int) -> JoinFn:
     equal = [float(_inverse(_size(part))) for part in parts]
     short = [_leading(part * s) for s, part in zip(equal, parts, strict=True)]
     rows = _learners(labels, sum(part.shape[1] for part in short), seed)
+    from kernlens.probes import kernel_learning  # optax takes a third of a second to load
+
     learnt = kernel_learning.learn(
         kernel_learning.weighted, np.zeros(len(parts)), tuple(part[rows] for part in short),
         labels._replace(codes=labels.codes[rows]), steps=STEPS,
@@ -90,6 +91,8 @@ def _low_rank(parts: Parts, labels: Labels | None, seed: int) -> JoinFn:
     rank = min(RANK, x.shape[1])
     rows = _learners(labels, max(rank, x.shape[1] // 4), seed)
     start = _axes(x - mean)[:, :rank]
+    from kernlens.probes import kernel_learning  # optax takes a third of a second to load
+
     learnt = kernel_learning.learn(
         _mapped, start, x[rows] - mean, labels._replace(codes=labels.codes[rows]), steps=STEPS
     )

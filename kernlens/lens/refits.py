@@ -57,6 +57,7 @@ def _softmax_heads(fitted, features, taught, learns) -> tuple[np.ndarray, np.nda
     counts = np.bincount(codes[everyone], minlength=size) + 0.5
     start = np.zeros((size, width), np.float32)
     start[:, -1] = np.log(counts / counts.sum())
+    curvature = softmax.first_curvature(made.rows, jnp.asarray(counts / counts.sum(), jnp.float32))
     weights = np.zeros((len(taught), total, features.shape[1]))
     biases = np.full((len(taught), total), -np.inf)
     # The head of all rows first: the others start from it.
@@ -65,8 +66,9 @@ def _softmax_heads(fitted, features, taught, learns) -> tuple[np.ndarray, np.nda
         solved = softmax.solve(
             rows, jnp.float32(fitted.penalty or PENALTY),
             made.roughness[0 if k == everyone else 1 + k][None], jnp.asarray(start),
-            jnp.zeros((0, size, width), jnp.float32), num_classes=size,
+            jnp.zeros((0, size, width), jnp.float32), curvature, num_classes=size,
         )  # fmt: skip
+        curvature = solved.curvature
         start = np.asarray(solved.whole) if k == everyone else start
         weights[k, classes], biases[k, classes] = made.in_columns(solved.whole)
     return weights, biases

@@ -11,16 +11,16 @@ and kappa is that of this churn, at the agreement by chance of the trained heads
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
 import numpy as np
 
 from kernlens.lens.run_pairs import Pairs, mean_over_runs
 from kernlens.metrics.disagreement import Disagreement, of_classes
-from kernlens.train import heads
-from kernlens.train.heads.recipes import is_affine
 from kernlens.types import Interval, Labels
+
+if TYPE_CHECKING:  # Flax and what trains by it take most of a second to load.
+    import flax.linen as nn
 
 SPLITS = 2
 """Splits of the rows on which two heads each are trained."""
@@ -33,16 +33,20 @@ def has_seed_noise(decoder: Any, dim: int) -> bool:
       decoder: a decoder.
       dim: columns of the rows that it reads.
     """
+    import flax.linen as nn
+
+    from kernlens.models import decoders
+    from kernlens.train.heads.recipes import is_affine
+
     if not isinstance(decoder, nn.Module):
         return False
-    from kernlens.models import decoders
 
     reads_pairs = isinstance(decoder, decoders.InnerProduct | decoders.Cosine)
     return not reads_pairs and not is_affine(decoder, dim)
 
 
 def seed_noise(
-    rows: np.ndarray, labels: Labels, decoder: nn.Module, *, splits: int = SPLITS
+    rows: np.ndarray, labels: Labels, decoder: "nn.Module", *, splits: int = SPLITS
 ) -> list[Disagreement]:
     """Disagreement of two trained heads that differ in their seeds alone.
 
@@ -55,6 +59,8 @@ def seed_noise(
     Returns:
       Disagreement on the rows that a split holds out, of each split.
     """
+    from kernlens.train import heads
+
     held = np.stack([heads.stratified_split(s, labels.codes) for s in range(splits)])
     trained = heads.classify(
         rows, labels, decoder=decoder, seeds=2 * splits, held_out=np.repeat(held, 2, axis=0)
@@ -65,7 +71,7 @@ def seed_noise(
     ]
 
 
-def noise_of(runs: Sequence[np.ndarray], labels: Labels, decoder: nn.Module) -> np.ndarray:
+def noise_of(runs: Sequence[np.ndarray], labels: Labels, decoder: "nn.Module") -> np.ndarray:
     """Kappa and churn that a head's seed alone makes in each run, ``[R, 2]``."""
     found = [seed_noise(rows, labels, decoder) for rows in runs]
     return np.array([np.mean([(d.kappa, d.churn) for d in own], axis=0) for own in found])

@@ -1,14 +1,16 @@
 """Heads as they are served: a trained one that the user gives, and ones trained fold by fold."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.serving import log_softmax
-from kernlens.train.heads import Trained, train
 from kernlens.types import Decoder, Labels
+
+if TYPE_CHECKING:  # Flax and what trains by it take most of a second to load.
+    from kernlens.train.heads import Trained
 
 SHOWN = 3
 
@@ -165,7 +167,7 @@ class TrainedFolds(NamedTuple):
       trained: the heads.
     """
 
-    trained: Trained
+    trained: "Trained"
     has_probabilities: bool = True
 
     def scores(self, rows: np.ndarray, folds: np.ndarray | None = None) -> np.ndarray:
@@ -191,6 +193,8 @@ def train_folds(
       decoder: a Flax head.
       seed: of initial values and batches, the same for every fold.
     """
+    from kernlens.train.heads import train
+
     num_folds = int(held.folds.max()) + 1
     masks = [held.folds == k for k in range(num_folds)] + [np.zeros(len(rows), bool)]
     seeds = [seed] * len(masks)

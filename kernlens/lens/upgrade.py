@@ -289,13 +289,14 @@ def upgrade(
         counted.
       few_labels: labels on the new version of the way with few labels, at least 1.
       penalty: of a linear head, where it is fixed; chosen on held-out rows by default.
-      train: whether a decoder with hidden layers is trained instead of predicted by random
-        features, which extrapolate otherwise than a trained head. Default: where the maps explain
-        less than half of the old version, as between unlike encoders.
+      train: whether an MLP is trained, fold by fold, instead of predicted. Default: it is, since
+        that is quicker and right; random features extrapolate otherwise than a trained head, and
+        do not know what its seed changes. False predicts.
       metric: what a way is chosen by, and is shown first; macro-F1 by default.
       tolerance: how much of it a way that is cheaper to serve may lack and still be advised.
       draws: bootstrap draws, at least 1.
-      level: nominal coverage of the intervals over items, in ``(0, 1)``.
+      level: nominal coverage of the intervals, of one test set of a fifth of the items, in
+        ``(0, 1)``.
       seed: of folds, draws, random features and labels that are drawn.
 
     Returns:

@@ -19,17 +19,12 @@ from kernlens.lens.served import (
     train_folds,
 )
 from kernlens.lens.versions import Versions
-from kernlens.models import decoders
 from kernlens.probes import LOWER_IS_BETTER, TITLES, Prediction, paired_difference
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.serving import FoldHeads, prediction_of, shared_groups
 from kernlens.types import Decoder, Interval
 
 DISTILLED, FEW, RETRAINED = "distilled", "few labels", "retrained"
-
-UNLIKE = 0.5
-"""Share of the old version that the best map explains below which a head with hidden layers is
-trained: random features outside the rows that they were drawn for are another head than it."""
 
 SAMPLED = 20_000
 """Items on which the penalty of a linear head is chosen, where there are more."""
@@ -59,21 +54,6 @@ class Served(NamedTuple):
     r2: float | None
     labels: int
 
-    def on_split(self, key: str, share: float = 0.2) -> Interval:
-        """Where a metric or a share of flips lands on one test set of that share of the items.
-
-        The intervals of :attr:`prediction` and :attr:`flips` are of all items; those of a part of
-        them are wider by the root of the share.
-
-        Args:
-          key: a metric of the prediction, or a kind of flips such as ``negative_flips``.
-          share: of the items that are tested, in ``(0, 1]``.
-        """
-        metrics = self.prediction.metrics
-        found = metrics[key] if key in metrics else getattr(self.flips, key)
-        ends = [found.value + (end - found.value) / np.sqrt(share) for end in found[1:3]]
-        return found._replace(low=float(ends[0]), high=float(ends[1]))
-
 
 class Made(NamedTuple):
     """All ways; see :class:`kernlens.lens.upgrade.Upgrade`."""
@@ -102,6 +82,9 @@ def ways_of(
     seed: int,
 ) -> Made:
     """Every way; arguments as :func:`kernlens.upgrade`."""
+    # Here, since Flax takes half a second to load.
+    from kernlens.models import decoders
+
     notes: list[str] = []
     given = None if head is None else given_head(head, found.labels)
     if decoder is None and head is not None:
@@ -121,12 +104,14 @@ def ways_of(
     held = again.held_out
     notes.extend(again.prediction.notes)
     fitted = _fitted(found, held.folds, maps)
-    floor = None
-    if given is None and _has_layers(decoder):
-        best = max((one.r2 for name, one in fitted.items() if name != maps_of.RAW), default=1.0)
-        trained = best < UNLIKE if train is None else train
-        own, floor, said = _trained(found, held, decoder, own, trained, level, seed)
-        notes.extend(said)
+    floor, trained = None, None
+    if isinstance(decoder, decoders.Mlp) and train is not False:
+        # Random features outside the rows that they were drawn for are another head than a trained
+        # one, and know nothing of its seed.
+        trained = train_folds(found.new, found.labels, held, decoder=decoder, seed=seed + 2)
+        notes.append("MLPs were trained, fold by fold, not predicted: that is quicker")
+        if given is None:
+            own, floor = _trained_twice(found, held, decoder, level, seed)
     if found.trained_on is not None:
         held = held._replace(folds=np.where(found.trained_on, -1, held.folds).astype(np.int32))
         if not np.any(held.folds >= 0):
@@ -150,8 +135,12 @@ def ways_of(
             predicted(answered_by(scores[name], held, own.has_probabilities)), one.r2, 0,
         )  # fmt: skip
     features = np.asarray(again.features_fn(found.new))
-    learnt = refits.distilled(again, features, _taught(own, found.old, again))
-    results[DISTILLED] = (predicted(learnt.answers(found.new)), None, 0)
+    taught = _taught(own, found.old, again)
+    if trained is None:
+        learnt = refits.distilled(again, features, taught).answers(found.new)
+    else:
+        learnt = _distilled_trained(found, again.held_out, decoder, taught, seed)
+    results[DISTILLED] = (predicted(learnt), None, 0)
     if scores and own.has_probabilities and again.has_probabilities:
         start = _best({name: results[name][0] for name in scores}, metric)
         made, number = refits.few_labels(
@@ -160,7 +149,10 @@ def ways_of(
         )  # fmt: skip
         results[FEW] = (predicted(answered_by(made, held, True)), None, number)
         notes.append(f"few labels: {number:,} on the new version, starting from the {start}")
-    whole = again.prediction if found.trained_on is None else predicted(again.held_out)
+    if trained is not None:
+        whole = predicted(answers(trained, found.new, again.held_out))
+    else:
+        whole = again.prediction if found.trained_on is None else predicted(again.held_out)
     results[RETRAINED] = (whole, None, len(found.labels.codes))
     ways = {
         name: Served(
@@ -188,6 +180,8 @@ def ways_of(
 
 def _with_penalty(rows: np.ndarray, found: Versions, asked: dict[str, Any]) -> dict[str, Any]:
     """Options of the heads; of many items the penalty is chosen on a sample of them."""
+    from kernlens.models import decoders
+
     decoder, n = asked["decoder"], len(rows)
     linear = decoder is None or isinstance(decoder, decoders.Linear)
     if asked["penalty"] is not None or not linear or n <= SAMPLED:
@@ -201,6 +195,8 @@ def _with_penalty(rows: np.ndarray, found: Versions, asked: dict[str, Any]) -> d
 
 def decoder_of(head: Any) -> tuple[Decoder, tuple[str, ...]]:
     """What a given head would be retrained as, and a note where that is a guess."""
+    from kernlens.models import decoders
+
     last = head.steps[-1][1] if hasattr(head, "steps") else head
     kind = type(last).__name__
     if kind == "MLPClassifier":
@@ -229,24 +225,33 @@ def _fitted(found: Versions, folds: np.ndarray, maps: tuple[str, ...]) -> dict[s
     return {name: maps_of.fit_folds(name, whole, parts) for name in maps}
 
 
-def _has_layers(decoder: Any) -> bool:
-    return isinstance(decoder, decoders.Mlp)
-
-
-def _trained(
-    found: Versions, held: HeldOut, decoder: Any, own: Head, trained: bool, level: float, seed: int
-) -> tuple[Head, Interval, tuple[str, ...]]:
-    """The head that answers, and the share of items that another seed of it changes."""
-    heads_of = [train_folds(found.old, found.labels, held, decoder=decoder, seed=seed + i)
-                for i in range(2)]  # fmt: skip
-    classes = [answers(one, found.old, held).predicted for one in heads_of]
+def _trained_twice(
+    found: Versions, held: HeldOut, decoder: Any, level: float, seed: int
+) -> tuple[Head, Interval]:
+    """The head of the old version, and the share of items that another seed of it changes."""
+    made = [train_folds(found.old, found.labels, held, decoder=decoder, seed=seed + i)
+            for i in range(2)]  # fmt: skip
+    classes = [answers(one, found.old, held).predicted for one in made]
     counted = held.folds >= 0
     moved = np.count_nonzero(counted & (classes[0] != classes[1]))
-    floor = share(int(moved), int(np.count_nonzero(counted)), level)
-    if not trained:
-        return own, floor, ()
-    why = f"the maps explain less than {UNLIKE:.0%} of the old version: "
-    return heads_of[0], floor, (why + "the head was trained, not predicted",)
+    return made[0], share(int(moved), int(np.count_nonzero(counted)), level)
+
+
+def _distilled_trained(
+    found: Versions, held: HeldOut, decoder: Any, taught: np.ndarray, seed: int
+) -> HeldOut:
+    """Answers of heads that are trained on the old head's classes, one without each fold."""
+    from kernlens.train.heads import train as train_heads
+
+    scores = np.zeros((len(held.folds), len(found.labels.names)), np.float32)
+    for k in range(len(taught) - 1):
+        mask = held.folds == k
+        labels = found.labels._replace(codes=taught[k])
+        made = train_heads(
+            found.new, labels, decoder=decoder, held_out=mask[None], seeds=(seed + 3,)
+        )
+        scores[mask] = made.scores(found.new[mask])[0]
+    return answered_by(scores, held, has_probabilities=True)
 
 
 def _taught(own: Head, old: np.ndarray, again: FoldHeads) -> np.ndarray:

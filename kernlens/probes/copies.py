@@ -31,7 +31,7 @@ def groups(rows: Any, codes: np.ndarray) -> np.ndarray:
     Rows are hashed to 128 bits, so that two different rows among a million share a number with
     probability below 1e-26. ``0.0`` equals ``-0.0``.
 
-    >>> rows = np.array([[1.5, 2.0], [0.1, 5.0], [1.5, 2.0], [0.1, 5.0]])
+    >>> rows = np.array([[1.5, 2.0, 3.0], [0.1, 5.0, 4.0], [1.5, 2.0, 3.0], [0.1, 5.0, 4.0]])
     >>> groups(rows, codes=np.array([0, 1, 0, 0]))
     array([0, 1, 0, 2], dtype=int32)
 

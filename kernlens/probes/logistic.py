@@ -227,13 +227,15 @@ def fit_path(
     whole = jnp.zeros((num_classes, width), jnp.float32)
     whole = whole.at[:, -1].set(jnp.asarray(np.log(shares), jnp.float32))
     moved = jnp.zeros((FOLDS, num_classes, width), jnp.float32)
+    curvature = softmax.first_curvature(made.rows, jnp.asarray(shares, jnp.float32))
     whole_path, fold_path, predicted, losses, converged = [], [], [], [], []
     tests, values = held_rows(given.codes, given.folds), {}
     for penalty in penalties:
         solved = softmax.solve(
-            made.rows, jnp.float32(penalty), made.roughness, whole, moved, num_classes=num_classes
-        )
-        whole, moved = solved.whole, solved.folds - solved.whole
+            made.rows, jnp.float32(penalty), made.roughness, whole, moved, curvature,
+            num_classes=num_classes,
+        )  # fmt: skip
+        whole, moved, curvature = solved.whole, solved.folds - solved.whole, solved.curvature
         whole_path.append(solved.whole)
         fold_path.append(solved.folds)
         predicted.append(made.in_order(solved.predicted))

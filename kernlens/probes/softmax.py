@@ -8,9 +8,10 @@ Newton steps. A step solves
           J_i = \mathrm{diag}(p_i) - p_i p_i^\top,
 
 by conjugate gradients, so that the exact Hessian is applied and never built: one product costs as
-much as one gradient, whatever the number of classes. The columns are principal axes, in which the
-diagonal of the Hessian is most of it, and preconditions. A fold starts from the optimum of all
-rows, moved as the fold was moved at the penalty before; one or two steps are left.
+much as one gradient, whatever the number of classes. Its part within each class preconditions:
+inverted whole where columns are few, and made again only where solving takes long; else its
+diagonal, which in principal axes is most of it. A fold starts from the optimum of all rows, moved
+as the fold was moved at the penalty before; one or two steps are left.
 
 References:
   Nocedal and Wright (2006), chapter 7, Newton steps by conjugate gradients.
@@ -26,7 +27,8 @@ from kernlens.types import Array
 
 GAP = 1e-7
 """Nats per training row by which a solution may miss the least loss; up to ten times as many where
-there are over ``MANY`` rows, whose parameters are known the better."""
+there are over ``MANY`` rows, whose parameters are known the better, and thirty times as many per
+parameter, where there are many: each is known to about half a nat."""
 
 MANY = 1e4
 
@@ -41,6 +43,16 @@ OVERSHOT = 0.25
 """Slope at the end of a step, relative to that at its start and against it, that is accepted."""
 
 MAX_CUTS = 12
+
+MAX_BLOCK = 192
+"""Most columns of which the blocks within classes are inverted."""
+
+MAX_BLOCKS = 2**24
+"""Most numbers of all such blocks."""
+
+MANY_PRODUCTS = 8
+"""Products of a step, at least, from which on the blocks are made again; or an eighth of the
+columns, since making them costs as much as half as many products as there are columns."""
 
 LAST = 10.0
 """A step that gains less than this many times the gap allowed leaves less than the gap."""
@@ -69,7 +81,9 @@ class Solutions(NamedTuple):
       predicted: class given by the fold's own solution, int32 ``[B, b]``; a wrong one where no fold
         holds the row out.
       losses: its log loss, float32 ``[B, b]``, 87 at most.
-      steps: Newton steps taken, of all rows and of each fold, int32 ``[1 + K]``.
+      curvature: Hessian of the loss within each class, ``[C, r + 1, r + 1]``, or its diagonal,
+        ``[C, r + 1]``, of all rows or nearly so, to precondition what comes next.
+      products: of the Hessian, by all rows and by each fold, int32 ``[1 + K]``.
       converged: whether every solution is within ``GAP``.
     """
 
@@ -77,7 +91,8 @@ class Solutions(NamedTuple):
     folds: Array
     predicted: Array
     losses: Array
-    steps: Array
+    curvature: Array
+    products: Array
     converged: Array
 
 
@@ -85,7 +100,20 @@ class _Point(NamedTuple):
     theta: Array  # [C, r]
     probabilities: Array  # [B, C, b]
     gradient: Array  # [C, r]
-    diagonal: Array  # [C, r], of the Hessian
+
+
+class _Known(NamedTuple):
+    curvature: Array
+    inverse: Array  # of it and the penalty
+
+
+class _State(NamedTuple):
+    steps: Array
+    point: _Point
+    known: _Known
+    recent: Array  # products of the last step
+    products: Array
+    done: Array
 
 
 @partial(jax.jit, static_argnames=("num_classes",))
@@ -95,6 +123,7 @@ def solve(
     roughness: Array,
     whole: Array,
     moved: Array,
+    curvature: Array,
     *,
     num_classes: int,
     gap: float | Array = GAP,
@@ -108,6 +137,7 @@ def solve(
         appended column is free.
       whole: where to start, ``[C, r + 1]``.
       moved: the folds' solutions less that of all rows, ``[K, C, r + 1]``, as at a penalty nearby.
+      curvature: as at a penalty nearby; of :func:`first_curvature` at first.
       num_classes: ``C``.
       gap: nats per row by which to miss the optimum at most.
 
@@ -119,12 +149,11 @@ def solve(
 
     def one(state, given):
         """All rows first, as if a fold without rows, then the folds."""
-        centre, predicted, losses = state
+        centre, known, predicted, losses = state
         k, rough, offset = given
         weights = (valid & ((rows.folds != k) | (k < 0))).astype(rows.x.dtype)
-        point, steps, done = _newton(
-            rows, weights, penalty, rough, centre + offset, num_classes, gap
-        )  # fmt: skip
+        found = _newton(rows, weights, penalty, rough, centre + offset, known, num_classes, gap)
+        point = found.point
         # The only row of its class has, without it, no class to go to: it is a mistake.
         answers = jnp.where(is_own & (k < 0), 0.0, point.probabilities)
         own = jnp.sum(jnp.where(is_own, point.probabilities, 0.0), axis=1)
@@ -133,16 +162,41 @@ def solve(
         predicted = jnp.where(held, jnp.argmax(answers, axis=1).astype(jnp.int32), predicted)
         losses = jnp.where(held, loss, losses)
         centre = jnp.where(k < 0, point.theta, centre)
-        return (centre, predicted, losses), (point.theta, steps, done)
+        state = (centre, found.known, predicted, losses)
+        return state, (point.theta, found.products, found.done)
 
     with jax.default_matmul_precision("highest"):
-        start = (whole, jnp.zeros_like(rows.codes), jnp.zeros(rows.codes.shape, rows.x.dtype))
+        nothing = jnp.zeros_like(rows.codes), jnp.zeros(rows.codes.shape, rows.x.dtype)
+        known = _Known(curvature, _inverse(curvature, _padded(penalty, roughness[0])))
+        start = (whole, known, *nothing)
         numbers = jnp.arange(-1, moved.shape[0], dtype=jnp.int32)
         offsets = jnp.concatenate([jnp.zeros_like(whole)[None], moved])
-        (centre, predicted, losses), (thetas, steps, done) = jax.lax.scan(
+        (centre, known, predicted, losses), (thetas, products, done) = jax.lax.scan(
             one, start, (numbers, roughness, offsets)
         )
-    return Solutions(centre, thetas[1:], predicted, losses, steps, jnp.all(done))
+    return Solutions(
+        centre, thetas[1:], predicted, losses, known.curvature, products, jnp.all(done)
+    )  # fmt: skip
+
+
+@jax.jit
+def first_curvature(rows: Rows, shares: Array) -> Array:
+    """Curvature where all logits are those of the shares of the classes ``[C]``.
+
+    Returns:
+      Array, ``[C, r + 1, r + 1]``; ``[C, r + 1]`` of many columns.
+    """
+    valid = (rows.codes >= 0).astype(rows.x.dtype)
+    spread = shares * (1.0 - shares)
+    with jax.default_matmul_precision("highest"):
+        x = rows.x * valid[..., None]
+        if not _is_blocked(rows.x.shape[-1], len(shares)):
+            return spread[:, None] * jnp.sum(jnp.square(x), axis=(0, 1))
+        return spread[:, None, None] * jnp.einsum("abi,abj->ij", x, x)
+
+
+def _is_blocked(width: int, num_classes: int) -> bool:
+    return width <= MAX_BLOCK and num_classes * width**2 <= MAX_BLOCKS
 
 
 @jax.jit
@@ -161,27 +215,35 @@ def log_probabilities(rows: Rows, folds: Array) -> Array:
         return jax.lax.map(block, (rows.x, rows.folds))
 
 
-def _newton(rows, weights, penalty, rough, theta, num_classes, gap):
-    size = jnp.sum(weights)
-    limit = gap * size * jnp.clip(size / MANY, 1.0, 10.0)
-    # The penalty's own product, and its diagonal: none of the appended column.
-    rough = penalty * jnp.pad(rough, ((0, 1), (0, 1)))
-    stiff = jnp.diagonal(rough)
+def _newton(rows, weights, penalty, rough, theta, known, num_classes, gap) -> _State:
+    size, width = jnp.sum(weights), theta.shape[1]
+    limit = gap * jnp.maximum(size * jnp.clip(size / MANY, 1.0, 10.0), 30.0 * theta.size)
+    rough = _padded(penalty, rough)
+    blocked = known.curvature.ndim == 3
+    many = max(MANY_PRODUCTS, width // 8) if blocked else 0
 
     def at(theta):
-        def block(sums, given):
+        def block(total, given):
             x, codes, w = given
             p = jax.nn.softmax(theta @ x.T, axis=0)
             is_own = codes == jnp.arange(num_classes, dtype=codes.dtype)[:, None]
-            gradient = (w * (p - is_own.astype(p.dtype))) @ x
-            diagonal = (w * p * (1.0 - p)) @ jnp.square(x)
-            return (sums[0] + gradient, sums[1] + diagonal), p
+            return total + (w * (p - is_own.astype(p.dtype))) @ x, p
 
-        zero = jnp.zeros_like(theta)
-        (gradient, diagonal), p = jax.lax.scan(block, (zero, zero), (rows.x, rows.codes, weights))
-        diagonal = diagonal + stiff
-        floor = 1e-7 * jnp.max(diagonal)
-        return _Point(theta, p, gradient + theta @ rough, jnp.maximum(diagonal, floor))
+        gradient, p = jax.lax.scan(block, theta @ rough, (rows.x, rows.codes, weights))
+        return _Point(theta, p, gradient)
+
+    def within_classes(p):
+        def block(total, given):
+            x, p, w = given
+            spread = w * p * (1.0 - p)
+            if not blocked:
+                return total + spread @ jnp.square(x), None
+            return total + jax.lax.map(lambda own: (x.T * own) @ x, spread), None
+
+        return jax.lax.scan(block, jnp.zeros_like(known.curvature), (rows.x, p, weights))[0]
+
+    def preconditioned(inverse, r):
+        return jnp.einsum("cij,cj->ci", inverse, r) if blocked else inverse * r
 
     def product(p, v):
         def block(total, given):
@@ -192,18 +254,18 @@ def _newton(rows, weights, penalty, rough, theta, num_classes, gap):
 
         return jax.lax.scan(block, v @ rough, (rows.x, p, weights))[0]
 
-    def direction(point):
+    def direction(point, inverse):
         def body(state):
             i, d, r, v, rho = state
             hv = product(point.probabilities, v)
             step = rho / jnp.maximum(_dot(v, hv), jnp.finfo(v.dtype).tiny)
             d, r = d + step * v, r - step * hv
-            s = r / point.diagonal
+            s = preconditioned(inverse, r)
             new = _dot(r, s)
             return i + 1, d, r, s + new / rho * v, new
 
         r = -point.gradient
-        s = r / point.diagonal
+        s = preconditioned(inverse, r)
         rho = _dot(r, s)
         enough = jnp.maximum(RESIDUAL**2 * rho, 0.05 * limit)
 
@@ -211,7 +273,7 @@ def _newton(rows, weights, penalty, rough, theta, num_classes, gap):
             return (state[0] < MAX_PRODUCTS) & (state[4] > enough)
 
         state = (jnp.int32(0), jnp.zeros_like(r), r, s, rho)
-        return jax.lax.while_loop(unsolved, body, state)[1]
+        return jax.lax.while_loop(unsolved, body, state)[:2]
 
     def cut(point, d):
         """Where along the step the loss is near its least: the end, unless that overshoots."""
@@ -238,23 +300,50 @@ def _newton(rows, weights, penalty, rough, theta, num_classes, gap):
         one = jnp.ones_like(slope)
         return jax.lax.while_loop(off, between, (jnp.int32(0), one, one, one, point))[-1]
 
-    def near(point):
-        return 0.5 * _dot(point.gradient, point.gradient / point.diagonal) <= limit
+    def near(point, inverse):
+        return 0.5 * _dot(point.gradient, preconditioned(inverse, point.gradient)) <= limit
+
+    def again(state):
+        curvature = within_classes(state.point.probabilities)
+        return _Known(curvature, _inverse(curvature, rough))
 
     def body(state):
-        i, point, _ = state
-        d = direction(point)
+        known = jax.lax.cond(state.recent >= many, again, lambda state: state.known, state)
+        products, d = direction(state.point, known.inverse)
         # What a step leaves is of higher order than what it gains.
-        last = -0.5 * _dot(point.gradient, d) <= LAST * limit
-        point = cut(point, d)
-        return i + 1, point, last | near(point)
+        last = -0.5 * _dot(state.point.gradient, d) <= LAST * limit
+        point = cut(state.point, d)
+        return _State(
+            state.steps + 1, point, known, products, state.products + products,
+            last | near(point, known.inverse),
+        )  # fmt: skip
 
     def unfinished(state):
-        return (state[0] < MAX_STEPS) & ~state[2]
+        return (state.steps < MAX_STEPS) & ~state.done
 
-    first = at(theta)
-    steps, point, done = jax.lax.while_loop(unfinished, body, (jnp.int32(0), first, near(first)))
-    return point, steps, done
+    zero = jnp.int32(0)
+    start = _State(zero, at(theta), known, zero, zero, jnp.bool_(False))
+    return jax.lax.while_loop(unfinished, body, start)
+
+
+def _padded(penalty: Array, rough: Array) -> Array:
+    """The penalty's own product: none of the appended column."""
+    return penalty * jnp.pad(rough, ((0, 1), (0, 1)))
+
+
+def _inverse(curvature: Array, rough: Array) -> Array:
+    """What preconditions, of the shape of the curvature."""
+    if curvature.ndim == 2:
+        found = curvature + jnp.diagonal(rough)
+        return 1.0 / jnp.maximum(found, 1e-7 * jnp.max(found))
+
+    def one(block):
+        block = block + rough
+        floor = 1e-6 * jnp.max(jnp.diagonal(block))
+        found = jnp.linalg.inv(block + floor * jnp.eye(len(block), dtype=block.dtype))
+        return 0.5 * (found + found.T)
+
+    return jax.lax.map(one, curvature)
 
 
 def _dot(a, b):

@@ -12,16 +12,19 @@ import pytest
 
 from experiments.benchmarks.ntk import experiment as bench_ntk
 from experiments.benchmarks.pretrain import experiment as bench_pretrain
+from experiments.benchmarks.probes import experiment as bench_probes
 from experiments.benchmarks.scores import experiment as bench_scores
 from experiments.head_mismatch import experiment as head_mismatch
 from experiments.interval_coverage import experiment as interval_coverage
 from experiments.joint_embeddings import experiment as joint_embeddings
 from experiments.kit import committed, pages, runner, summaries, tiny
+from experiments.lens_diagnosis import experiment as lens_diagnosis
 from experiments.lens_fuse import experiment as lens_fuse
 from experiments.lens_stability import experiment as lens_stability
 from experiments.lens_upgrade import experiment as lens_upgrade
 from experiments.ntk_predicts_training import experiment as ntk_predicts_training
 from experiments.online_replay import experiment as online_replay
+from experiments.predicts_value import experiment as predicts_value
 from experiments.prop1_bound import experiment as prop1_bound
 from experiments.prop1_entity_score import experiment as prop1_entity_score
 from experiments.prop2_sequence_average import experiment as prop2_sequence_average
@@ -33,6 +36,7 @@ EXPERIMENTS = (
     prop1_entity_score,
     prop2_sequence_average,
     bench_pretrain,
+    bench_probes,
     bench_ntk,
     ntk_predicts_training,
     interval_coverage,
@@ -44,9 +48,11 @@ EXPERIMENTS = (
     online_replay,
     joint_embeddings,
     head_mismatch,
+    lens_diagnosis,
     lens_stability,
     lens_fuse,
     lens_upgrade,
+    predicts_value,
 )
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)
 # The others take half a minute of compiling each.

@@ -56,8 +56,9 @@ def classify(
       decoder: Flax head, ``[n, d]`` to logits ``[n, C]``; its ``num_outputs`` is set to C here.
       seeds: how many (seeds 0, 1, ...), or the seeds themselves.
       test_fraction: share of each class to hold out, in ``(0, 1)``.
-      held_out: rows that each seed holds out, bool ``[seeds, n]``, equally many of each, in place
-        of a random share: with the same rows twice, two seeds differ by the head alone.
+      held_out: rows that each seed holds out, bool ``[seeds, n]``, in place of a random share of
+        each class, such as splits that keep copies of a row together; with the same rows twice, two
+        seeds differ by the head alone.
       l2: :math:`\lambda \ge 0`; default 1 for an affine head, 10 for another.
       optimizer: any optax optimiser in place of the recipe's; an affine head then takes all its
         steps.
@@ -82,8 +83,8 @@ def classify(
     held = None if held_out is None else of_labelled(held_out, labels, seeds)
     task = make_task(embeddings, labels, seeds, test_fraction, held)
     trained = _trained(task, decoder, l2, optimizer, steps, on_round)
-    predicted = np.asarray(_predict(trained.recipe, trained.params, trained.shared))
-    return measure(task, predicted, start)
+    predicted, losses = map(np.asarray, _predict(trained.recipe, trained.params, trained.shared))
+    return measure(task, predicted, start)._replace(losses=losses)
 
 
 class Trained(NamedTuple):
@@ -218,13 +219,15 @@ def _init(head: nn.Module, keys: Array, dim: int) -> Params:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _predict(recipe: Any, params: Params, shared: Any) -> Array:
-    """Classes given to all rows by every seed, int32 ``[S, n]``."""
-    places = jnp.arange(shared.shift.shape[0])
-    return jax.lax.map(
-        lambda at: jnp.argmax(recipe.logits(*at, shared), axis=-1).astype(jnp.int32),
-        (params, places),
-    )
+def _predict(recipe: Any, params: Params, shared: Any) -> tuple[Array, Array]:
+    """Classes given to all rows by every seed, int32 ``[S, n]``, and their log losses."""
+
+    def one(at: Any) -> tuple[Array, Array]:
+        logits = recipe.logits(*at, shared)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, shared.codes)
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32), losses
+
+    return jax.lax.map(one, (params, jnp.arange(shared.shift.shape[0])))
 
 
 @functools.partial(jax.jit, static_argnums=0)

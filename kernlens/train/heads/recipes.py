@@ -24,7 +24,7 @@ class TrainingRows(NamedTuple):
     """What every step reads: rows in the recipe's coordinates, and each seed's way of seeing them.
 
     ``shift`` and ``scale`` are ``[S, d]`` (``scale`` ``[S, d, d]`` for an affine head), ``weights``
-    ``[S, n]``; a step's batch names the seed's place in them.
+    ``[S, n]``, ``l2`` ``[S]``; a step's batch names the seed's place in them.
     """
 
     x: Array
@@ -42,7 +42,7 @@ def _rows(
     return TrainingRows(
         x=single(x),
         codes=jnp.asarray(task.codes, jnp.int32),
-        weights=single(~task.held_out / task.num_train),
+        weights=single(~task.held_out / task.num_train[:, None]),
         shift=single(shift),
         scale=single(scale),
         l2=single(l2 / task.num_train),
@@ -74,7 +74,7 @@ class Affine:
 
     def _whiten(self, task: Task, l2: float) -> np.ndarray:
         values, vectors = np.linalg.eigh(task.x.T @ task.x / len(task.x))
-        floor = max(1e-7 * values[-1], 1e-7, 10.0 * l2 / task.num_train)
+        floor = max(1e-7 * values[-1], 1e-7, 10.0 * l2 / task.num_train.min())
         return vectors / np.sqrt(np.maximum(values, 0.0) + floor)
 
     def shared(self, task: Task, l2: float) -> TrainingRows:
@@ -100,7 +100,7 @@ class Affine:
         logits = self.logits(params, place, shared)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, shared.codes)
         slopes = self._slopes(params, shared.scale[place])
-        return jnp.sum(shared.weights[place] * losses) + 0.5 * shared.l2 * jnp.sum(slopes**2)
+        return jnp.sum(shared.weights[place] * losses) + 0.5 * shared.l2[place] * jnp.sum(slopes**2)
 
     def _slopes(self, params: Params, directions: Array) -> Array:
         at_zero = _logits(self.head, params, jnp.zeros_like(directions[:1]))
@@ -151,8 +151,9 @@ class General:
     def batches(self, task: Task, steps: int) -> loop.Batches:
         """Rounds of ``steps`` batches: each seed's place, and rows in a fresh order each pass."""
         rows = [np.flatnonzero(~held).astype(np.int32) for held in task.held_out]
-        size = min(256, task.num_train)
-        passes = task.num_train // size
+        fewest = int(task.num_train.min())
+        size = min(256, fewest)
+        passes = fewest // size
 
         def batches(i):
             epochs, slots = np.divmod(np.arange(i * steps, (i + 1) * steps), passes)
@@ -177,7 +178,7 @@ class General:
         logits = self._apply(params, place, shared.x[rows], shared)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, shared.codes[rows])
         weights = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim >= 2]
-        return jnp.mean(losses) + 0.5 * shared.l2 * sum(jnp.sum(w**2) for w in weights)
+        return jnp.mean(losses) + 0.5 * shared.l2[place] * sum(jnp.sum(w**2) for w in weights)
 
     def _apply(self, params: Params, place: Array, x: Array, shared: TrainingRows) -> Array:
         return _logits(self.head, params, (x - shared.shift[place]) * shared.scale[place])

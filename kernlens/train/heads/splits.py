@@ -65,9 +65,9 @@ class Task(NamedTuple):
     unit: np.ndarray
 
     @property
-    def num_train(self) -> int:
-        """Training rows of a seed, the same number for every seed; of splits given, the fewest."""
-        return int(np.min(np.sum(~self.held_out, axis=1)))
+    def num_train(self) -> np.ndarray:
+        """Training rows of each seed, ``[S]``; equal unless the user chose what to hold out."""
+        return np.sum(~self.held_out, axis=1)
 
     def standardised(self, rows: np.ndarray) -> np.ndarray:
         """Other rows ``[m, d]`` in the units of ``x``, float64."""
@@ -138,7 +138,7 @@ def of_labelled(held_out: Any, labels: Labels, seeds: int | Sequence[int]) -> np
     """A split that was given of all rows, ``[S, n]``: that of the labelled ones.
 
     Raises:
-      ValueError: another shape or type, or seeds that hold out unlike many rows, none or all.
+      ValueError: another shape or type, or a seed that holds out no labelled row, or all of them.
     """
     held, n = np.asarray(held_out), len(labels.codes)
     num_seeds = int(seeds) if isinstance(seeds, int | np.integer) else len(seeds)
@@ -150,9 +150,9 @@ def of_labelled(held_out: Any, labels: Labels, seeds: int | Sequence[int]) -> np
     rows = targets.labelled_rows(labels)
     held = held[:, rows]
     counts = held.sum(axis=1)
-    if np.any(counts != counts[0]) or not 0 < counts[0] < len(rows):
+    if not 0 < counts.min() <= counts.max() < len(rows):
         raise ValueError(
-            "held_out must hold out equally many labelled rows for every seed, some and not all; "
+            "held_out must hold out some of the labelled rows for every seed, and not all; "
             f"got {counts.tolist()} of {len(rows)}"
         )
     return held

@@ -1,6 +1,6 @@
 """Cost of predicting a head against training it: logistic and MLP probes, and two sizes.
 
-    python -m experiments.bench_probes
+    python -m experiments.benchmarks.probes
 
 On one Complete Journey embedding, departments as classes: the logistic probe over a path against
 scikit-learn's five-fold cross-validation over the same penalties (standardised, its defaults
@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import runner
-from experiments.shown import MET, table
-from kernlens import datasets, probes
+from experiments.kit.cells import Cells
+from experiments.kit.shown import MET, table
+from kernlens import datasets, probes, targets
 from kernlens.models import decoders
 from kernlens.probes.folds import FOLDS, share_out
 from kernlens.show import report
@@ -31,7 +31,7 @@ from kernlens.show.table import Table
 from kernlens.train import heads, pretrain
 from kernlens.types import Labels
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,24 @@ class Config:
     """(rows, columns, classes, seconds wanted) of made rows."""
     seed: int = 0
     """Of made rows."""
+    min_class_count: int = 50
+    """Classes with fewer items are left out, as in other experiments."""
     synthetic: int = 0
     """Interactions of a synthetic data set to use instead of Complete Journey; 0 for the real."""
 
 
 TINY = Config(
-    dim=4, penalties=(10.0, 1.0), splits=2, hidden=4, sizes=((2_000, 8, 3, 60),), synthetic=5_000
+    dim=4,
+    penalties=(10.0, 1.0),
+    splits=2,
+    hidden=4,
+    sizes=((2_000, 8, 3, 60),),
+    synthetic=5_000,
+    min_class_count=2,
 )
 
 
-def run(config: Config, cells: runner.Cells) -> list[dict[str, Any]]:
+def run(config: Config, cells: Cells) -> list[dict[str, Any]]:
     """A row for everything timed."""
     rows = cells("heads", lambda: time_heads(config, cells.tell))
     for size in config.sizes:
@@ -86,6 +94,7 @@ def embedding(config: Config) -> tuple[np.ndarray, Labels]:
 def time_heads(config: Config, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     """Each predictor, and what it replaces."""
     x, labels = embedding(config)
+    labels = targets.drop_rare(labels, config.min_class_count)
     kept = labels.codes >= 0
     x, labels = x[kept], labels._replace(codes=labels.codes[kept])
     one, splits = config.penalties[-1], config.splits
@@ -159,7 +168,7 @@ def clocked(make: Callable[[], Any]) -> dict[str, float]:
 
 def alone(size: tuple[int, int, int, int], seed: int) -> dict[str, Any]:
     """One path on made rows, in a process whose memory is its own."""
-    code = "from experiments import bench_probes; bench_probes.worker()"
+    code = "from experiments.benchmarks.probes import experiment; experiment.worker()"
     made = subprocess.run(
         [sys.executable, "-c", code, json.dumps([*size, seed])],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -247,7 +256,3 @@ def draw(results: Mapping[str, Any]) -> Any:
         names=[row["what"] for row in rows],
     )
     return report.figure([panel], "seconds of all processors")
-
-
-if __name__ == "__main__":
-    sys.exit(runner.main(sys.modules[__name__]))

@@ -1,0 +1,1 @@
+"""Cost of predicting a head against cross-validation and against training it."""

@@ -1,0 +1,140 @@
+"""What kernlens predicts of every head, a cell for each set and head, through its verbs alone."""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import kernlens as kl
+from experiments.predicts_value.contexts import NATURAL, Context, judged
+from experiments.predicts_value.heads import METRICS
+from experiments.predicts_value.settings import Config
+from kernlens import probes
+from kernlens.kernels import rbf
+from kernlens.lens.verdicts import WORSE
+from kernlens.models import decoders
+from kernlens.probes import Prediction, paired_difference, simultaneous_level, widened
+from kernlens.types import Labels
+
+VERSION = 1
+"""Of predictions: a change of the library's probes gives it another number."""
+
+FIELDS = ("rows", "class_rows", "embeddings", "scores", "peer", "draws", "level", "seed")
+"""Fields of a configuration that predictions, rankers and curves depend on."""
+
+CLOCKED = 2
+"""Embeddings of a set, the first so many, that are predicted a second time to be timed."""
+
+
+def asked(head: str, context: Context) -> dict[str, Any] | None:
+    """The arguments of ``kl.predict`` that ask for a head; None of one that it does not predict."""
+    d = context.x.shape[1]
+    lengthscale = float(np.sqrt(d / 2.0))  # scikit-learn's gamma="scale" on standardised columns
+    found: dict[str, dict[str, Any]] = {
+        "logistic": {"decoder": decoders.Linear()},
+        "logistic, C = 1": {"probe": functools.partial(probes.logistic, penalties=1.0)},
+        "MLP(32)": {"decoder": decoders.Mlp(32)},
+        "MLP(256)": {"decoder": decoders.Mlp(256)},
+        "class means": {"decoder": decoders.InnerProduct()},
+        "cosine": {"decoder": decoders.Cosine()},
+        "k-NN": {"decoder": decoders.Neighbours()},
+        "kernel SVM": {"kernel": functools.partial(rbf, lengthscale=lengthscale)},
+    }
+    if head == "logistic" and not judged(context):
+        apart = np.arange(len(context.labelled))
+        return {"probe": functools.partial(probes.logistic, groups=apart)}
+    return found.get(head)
+
+
+def rows_of(head: str, context: Context) -> tuple[np.ndarray, Labels]:
+    """The rows with labels as the head reads them, and their labels."""
+    x, codes = context.x[context.labelled], context.codes[context.labelled]
+    names = tuple(map(str, range(int(context.codes.max()) + 1)))
+    if head == "kernel SVM":
+        spread = x.std(axis=0)
+        x = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return x, Labels(codes.astype(np.int32), names)
+
+
+def predicted(head: str, contexts: Sequence[Context], config: Config) -> dict[str, Any]:
+    """Predictions of some embeddings of the same rows, and what follows from them in pairs.
+
+    Returns:
+      ``values``, by embedding and metric; ``seconds`` of the processor, of those timed; and for
+      natural embeddings ``pairs``, each ``[first, second, difference, low, high]`` with intervals
+      that hold together, and ``worse``, the embeddings that :func:`kernlens.compare` calls so.
+    """
+    found: dict[str, Prediction] = {}
+    seconds = {}
+    for context in contexts:
+        options = asked(head, context)
+        assert options is not None
+        rows, labels = rows_of(head, context)
+        name = context.embedding if context.damage == NATURAL else context.damage
+
+        def predict(rows: Any = rows, labels: Any = labels, options: Any = options) -> Prediction:
+            return kl.predict(rows, labels, level=config.level, seed=config.seed, **options)
+
+        found[name] = predict()
+        if len(seconds) < CLOCKED and context.damage == NATURAL:
+            start = time.process_time()
+            predict()
+            seconds[name] = time.process_time() - start
+    made: dict[str, Any] = {
+        "values": {name: values(one) for name, one in found.items()}, "seconds": seconds,
+    }  # fmt: skip
+    if contexts[0].damage == NATURAL and len(contexts) > 1:
+        made |= in_pairs(head, contexts, found, config)
+    return made
+
+
+def values(prediction: Prediction) -> dict[str, dict[str, float]]:
+    """Metrics with the interval of one training and that of the mean, by name."""
+    found = {}
+    for name in METRICS:
+        if name in prediction.metrics:
+            own = prediction.metrics[name]
+            found[name] = {
+                "value": own.value,
+                "low": own.low,
+                "high": own.high,
+                **of_mean(prediction, name),
+            }
+    return found
+
+
+def of_mean(prediction: Prediction, metric: str) -> dict[str, float]:
+    """Ends of the interval of the mean over trainings."""
+    mean = getattr(prediction, "means", {}).get(metric)
+    return {} if mean is None else {"mean_low": mean.low, "mean_high": mean.high}
+
+
+def in_pairs(
+    head: str, contexts: Sequence[Context], found: Mapping[str, Prediction], config: Config
+) -> dict[str, Any]:
+    """Differences between all pairs of embeddings, and the verdicts of a comparison."""
+    names = list(found)
+    metric = found[names[0]].metric
+    together = simultaneous_level(list(found.values()), metric, level=config.level)
+    pairs = []
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            gap = widened(
+                paired_difference(
+                    found[first], found[second], metric=metric, draws=config.draws,
+                    level=config.level,
+                ),
+                together,
+            )  # fmt: skip
+            pairs.append([first, second, *map(float, gap[:3])])
+    rows, labels = zip(*(rows_of(head, context) for context in contexts), strict=True)
+    options = dict(asked(head, contexts[0]) or {})
+    decoder = options.pop("decoder", None)
+    told = kl.compare(
+        dict(zip(names, rows, strict=True)), labels[0], decoders=decoder, draws=config.draws,
+        level=config.level, seed=config.seed, **options,
+    )  # fmt: skip
+    worse = [entry.name for entry in told.entries if entry.verdict == WORSE]
+    return {"pairs": pairs, "best": told.best.name, "worse": worse}

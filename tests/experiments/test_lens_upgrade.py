@@ -1,0 +1,90 @@
+"""Verdicts of the experiment of upgrade, and its trained outcomes against scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.preprocessing import StandardScaler
+
+from experiments.kit.verdicts import FAILS, HOLDS, PART
+from experiments.lens_upgrade import experiment
+from experiments.lens_upgrade.trained import OLD, outcomes
+from kernlens.lens import maps
+from kernlens.train.heads import stratified_split
+from kernlens.types import Labels
+from tests import cases
+
+
+@pytest.mark.parametrize(
+    ("met", "verdict"),
+    [
+        ({"a": True, "b": True}, HOLDS),
+        ({"a": True, "b": None}, HOLDS),
+        ({"a": True, "b": False}, PART),
+        ({"a": False, "b": False}, FAILS),
+    ],
+)
+def test_verdict(met, verdict):
+    assert experiment.verdict(met) == verdict
+
+
+def errors(error=0.001, flips=0.001, held=0.9, pairs=4):
+    keys = {"macro_f1": error, "negative_flips": flips}
+    found = {
+        key: {"error": own, "largest": own, "bias": own, "held": held} for key, own in keys.items()
+    }
+    return {"pairs": pairs, **found}
+
+
+def test_targets_are_met_or_missed():
+    good = {experiment.LARGE: errors(), experiment.UNLIKE: errors(error=0.029, flips=0.019)}
+    found = experiment.met(good, {experiment.LR: {"mean": 0.004, "largest": 0.1}})
+    assert all(own in (True, None) for own in found.values())
+    assert found[f"{experiment.SMALL}: macro-F1"] is None
+    bad = {experiment.LARGE: errors(error=0.006, flips=0.003, held=0.99)}
+    found = experiment.met(bad, {experiment.LR: {"mean": 0.006, "largest": 0.1}})
+    assert not any(own for own in found.values())
+
+
+def row(old, raw, rotation):
+    values = {OLD: old, "raw": raw, "rotation": rotation}
+    ways = {name: {"trained": {"macro_f1": [value]}} for name, value in values.items()}
+    return {"ways": ways, "advised": "rotation"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        ([row(0.3, 0.1, 0.25)], HOLDS),
+        ([row(0.3, 0.1, 0.25), row(0.3, 0.1, 0.15)], PART),
+        ([row(0.3, 0.1, 0.15)], FAILS),
+        ([row(0.3, 0.3, 0.4)], FAILS),
+    ],
+)
+def test_another_seed_breaks_a_head_and_a_rotation_mends_it(rows, verdict):
+    assert experiment.reseeded(rows, "here").verdict == verdict
+
+
+def test_regret_is_what_the_advised_way_lacks_of_the_best():
+    assert experiment._regret(row(0.9, 0.4, 0.3)) == pytest.approx(0.1)
+    assert experiment._regret(row(0.9, 0.2, 0.3)) == 0.0
+
+
+def test_trained_outcomes_are_scikit_learn_s():
+    old, codes, size = cases.gaussian_classes(0, n=300, separation=0.8)
+    labels = Labels(codes, tuple("abcd"[:size]))
+    new = old @ np.linalg.qr(np.random.default_rng(0).normal(size=(old.shape[1],) * 2))[0] + 2.0
+    found = outcomes(old, new, labels, head="LR", names=["raw", "rotation"], splits=2)
+    for s in range(2):
+        held = stratified_split(s, codes)
+        scaler = StandardScaler().fit(old[~held])
+        head = LogisticRegression(tol=1e-8, max_iter=5000)
+        head.fit(scaler.transform(old[~held]), codes[~held])
+        turned = maps.fit("rotation", maps.joint(new[~held], old[~held]))(new)
+        before = head.predict(scaler.transform(old[held]))
+        for name, rows in (("raw", new), ("rotation", turned)):
+            given = head.predict(scaler.transform(rows[held]))
+            expected = f1_score(codes[held], given, average="macro")
+            assert found[name]["macro_f1"][s] == pytest.approx(expected, abs=0.02)
+            wrong = np.mean((before == codes[held]) & (given != codes[held]))
+            assert found[name]["negative_flips"][s] == pytest.approx(wrong, abs=0.02)
