@@ -81,8 +81,8 @@ def errors(summary: Mapping[str, Any]) -> Table:
     formats |= {"bias": "+.4f", "held": ".0%", "mean held": ".0%"}
     title = (
         "Mean absolute errors against the mean of the trainings, 1,000 rows and more, next to "
-        "those of one training and of cross-validation, and the standard error of that mean itself; "
-        "how often 90% intervals hold one training and the mean:"
+        "those of one training and of cross-validation, and the standard error of that mean "
+        "itself; how often 90% intervals hold one training and the mean:"
     )
     return table(rows, formats, title)
 
