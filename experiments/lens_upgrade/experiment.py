@@ -179,7 +179,8 @@ def judge(
     made = lens.upgrade(old, new, labels, decoder=HEADS[head], penalty=penalty)
     names = list(made.maps)
     trained = outcomes(old, new, labels, head=head, names=names, splits=splits)
-    ways = {OLD: {"predicted": {"macro_f1": made.before.metrics["macro_f1"]}}}
+    before = {"macro_f1": made.before.metrics["macro_f1"]}
+    ways: dict[str, dict[str, Any]] = {OLD: {"predicted": before}}
     for name, way in made.ways.items():
         if name == FEW:
             continue
