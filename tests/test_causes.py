@@ -160,7 +160,7 @@ def test_blamed_rows_are_the_planted_ones():
 
 
 def test_a_split_that_ignores_copies_is_called_invalid_where_it_shows_more():
-    x, codes = gaussian_classes(3, n=N, dim=60, num_classes=CLASSES, separation=0.2)[:2]
+    x, codes = gaussian_classes(3, n=N, dim=100, num_classes=CLASSES, separation=0.2)[:2]
     order = np.repeat(np.arange(120), 5)
     found = measured("duplicates", evidence(x[order], codes[order]))
     assert found.invalid
