@@ -218,10 +218,23 @@ def compare(
                 raise ValueError(f"{label}: {error}") from error
             seconds = time.perf_counter() - start
             entries.append(Entry(name, title, prediction, int(rows.shape[1]), seconds, BEST))
-    return _compared(entries, draws=draws, level=level, seed=seed)
+    return compared(entries, draws=draws, level=level, seed=seed)
 
 
-def _compared(entries: list[Entry], *, draws: int, level: float, seed: int) -> Comparison:
+def compared(
+    entries: Sequence[Entry], *, draws: int = 2000, level: float = 0.9, seed: int = 0
+) -> Comparison:
+    """Entries whose predictions are made, best first, with their differences and verdicts.
+
+    Args:
+      entries: of the same rows and target; their verdicts are not read.
+      draws: as :func:`compare`.
+      level: as :func:`compare`.
+      seed: as :func:`compare`.
+
+    Returns:
+      Comparison.
+    """
     metric = entries[0].prediction.metric
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     entries = sorted(entries, key=lambda entry: -sign * entry.prediction.value.value)
