@@ -230,9 +230,9 @@ def test_flips_of_each_kind_and_wilson_s_interval():
     ("change", "match"),
     [
         (lambda o, n, y: ((o[:5], n, y[:5]), {}), "old and new must hold the same items"),
-        (lambda o, n, y: ((o, n, y[:5]), {}), "target must have a class for each item of old"),
+        (lambda o, n, y: ((o, n, y[:5]), {}), "target must have a class or a number for each item"),
         (lambda o, n, y: ((o, n, [None] * len(o)), {}), "target: no common item has a label"),
-        (lambda o, n, y: ((o, n, np.linspace(0, 1, len(o)) ** 2), {}), "needs one class for each"),
+        (lambda o, n, y: ((o, n, [["a", "b"]] * len(o)), {}), "got several labels an item"),
         (
             lambda o, n, y: ((o, n, y), {"ids": (np.arange(len(o)), np.arange(len(o)) + 999)}),
             "no item in common",

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from kernlens import lens
 from kernlens.probes import METRICS
+from kernlens.probes.prediction import MAE, R2, RMSE
 from kernlens.types import Interval
 
 FLIPS = ("negative_flips", "positive_flips", "other_flips", "churn")
-NAMES = (*FLIPS, *METRICS)
+NAMES = (*FLIPS, *METRICS, R2, RMSE, MAE)
 """What a gate can be about."""
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {

@@ -16,14 +16,12 @@ from kernlens.cli.helptext import choices, explained
 from kernlens.files import check_writable
 from kernlens.lens.maps import MAPS
 from kernlens.lens.upgrade import FEW_LABELS
-from kernlens.probes import METRICS
 from kernlens.show.table import printable
 
 if TYPE_CHECKING:
-    MetricName = str
     MapName = str
 else:
-    MetricName, MapName = map(tyro.extras.literal_type_from_choices, (METRICS, MAPS))
+    MapName = tyro.extras.literal_type_from_choices(MAPS)
 
 
 @explained
@@ -39,16 +37,19 @@ class Upgrade(given.Given):
     """Head that is deployed, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head."""
     head: Annotated[str | None, tyro.conf.arg(metavar="MODULE:NAME")] = None
-    """The deployed head itself: a fitted scikit-learn classifier, or a function of rows that gives
-    logits. Default: the head of --decoder is predicted."""
+    """The deployed head itself: a fitted scikit-learn model, or a function of rows that gives
+    logits or numbers. Default: the head of --decoder is predicted."""
     maps: Annotated[tuple[MapName, ...], tyro.conf.arg(metavar=f"{choices(*MAPS)} [...]")] = tuple(
         MAPS
     )
     """Maps of the new version into the old one to try; they need no labels."""
     few_labels: int = FEW_LABELS
     """Labels on the new version that the mapped head is corrected by, an integer >= 1."""
-    metric: Annotated[MetricName, tyro.conf.arg(metavar=choices(*METRICS))] = "macro_f1"
-    """Metric to choose a way by."""
+    target: given.TargetName = None
+    """What a label is: one class, or a number (regression). Default: found from the column; one
+    that may be two things is refused until you say which."""
+    metric: given.MetricName = None
+    """Metric to choose a way by. Default: macro_f1 of classes, r2 of numbers."""
     gate: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GATE [...]")] = ()
     """Conditions on the advised way, such as "negative_flips<0.03"; the exit code is 1 where one is
     not passed. A way may be named, as in "rotation.macro_f1>0.3". Set it in a pipeline."""

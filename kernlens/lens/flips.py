@@ -1,4 +1,8 @@
-"""Flips: items whose answer changes from one version to the next, and which way."""
+"""Flips: items whose answer changes from one version to the next, and which way.
+
+Of classes an answer is right or wrong. Of numbers it moves nearer to the truth or away from it, by
+more than :data:`CLOSE` standard deviations of the target.
+"""
 
 from typing import NamedTuple
 
@@ -11,6 +15,9 @@ from kernlens.types import Interval
 NEGATIVE, POSITIVE, OTHER, CHURN = "negative_flips", "positive_flips", "other_flips", "churn"
 
 
+CLOSE = 0.1
+"""Standard deviations of the target within which two numbers are the same answer."""
+
 TESTED = 0.2
 """Share of the items on which one split judges: what the intervals of flips are for."""
 
@@ -22,10 +29,12 @@ class Flips(NamedTuple):
     items will show.
 
     Attributes:
-      negative_flips: share that was right and becomes wrong.
-      positive_flips: share that was wrong and becomes right.
-      other_flips: share that was wrong and becomes wrong otherwise.
-      churn: share whose class changes at all.
+      negative_flips: share that was right and becomes wrong; of numbers, that moves away from the
+        truth.
+      positive_flips: share that was wrong and becomes right, or moves nearer to the truth.
+      other_flips: share that was wrong and becomes wrong otherwise, or moves to a number as far
+        from the truth.
+      churn: share whose class changes at all, or whose number moves.
       negative_rows: places of the items that become wrong, rising, int ``[m]``.
       positive_rows: of those that become right.
       other_rows: of the others that change.
@@ -58,7 +67,39 @@ def flips(before: HeldOut, after: HeldOut, *, level: float = 0.9) -> Flips:
     old, new, target = before.predicted, after.predicted, before.target
     moved = counted & (old != new)
     masks = (moved & (old == target), moved & (new == target))
-    masks = (*masks, moved & ~masks[0] & ~masks[1])
+    return _shares((*masks, moved & ~masks[0] & ~masks[1]), moved, counted, level)
+
+
+def of_numbers(
+    before: np.ndarray,
+    after: np.ndarray,
+    target: np.ndarray,
+    counted: np.ndarray,
+    *,
+    level: float = 0.9,
+) -> Flips:
+    """Flips between two sets of numbers given to the same items.
+
+    Args:
+      before: given on the old version, ``[n]``.
+      after: given on the new one, ``[n]``.
+      target: true numbers, ``[n]``.
+      counted: whether an item counts, bool ``[n]``.
+      level: nominal coverage of the intervals, those of Wilson, in ``(0, 1)``.
+
+    Returns:
+      Flips; rows are places among the ``n`` items.
+    """
+    near = CLOSE * float(np.std(target[counted]))
+    moved = counted & (np.abs(after - before) > near)
+    farther = np.abs(after - target) - np.abs(before - target)
+    masks = (moved & (farther > near), moved & (farther < -near))
+    return _shares((*masks, moved & ~masks[0] & ~masks[1]), moved, counted, level)
+
+
+def _shares(
+    masks: tuple[np.ndarray, ...], moved: np.ndarray, counted: np.ndarray, level: float
+) -> Flips:
     n = int(np.count_nonzero(counted))
     negative, positive, other, churn = (
         share(int(np.count_nonzero(mask)), n, level, part=TESTED) for mask in (*masks, moved)

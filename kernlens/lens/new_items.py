@@ -9,13 +9,23 @@ References:
   density ratios by classification.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from kernlens import metrics
-from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, Prediction, tails
+from kernlens.probes.prediction import (
+    ACCURACY,
+    LOG_LOSS,
+    MACRO_F1,
+    MAE,
+    R2,
+    RMSE,
+    Prediction,
+    tails,
+)
 from kernlens.probes.serving import fold_heads
 from kernlens.types import Interval, Labels
 
@@ -88,53 +98,75 @@ def on_new_items(
     """Metrics that are predicted on the new items: those of the common ones, moved by the weights.
 
     Args:
-      prediction: on the labelled common items.
+      prediction: on the labelled common items, of classes or numbers.
       found: their weights.
       draws: bootstrap draws of the weighted items.
       seed: of the draws.
 
     Returns:
-      Macro-F1, accuracy and, of a head with probabilities, log loss; each interval is that of the
-      weighted items, wider on either side by what the weights moved.
+      Macro-F1, accuracy and, of a head with probabilities, log loss; of numbers R², RMSE and MAE.
+      Each interval is that of the weighted items, wider on either side by what the weights moved.
     """
-    assert prediction.held_out is not None
-    counted = prediction.held_out.folds >= 0
-    target, given = prediction.target[counted], prediction.predicted[counted]
+    held = prediction.held_out
+    counted = np.ones(len(prediction.target), bool) if held is None else held.folds >= 0
     weights = found.weights[counted]
+    measured = (_of_numbers if held is None else _of_classes)(prediction, counted)
     rng = np.random.default_rng([seed, 13])
-    n, size = len(target), int(max(target.max(), given.max())) + 1
-    plain = _weighted(target, given, np.ones(n), size)
-    moved = _weighted(target, given, weights, size)
+    n = len(weights)
+    plain, moved = measured(np.ones(n)), measured(weights)
     samples = [
-        _weighted(target, given, weights * np.bincount(rng.integers(n, size=n), minlength=n), size)
-        for _ in range(draws)
+        measured(weights * np.bincount(rng.integers(n, size=n), minlength=n)) for _ in range(draws)
     ]
     made = {}
-    for name in (MACRO_F1, ACCURACY):
-        gap = moved[name] - plain[name]
-        ends = np.quantile([s[name] for s in samples], tails(prediction.level)) - moved[name]
-        made[name] = _shifted(prediction.metrics[name], gap, ends, found, most=1.0)
-    if prediction.loss == LOG_LOSS:
-        losses = prediction.losses[counted].astype(np.float64)
-        gap = float(np.mean(weights * losses) - np.mean(losses))
-        draws_of = [np.mean((weights * losses)[rng.integers(n, size=n)]) for _ in range(draws)]
-        ends = np.quantile(draws_of, tails(prediction.level)) - np.mean(weights * losses)
-        made[LOG_LOSS] = _shifted(prediction.metrics[LOG_LOSS], gap, ends, found, most=np.inf)
+    for name, value in moved.items():
+        ends = np.quantile([s[name] for s in samples], tails(prediction.level)) - value
+        made[name] = _shifted(prediction.metrics[name], value - plain[name], ends, found, name)
     return made
 
 
-def _shifted(own: Interval, gap: float, ends: np.ndarray, found: Shift, *, most: float) -> Interval:
+def _shifted(own: Interval, gap: float, ends: np.ndarray, found: Shift, name: str) -> Interval:
     """An interval moved by the gap, and wider by it; at least as wide as fewer items make it."""
+    least = -np.inf if name == R2 else 0.0
+    most = 1.0 if name in (MACRO_F1, ACCURACY, R2) else np.inf
     wider = np.sqrt(len(found.weights) / found.effective)
     below = max(-float(ends[0]), wider * (own.value - own.low)) + abs(gap)
     above = max(float(ends[1]), wider * (own.high - own.value)) + abs(gap)
-    value = float(np.clip(own.value + gap, 0.0, most))
-    return Interval(value, max(value - below, 0.0), min(value + above, most), own.level)
+    value = float(np.clip(own.value + gap, least, most))
+    return Interval(value, max(value - below, least), min(value + above, most), own.level)
 
 
-def _weighted(target, given, weights, size) -> dict[str, float]:
-    hits = np.bincount(target, weights * (target == given), minlength=size)
-    predicted = np.bincount(given, weights, minlength=size)
-    support = np.bincount(target, weights, minlength=size)
-    found = metrics.from_counts(hits, predicted, support)
-    return {MACRO_F1: float(found.macro_f1), ACCURACY: float(found.accuracy)}
+def _of_classes(prediction: Prediction, counted: np.ndarray) -> Callable[..., dict[str, float]]:
+    """What gives the metrics of the items that count at some weights."""
+    target, given = prediction.target[counted], prediction.predicted[counted]
+    losses = prediction.losses[counted].astype(np.float64)
+    size = int(max(target.max(), given.max())) + 1
+
+    def measured(weights: np.ndarray) -> dict[str, float]:
+        hits = np.bincount(target, weights * (target == given), minlength=size)
+        predicted = np.bincount(given, weights, minlength=size)
+        support = np.bincount(target, weights, minlength=size)
+        found = metrics.from_counts(hits, predicted, support)
+        made = {MACRO_F1: float(found.macro_f1), ACCURACY: float(found.accuracy)}
+        if prediction.loss == LOG_LOSS:
+            made[LOG_LOSS] = float(weights @ losses / weights.sum())
+        return made
+
+    return measured
+
+
+def _of_numbers(prediction: Prediction, counted: np.ndarray) -> Callable[..., dict[str, float]]:
+    """The same of numbers."""
+    target = prediction.target[counted]
+    errors = np.abs(target - prediction.predicted[counted])
+
+    def measured(weights: np.ndarray) -> dict[str, float]:
+        shares = weights / weights.sum()
+        squared = float(shares @ errors**2)
+        spread = float(shares @ (target - shares @ target) ** 2)
+        return {
+            R2: 1.0 - squared / spread if spread > 0 else np.nan,
+            RMSE: squared**0.5,
+            MAE: float(shares @ errors),
+        }
+
+    return measured

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernlens.lens import maps as maps_of
-from kernlens.lens.flips import Flips
+from kernlens.lens.flips import CLOSE, Flips
 from kernlens.lens.maps import Map
+from kernlens.lens.number_ways import number_ways
 from kernlens.lens.versions import Versions, versions_of
 from kernlens.lens.ways import DISTILLED, FEW, RETRAINED, Served, ways_of
 from kernlens.probes import LOWER_IS_BETTER, TITLES, Prediction
-from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1
+from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, MAE, R2, RMSE
 from kernlens.show.table import Column, Table, printable
-from kernlens.types import Decoder, Interval
+from kernlens.types import Decoder, Interval, Labels
 
 MAPS = tuple(maps_of.MAPS)
 """Names of the label-free maps that are tried by default."""
@@ -34,6 +35,23 @@ ADVICE = {
     FEW: "Map, and correct the head with {labels:,} labels",
 }
 """What is said of each way but retraining."""
+
+FLIPS = {
+    "negative_flips": "becomes wrong",
+    "positive_flips": "becomes right",
+    "other_flips": "wrong otherwise",
+}
+"""Kinds of changes of class, and what tables call them."""
+
+MOVES = {
+    "negative_flips": "moves away",
+    "positive_flips": "moves nearer",
+    "other_flips": "moves otherwise",
+}
+"""The same of numbers: away from the truth, nearer to it."""
+
+SHOWN = (MACRO_F1, ACCURACY, LOG_LOSS, R2, RMSE, MAE)
+"""Metrics that tables show, of those that a head has."""
 
 MAX_LINES = 2
 """Warnings and notes that a printed result shows."""
@@ -56,7 +74,7 @@ class NewItems(NamedTuple):
     def table(self) -> Table:
         """A row for each way."""
         rows = [{"way": name, **own} for name, own in self.ways.items()]
-        names = [n for n in (MACRO_F1, ACCURACY, LOG_LOSS) if any(n in row for row in rows)]
+        names = [n for n in SHOWN if any(n in row for row in rows)]
         columns = [Column("way"), *(Column(name, TITLES[name], ".3f") for name in names)]
         title = (
             f"{self.count:,} new items, told from the others with area {self.separation:.2f}; "
@@ -126,7 +144,7 @@ class Upgrade(NamedTuple):
 
     def table(self) -> Table:
         """What the old version and each way reach."""
-        shown = dict.fromkeys((self.metric, MACRO_F1, ACCURACY, LOG_LOSS))
+        shown = dict.fromkeys((self.metric, *SHOWN))
         columns = [
             Column("way"),
             *(Column(n, TITLES[n], ".3f") for n in shown if n in self.before.metrics),
@@ -142,17 +160,14 @@ class Upgrade(NamedTuple):
         """What each way changes for the items, and what it needs."""
         columns = [
             Column("way"),
-            Column("negative_flips", "becomes wrong", ".3f"),
-            Column("positive_flips", "becomes right", ".3f"),
-            Column("other_flips", "wrong otherwise", ".3f"),
+            *(Column(name, title, ".3f") for name, title in self._flips.items()),
             Column("labels", "labels needed"),
             Column("r2", "R² of map", ".2f"),
         ]
-        kinds = ("negative_flips", "positive_flips", "other_flips")
         rows = [
             {
                 "way": name,
-                **{kind: getattr(way.flips, kind) for kind in kinds},
+                **{kind: getattr(way.flips, kind) for kind in self._flips},
                 "labels": way.labels,
                 "r2": way.r2,
             }
@@ -172,7 +187,7 @@ class Upgrade(NamedTuple):
     def _sentence(self) -> str:
         way, title = self.chosen, TITLES[self.metric]
         value = format(way.prediction.value, ".3f")
-        wrong = f"{way.flips.negative_flips.value:.1%} of items become wrong"
+        wrong = f"{way.flips.negative_flips.value:.1%} of items {self._become_wrong}"
         again = self.ways.get(RETRAINED)
         if self.advised == RETRAINED:
             other = self._mapped() or {k: v for k, v in self.ways.items() if k != RETRAINED}
@@ -189,6 +204,21 @@ class Upgrade(NamedTuple):
         advice = ADVICE[self.advised].format(labels=way.labels)
         return f"{advice}: {title} {value}{told}; {wrong}."
 
+    @property
+    def of_numbers(self) -> bool:
+        """Whether the head gives numbers, not classes."""
+        return not self.before.names
+
+    @property
+    def _flips(self) -> dict[str, str]:
+        return MOVES if self.of_numbers else FLIPS
+
+    @property
+    def _become_wrong(self) -> str:
+        if not self.of_numbers:
+            return "become wrong"
+        return f"move away from the truth by over {CLOSE} standard deviations"
+
     def _mapped(self) -> dict[str, Served]:
         return {name: way for name, way in self.ways.items() if name in self.maps}
 
@@ -199,7 +229,7 @@ class Upgrade(NamedTuple):
             rows.append(
                 {
                     **row,
-                    **{key: float(row[key]) for key in (ACCURACY, LOG_LOSS) if key in row},
+                    **{key: float(row[key]) for key in (ACCURACY, LOG_LOSS, RMSE) if key in row},
                     self.metric: row[self.metric],
                     "wrong": None if way is None else way.flips.negative_flips,
                 }
@@ -208,10 +238,10 @@ class Upgrade(NamedTuple):
             Column("way"),
             *(
                 Column(key, TITLES[key], ".3f")
-                for key in dict.fromkeys((self.metric, ACCURACY, LOG_LOSS))
+                for key in dict.fromkeys((self.metric, ACCURACY, LOG_LOSS, RMSE))
                 if key in rows[0]
             ),
-            Column("wrong", "becomes wrong", ".3f"),
+            Column("wrong", self._flips["negative_flips"], ".3f"),
             Column("verdict"),
         ]
         said = [*self.warnings, *self.notes]
@@ -276,11 +306,15 @@ def upgrade(
       old: rows of the old version, ``[n, d1]``, as :func:`kernlens.predict` takes them.
       new: rows of the new version, ``[n, d2]``, the same items in the same order; or, with
         ``ids`` of both, any items.
-      target: classes of the items of ``old``.
-      decoder: the head that is deployed, as for :func:`kernlens.predict`; linear by default.
-      head: the deployed head itself, trained: a fitted scikit-learn classifier, or a function
-        ``apply_fn(rows [n, d1]) -> logits [n, C]`` in the order of the classes. Its own answers are
-        then judged; ``decoder`` is what it would be retrained as.
+      target: classes of the items of ``old``, or a number for each (a ridge regression). Of
+        numbers a flip is a move by over 0.1 standard deviations of the target, away from the truth
+        or nearer to it.
+      decoder: the head that is deployed, as for :func:`kernlens.predict`; linear by default, and
+        for numbers.
+      head: the deployed head itself, trained: a fitted scikit-learn classifier or regressor, or a
+        function ``apply_fn(rows [n, d1])`` that gives logits ``[n, C]`` in the order of the
+        classes, or numbers ``[n]``. Its own answers are then judged; ``decoder`` is what it would
+        be retrained as.
       maps: names of the maps to try, of :data:`kernlens.lens.maps.MAPS`.
       new_items: rows that only the new version has, ``[m, d2]``, predicted apart.
       ids: of the items, ``[n]``; or a pair, ids of ``old`` and of ``new``, which are then joined,
@@ -288,13 +322,14 @@ def upgrade(
       trained_on: with ``head``, whether it learnt from an item, bool ``[n]``; such items are not
         counted.
       few_labels: labels on the new version of the way with few labels, at least 1.
-      penalty: of a linear head, where it is fixed; chosen on held-out rows by default.
+      penalty: of a linear head on standardised columns, where it is fixed; chosen on held-out
+        rows by default.
       train: whether an MLP is trained, fold by fold, instead of predicted. Default: it is, since
         that is quicker and right; random features extrapolate otherwise than a trained head, and
         do not know what its seed changes. False predicts.
-      metric: what a way is chosen by, and is shown first; macro-F1 by default.
+      metric: what a way is chosen by, and is shown first; macro-F1, or R² of numbers, by default.
       tolerance: how much of it a way that is cheaper to serve may lack and still be advised.
-      draws: bootstrap draws, at least 1.
+      draws: bootstrap draws, at least 1; those of numbers are normal.
       level: nominal coverage of the intervals, of one test set of a fifth of the items, in
         ``(0, 1)``.
       seed: of folds, draws, random features and labels that are drawn.
@@ -303,25 +338,29 @@ def upgrade(
       Upgrade, which prints itself.
 
     Raises:
-      ValueError: rows that do not match, no common item, a target without classes or labels, a head
-        of other classes or one that fails, maps that there are not, k nearest neighbours, or an
-        argument out of its range; the message names the argument.
+      ValueError: rows that do not match, no common item, next items, several labels an item, a
+        head of other classes or one that fails, maps that there are not, k nearest neighbours, or
+        an argument out of its range; the message names the argument.
     """
     found = versions_of(old, new, target, ids=ids, new_items=new_items, trained_on=trained_on)
     if few_labels < 1:
         raise ValueError(f"few_labels must be at least 1; got {few_labels}")
     if not (tolerance >= 0 and np.isfinite(tolerance)):
         raise ValueError(f"tolerance must be 0 or more; got {tolerance}")
-    made = ways_of(
-        found, decoder=decoder, head=head, maps=_asked(maps, found), few_labels=few_labels,
-        penalty=penalty, train=train, metric=metric or MACRO_F1, draws=draws, level=level,
-        seed=seed,
-    )  # fmt: skip
+    asked: dict[str, Any] = {
+        "decoder": decoder, "head": head, "maps": _asked(maps, found), "few_labels": few_labels,
+        "penalty": penalty, "draws": draws, "level": level, "seed": seed,
+    }  # fmt: skip
+    if isinstance(found.target, Labels):
+        name = metric or MACRO_F1
+        made = ways_of(found, train=train, metric=name, **asked)
+    else:
+        name = metric or R2
+        made = number_ways(found, metric=name, **asked)
     new_part = None
     if made.new_items is not None:
         shifted, by_way = made.new_items
         new_part = NewItems(shifted.count, shifted.separation, by_way)
-    name = metric or MACRO_F1
     return Upgrade(
         before=made.before, ways=made.ways, advised=advised(made.ways, name, tolerance),
         metric=name, level=level, maps=made.maps, ids=found.ids, floor=made.floor,

@@ -1,4 +1,4 @@
-"""Two versions of an embedding, and the labels of their items: joined, checked and counted."""
+"""Two versions of an embedding, and the targets of their items: joined, checked and counted."""
 
 from typing import Any, NamedTuple
 
@@ -7,8 +7,8 @@ import numpy as np
 from kernlens import containers
 from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_rows
-from kernlens.targets import as_target
-from kernlens.types import Labels, Stream
+from kernlens.targets import as_target, labelled_rows, num_rows, take
+from kernlens.types import Labels, MultiLabels, Stream, Values
 
 
 class Versions(NamedTuple):
@@ -17,22 +17,28 @@ class Versions(NamedTuple):
     Attributes:
       old: rows of the old version, ``[n, d1]``.
       new: rows of the new version, ``[n, d2]``.
-      labels: classes of the items, all labelled, ``[n]``.
-      unlabelled: rows of both versions of common items without a label, for maps.
+      target: classes or numbers of the items, all known, ``[n]``.
+      unlabelled: rows of both versions of common items without a target, for maps.
       new_items: rows that the new version alone has, ``[m, d2]``, or None.
       trained_on: whether a given head learnt from an item, bool ``[n]``, or None.
-      ids: of the labelled items, ``[n]``.
+      ids: of these items, ``[n]``.
       notes: what was joined and left out.
     """
 
     old: np.ndarray
     new: np.ndarray
-    labels: Labels
+    target: Labels | Values
     unlabelled: tuple[np.ndarray, np.ndarray]
     new_items: np.ndarray | None
     trained_on: np.ndarray | None
     ids: np.ndarray
     notes: tuple[str, ...]
+
+    @property
+    def labels(self) -> Labels:
+        """The classes, of a target that has some."""
+        assert isinstance(self.target, Labels)
+        return self.target
 
 
 def versions_of(
@@ -46,29 +52,28 @@ def versions_of(
     """
     if isinstance(target, NextItems):
         raise ValueError(
-            "target: upgrade asks what a head of classes answers to new rows; of next items, "
+            "target: upgrade asks what a head answers to a new row of an item; of next items, "
             "compare({'old': old, 'new': new}, target) tells which version recommends better"
         )
     containers.check_same_order(old, target, names=("old", "target"))
     if ids is None:
         containers.check_same_order(old, new, names=("old", "new"))
     tables = {"old": _rows(old, "old"), "new": _rows(new, "new")}
-    labels = as_target(target)
-    if not isinstance(labels, Labels):
+    asked = as_target(target)
+    if isinstance(asked, MultiLabels):
         raise ValueError(
-            "target: upgrade needs one class for each item, since flips are changes of class; got "
-            "numbers or several labels an item. compare({'old': old, 'new': new}, target) tells "
-            "which version predicts them better"
+            "target: upgrade needs one class, or one number, for each item; got several labels an "
+            "item. compare({'old': old, 'new': new}, target) tells which version predicts them "
+            "better, and a label at a time is a target of two classes"
         )
-    codes = np.asarray(labels.codes)
-    if len(codes) != len(tables["old"]):
+    if num_rows(asked) != len(tables["old"]):
         raise ValueError(
-            f"target must have a class for each item of old; got {len(codes):,} classes and "
-            f"{len(tables['old']):,} rows"
+            "target must have a class or a number for each item of old; got "
+            f"{num_rows(asked):,} and {len(tables['old']):,} rows"
         )
     extra = None if new_items is None else _rows(new_items, "new_items")
     if trained_on is not None:
-        trained_on = _mask(trained_on, len(codes))
+        trained_on = _mask(trained_on, num_rows(asked))
     names, places, notes = _joined(ids, tables)
     if places is not None:
         at_old, at_new = places
@@ -77,7 +82,7 @@ def versions_of(
             alone[at_new] = False
             extra = tables["new"][alone]
         tables = {"old": tables["old"][at_old], "new": tables["new"][at_new]}
-        codes = codes[at_old]
+        asked = take(asked, at_old)
         trained_on = None if trained_on is None else trained_on[at_old]
     if extra is not None and not len(extra):
         extra = None
@@ -86,18 +91,26 @@ def versions_of(
             f"new_items must have the columns of new, {tables['new'].shape[1]}; got "
             f"{extra.shape[1]}"
         )
-    known = codes >= 0
+    known = np.zeros(num_rows(asked), bool)
+    known[labelled_rows(asked)] = True
     if not np.any(known):
-        raise ValueError("target: no common item has a label; expected classes for some of them")
+        raise ValueError(
+            "target: no common item has a label; expected classes or numbers for some of them"
+        )
     for name, rows in (*tables.items(), ("new_items", extra)):
         _check_finite(rows, name)
     if not np.all(known):
-        notes = (*notes, f"{np.count_nonzero(~known):,} items without a label only help the maps")
+        notes = (*notes, f"{np.count_nonzero(~known):,} items without a target only help the maps")
     return Versions(
-        tables["old"][known], tables["new"][known], labels._replace(codes=codes[known]),
+        tables["old"][known], tables["new"][known], _one(take(asked, np.flatnonzero(known))),
         (tables["old"][~known], tables["new"][~known]), extra,
         None if trained_on is None else trained_on[known], names[known], notes,
     )  # fmt: skip
+
+
+def _one(target: Any) -> Labels | Values:
+    assert not isinstance(target, MultiLabels)
+    return target
 
 
 def _rows(x: Any, name: str) -> np.ndarray:

@@ -103,7 +103,7 @@ def ways_of(
     own: Head = on_old if given is None else given  # pyright: ignore[reportAssignmentType]
     held = again.held_out
     notes.extend(again.prediction.notes)
-    fitted = _fitted(found, held.folds, maps)
+    fitted = fitted_maps(found, held.folds, maps)
     floor, trained = None, None
     if isinstance(decoder, decoders.Mlp) and train is not False:
         # Random features outside the rows that they were drawn for are another head than a trained
@@ -142,7 +142,7 @@ def ways_of(
         learnt = _distilled_trained(found, again.held_out, decoder, taught, seed)
     results[DISTILLED] = (predicted(learnt), None, 0)
     if scores and own.has_probabilities and again.has_probabilities:
-        start = _best({name: results[name][0] for name in scores}, metric)
+        start = best_of({name: results[name][0] for name in scores}, metric)
         made, number = refits.few_labels(
             features, scores[start], again.held_out, number=few_labels, seed=seed,
             standardised=again.options.get("standardised", True),
@@ -213,7 +213,8 @@ def _answers(prediction: Prediction, held: HeldOut) -> HeldOut:
     return held._replace(predicted=prediction.predicted)
 
 
-def _fitted(found: Versions, folds: np.ndarray, maps: tuple[str, ...]) -> dict[str, Fitted]:
+def fitted_maps(found: Versions, folds: np.ndarray, maps: tuple[str, ...]) -> dict[str, Fitted]:
+    """Maps by name, of all common items and without each fold."""
     parts = [
         maps_of.joint(found.new[folds == k], found.old[folds == k])
         for k in range(int(folds.max()) + 1)
@@ -265,7 +266,8 @@ def _taught(own: Head, old: np.ndarray, again: FoldHeads) -> np.ndarray:
     )
 
 
-def _best(predictions: dict[str, Prediction], metric: str) -> str:
+def best_of(predictions: dict[str, Prediction], metric: str) -> str:
+    """Name of the best prediction."""
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     return max(predictions, key=lambda name: sign * predictions[name].metrics[metric].value)
 

@@ -65,7 +65,30 @@ def numbers(
     groups = copies.groups(features, groups)[kept]
     number = np.bincount(groups)[groups]
     fit = outputs.leave_one_out(features, kept, target[:, None], strengths, copies=number)
-    predicted = fit.left_out[:, 0]
+    path = Path(strengths, np.mean(fit.errors, axis=1), {}, fit.chosen)
+    return of_numbers(target, fit.left_out[:, 0], level=level, path=path, notes=copies.note(groups))
+
+
+def of_numbers(
+    target: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    level: float = 0.9,
+    path: Path | None = None,
+    notes: tuple[str, ...] = (),
+) -> Prediction:
+    """The prediction that numbers given to held-out rows amount to.
+
+    Args:
+      target: true numbers, float64 ``[n]``.
+      predicted: given by regressions that did not see the row, float64 ``[n]``.
+      level: nominal coverage of the intervals over rows, in ``(0, 1)``.
+      path: the strengths that were tried, if any.
+      notes: of the prediction.
+
+    Returns:
+      Prediction; the nulls are what the mean of all rows reaches.
+    """
     found = Prediction(
         metrics={
             R2: regression.r2(target, predicted),
@@ -79,8 +102,8 @@ def numbers(
         target=target,
         losses=((target - predicted) ** 2).astype(np.float32),
         names=(),
-        path=Path(strengths, np.mean(fit.errors, axis=1), {}, fit.chosen),
-        notes=copies.note(groups),
+        path=path,
+        notes=notes,
     )
     centred = np.abs(target - np.mean(target))
     spread = float(np.mean(centred**2))
