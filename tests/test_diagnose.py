@@ -1,6 +1,7 @@
 """The verb diagnose: verdicts, the final sentence, what it refuses, and the command."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def finding(name, gain, word):
         ([("decoder mismatch", UP, FAULT)], WIDE, "The head", "no"),
         ([("suspect labels", None, OPEN)], SMALL, "The labels, the join or an overlap", "yes"),
         ([("outlier rows", WIDE, HARMLESS)], WIDE, "None of these; only another", "yes"),
-        ([("no signal", None, INVALID)], UP, "Nothing: these rows have no relation", "no"),
+        ([("no signal", None, INVALID)], UP, "Nothing: no relation of these rows", "no"),
         ([("duplicates", None, INVALID)], None, "The split (duplicates)", "yes"),
     ],
 )
@@ -147,27 +148,33 @@ def test_the_sentence_names_what_gains_most(outliers, findings, more, begins, fl
 
 def test_no_signal_makes_the_value_invalid():
     rng = np.random.default_rng(0)
-    found = kl.diagnose(rng.standard_normal((300, 5)), rng.integers(0, 3, 300), curve=False)
+    causes = {name: CAUSES[name] for name in ("outlier rows", "row order", "no signal")}
+    found = kl.diagnose(
+        rng.standard_normal((300, 5)), rng.integers(0, 3, 300), causes=causes, curve=False
+    )
     assert found.findings[0].name == "no signal"
     assert found.findings[0].verdict == INVALID
-    assert found.sentence().startswith("Nothing: these rows have no relation to the labels")
+    assert found.sentence().startswith("Nothing: no relation of these rows to the labels is seen")
 
 
 def test_numbers_and_several_labels_have_the_causes_of_rows_and_columns():
     x = with_outliers()
     values = PROBLEM.x @ np.arange(1.0, 7.0)
-    found = kl.diagnose(x, values)
+    causes = {name: own for name, own in CAUSES.items() if own.group != HEAD}
+    found = kl.diagnose(x, values, causes=causes)
     assert found.findings[0].name == "outlier rows"
     assert found.findings[0].verdict == FAULT
     assert found.prediction.metric == "r2"
     several = PROBLEM.x[:, :3] > 0
-    assert kl.diagnose(x, several)["outlier rows"].verdict != ABSENT
+    found = kl.diagnose(x, several, causes=causes)
+    assert found["outlier rows"].verdict != ABSENT
 
 
 def test_rows_without_a_label_are_left_out_and_keep_their_place():
     codes = PROBLEM.codes.astype(object)
     codes[:200] = None
-    found = kl.diagnose(with_outliers(), codes.tolist(), curve=False)["outlier rows"]
+    causes = {"outlier rows": CAUSES["outlier rows"]}
+    found = kl.diagnose(with_outliers(), codes.tolist(), causes=causes, curve=False)["outlier rows"]
     assert set(found.worst()) == {200, 240, 280, 320, 360}
     assert np.all(np.isnan(found.rows[:200]))
 
@@ -271,10 +278,15 @@ def test_the_command_says_what_the_library_says(files, capsys):
     np.testing.assert_allclose(outliers["gain"]["value"], gain.value)
 
 
-def test_texts_reach_the_library(files, capsys):
+def test_texts_reach_the_library(files, capsys, monkeypatch):
+    causes = {name: CAUSES[name] for name in ("outlier rows", "suspect labels")}
+    monkeypatch.setattr(sys.modules["kernlens.lens.diagnose"], "CAUSES", causes)
     words = ["diagnose", "items.npy", "--labels", "labels.csv", "--text", "texts.csv", "--no-curve"]
-    assert cli.main(words) == 0
+    assert cli.main([*words, "--json", "found.json"]) == 0
     assert "cause" in capsys.readouterr().out
+    with open("found.json") as file:
+        found = {one["cause"]: one for one in json.load(file)["findings"]}
+    assert "; by the text: " in found["suspect labels"]["measured"]
 
 
 @pytest.mark.parametrize(

@@ -222,8 +222,35 @@ def test_the_law_of_squares_holds_for_margins_that_two_causes_move():
     np.testing.assert_allclose(churn(a, b), np.hypot(churn(a), churn(b)), rtol=0.03)
 
 
+def test_mlps_are_trained_without_each_fold_with_seeds_of_their_own():
+    named = {name: RUNS[name][KNOWN] for name in ("run 0", "run 1")}
+    codes = PROBLEM.codes[KNOWN]
+    labels = Labels(codes, NAMES)
+    found = lens.stability(named, labels, decoders=decoders.Mlp(8))
+    (own,) = found.moves
+    folds = share_out(codes, np.arange(len(codes)))
+    given = {}
+    for r, x in enumerate(named.values()):
+        for seed in (2 * r, 2 * r + 1):
+            made = np.empty(len(codes), int)
+            masks = np.stack([folds == k for k in range(FOLDS)])
+            trained = heads.train(
+                x, labels, decoder=decoders.Mlp(8), held_out=masks, seeds=[seed] * FOLDS
+            )
+            for k in range(FOLDS):
+                made[folds == k] = np.argmax(trained.scores(x)[k, folds == k], axis=1)
+            given[seed] = made
+    assert own.churn.value == pytest.approx(np.mean(given[0] != given[2]), abs=0.01)
+    noise = np.mean([np.mean(given[0] != given[1]), np.mean(given[2] != given[3])])
+    assert own.seed_noise.value == pytest.approx(noise, abs=0.01)
+    assert any("were trained" in note for note in found.notes)
+
+
 def test_an_mlp_has_its_seed_noise_told_apart():
-    found = lens.stability(RUNS, LABELS, decoders={"lr": decoders.Linear(), "mlp": decoders.Mlp(8)})
+    found = lens.stability(
+        RUNS, LABELS, decoders={"lr": decoders.Linear(), "mlp": decoders.Mlp(8)}, train=False
+    )
+    assert not any("were trained" in note for note in found.notes)
     linear, mlp = found.moves
     assert linear.seed_noise is None
     assert mlp.churn.value >= mlp.seed_noise.value

@@ -214,7 +214,7 @@ class Diagnosis:
         """The first words of the sentence."""
         invalid = [own for own in self.faults if own.verdict == INVALID]
         if any(own.name == "no signal" for own in invalid):
-            return "Nothing: these rows have no relation to the labels"
+            return "Nothing: no relation of these rows to the labels is seen"
         if invalid:
             return f"The split ({invalid[0].name})"
         best = self.best_remedy()

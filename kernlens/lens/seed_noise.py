@@ -1,6 +1,7 @@
 r"""What a head's own seed moves: heads that differ in nothing else, trained.
 
-Runs are predicted with the same random features, so that what moves between them is theirs alone.
+Where heads are predicted, runs have the same random features, so that what moves between them is
+theirs alone.
 Two runs are served by heads of two seeds, which move rows too. A row changes where its margin is
 small against how far its logits move; moves of two causes that know nothing of each other add their
 variances, so churn adds by squares,

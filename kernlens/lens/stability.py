@@ -1,6 +1,6 @@
 """How much do results move between pretraining runs?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +9,10 @@ from kernlens.datasets.next_items import NextItems
 from kernlens.lens import distances as facts
 from kernlens.lens.compare import named_decoders, same_rows
 from kernlens.lens.known import check_ids, held_rows, known_places
-from kernlens.lens.predict import Probe, predict_rows
+from kernlens.lens.predict import Probe
+from kernlens.lens.run_answers import Answers, answers_of, compared_by, counted_rows
 from kernlens.lens.run_pairs import mean_over_runs, pairs_of, spread
-from kernlens.lens.seed_noise import has_seed_noise, noise_of, with_seed_noise
-from kernlens.metrics import disagreement
-from kernlens.metrics.disagreement import Disagreement
+from kernlens.lens.seed_noise import with_seed_noise
 from kernlens.probes import TITLES, Prediction
 from kernlens.probes.prediction import check_draws
 from kernlens.probes.serving import shared_groups
@@ -43,8 +42,8 @@ class Moves(NamedTuple):
       seed_kappa: kappa of such heads, or None.
       metric: mean over runs of the metric.
       spread: standard deviation of the metric between runs.
-      pairs: kappa and churn of each pair of names, with intervals over items; without the noise of
-        a head's own seed.
+      pairs: kappa and churn of each pair of names, with intervals over items; where such a head is
+        predicted (``train=False``), without the noise of its own seed.
       odd: name of the run that is apart from the others, or None.
       moved: how far each row moves, the mean over pairs, float64 ``[n]``.
       answers: of each run to each row, by name, ``[n, ...]``.
@@ -260,6 +259,7 @@ def stability(
     probe: Probe | None = None,
     metric: str | None = None,
     ids: Sequence[Any] | np.ndarray | None = None,
+    train: bool | None = None,
     level: float = 0.9,
     seed: int = 0,
 ) -> Stability:
@@ -270,9 +270,9 @@ def stability(
     first: churn follows the shares of the classes, and two poor embeddings whose heads give the
     largest class to all agree.
 
-    A head that starts at random, such as an MLP, moves some rows by its own seed. That noise is
-    measured with a few trained heads and told apart; the churn is what two runs with heads of two
-    seeds show.
+    A head that starts at random, such as an MLP, moves some rows by its own seed. Such heads are
+    trained, without each fold and with two seeds: the churn is what two runs with heads of two
+    seeds show, and what two seeds of one run show stands next to it.
 
     Args:
       runs: embeddings of the same items in the same order, two or more; three show the spread
@@ -285,6 +285,9 @@ def stability(
       metric: the metric whose spread is told. Default: macro-F1 of classes and labels, R² of
         numbers.
       ids: names of the items, ``[n]``. Default: row numbers.
+      train: whether heads that start at random are trained. Default: they are, since that is
+        quicker and right. False predicts them, the same random features for all runs, and adds the
+        noise of the seed, by a few trained heads.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of folds, landmarks and random features.
 
@@ -318,20 +321,19 @@ def stability(
     places, target = known_places(target)
     named = {name: held_rows(rows)[places] for name, rows in named.items()}
     groups = shared_groups(list(named.values()), target) if isinstance(target, Labels) else None
-    asked = {"kernel": kernel, "probe": probe, "metric": metric, "level": level, "seed": seed}
+    asked = {
+        "kernel": kernel, "probe": probe, "metric": metric, "level": level, "seed": seed,
+        "groups": groups, "train": train,
+    }  # fmt: skip
     found = {
-        title: _predicted(named, target, title, decoder=decoder, groups=groups, **asked)
+        title: answers_of(named, target, title, decoder=decoder, **asked)
         for title, decoder in named_decoders(decoders).items()
     }
-    first = next(iter(next(iter(found.values())).values()))
-    counted = _counted(first)
+    first = next(iter(next(iter(found.values())).predictions.values()))
+    counted = counted_rows(first)
     true = first.target[counted]
-    moves = tuple(
-        _moves(title, own, counted, noise, level)
-        for (title, own), noise in zip(
-            found.items(), _noises(named, target, decoders, probe, kernel), strict=True
-        )
-    )
+    moves = tuple(_moves(title, own, counted, level) for title, own in found.items())
+    notes = [note for own in found.values() for note in next(iter(own.predictions.values())).notes]
     runs = tuple(named)
     return Stability(
         runs, moves,
@@ -340,47 +342,19 @@ def stability(
         true, first.names,
         ids[places][counted] if len(counted) == len(places) else None,
         first.metric, level,
-        tuple(dict.fromkeys([*([TWO_RUNS] if len(runs) == 2 else []), *first.notes])),
+        tuple(dict.fromkeys([*([TWO_RUNS] if len(runs) == 2 else []), *notes])),
     )  # fmt: skip
-
-
-def _predicted(
-    named: Mapping[str, np.ndarray], target: Any, title: str, **asked: Any
-) -> dict[str, Prediction]:
-    """The prediction of each run under one decoder; ValueError with their names."""
-    found = {}
-    for name, rows in named.items():
-        try:
-            found[name] = predict_rows(rows, target, draws=1, **asked)
-        except ValueError as error:
-            raise ValueError(
-                f"{name} · {title}: {error}" if title else f"{name}: {error}"
-            ) from error
-    sizes = {name: len(own.target) for name, own in found.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(
-            f"runs of so many rows are predicted on samples that differ with their width: {sizes}; "
-            "give runs of one width, or fewer rows"
-        )
-    return found
-
-
-def _counted(prediction: Prediction) -> np.ndarray:
-    """Whether a row was held out, and its answer counts, bool ``[n]``."""
-    if prediction.held_out is None:
-        return np.ones(len(prediction.target), bool)
-    return prediction.held_out.folds >= 0
 
 
 def _moves(
     title: str,
-    found: Mapping[str, Prediction],
+    given: Answers,
     counted: np.ndarray,
-    noise: np.ndarray | None,
     level: float,
 ) -> Moves:
+    found, noise = given.predictions, given.noise
     first = next(iter(found.values()))
-    disagree, most = _compared(first, counted)
+    disagree, most = compared_by(first, counted)
     answers = {name: own.predicted[counted] for name, own in found.items()}
     pairs = pairs_of(list(answers.values()), disagree, level=level, most=most)
     values = [own.value.value for own in found.values()]
@@ -389,37 +363,11 @@ def _moves(
     seed_kappa = seed_noise = None
     if noise is not None:
         seed_kappa, seed_noise = (mean_over_runs(column, level=level) for column in noise.T)
-        kappa, churn = with_seed_noise(pairs, noise, level=level)
+        if not given.trained:
+            kappa, churn = with_seed_noise(pairs, noise, level=level)
     return Moves(
         title, kappa, churn, seed_noise, seed_kappa, mean_over_runs(values, level=level),
         spread(values, level=level),
         {(names[i], names[j]): own for (i, j), own in pairs.by_pair.items()},
         None if pairs.odd is None else names[pairs.odd], pairs.moved, answers, found,
     )  # fmt: skip
-
-
-def _compared(
-    prediction: Prediction, counted: np.ndarray
-) -> tuple[Callable[[np.ndarray, np.ndarray], Disagreement], float]:
-    """How two runs' answers are compared, and the most that they can differ."""
-    target = prediction.target[counted]
-    if target.ndim == 2:
-        return disagreement.of_labels, 1.0
-    if prediction.names:
-        return disagreement.of_classes, 1.0
-    return lambda a, b: disagreement.of_numbers(a, b, target), np.inf
-
-
-def _noises(
-    named: Mapping[str, np.ndarray], target: Any, decoders: Any, probe: Any, kernel: Any
-) -> list[np.ndarray | None]:
-    """Kappa and churn of each decoder's own seed in each run, where it has such."""
-    found = []
-    for decoder in named_decoders(decoders).values():
-        dim = min(int(rows.shape[1]) for rows in named.values())
-        noisy = isinstance(target, Labels) and probe is None and kernel is None
-        if noisy and has_seed_noise(decoder, dim):
-            found.append(noise_of(list(named.values()), target, decoder))
-        else:
-            found.append(None)
-    return found

@@ -87,6 +87,7 @@ AFTER = row(
     [line("quantised", "fact"), line("outlier rows", "the remedy gains nothing", 0.1, 0.13)], 0.4,
 )  # fmt: skip
 QUIET = row(CLEAN, [ABSENT])
+COARSE = row(CLEAN, [line("quantised", "fact")])
 FALSE = row(CLEAN, [line("anisotropy", "fault", 0.1, -0.03), ABSENT])
 
 
@@ -94,6 +95,9 @@ FALSE = row(CLEAN, [line("anisotropy", "fault", 0.1, -0.03), ABSENT])
     ("measure", "rows", "value", "count"),
     [
         (summary.firsts, [QUIET, OUTLIERS, AFTER, SILENT], 1 / 3, 3),
+        (summary.firsts, [COARSE, OUTLIERS, AFTER, SILENT], 2 / 3, 3),
+        (summary.firsts, [COARSE, row("quantised", [line("quantised", "fact")])], 1.0, 1),
+        (summary.firsts_of_all, [COARSE, OUTLIERS, AFTER, SILENT], 1 / 3, 3),
         (summary.called, [QUIET, OUTLIERS, SILENT, AFTER], 1 / 3, 3),
         (summary.called, [QUIET, row("outlier rows", [ABSENT], 0.49)], np.nan, 0),
         (summary.false_faults, [QUIET, OUTLIERS], 0.0, 1),

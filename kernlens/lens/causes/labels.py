@@ -7,10 +7,14 @@ import numpy as np
 from kernlens.lens.causes.cause import Measure, blame, share
 from kernlens.lens.causes.evidence import Evidence, standardised
 from kernlens.probes import HeldOut, Prediction
+from kernlens.targets import take
 from kernlens.types import Labels, MultiLabels
 
 PERMUTATIONS = 50
 """Shuffles of the labels that the signal is compared with."""
+
+MOST_SHUFFLED = 50_000
+"""Most rows whose labels are shuffled."""
 
 LEAST_ROWS = 21
 """Rows below which a class is learnt and judged by a handful: 4 or fewer in each fold."""
@@ -31,9 +35,14 @@ MAPPED = 0.3
 def no_signal(evidence: Evidence) -> Measure | None:
     """Standard deviations by which the rows follow the labels more than shuffled ones."""
     z, rng = evidence.standard, np.random.default_rng(evidence.seed)
-    codes, target = evidence.codes, evidence.target
+    target = evidence.target
     if isinstance(target, MultiLabels):
         return None
+    if len(z) > MOST_SHUFFLED:
+        # What so many rows do not show by five standard deviations is none.
+        some = np.sort(rng.permutation(len(z))[:MOST_SHUFFLED])
+        z, target = z[some], take(target, some)
+    codes = target.codes if isinstance(target, Labels) else None
     values = np.zeros(len(z)) if isinstance(target, Labels) else target - np.mean(target)
 
     def strength(order: np.ndarray) -> float:
@@ -49,7 +58,7 @@ def no_signal(evidence: Evidence) -> Measure | None:
     spread = float(drawn.std(ddof=1))
     score = (strength(np.arange(n)) - float(drawn.mean())) / spread if spread > 0 else 0.0
     said = f"rows follow the labels {score:,.1f} standard deviations beyond shuffled ones"
-    invalid = "the labels have no relation to these rows" if score < 5.0 else ""
+    invalid = "no relation of these rows to the labels is seen" if score < 5.0 else ""
     return Measure(score, 0.0, said, invalid=invalid)
 
 
