@@ -77,11 +77,13 @@ class Items(NamedTuple):
       labels: by name.
       embed: the embedding of a run, ``[n, d]``.
       text: the text of each item, or None.
+      late: whether an item is among the share of them that appear last, bool ``[n]``.
     """
 
     labels: dict[str, Labels]
     embed: Callable[[Run], np.ndarray]
     text: np.ndarray | None
+    late: Callable[[float], np.ndarray]
 
 
 def items(data: str, root: Path | None, cells: Cells, *, synthetic: int = 0) -> Items:
@@ -93,7 +95,10 @@ def items(data: str, root: Path | None, cells: Cells, *, synthetic: int = 0) -> 
     else:
         found = datasets.load(data, root)
     cut = functools.cache(functools.partial(first_weeks, found))
-    return Items(found.labels, lambda run: _embedded(cut(run.weeks), run, cells), found.text)
+    return Items(
+        found.labels, lambda run: _embedded(cut(run.weeks), run, cells), found.text,
+        functools.partial(late, found),
+    )  # fmt: skip
 
 
 def _embedded(data: Interactions, run: Run, cells: Cells) -> np.ndarray:
@@ -119,6 +124,22 @@ def first_weeks(data: Interactions, share: float) -> Interactions:
     # A history is of a whole user: its last interactions are cut off.
     kept = data.times <= np.quantile(data.times, share)
     return sequences.keep(data, kept)
+
+
+def late(data: Interactions, share: float) -> np.ndarray:
+    """Whether an item is among the share of items whose first interaction is the latest; of a
+    source without times, among the rarest. Ties fall to the later ids, which are rarer."""
+    if data.times is not None:
+        when = data.times
+    elif "week" in data.session_attributes:
+        when = np.repeat(data.session_attributes["week"], np.diff(data.offsets))
+    else:
+        when = np.zeros(len(data.items))
+    first = np.full(data.num_items, np.inf)
+    np.minimum.at(first, data.items, when.astype(np.float64))
+    found = np.zeros(data.num_items, bool)
+    found[np.argsort(first, kind="stable")[data.num_items - int(share * data.num_items) :]] = True
+    return found
 
 
 def small_set(name: str, runs: int) -> tuple[list[np.ndarray], Labels]:
