@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.benchmarks.lens import experiment as bench_lens
 from experiments.benchmarks.ntk import experiment as bench_ntk
 from experiments.benchmarks.pretrain import experiment as bench_pretrain
 from experiments.benchmarks.probes import experiment as bench_probes
@@ -53,7 +54,7 @@ EXPERIMENTS = (
     lens_upgrade,
 )
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)
-AWAITED = (bench_probes, predicts_value)
+AWAITED = (bench_lens, bench_probes, predicts_value)
 """Experiments of which no full run is committed yet."""
 
 # The others take half a minute of compiling each.
