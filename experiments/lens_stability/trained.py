@@ -10,7 +10,8 @@ from kernlens.models import decoders
 from kernlens.train import heads
 from kernlens.types import Labels
 
-MLP_SPLITS = 2
+MLP_SPLITS = 4
+"""Most splits on which MLPs are trained."""
 
 Runs = Sequence[np.ndarray]
 

@@ -119,9 +119,10 @@ def corrected(z: np.ndarray, logits: np.ndarray, codes: np.ndarray, penalty: flo
     """Weights ``[d + 1, C]``, the bias last, that are added to the logits of a head: those of the
     least cross-entropy with half their squares times the penalty, by Adam from 0."""
     x = jnp.asarray(np.column_stack([z, np.ones(len(z))]), jnp.float32)
-    return np.asarray(
-        _descended(x, jnp.asarray(logits, jnp.float32), jnp.asarray(codes), jnp.float32(penalty))
-    )
+    given = jnp.asarray(logits, jnp.float32), jnp.asarray(codes), jnp.float32(penalty)
+    # Optax counts steps in integers and raises floats to them.
+    with jax.numpy_dtype_promotion("standard"):
+        return np.asarray(_descended(x, *given))
 
 
 @jax.jit
@@ -151,9 +152,11 @@ def _chosen(z: np.ndarray, logits: np.ndarray, codes: np.ndarray) -> float:
         for k in range(PARTS):
             rest, out = part != k, part == k
             weights = corrected(z[rest], logits[rest], codes[rest], penalty)
-            given = jnp.asarray(logits[out] + z[out] @ weights[:-1] + weights[-1])
+            given = jnp.asarray(logits[out] + z[out] @ weights[:-1] + weights[-1], jnp.float32)
             loss += float(
-                jnp.sum(optax.softmax_cross_entropy_with_integer_labels(given, codes[out]))
+                jnp.sum(
+                    optax.softmax_cross_entropy_with_integer_labels(given, jnp.asarray(codes[out]))
+                )
             )
         losses.append(loss)
     return CORRECTIONS[int(np.argmin(losses))]

@@ -132,7 +132,8 @@ def _shifted(own: Interval, gap: float, ends: np.ndarray, found: Shift, name: st
     below = max(-float(ends[0]), wider * (own.value - own.low)) + abs(gap)
     above = max(float(ends[1]), wider * (own.high - own.value)) + abs(gap)
     value = float(np.clip(own.value + gap, least, most))
-    return Interval(value, max(value - below, least), min(value + above, most), own.level)
+    low, high = (float(np.clip(end, least, most)) for end in (value - below, value + above))
+    return Interval(value, low, high, own.level)
 
 
 def _of_classes(prediction: Prediction, counted: np.ndarray) -> Callable[..., dict[str, float]]:

@@ -17,6 +17,7 @@ from experiments.lens_upgrade.trained import (
     with_few_labels,
 )
 from kernlens.lens import maps
+from kernlens.show import report
 from kernlens.train.heads import stratified_split
 from kernlens.types import Labels
 from tests import cases
@@ -142,5 +143,5 @@ def test_items_that_heads_have_not_met_are_asked_of_them(versions):
     assert np.mean(found["rotation"]["accuracy"]) == pytest.approx(right, abs=0.04)
     judged = experiment.judge_new(old, new, labels, kept, ~kept, 2)
     assert judged["new"] == 120
-    told = summary._new({**judged, "pair": "new items, drawn"})
+    told = summary._new(report.to_json({**judged, "pair": "new items, drawn"}))
     assert told["accuracy"]["error"] < 0.08
