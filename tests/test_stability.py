@@ -229,20 +229,17 @@ def test_mlps_are_trained_without_each_fold_with_seeds_of_their_own():
     found = lens.stability(named, labels, decoders=decoders.Mlp(8))
     (own,) = found.moves
     folds = share_out(codes, np.arange(len(codes)))
-    given = {}
-    for r, x in enumerate(named.values()):
-        for seed in (2 * r, 2 * r + 1):
-            made = np.empty(len(codes), int)
-            masks = np.stack([folds == k for k in range(FOLDS)])
-            trained = heads.train(
-                x, labels, decoder=decoders.Mlp(8), held_out=masks, seeds=[seed] * FOLDS
-            )
-            for k in range(FOLDS):
-                made[folds == k] = np.argmax(trained.scores(x)[k, folds == k], axis=1)
-            given[seed] = made
-    assert own.churn.value == pytest.approx(np.mean(given[0] != given[2]), abs=0.01)
-    noise = np.mean([np.mean(given[0] != given[1]), np.mean(given[2] != given[3])])
-    assert own.seed_noise.value == pytest.approx(noise, abs=0.01)
+    masks = np.stack([folds == k for k in range(FOLDS)] * 2)
+    trained = heads.train(
+        named["run 0"], labels, decoder=decoders.Mlp(8), held_out=masks,
+        seeds=np.repeat([0, 1], FOLDS).tolist(),
+    )  # fmt: skip
+    scores = trained.scores(named["run 0"])
+    given = [np.argmax(scores[FOLDS * i + folds, np.arange(len(codes))], axis=1) for i in range(2)]
+    first, second = own.answers.values()
+    np.testing.assert_array_equal(first, given[0])
+    assert own.churn.value == np.mean(first != second)
+    assert own.seed_noise.low <= np.mean(given[0] != given[1]) <= own.seed_noise.high
     assert any("were trained" in note for note in found.notes)
 
 
