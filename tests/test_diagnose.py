@@ -281,12 +281,17 @@ def test_the_command_says_what_the_library_says(files, capsys):
 def test_texts_reach_the_library(files, capsys, monkeypatch):
     causes = {name: CAUSES[name] for name in ("outlier rows", "suspect labels")}
     monkeypatch.setattr(sys.modules["kernlens.lens.diagnose"], "CAUSES", causes)
-    words = ["diagnose", "items.npy", "--labels", "labels.csv", "--text", "texts.csv", "--no-curve"]
+    x = 4.0 * np.eye(3)[PROBLEM.codes] + np.random.default_rng(3).standard_normal((400, 3))
+    x[:60] = np.roll(x[:60], 1, axis=0)  # joined wrongly; the texts go with the labels
+    np.save("moved.npy", x)
+    words = ["diagnose", "moved.npy", "--labels", "labels.csv", "--text", "texts.csv", "--no-curve"]
     assert cli.main([*words, "--json", "found.json"]) == 0
     assert "cause" in capsys.readouterr().out
     with open("found.json") as file:
         found = {one["cause"]: one for one in json.load(file)["findings"]}
-    assert "; by the text: " in found["suspect labels"]["measured"]
+    told = found["suspect labels"]["measured"].split("; by the text: ")[1]
+    wrong_labels, wrong_rows = (int(part.split()[0]) for part in told.split(", ")[:2])
+    assert wrong_labels < 5 < 20 < wrong_rows
 
 
 @pytest.mark.parametrize(
