@@ -13,6 +13,7 @@ from typing import Any
 
 import tyro
 
+from kernlens import interrupts
 from kernlens.cli.compare import Compare, compare
 from kernlens.cli.diagnose import Diagnose, diagnose
 from kernlens.cli.embed import Embed, embed
@@ -22,6 +23,7 @@ from kernlens.cli.score import Score, score
 from kernlens.cli.stability import Stability, stability
 from kernlens.cli.upgrade import Upgrade, upgrade
 from kernlens.files import use_compilation_cache
+from kernlens.show import terminal
 from kernlens.show.table import one_line, printable
 
 FAULT = 70
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       Exit code.
     """
+    terminal.any_text()
     argv = list(sys.argv[1:] if argv is None else argv)
     # A wrong option is printed as it stands; a file name is escaped where it is shown.
     argv = [printable(word) if i == 0 or word[:1] == "-" else word for i, word in enumerate(argv)]
@@ -57,15 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kernlens {version('kernlens')}")
         return 0
     try:
-        config = _parse(argv)
-        if config.cache:
-            use_compilation_cache()
-        VERBS.get(type(config), _run_demo)(config)
+        with interrupts.prompt():
+            config = _parse(argv)
+            if config.cache:
+                use_compilation_cache()
+            VERBS.get(type(config), _run_demo)(config)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return interrupts.EXIT
     except (ValueError, OSError, ImportError) as error:
         return _told(str(error))
     except MemoryError as error:
