@@ -1,6 +1,5 @@
 """Ctrl-C ends a command within two seconds, wherever it is met: real signals, real processes."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -129,9 +128,9 @@ def test_the_handler_is_handed_back():
     before = signal.getsignal(signal.SIGINT), sys.unraisablehook
     wakeup = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(wakeup)
+    waits = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(10)"
     with pytest.raises(KeyboardInterrupt), interrupts.prompt():
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(10)
+        exec(waits)
     assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before
     assert signal.set_wakeup_fd(wakeup) == wakeup
     time.sleep(1.5 * interrupts.PATIENCE)  # nothing ends the process any more

@@ -1,4 +1,4 @@
-"""Experiments that are killed and interrupted at random moments: what is left, and what is the same.
+"""Experiments that are killed and interrupted at random moments: what is left, and what they say.
 
     python -m experiments.kit.endurance
 
@@ -7,6 +7,7 @@ nobody stopped. Then sends Ctrl-C's signal to the tiny version of every experime
 Writes what it found to ``docs/interrupts.md``.
 """
 
+import contextlib
 import re
 import shutil
 import signal
@@ -95,7 +96,7 @@ def kill_and_resume(
         moment = float(rng.uniform(0.0, longest))
         run = _start(command)
         try:
-            run.wait(moment)
+            _, error = run.communicate(timeout=moment)
         except subprocess.TimeoutExpired:
             run.kill()
             run.communicate()
@@ -105,20 +106,18 @@ def kill_and_resume(
             done = [name for name in kept if re.fullmatch(r"[0-9a-f]{16}\.(json|npz)", name)]
             yield Kill(moment, len(done), aside)
         else:
-            _check(run)
+            _check(run, error)
             shutil.rmtree(folder)
     run = _start(command)
-    run.wait()
-    _check(run)
+    _check(run, run.communicate()[1])
 
 
 def interrupt(what: str, command: Sequence[str], moment: float) -> Interrupt:
     """Sends SIGINT to a command after some seconds."""
     run = _start(command)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         run.wait(moment)
-    except subprocess.TimeoutExpired:
-        run.send_signal(signal.SIGINT)
+    run.send_signal(signal.SIGINT)  # does nothing to one that has ended
     start = time.monotonic()
     try:
         _, error = run.communicate(timeout=60)
@@ -137,7 +136,7 @@ def content(out: Path) -> dict[str, bytes]:
 
 
 def slowness() -> float:
-    """How many times longer than on an idle machine a process takes to begin and end, at least 1."""
+    """How many times longer than on an idle machine a small process takes, at least 1."""
     start = time.monotonic()
     subprocess.run([sys.executable, "-S", "-c", "pass"], check=True)
     return max(1.0, (time.monotonic() - start) / 0.1)
@@ -150,9 +149,8 @@ def _start(command: Sequence[str]) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def _check(run: "subprocess.Popen[str]") -> None:
+def _check(run: "subprocess.Popen[str]", error: str) -> None:
     if run.returncode:
-        _, error = run.communicate()
         raise ValueError(f"a run that nobody stopped ended with {run.returncode}: {error[-500:]}")
 
 

@@ -15,7 +15,7 @@ from typing import IO
 from kernlens.files.locks import locked
 
 _NUMBERS = itertools.count()
-_ASIDE = re.compile(r"\.(.+)\.\d+(\.\d+)?\.part", re.DOTALL)
+_ASIDE = re.compile(r"\.(.+)\.\d+\.\d+\.part", re.DOTALL)
 _LONGEST = 200
 """Bytes of a name that the name of the file aside repeats; file systems take 255."""
 

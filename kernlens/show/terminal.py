@@ -22,7 +22,8 @@ def any_text() -> None:
     File names that are no UTF-8 are shown with their bytes, as ``\\udcff``.
     """
     codecs.register_error(_NAME, _spelt)
-    for stream in (sys.stdout, sys.stderr):
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_NAME)
 
