@@ -1,5 +1,6 @@
 """What a caller was given: optional packages, folders and files, and the columns of a table."""
 
+import difflib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -83,13 +84,16 @@ def check_columns(where: str | Path, found: Sequence[str], expected: Sequence[st
       expected: names that have to be among them.
 
     Raises:
-      ValueError: a column is missing or occurs twice; lists the columns found and expected.
+      ValueError: a column is missing or occurs twice; lists the columns found, and says which of
+        them is spelled most like the one expected.
     """
     missing = [name for name in expected if name not in found]
     if missing:
+        near = [difflib.get_close_matches(name, found, 1)[:1] for name in missing]
+        meant = ", ".join(repr(name) for names in near for name in names)
         raise ValueError(
-            f"{where}: no column {', '.join(map(repr, missing))}; "
-            f"found {list(found)}, expected {list(expected)}"
+            f"{where}: no column {', '.join(map(repr, missing))}; found {list(found)}"
+            + (f"; did you mean {meant}?" if meant else "")
         )
     twice = [name for name in expected if list(found).count(name) > 1]
     if twice:

@@ -44,6 +44,9 @@ def empirical_nngp_fn(
     Returns:
       ``kernel_fn(x1, x2, params, **kwargs)``, shaped like the tangent kernel.
 
+    Raises:
+      ValueError: when the kernel is called: parameters or inputs that are not finite.
+
     References:
       Lee et al. (2018), equation 1, with one draw in place of the mean.
     """
@@ -65,6 +68,9 @@ def empirical_nngp_fn(
 
     def kernel_fn(x1: Any, x2: Any, params: Params, **kwargs: Any) -> Any:
         checks.count(x1, "x1")
+        for x, name in ((x1, "x1"), (x2, "x2")):
+            checks.check_inputs(x, name)
+        checks.check_params(params)
         out1 = f(params, x1, **kwargs)
         out2 = out1 if x2 is None else f(params, x2, **kwargs)
         return jax.tree.map(one, out1, out2)

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kernlens.ntk import checks
 from kernlens.ntk.infinite.pairs import (
     Inputs,
     Pair,
@@ -60,9 +61,9 @@ class Layer:
           of rows and columns is computed as it would be alone.
 
         Raises:
-          ValueError: another name in ``get``; inputs of different structure; layers in an order
-            that has no closed form (an activation of what is not normal, a sum of dependent
-            branches). All before anything is computed.
+          ValueError: another name in ``get``; inputs of different structure, or not finite; layers
+            in an order that has no closed form (an activation of what is not normal, a sum of
+            dependent branches). All before anything is computed.
         """
         names = (get,) if isinstance(get, str) else tuple(get)
         if not names or not set(names) <= set(KERNELS):
@@ -73,8 +74,9 @@ class Layer:
                 "x1 and x2 must be inputs of one kind; got "
                 f"{jax.tree.structure(x1)} and {jax.tree.structure(x2)}"
             )
-        for x in (x1, x2):
+        for x, name in ((x1, "x1"), (x2, "x2")):
             chex.assert_equal_shape_prefix(jax.tree.leaves(x), 1)
+            checks.check_inputs(x, name)
         values = _kernels(self.propagate, names, x1, x2)
         return values[0] if isinstance(get, str) else namedtuple("Kernels", names)(*values)
 
