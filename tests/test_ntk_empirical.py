@@ -713,7 +713,7 @@ def test_every_face_refuses_what_is_not_finite(name):
     with pytest.raises(ValueError, match=r"^x1? has 1 entries that are NaN or infinite"):
         FACES[name](params, x.at[0, 0].set(jnp.nan))
     if name not in WITHOUT_PARAMS:
-        with pytest.raises(ValueError, match="^parameter 0/w has 6 entries that are NaN"):
+        with pytest.raises(ValueError, match=r"^parameter 0/w has 6 entries that are NaN"):
             FACES[name](cast(NAN, "float32"), x)
 
 

@@ -59,10 +59,10 @@ def stream(
       The matrix, ``[n1, n2, ...]``: an array, or a read-only memory map of ``out``.
 
     Raises:
-      ValueError: no rows, rows that are not finite, a block size below 1, a kernel that does not return blocks, a path that
-        does not end in ``.npy`` or is a folder, an output larger than the memory or disk space
-        that is free, or an interrupted run with other rows, kernel values, or block size. All
-        before the first block.
+      ValueError: no rows, rows that are not finite, a block size below 1, a kernel that does not
+        return blocks, a path that does not end in ``.npy`` or is a folder, an output larger than
+        the memory or disk space that is free, or an interrupted run with other rows, kernel
+        values, or block size. All before the first block.
       FileNotFoundError: no such folder.
     """
     check_block_size(block_size)
