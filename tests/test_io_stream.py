@@ -416,7 +416,7 @@ def test_rows_that_are_not_finite_are_refused_or_dropped(tmp_path, stored, bad, 
         return
     values[bad, -1] = value
     path = written(tmp_path, name, values, ids, group)
-    shown = ", ".join(map(str, bad[:5])) + (", " if len(bad) > 5 else ";")
+    shown = ", ".join(map(str, bad[:5])) + (", ..., counted" if len(bad) > 5 else ", counted")
     with pytest.raises(ValueError, match=rf"{len(bad)} of {len(values)} rows .* in rows {shown}"):
         list(io.open_embeddings(path).chunks(rows=rows))
     stream = io.open_embeddings(path, drop_nonfinite=True)
