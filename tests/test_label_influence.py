@@ -71,15 +71,38 @@ def test_the_metric_of_all_rows_is_that_of_the_probe():
     assert_allclose(np.mean(got.without + got.values), accuracy, atol=1e-6)
 
 
+def test_the_squared_error_of_the_others_is_that_of_fits_without_the_row():
+    x, labels = rows(4, n=20)
+    got = label_influence(x, labels, metric="squared_error", strength=0.1)
+    z = (x - x.mean(0)) / x.std(0)
+    penalty = 0.1 * np.trace(z.T @ z) / z.shape[1]
+    target = np.eye(3)[labels.codes]
+
+    def error(left):
+        total = 0.0
+        for j in np.flatnonzero(left):
+            kept = left & (np.arange(20) != j)
+            mean, own = z[kept].mean(0), target[kept].mean(0)
+            a = z[kept] - mean
+            weights = np.linalg.solve(a.T @ a + penalty * np.eye(5), a.T @ target[kept])
+            total += np.sum((target[j] - own - (z[j] - mean) @ weights) ** 2)
+        return total / 19
+
+    for i in range(0, 20, 6):
+        assert_allclose(got.without[i], error(np.arange(20) != i), rtol=1e-10)
+
+
 def test_labels_that_are_wrong_pull_the_others_down():
-    x, labels = rows(2, n=300, p=8, spread=0.6)
+    x, labels = rows(2, n=300, p=8, spread=1.5)
     rng = np.random.default_rng(0)
     wrong = rng.choice(300, 30, replace=False)
     codes = labels.codes.copy()
     codes[wrong] = (codes[wrong] + 1) % 3
-    got = label_influence(x, Labels(codes, labels.names), strength=0.01)
+    made = Labels(codes, labels.names)
     is_wrong = np.isin(np.arange(300), wrong)
-    assert got.values[is_wrong].mean() < got.values[~is_wrong].mean()
+    for metric, sign in (("accuracy", 1.0), ("squared_error", -1.0)):
+        values = sign * label_influence(x, made, metric=metric, strength=0.01).values
+        assert values[is_wrong].mean() < values[~is_wrong].mean()
 
 
 def test_rows_without_a_label_have_none():
@@ -95,7 +118,7 @@ def test_rows_without_a_label_have_none():
 
 def test_what_cannot_be_is_refused():
     x, labels = rows()
-    with pytest.raises(ValueError, match=r"metric must be one of 'accuracy'.*; got 'auc'"):
+    with pytest.raises(ValueError, match=r"metric must be one of 'accuracy'.*_error'; got 'auc'"):
         label_influence(x, labels, metric="auc")
     with pytest.raises(ValueError, match="strength must be positive; got 0"):
         label_influence(x, labels, strength=0.0)

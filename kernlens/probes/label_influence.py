@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernlens.probes.prediction import SQUARED_ERROR
 from kernlens.probes.ridge import ridge
 from kernlens.types import Array, Labels
 
@@ -23,7 +24,7 @@ class LabelInfluence(NamedTuple):
 
     Attributes:
       values: the metric of the other rows, with the label less without it; NaN for a row without a
-        label, float64 ``[n]``. Negative ones pull the others down.
+        label, float64 ``[n]``. Negative ones pull the others down (of the squared error, positive ones).
       without: the metric of the other rows when the label is not there, float64 ``[n]``.
       metric: its name.
       strength: of the ridge, relative to the mean eigenvalue of the covariance.
@@ -54,10 +55,14 @@ def label_influence(
 
     Time is that of :math:`n^2 (p + C)`, memory some arrays of ``BLOCK`` numbers.
 
+    A metric of right answers moves in steps, and for many labels not at all; the squared error
+    orders them all.
+
     Args:
       features: one row an item, real, finite, ``[n, p]``.
       labels: one label a row, ``[n]``; rows without one are left out.
-      metric: one of :data:`METRICS`.
+      metric: one of :data:`METRICS`, or ``"squared_error"``, of which less is better: a positive
+        influence then does harm.
       strength: of the ridge, relative to the mean eigenvalue of the covariance of the standardised
         columns, positive; the one that :func:`ridge` chooses by default.
 
@@ -71,8 +76,9 @@ def label_influence(
     References:
       Cook and Weisberg (1982), section 3.2, for several rows left out.
     """
-    if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(map(repr, METRICS))}; got {metric!r}")
+    if metric not in (*METRICS, SQUARED_ERROR):
+        known = ", ".join(map(repr, (*METRICS, SQUARED_ERROR)))
+        raise ValueError(f"metric must be one of {known}; got {metric!r}")
     if strength is not None and not strength > 0:
         raise ValueError(f"strength must be positive; got {strength}")
     codes = np.asarray(labels.codes)
@@ -100,7 +106,7 @@ def label_influence(
     # The intercept of all rows but the one more, as in the probe.
     gap = (target - share) / (n - 1)
     guessed = np.argmax(target - residual / slack[:, None] + gap, axis=1)
-    score = METRICS[metric]
+    losses = np.sum((residual / slack[:, None]) ** 2, axis=1)
     with_it, without = np.empty(n), np.empty(n)
     block = max(1, BLOCK // (n * num_classes))
     for start in range(0, n, block):
@@ -109,12 +115,18 @@ def label_influence(
         determinant = slack[rows, None] * slack - across**2
         moved = slack[rows, None, None] * residual + across[:, :, None] * residual[rows, None]
         moved /= np.maximum(determinant, 1e-12)[:, :, None]
+        if metric == SQUARED_ERROR:
+            squares = np.sum(moved**2, axis=2)
+            squares[np.arange(len(rows)), rows] = 0.0
+            with_it[rows] = (losses.sum() - losses[rows]) / (n - 1)
+            without[rows] = squares.sum(1) / (n - 1)
+            continue
         left = (n * share - target[rows]) / (n - 1)
         others = (target - left[:, None]) / (n - 2)
         again = np.argmax(target - moved + others, axis=2)
         both = (np.broadcast_to(guessed, again.shape), again)
         for made, found in zip((with_it, without), both, strict=True):
-            made[rows] = score(own, found, rows, num_classes)
+            made[rows] = METRICS[metric](own, found, rows, num_classes)
     whole = np.full((2, len(codes)), np.nan)
     whole[:, known] = with_it - without, without
     return LabelInfluence(whole[0], whole[1], metric, strength)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kernlens.ntk.infinite.layers import Layer, affine, check_affine, split_scale
 from kernlens.ntk.infinite.pairs import Inputs, Pair, Signal, gaps, grid, pair, scaled, sum_of
@@ -119,7 +120,7 @@ class AvgPool(nn.Module):
         """Maps ``[n, *positions, d]`` to ``[n, *positions, d]``."""
         x = _padded(x, range(1, x.ndim - 1), self.window_shape, self.strides, self.padding)
         window, strides = (1, *self.window_shape, 1), (1, *self.strides, 1)
-        zero = jnp.zeros((), x.dtype)
+        zero = np.zeros((), x.dtype)  # known, so that it is a sum with a gradient
         sums = jax.lax.reduce_window(x, zero, jax.lax.add, window, strides, "VALID")
         return sums / prod(window)
 
@@ -144,7 +145,7 @@ def avg_pool(
     def pooled(values: Array) -> Array:
         both, twice = shape * 2, steps * 2
         padded = _padded(values, range(values.ndim), both, twice, padding)
-        zero = jnp.zeros((), values.dtype)
+        zero = np.zeros((), values.dtype)  # known, so that it is a sum with a gradient
         sums = jax.lax.reduce_window(padded, zero, jax.lax.add, both, twice, "VALID")
         return sums / prod(both)
 
