@@ -96,9 +96,9 @@ def judged(ranker: str, parts: tuple[Any, Any, Any]) -> dict[str, np.ndarray]:
     fit, path = RANKERS[ranker]
     at = fit(train)
     tried = [
-        np.mean(measured(at(strength), train, train, validation, (CUTOFFS[0],))["ndcg@10"])
+        float(np.mean(measured(at(strength), train, train, validation, (CUTOFFS[0],))["ndcg@10"]))
         if len(path) > 1
-        else np.nan
+        else float("nan")
         for strength in path
     ]
     best = int(np.argmax(tried)) if len(path) > 1 else 0

@@ -35,7 +35,7 @@ from experiments.kit import runner
 from experiments.kit.cells import Cells
 from experiments.kit.shown import interval, table
 from kernlens import ntk, probes
-from kernlens.metrics import classification
+from kernlens.metrics.classification import auc
 from kernlens.ntk import influence
 from kernlens.show.table import Table
 from kernlens.types import Interval, Labels
@@ -108,7 +108,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     """
     from sklearn.datasets import load_digits
 
-    x, y = load_digits(return_X_y=True)
+    found: Any = load_digits(return_X_y=True)
+    x, y = found
     order = np.random.default_rng(0).permutation(len(y))
     return (x[order] / 16.0 - 0.5).astype(np.float32), y[order].astype(np.int32)
 
@@ -154,7 +155,7 @@ def margins(config: Config, x: np.ndarray, y: np.ndarray) -> list[dict[str, Any]
 
 def scored(config: Config, task: Task, recipe: Recipe, trained: list[Any]) -> dict[str, np.ndarray]:
     """Scores ``[tests, rows]`` by name."""
-    apply = Mlp(recipe.width, recipe.classes).apply
+    apply: Any = Mlp(recipe.width, recipe.classes).apply
     margin = influence.margin_fn(apply)
     train, test = (task.x, jnp.asarray(task.y)), (task.x_test, jnp.asarray(task.y_test))
     kernel_fn = ntk.empirical_ntk_fn(margin, trace_axes=())
@@ -186,14 +187,14 @@ def flips(config: Config, x: np.ndarray, y: np.ndarray, draw: int) -> dict[str, 
     rows = rng.choice(len(y), min(2 * config.rows, len(y)), replace=False)
     x, y = x[rows], y[rows].copy()
     wrong = rng.random(len(y)) < config.flips
-    y[wrong] = (y[wrong] + rng.integers(1, CLASSES, np.sum(wrong))) % CLASSES
+    y[wrong] = (y[wrong] + rng.integers(1, CLASSES, int(np.sum(wrong)))) % CLASSES
     labels = Labels(y, tuple(str(digit) for digit in range(CLASSES)))
     made = probes.label_influence(x, labels)
     smooth = probes.label_influence(x, labels, metric="squared_error")
     own = probes.ridge(x, labels, draws=1)
 
     def area(scores: np.ndarray) -> float:
-        return float(classification.auc(jnp.asarray(scores), jnp.asarray(wrong)))
+        return float(auc(jnp.asarray(scores), jnp.asarray(wrong)))
 
     return {
         "part": "flips",

@@ -63,7 +63,7 @@ def pairs(sessions: Sessions) -> tuple[np.ndarray, np.ndarray]:
 def item2vec(key: Any, counts: Any, *, num_items: int) -> dict[str, Any]:
     """Skip-gram with negative samples in expectation, from counts of pairs ``[V, V]``."""
     keys = jax.random.split(key)
-    params = {
+    params: Any = {
         name: 0.1 * jax.random.normal(k, (num_items, DIM))
         for name, k in zip(("item", "context"), keys, strict=True)
     }
@@ -80,8 +80,9 @@ def item2vec(key: Any, counts: Any, *, num_items: int) -> dict[str, Any]:
         updates, moments = optimizer.update(jax.grad(loss)(params), moments)
         return (optax.apply_updates(params, updates), moments), None
 
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), None, length=STEPS)
-    return params
+    start = (params, optimizer.init(params))
+    trained: Any = jax.lax.scan(step, start, None, length=STEPS)[0][0]
+    return trained
 
 
 def head_of(vectors: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -63,13 +63,12 @@ def _fit(recipe, task, key, weights):
     model = Mlp(recipe.width, recipe.classes)
     params = model.init(key, task.x)
     optimizer = optax.sgd(recipe.rate, 0.9)
-    margin = influence.margin_fn(model.apply)
+    apply: Any = model.apply
+    margin = influence.margin_fn(apply)
 
     def one(own):
         def loss(params):
-            losses = optax.softmax_cross_entropy_with_integer_labels(
-                model.apply(params, task.x), task.y
-            )
+            losses = optax.softmax_cross_entropy_with_integer_labels(apply(params, task.x), task.y)
             size = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
             # Divided by all rows: a row that is left out leaves the others what they were.
             return jnp.sum(own * losses) / len(task.y) + 0.5 * recipe.decay * size

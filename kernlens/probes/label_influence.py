@@ -24,7 +24,7 @@ class LabelInfluence(NamedTuple):
 
     Attributes:
       values: the metric of the other rows, with the label less without it; NaN for a row without a
-        label, float64 ``[n]``. Negative ones pull the others down (of the squared error, positive ones).
+        label, float64 ``[n]``. Negative ones pull the others down; of the squared error, positive.
       without: the metric of the other rows when the label is not there, float64 ``[n]``.
       metric: its name.
       strength: of the ridge, relative to the mean eigenvalue of the covariance.

@@ -175,8 +175,9 @@ def global_avg_pool() -> Layer:
 
     def propagate(signal: Signal) -> Pair:
         before = _positions(signal, "global_avg_pool", None, full=True)
-        after = _pooled(before, jnp.mean, 8.0 * before.own1.var1.size)
-        return replace(after, var1=after.own1.nngp, var2=after.own2.nngp, own1=None, own2=None)
+        after = _pooled(before, jnp.mean, 8.0 * before.var1.size)
+        own1, own2 = _own(after)
+        return replace(after, var1=own1.nngp, var2=own2.nngp, own1=None, own2=None)
 
     return Layer(GlobalAvgPool, propagate, pools=True)
 
@@ -277,8 +278,15 @@ def _everywhere(at: Callable[[Pair, bool], Pair], p: Pair) -> Pair:
     """A layer at all pairs of positions that are kept, of both examples and of each with itself."""
     if p.own1 is None:
         return at(p, False)
+    own1, own2 = _own(p)
     after = at(replace(p, own1=None, own2=None), True)
-    return replace(after, own1=at(p.own1, True), own2=at(p.own2, True))
+    return replace(after, own1=at(own1, True), own2=at(own2, True))
+
+
+def _own(p: Pair) -> tuple[Pair, Pair]:
+    assert p.own1 is not None  # what a layer that pools has asked for
+    assert p.own2 is not None
+    return p.own1, p.own2
 
 
 def _shifted(
@@ -314,7 +322,8 @@ def _shifted(
 
 def _pooled(p: Pair, mean: Callable[[Array], Array], noise: float) -> Pair:
     """Means over positions on both sides; what is left of equal means by rounding is ``noise``."""
-    covariances = [mean(of.nngp) for of in (p, p.own1, p.own2)]
+    pairs = (p, *_own(p))
+    covariances = [mean(of.nngp) for of in pairs]
     k = covariances[0].ndim // 2
 
     def variances(own: Array) -> tuple[Array, Array]:
@@ -335,10 +344,7 @@ def _pooled(p: Pair, mean: Callable[[Array], Array], noise: float) -> Pair:
             **gaps(nngp, var1, var2, noise=noise, below=jnp.zeros_like(nngp)),
         )
 
-    made = [
-        of(one, c, *side)
-        for one, c, side in zip((p, p.own1, p.own2), covariances, sides, strict=True)
-    ]
+    made = [of(one, c, *side) for one, c, side in zip(pairs, covariances, sides, strict=True)]
     return replace(made[0], own1=made[1], own2=made[2])
 
 
