@@ -343,29 +343,25 @@ def test_what_cannot_be_is_refused_in_words(name):
 def test_stax_names_build_the_same_networks():
     stax = nt.stax
     init_fn, apply_fn, kernel_fn = stax.serial(
-        stax.Conv(8, (3, 3), padding="SAME", W_std=1.3, b_std=0.1),
+        stax.Conv(8, (2, 2), padding="SAME", W_std=1.3, b_std=0.1),
         stax.Relu(do_stabilize=True),
         stax.FanOut(2),
-        stax.parallel(
-            stax.Identity(), stax.serial(stax.Conv(8, (3, 3), None, "CIRCULAR"), stax.Gelu(),
-                                         stax.Conv(8, (1, 1)))
-        ),
+        stax.parallel(stax.Identity(), stax.Conv(8, (1, 2), None, "CIRCULAR")),
         stax.FanInSum(),
         stax.AvgPool((2, 2)),
         stax.Flatten(),
         stax.Dense(3, 1.2, 0.1),
-    )  # fmt: skip
+    )
     net = serial(
-        conv(8, (3, 3), None, "SAME", 1.3, 0.1),
+        conv(8, (2, 2), None, "SAME", 1.3, 0.1),
         relu(),
-        residual(serial(conv(8, (3, 3), None, "CIRCULAR"), gelu(), conv(8, (1, 1)))),
+        residual(conv(8, (1, 2), None, "CIRCULAR")),
         avg_pool((2, 2)),
         flatten(),
         dense(3, 1.2, 0.1),
     )
     both = kernel_fn(X1, X2)
     assert_allclose(both.ntk, net.kernel_fn(X1, X2, "ntk"), rtol=1e-12)
-    assert_allclose(both.nngp, kernel_fn(X1, X2, "nngp"), rtol=1e-12)
     shape, params = init_fn(jax.random.key(0), (-1, 5, 4, 2))
     assert shape == (-1, 3)
     assert apply_fn(params, X1).shape == (3, 3)

@@ -12,7 +12,7 @@ from kernlens import datasets
 from kernlens.ntk import influence
 
 ITEMS, SESSIONS, EVENTS, CLASSES = 150, 600, 6000, 4
-WINDOW, DIM, NEGATIVES, STEPS, FEATURES = 2, 16, 3.0, 400, 512
+WINDOW, DIM, NEGATIVES, STEPS = 2, 16, 3.0, 400
 SHARE = 0.5
 """Sessions that are added for a spoilt item, a share of its own."""
 
@@ -92,8 +92,8 @@ def head_of(vectors: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.linalg.solve(x.T @ x + 0.1 * np.eye(x.shape[1]), x.T @ target)
 
 
-def found(spoilt: int, draw: int) -> dict[str, Any]:
-    """Share of the worst sessions that were added, over the spoilt items."""
+def found(spoilt: int, draw: int, features: int) -> dict[str, Any]:
+    """Share of the worst sessions that were added, a mean over the spoilt items."""
     sessions, chosen = spoil(spoilt, draw)
     rows, owners = pairs(sessions)
     counts = np.zeros((ITEMS, ITEMS), np.float32)
@@ -114,21 +114,29 @@ def found(spoilt: int, draw: int) -> dict[str, Any]:
     residuals = np.asarray(jax.nn.sigmoid(-logit(params, rows)))
     scores = influence.trak(
         key, logit, params, jnp.asarray(rows), residuals, test, f_test=margin_of,
-        num_features=FEATURES, ridge=RIDGE,
+        num_features=features, ridge=RIDGE,
     )  # fmt: skip
     margins = np.asarray(margin_of(params, test))
-    by_influence, of_all = [], []
+    by_influence, by_class, of_all = [], [], []
     for item, own in zip(chosen, scores, strict=True):
         by_session = np.bincount(owners, weights=own, minlength=len(sessions.items))
         holds = np.array([np.any(one == item) for one in sessions.items])
         added = sessions.added_for[holds] == item
         worst = np.argsort(by_session[holds])[: np.sum(added)]
         by_influence.append(np.mean(added[worst]))
+        # What needs no model: items of other classes in the session, ties by their order.
+        others = [
+            np.mean(sessions.classes[one] != sessions.classes[item])
+            for one in (sessions.items[i] for i in np.flatnonzero(holds))
+        ]
+        most = np.argsort(-np.array(others), kind="stable")[: np.sum(added)]
+        by_class.append(np.mean(added[most]))
         of_all.append(np.mean(added))
     return {
         "part": "items",
         "draw": draw,
         "by influence": float(np.mean(by_influence)),
+        "by class": float(np.mean(by_class)),
         "of all": float(np.mean(of_all)),
         "failed": float(np.mean(margins < 0)),
     }

@@ -148,19 +148,19 @@ def dual_weights(gram: np.ndarray, targets: np.ndarray, strength: float) -> np.n
     r"""Dual weights of ridge regression for any number of outputs at once.
 
     Args:
-      gram: kernel of the rows, ``[n, n]``, positive semi-definite.
+      gram: kernel of the rows, ``[n, n]``, positive semi-definite; the solve is in its dtype.
       targets: ``[n, m]``.
       strength: of the ridge, relative to the mean of the kernel's diagonal, positive.
 
     Returns:
-      :math:`(K + \lambda\, \mathrm{tr}(K)/n\, I)^{-1} Y`, float64 ``[n, m]``.
+      :math:`(K + \lambda\, \mathrm{tr}(K)/n\, I)^{-1} Y`, ``[n, m]``, in the dtype of ``gram``.
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    ridged = np.array(gram, np.float64)
-    ridged[np.diag_indices_from(ridged)] += strength * np.trace(ridged) / len(ridged)
+    ridged = np.array(gram)
+    ridged[np.diag_indices_from(ridged)] += strength * np.mean(np.diagonal(ridged))
     factor = cho_factor(ridged, lower=True, overwrite_a=True)
-    return cho_solve(factor, np.asarray(targets, np.float64))
+    return cho_solve(factor, np.asarray(targets, ridged.dtype))
 
 
 def user_ridge(

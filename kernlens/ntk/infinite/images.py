@@ -8,7 +8,6 @@ as there are positions. A pool needs all pairs, of each example with itself too:
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
 from itertools import product
 from math import prod
 from typing import Any, Literal
@@ -98,8 +97,7 @@ def conv(
     _check_padding(padding)
 
     def at(before: Pair, full: bool) -> Pair:
-        total = reduce(sum_of, _shifted(before, full, shape, steps, padding))
-        mean = scaled(total, prod(shape) ** -0.5)
+        mean = scaled(_under(before, full, shape, steps, padding), prod(shape) ** -0.5)
         inputs = before.width * prod(shape)
         return affine(mean, inputs, width, W_std, b_std, parameterization)
 
@@ -289,10 +287,10 @@ def _own(p: Pair) -> tuple[Pair, Pair]:
     return p.own1, p.own2
 
 
-def _shifted(
+def _under(
     p: Pair, full: bool, shape: tuple[int, ...], strides: tuple[int, ...], padding: str
-) -> list[Pair]:
-    """What is under each entry of a filter, a pair for each."""
+) -> Pair:
+    """The sum of what is under the entries of a filter, one after another."""
     k = len(shape)
     groups = {"var1": [0], "var2": [1], "apart": [0, 1], "across": [0, 1], "ntk": [0, 1]}
     padded = {}
@@ -305,19 +303,25 @@ def _shifted(
             axes,
         )
 
-    def at(offset: tuple[int, ...]) -> Pair:
+    def at(offset: Array) -> Pair:
         cut = {}
         for name, (array, axes) in padded.items():
-            index = [slice(None)] * array.ndim
+            starts, sizes = [jnp.zeros((), offset.dtype)] * array.ndim, list(array.shape)
+            steps = [1] * array.ndim
             for j, axis in enumerate(axes):
-                size = (array.shape[axis] - shape[j % k]) // strides[j % k] + 1
-                start = offset[j % k]
-                step = strides[j % k]
-                index[axis] = slice(start, start + step * (size - 1) + 1, step)
-            cut[name] = array[tuple(index)]
+                count = (array.shape[axis] - shape[j % k]) // strides[j % k] + 1
+                starts[axis], steps[axis] = offset[j % k], strides[j % k]
+                sizes[axis] = strides[j % k] * (count - 1) + 1
+            window = jax.lax.dynamic_slice(array, starts, sizes)
+            cut[name] = window[tuple(slice(None, None, step) for step in steps)]
         return replace(p, **cut)
 
-    return [at(offset) for offset in product(*(range(size) for size in shape))]
+    # A loop: each sum is some forty operations, which would be compiled for every entry.
+    offsets = jnp.asarray(list(product(*(range(size) for size in shape))), jnp.int32)
+    total, _ = jax.lax.scan(
+        lambda total, offset: (sum_of(total, at(offset)), None), at(offsets[0]), offsets[1:]
+    )
+    return total
 
 
 def _pooled(p: Pair, mean: Callable[[Array], Array], noise: float) -> Pair:
