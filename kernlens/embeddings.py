@@ -101,7 +101,7 @@ def as_named(embeddings: Any) -> dict[str, np.ndarray | Array | Stream]:
 def _array_rows(x: np.ndarray | Array, kind: str) -> np.ndarray | Array:
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         row = containers.first(np.ma.getmaskarray(x).reshape(len(x), -1).any(axis=1))
-        raise ValueError(f"expected {EXPECTED}; got a masked value in row {row}")
+        raise ValueError(f"expected {EXPECTED}; got a masked value in row {row}, counted from 0")
     x = np.asarray(x) if isinstance(x, np.ndarray) else x  # a plain array of a matrix or subclass
     if x.dtype == object and x.ndim in (1, 2):
         return _vectors(x.tolist() if x.ndim == 2 else list(x))

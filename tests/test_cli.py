@@ -351,7 +351,7 @@ def test_a_missing_package_is_one_line_and_1(files, capsys, monkeypatch):
         ((), "{predict, compare, upgrade, stability, fuse, diagnose, score, embed, demo}"),
         (("predict", "good.npy", "bad.npy", "--labels", "labels.csv"), "one embedding file"),
         (("score", "good.npy", "--labels", "labels.csv", "--scores"), "at least one score"),
-        (("comapre",), "comapre"),
+        (("comapre",), "no command 'comapre'; did you mean compare? there are predict, compare,"),
         (("compare", "good.npy"), "--labels"),
         (("compare", "--labels", "labels.csv"), "at least one embedding file"),
         (("compare", "good.npy", "good.npy", "--labels", "labels.csv"), "given twice"),
@@ -370,6 +370,14 @@ def test_a_wrong_command_line_is_2(files, capsys, argv, message):
     code, out, err = run(capsys, *argv)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_a_wrong_option_names_the_nearest_of_this_command_alone(files, capsys):
+    code, _, err = run(capsys, "compare", "good.npy", "--labelz", "labels.csv")
+    assert code == 2
+    assert "--labels FILE" in err
+    for name in set(cli.VERBS) - {"compare"}:
+        assert name not in err
 
 
 def test_help_names_every_choice(files, capsys):

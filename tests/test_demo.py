@@ -44,7 +44,7 @@ def test_mistakes_are_one_line(options, message, tmp_path, capsys):
 def test_out_that_is_a_file_is_refused_before_the_work(tmp_path, capsys):
     (tmp_path / "demo").write_text("mine")
     assert cli.main(["demo", "--no-cache", "--out", str(tmp_path / "demo")]) == 1
-    assert "is a file; expected a folder" in capsys.readouterr().err
+    assert "--out must be a folder" in capsys.readouterr().err
     assert (tmp_path / "demo").read_text() == "mine"
 
 

@@ -299,7 +299,7 @@ def test_a_row_that_is_not_finite_is_named_with_its_file(tmp_path):
         values[4, 1] = [0.0, np.nan, np.inf][number]
         np.save(tmp_path / f"{number}.npy", values)
     stream = io.open_embeddings(tmp_path)
-    found = r"2 of 33 rows hold NaN, .* in rows 15, 26 \(the first is row 4 of 1\.npy\)"
+    found = r"2 of 33 rows hold NaN, .* 15, 26, counted from 0 \(the first is row 4 of 1\.npy\)"
     with pytest.raises(ValueError, match=found):
         stream.read()
 
@@ -416,7 +416,7 @@ def test_rows_that_are_not_finite_are_refused_or_dropped(tmp_path, stored, bad, 
         return
     values[bad, -1] = value
     path = written(tmp_path, name, values, ids, group)
-    shown = ", ".join(map(str, bad[:5])) + (", " if len(bad) > 5 else ";")
+    shown = ", ".join(map(str, bad[:5])) + (", ..., counted" if len(bad) > 5 else ", counted")
     with pytest.raises(ValueError, match=rf"{len(bad)} of {len(values)} rows .* in rows {shown}"):
         list(io.open_embeddings(path).chunks(rows=rows))
     stream = io.open_embeddings(path, drop_nonfinite=True)
@@ -448,7 +448,7 @@ def test_rows_without_a_vector_are_not_finite(tmp_path, kind, suffix, lacking):
     path = tmp_path / f"a.{suffix}"
     (pq.write_table if suffix == "parquet" else feather.write_feather)(table, path)
     shown = ", ".join(map(str, lacking))
-    with pytest.raises(ValueError, match=f"{len(lacking)} of 5 rows .* in rows {shown};"):
+    with pytest.raises(ValueError, match=f"{len(lacking)} of 5 rows .* in rows {shown}, counted"):
         io.read_embeddings(path)
     found = io.open_embeddings(path, drop_nonfinite=True).read()
     kept = np.delete(np.arange(5), lacking)
@@ -459,7 +459,9 @@ def test_rows_without_a_vector_are_not_finite(tmp_path, kind, suffix, lacking):
 
 def test_integers_without_a_value_are_not_finite(tmp_path):
     pq.write_table(pa.table({"vector": pa.array([[1, 2], [3, None]])}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="1 of 2 rows hold NaN, infinity or no value, in rows 1;"):
+    with pytest.raises(
+        ValueError, match="1 of 2 rows hold NaN, infinity or no value, in rows 1, counted"
+    ):
         io.read_embeddings(tmp_path / "a.parquet")
 
 

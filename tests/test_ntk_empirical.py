@@ -14,6 +14,7 @@ from jax.example_libraries import stax
 from numpy.testing import assert_allclose, assert_array_equal
 
 import kernlens.ntk as nt
+from kernlens import kernels
 from tests.test_ntk_structured import (
     arrange,
     cast,
@@ -673,6 +674,53 @@ def test_a_parameter_that_turns_nan_is_refused():
     worse = [params[0], {**params[1], "w": params[1]["w"].at[0, 0].set(jnp.nan)}]
     with pytest.raises(ValueError, match="1/w has 1 entries"):
         kernel_fn(x, None, worse)
+
+
+FACES = {
+    "empirical_ntk_fn": lambda p, x: nt.empirical_ntk_fn(mlp)(x, None, p),
+    "cross_ntk_fn": lambda p, x: nt.cross_ntk_fn(mlp)(x, x, p, p),
+    "empirical_nngp_fn": lambda p, x: nt.empirical_nngp_fn(mlp)(x, None, p),
+    "empirical_kernel_fn": lambda p, x: nt.empirical_kernel_fn(mlp)(x, None, "nngp", p),
+    "monte_carlo_kernel_fn": lambda p, x: nt.monte_carlo_kernel_fn(
+        lambda key, x: p, mlp, jax.random.key(0), 2
+    )(x, None, "nngp"),
+    "empirical_ntk_vp_fn": lambda p, x: nt.empirical_ntk_vp_fn(mlp, x, None, p),
+    "linearize": lambda p, x: nt.linearize(mlp, p)(p, x),
+    "taylor_expand": lambda p, x: nt.taylor_expand(mlp, p, 2)(p, x),
+    "diagonal_fn": lambda p, x: nt.diagonal_fn(mlp)(x, p),
+    "trace_fn": lambda p, x: nt.trace_fn(mlp)(x, p),
+    "gradient_norms_fn": lambda p, x: nt.gradient_norms_fn(mlp)(x, p),
+    "pntk_fn": lambda p, x: nt.pntk_fn(mlp)(x, x, p),
+    "layer_ntk_fns": lambda p, x: [k(x, None, p) for k in nt.layer_ntk_fns(mlp, p).values()],
+    "sharded": lambda p, x: nt.sharded(
+        nt.empirical_ntk_fn(mlp), jax.make_mesh((1,), ("rows",)), "rows"
+    )(x, None, p),
+    "features": lambda p, x: nt.features(jax.random.key(0), mlp, p, num_features=8)(x),
+    "operators.from_function": lambda p, x: nt.operators.from_function(mlp, p, x),
+    # No parameters: a NaN among the rows alone.
+    "operators.from_kernel": lambda p, x: nt.operators.from_kernel(kernels.rbf, x),
+    "operators.stream": lambda p, x: nt.operators.stream(kernels.rbf, x),
+    "infinite": lambda p, x: nt.infinite.dense(4).kernel_fn(x),
+}
+"""A call of every public function that reads parameters or inputs."""
+
+WITHOUT_PARAMS = ("operators.from_kernel", "operators.stream", "infinite")
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_every_face_refuses_what_is_not_finite(name):
+    params, x = cast((MLP, X), "float32")
+    with pytest.raises(ValueError, match=r"^x1? has 1 entries that are NaN or infinite"):
+        FACES[name](params, x.at[0, 0].set(jnp.nan))
+    if name not in WITHOUT_PARAMS:
+        with pytest.raises(ValueError, match=r"^parameter 0/w has 6 entries that are NaN"):
+            FACES[name](cast(NAN, "float32"), x)
+
+
+def test_values_under_jit_are_not_looked_at():
+    params, x = cast((MLP, X), "float32")
+    found = jax.jit(nt.empirical_nngp_fn(mlp), static_argnums=1)(x * jnp.nan, None, params)
+    assert bool(jnp.isnan(found).all())
 
 
 def test_a_single_example_and_a_single_row_block():

@@ -116,6 +116,7 @@ FUNCTIONS = {
         lambda x: special.ndtr(x) + x * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi),
     ),
     "sin": (np.sin, np.cos),
+    "cos": (np.cos, lambda x: -np.sin(x)),
 }
 
 

@@ -272,10 +272,56 @@ def test_ease_chooses_the_strength_that_finds_hidden_items():
         ranking.fit_ease(sparse.csr_array(rows), strengths=[0.0])
 
 
+@pytest.mark.parametrize("strength", [0.5, 20.0])
+def test_one_hot_ridge_of_users_is_the_ridge_of_items(strength):
+    x = ranking.session_matrix(baskets(7, num_items=20, users=15))
+    rows = (x.toarray() > 0).astype(float)
+    model = ranking.fit_user_ridge(x, kernel=ranking.linear_rows, strengths=[strength])
+    # Push-through: (X X' + l I)^-1 X against X (X' X + l I)^-1.
+    ridge = strength * np.sum(rows**2) / len(rows)
+    expected = rows @ np.linalg.solve(rows.T @ rows + ridge * np.eye(20), rows.T @ rows)
+    assert_allclose(model.scores(rows), expected, rtol=1e-9, atol=1e-12)
+    assert model.strength == strength
+
+
+def test_the_infinite_autoencoder_is_the_published_kernel():
+    """The NTK of one hidden ReLU layer, written out in float64 for binary rows."""
+    rows = (np.random.default_rng(0).random((6, 12)) < 0.4).astype(float)
+    q = 2.0 * np.sum(rows, axis=1) / 12 + 0.01
+    n = 2.0 * rows @ rows.T / 12 + 0.01
+    length = np.sqrt(np.outer(q, q))
+    angle = np.arccos(np.clip(n / length, -1, 1))
+    nngp = 2.0 * (length * np.sin(angle) + (np.pi - angle) * n) / (2 * np.pi) + 0.01
+    expected = nngp + 2.0 * n * (np.pi - angle) / (2 * np.pi)
+    got = ranking.infinite_autoencoder()(rows.astype(np.float32), rows.astype(np.float32))
+    # Float32, and arccos near 1 above.
+    assert_allclose(got, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="depth must be at least 1; got 0"):
+        ranking.infinite_autoencoder(0)
+
+
+def test_user_ridge_chooses_the_strength_that_finds_hidden_items():
+    rng = np.random.default_rng(0)
+    rows = np.zeros((120, 42))
+    for row in rows:
+        row[40:] = rng.random(2) < 0.5
+        for pair in rng.permutation(20)[:3]:
+            row[2 * pair : 2 * pair + 2] = 1
+    model = ranking.fit_user_ridge(
+        sparse.csr_array(rows), kernel=ranking.linear_rows, strengths=[0.01, 1e9]
+    )
+    assert model.strength == 0.01
+    assert model.validation[0] > 0.7 > model.validation[1]
+    with pytest.raises(ValueError, match="strengths must be positive and finite"):
+        ranking.fit_user_ridge(sparse.csr_array(rows), strengths=[-1.0])
+    with pytest.raises(ValueError, match=r"120 users on 42 items takes 0\.0 GB, more than memory="):
+        ranking.fit_user_ridge(sparse.csr_array(rows), memory=1000)
+
+
 def test_every_baseline_takes_a_session_matrix_and_queries():
     data = baskets(6, num_items=40, users=30)
     x, queries = ranking.session_matrix(data), ranking.all_items(split_of(data).test)
-    for name, fn in ranking.BASELINES.items():
+    for name, fn in {**ranking.BASELINES, "infinity-AE": ranking.user_ridge}.items():
         place = fn(x, queries)
         assert place.num_items == 40
         assert len(place.above) == len(queries.repeated)

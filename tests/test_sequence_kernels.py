@@ -47,6 +47,15 @@ def test_average_is_the_loops():
     np.testing.assert_allclose(found[1], embeddings[3], rtol=RTOL)
 
 
+def test_sparse_averages_are_the_loops():
+    embeddings, _, items = problem()
+    found = sequence_kernels.sparse_averages(embeddings * (embeddings > 0.5))(items).toarray()
+    kept = embeddings * (embeddings > 0.5)
+    assert (items == 0).any()
+    expected = [average_reference(kept, np.ones(len(kept)), row) for row in items]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_average_knows_neither_order_nor_the_side_of_the_padding():
     embeddings, weights, items = problem(1)
     average = partial(sequence_kernels.average, jnp.asarray(embeddings), weights=weights)

@@ -2,7 +2,9 @@
 
 import io as text_io
 import json
+import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -87,3 +89,34 @@ def test_nothing_is_cut_off_in_a_narrow_terminal(width):
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
     assert text.count("[+0.05, +0.20]") == 2
+
+
+def of_intervals(low):
+    return Interval(0.5, low, 0.9, level=0.9, null=0.1)
+
+
+def test_a_frame_has_a_column_for_each_part_of_an_interval():
+    rows = [{"name": "a", "f1": of_intervals(0.2), "n": 3}, {"name": "b", "f1": None, "n": 4}]
+    table = Table(rows, (Column("name"), Column("f1")))
+    frame = table.frame()
+    assert list(frame.columns) == ["name", "f1", "f1_low", "f1_high", "f1_null", "n"]
+    assert frame["f1_low"].tolist()[0] == 0.2
+    assert np.isnan(frame["f1_low"].tolist()[1])
+    other = table.frame("polars")
+    assert type(other).__module__.startswith("polars")
+    assert other["n"].to_list() == [3, 4]
+    with pytest.raises(ValueError, match=r"'pandas' or 'polars'; got 'arrow'"):
+        table.frame("arrow")
+
+
+def test_flat_names_are_those_that_loggers_take_and_never_collide():
+    rows = [
+        {"name": name, "head": "Mlp(32)", "f1": of_intervals(low), "best": True, "said": "worse"}
+        for name, low in (("a b", 0.2), ("a·b", 0.3))
+    ]
+    flat = Table(rows, (Column("name"),)).flat()
+    assert flat["a_b/Mlp_32/f1_low"] == 0.2
+    assert flat["a_b/Mlp_32/f1_low_2"] == 0.3
+    assert len(flat) == 8
+    assert all(isinstance(value, float) for value in flat.values())
+    assert all(re.fullmatch(r"[\w./ :-]+", name, re.ASCII) for name in flat)

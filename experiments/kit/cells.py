@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from kernlens.files import write_atomically
+from kernlens.files import check_folder, clean, write_atomically
 from kernlens.show import report
 
 _SECONDS = "seconds it took"
@@ -22,7 +22,7 @@ _SECONDS = "seconds it took"
 class Cells:
     """Finished pieces of a run, each a file: a second call with the same name reads it back.
 
-    A damaged file is made anew.
+    A damaged file is made anew, and what a killed process was writing is removed.
 
     Args:
       folder: where they are kept; one folder a configuration.
@@ -31,11 +31,13 @@ class Cells:
 
     Raises:
       ValueError: the folder, or one above it, is a file.
+      OSError: no file can be written there.
     """
 
     def __init__(self, folder: Path, console: Console, *, fresh: bool = False):
         check_folder("--cells", folder)
         folder.mkdir(parents=True, exist_ok=True)
+        clean(folder)
         if fresh:
             for path in [*folder.glob("*.json"), *folder.glob("*.npz")]:
                 path.unlink()
@@ -128,10 +130,3 @@ class Cells:
 
     def _clock(self) -> str:
         return f"{time.perf_counter() - self.start:7.1f} s"
-
-
-def check_folder(flag: str, folder: Path) -> None:
-    """Refuses a folder that is a file, or lies in one, before it is needed."""
-    for part in (folder, *folder.parents):
-        if part.exists() and not part.is_dir():
-            raise ValueError(f"{flag} must be a folder; {part} is a file")

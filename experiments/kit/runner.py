@@ -12,6 +12,7 @@ and, where it tests a claim, ``claims(results) -> list of claims``, and, where v
 ``check(config)``, which raises ValueError before anything runs.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -21,7 +22,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,11 +32,12 @@ import tyro
 from rich.console import Console
 
 from experiments.kit import committed
-from experiments.kit.cells import Cells, check_folder
+from experiments.kit.cells import Cells
 from experiments.kit.shown import footer
-from kernlens.files import use_compilation_cache
-from kernlens.show import report
+from kernlens import files, interrupts
+from kernlens.show import report, terminal
 
+INTERRUPTED = "interrupted: finished cells are kept; run again to go on"
 PACKAGES = ("kernlens", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -125,18 +127,41 @@ def results(experiment: ModuleType, config: Any, options: Options, console: Cons
     """Runs the experiment and writes ``results.json`` and ``figure.png``.
 
     Raises:
-      ValueError: a folder that is a file, or a configuration that the experiment refuses; before
-        anything runs.
+      ValueError: a folder that is a file or that another run writes to, or a configuration that the
+        experiment refuses; before anything runs.
+      OSError: a folder where nothing can be written, also before; or a disk that fills up.
+      ImportError: figures cannot be drawn; before anything runs.
     """
     name = committed.name_in_command(experiment)
     default = Path("runs") / f"{name}-tiny" if options.tiny else committed.home_of(name)
     out = options.out or default
-    check_folder("--out", out)
+    files.check_folder("--out", out)
+    files.optional("matplotlib", extra="report")
     if hasattr(experiment, "check"):
         experiment.check(config)
     folder = options.cells / name / fingerprint(config)
-    cells = Cells(folder, console, fresh=options.fresh)
-    start = time.perf_counter()
+    files.check_folder("--cells", folder)
+    with _held({"--out": out, "--cells": folder}):
+        return _made(experiment, name, config, Cells(folder, console, fresh=options.fresh), out)
+
+
+@contextlib.contextmanager
+def _held(folders: Mapping[str, Path]) -> Iterator[None]:
+    """Makes folders, and holds each for this run."""
+    with contextlib.ExitStack() as stack:
+        seen = set()
+        for flag, folder in folders.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            if folder.resolve() not in seen:
+                stack.enter_context(files.held(flag, folder))
+                files.clean(folder)
+            seen.add(folder.resolve())
+        yield
+
+
+def _made(experiment: ModuleType, name: str, config: Any, cells: Cells, out: Path) -> Any:
+    """Runs, writes and shows."""
+    start, console = time.perf_counter(), cells.console
     rows = experiment.run(config, cells)
     found = report.to_json(
         {
@@ -149,7 +174,6 @@ def results(experiment: ModuleType, config: Any, options: Options, console: Cons
             "rows": rows,
         }
     )
-    out.mkdir(parents=True, exist_ok=True)
     report.write_json(out / "results.json", found)
     kept = json.loads((out / "results.json").read_text())
     for table in experiment.tables(kept):
@@ -169,18 +193,20 @@ def main(experiment: ModuleType, args: Sequence[str] | None = None) -> int:
     default = experiment.TINY if "--tiny" in args else experiment.Config()
 
     def run(config: Any = default, options: Options = Options()) -> None:
-        use_compilation_cache()
+        files.use_compilation_cache()
         results(experiment, config, options, report.console())
 
     run.__annotations__ = {"config": experiment.Config, "options": Options}
+    terminal.any_text()
     try:
-        tyro.cli(
-            run, args=args, description=experiment.__doc__, config=(tyro.conf.OmitArgPrefixes,)
-        )
+        with interrupts.prompt(INTERRUPTED):
+            tyro.cli(
+                run, args=args, description=experiment.__doc__, config=(tyro.conf.OmitArgPrefixes,)
+            )
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: finished cells are kept; run again to go on", file=sys.stderr)
-        return 130
+        print(INTERRUPTED, file=sys.stderr)
+        return interrupts.EXIT
     return 0

@@ -1,9 +1,6 @@
 """The command."""
 
-import sys
-
-from experiments.kit import runner
-from experiments.prop1_entity_score import experiment
+from experiments.kit import start
 
 if __name__ == "__main__":
-    sys.exit(runner.main(experiment))
+    start.experiment(__package__)

@@ -4,6 +4,8 @@ Exit codes: 0 done, 1 an input cannot be used or a gate is not passed, 2 a wrong
 fault of kernlens, 130 interrupted.
 """
 
+import difflib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,15 +15,9 @@ from typing import Any
 
 import tyro
 
-from kernlens.cli.compare import Compare, compare
-from kernlens.cli.diagnose import Diagnose, diagnose
-from kernlens.cli.embed import Embed, embed
-from kernlens.cli.fuse import Fuse, fuse
-from kernlens.cli.predict import Predict, predict
-from kernlens.cli.score import Score, score
-from kernlens.cli.stability import Stability, stability
-from kernlens.cli.upgrade import Upgrade, upgrade
+from kernlens import interrupts
 from kernlens.files import use_compilation_cache
+from kernlens.show import terminal
 from kernlens.show.table import one_line, printable
 
 FAULT = 70
@@ -50,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       Exit code.
     """
+    terminal.any_text()
     argv = list(sys.argv[1:] if argv is None else argv)
     # A wrong option is printed as it stands; a file name is escaped where it is shown.
     argv = [printable(word) if i == 0 or word[:1] == "-" else word for i, word in enumerate(argv)]
@@ -57,15 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"kernlens {version('kernlens')}")
         return 0
     try:
-        config = _parse(argv)
-        if config.cache:
-            use_compilation_cache()
-        VERBS.get(type(config), _run_demo)(config)
+        with interrupts.prompt():
+            run, config = _parse(argv)
+            if config.cache:
+                use_compilation_cache()
+            run(config)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return interrupts.EXIT
     except (ValueError, OSError, ImportError) as error:
         return _told(str(error))
     except MemoryError as error:
@@ -84,39 +82,38 @@ def _told(error: str, code: int = 1) -> int:
     return code
 
 
-VERBS: dict[type, Callable[[Any], None]] = {
-    Predict: predict,
-    Compare: compare,
-    Upgrade: upgrade,
-    Stability: stability,
-    Fuse: fuse,
-    Diagnose: diagnose,
-    Score: score,
-    Embed: embed,
-}
-"""What each verb's options run."""
+VERBS = (
+    "predict", "compare", "upgrade", "stability", "fuse", "diagnose", "score", "embed",
+)  # fmt: skip
+"""Each in a module of its own: a dataclass of options and a function that takes it."""
+
+DEMO = "demo"
 
 
-def _parse(argv: list[str]) -> Any:
-    demo: Any = _Demo
-    if argv[:1] == ["demo"]:
-        demo = _demo_config()
-    return tyro.extras.subcommand_cli_from_dict(
-        {
-            "predict": Predict,
-            "compare": Compare,
-            "upgrade": Upgrade,
-            "stability": Stability,
-            "fuse": Fuse,
-            "diagnose": Diagnose,
-            "score": Score,
-            "embed": Embed,
-            "demo": demo,
-        },
-        prog="kernlens",
-        description=DESCRIPTION,
-        args=argv,
+def _parse(argv: list[str]) -> tuple[Callable[[Any], None], Any]:
+    """What to run, and its options. A verb is parsed alone, so that errors are about it alone."""
+    word = argv[0] if argv else ""
+    if word in (*VERBS, DEMO):
+        options, run = (_demo_config(), _run_demo) if word == DEMO else _verb(word)
+        return run, tyro.cli(options, prog=f"kernlens {word}", args=argv[1:])
+    if word and not word.startswith("-"):
+        near = difflib.get_close_matches(word, (*VERBS, DEMO), 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        told = f"no command {word!r}; {meant}there are {', '.join((*VERBS, DEMO))}"
+        raise SystemExit(_told(told, 2))
+    made: dict[str, tuple[Any, Callable]] = {name: _verb(name) for name in VERBS}
+    options = {name: option for name, (option, _) in made.items()} | {DEMO: _Demo}
+    # Only help ends up here, or a lack of words, and both leave the process.
+    tyro.extras.subcommand_cli_from_dict(
+        options, prog="kernlens", description=DESCRIPTION, args=argv
     )
+    raise SystemExit(2)
+
+
+def _verb(name: str) -> tuple[Any, Callable[[Any], None]]:
+    """The options of a verb and the function that takes them; imported when it is needed."""
+    module = importlib.import_module(f"kernlens.cli.{name}")
+    return getattr(module, name.capitalize()), getattr(module, name)
 
 
 def _demo_config() -> type:

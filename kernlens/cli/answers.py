@@ -22,6 +22,10 @@ ASKED = ("labels", "target", "separator", "metric", "decoder", "kernel", "probe"
 OF_LOG = ("interactions", "user", "item", "time", "cutoff", "k")
 """Options of next items that the JSON repeats."""
 
+SCHEMA = 1
+"""Version of what is written, as ``docs/schema.json`` describes it; raised where a field is removed
+or renamed, or means something else."""
+
 TOO_GOOD = 0.9995
 """Macro-F1 that is shown as 1.000."""
 
@@ -288,6 +292,7 @@ def _head(config: Given, rows: Rows) -> dict[str, Any]:
         of_log = {name: getattr(config, name) for name in OF_LOG}
         asked = {name: own for name, own in asked.items() if name != "labels"} | of_log
     return {
+        "schema": SCHEMA,
         "kernlens": version("kernlens"),
         **{name: _asked(value) for name, value in asked.items()},
         "files": rows.files,

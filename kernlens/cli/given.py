@@ -1,7 +1,6 @@
 """Options that all verbs share: the files, how they are read, and what is written."""
 
 import functools
-import json as json_text
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from kernlens.cli.words import DECODERS, KERNELS, METRICS, TARGETS
 from kernlens.datasets import NextItems
 from kernlens.files import check_writable
 from kernlens.probes import PROBES
-from kernlens.show import report
+from kernlens.show import report, terminal
 from kernlens.show.table import Table, one_line, printable
 from kernlens.types import Target
 
@@ -296,7 +295,7 @@ def write_json(config: Given, content: Any) -> None:
     """Writes what was asked for as JSON, before anything is shown: a table on the screen means
     that the file is there too."""
     if config.json == Path("-"):
-        print(json_text.dumps(report.to_json(content), indent=1, ensure_ascii=False))
+        terminal.print_json(content)
     elif config.json is not None:
         report.write_json(config.json, content)
 

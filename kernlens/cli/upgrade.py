@@ -13,7 +13,7 @@ from rich.console import Console
 from kernlens import lens
 from kernlens.cli import answers, gate, given, words
 from kernlens.cli.helptext import choices, explained
-from kernlens.files import check_writable
+from kernlens.files import check_writable, optional
 from kernlens.lens.maps import MAPS
 from kernlens.lens.upgrade import FEW_LABELS
 from kernlens.show.table import printable
@@ -83,6 +83,7 @@ def upgrade(config: Upgrade) -> None:
     start = time.perf_counter()
     if config.save is not None:
         check_writable(config.save)
+        optional("safetensors", extra="text")
     gates = gate.parse(config.gate)
     decoder = words.decoder(config.decoder) if config.decoder else None
     head = words.head(config.head)

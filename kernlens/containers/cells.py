@@ -138,7 +138,9 @@ def numeric(x: np.ndarray) -> Cells:
     infinite = np.isinf(x)
     if infinite.any():
         row = first(infinite)
-        raise ValueError(f"numbers must be finite or missing; got {x[row]} in row {row}")
+        raise ValueError(
+            f"numbers must be finite or missing; got {x[row]} in row {row}, counted from 0"
+        )
     return Cells(x, np.isnan(x), NUMBER)
 
 

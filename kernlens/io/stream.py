@@ -228,7 +228,8 @@ class EmbeddingFiles(NamedTuple):
             within = f" (the first is row {row} of {self.parts[place].path.name})"
         return ValueError(
             f"{self.source}: {count} of {rows} rows hold NaN, infinity or no value, in rows "
-            f"{listed}{within}; expected finite numbers; --drop-nonfinite leaves such rows out"
+            f"{listed}, counted from 0{within}; expected finite numbers; --drop-nonfinite leaves "
+            "such rows out"
         )
 
 

@@ -18,7 +18,7 @@ from kernlens.probes import (
     simultaneous_level,
     widened,
 )
-from kernlens.show.table import Column, Table, printable
+from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.targets import as_target
 from kernlens.types import Decoder, Interval, Kernel
 
@@ -127,6 +127,8 @@ class Comparison(NamedTuple):
         return (
             f"{best.label} has the best {title}, {value}{chance}; not told apart: {listed}{more}."
         )
+
+    to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
         table = self.table()

@@ -17,7 +17,7 @@ from kernlens.lens.verdicts import (
     STATED,
 )
 from kernlens.probes import TITLES, Prediction
-from kernlens.show.table import Column, Table, printable
+from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.types import Interval
 
 MATTERS = 0.01
@@ -261,6 +261,8 @@ class Diagnosis:
                 for own in self.findings
             ],
         }  # fmt: skip
+
+    to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
         table = self.table()

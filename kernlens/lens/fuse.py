@@ -25,7 +25,7 @@ from kernlens.probes.folds import FOLDS
 from kernlens.probes.prediction import MACRO_F1, check_draws
 from kernlens.probes.serving import shared_groups
 from kernlens.probes.stitched import stitched
-from kernlens.show.table import Column, Table, printable
+from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.types import Decoder, Interval, Labels
 
 
@@ -130,6 +130,8 @@ class Fusion(NamedTuple):
                 f"({self.best.name}) reaches {reached}, {gain}."
             )
         return printable(said)
+
+    to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
         return "\n".join([self.table().text(), self.sentence(), *self.notes])

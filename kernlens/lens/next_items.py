@@ -17,7 +17,7 @@ from kernlens.probes import ridge_ranking
 from kernlens.probes.prediction import check_draws
 from kernlens.scores import intervals
 from kernlens.scores.intervals import Replicates
-from kernlens.show.table import Column, Table, printable
+from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.types import Interval, Stream
 
 MEASURES = {"ndcg": "NDCG", "recall": "recall", "mrr": "MRR"}
@@ -111,6 +111,8 @@ class NextItemsPrediction(NamedTuple):
         """Whether the embedding is worth having."""
         verdict = against(self.to_baseline, self.best_baseline)
         return f"This embedding {verdict}: {title_of(self.metric)} {self.to_baseline:+.3f}."
+
+    to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
         lines = [self.heading, *self.table().text().splitlines(), self.sentence()]

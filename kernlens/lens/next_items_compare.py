@@ -27,7 +27,7 @@ from kernlens.lens.next_items import (
 from kernlens.lens.verdicts import BEST, STYLES, TIED, WORSE
 from kernlens.probes import level_together, widened
 from kernlens.scores import intervals
-from kernlens.show.table import Column, Table, printable
+from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.types import Interval
 
 MAX_SHOWN = 4
@@ -164,6 +164,8 @@ class NextItemsComparison(NamedTuple):
         )
         null = self.best.ranks.metrics[self.metric].null
         return f"Baselines, {title_of(self.metric)}: {values}, random order {null:.3f}."
+
+    to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
         table = self.table()

@@ -76,7 +76,7 @@ class GivenHead(NamedTuple):
             )
         if np.any(np.isnan(made)):
             row = int(np.argmax(np.any(np.isnan(made), axis=1)))
-            raise ValueError(f"head: gives NaN, first for row {row}")
+            raise ValueError(f"head: gives NaN, first for row {row}, counted from 0")
         found = np.full((len(rows), self.num_classes), -np.inf, np.float32)
         found[:, self.classes] = made
         return found

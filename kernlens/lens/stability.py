@@ -16,7 +16,7 @@ from kernlens.lens.seed_noise import with_seed_noise
 from kernlens.probes import TITLES, Prediction
 from kernlens.probes.prediction import check_draws
 from kernlens.probes.serving import shared_groups
-from kernlens.show.table import Column, Table, printable
+from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.targets import num_rows
 from kernlens.types import Decoder, Interval, Kernel, Labels
 
@@ -215,6 +215,8 @@ class Stability(NamedTuple):
             said += f", of which {own.seed_noise.value:.1%} by the head's own seed"
         said += f"; {TITLES[self.metric]} {own.metric.value:.3f} ± {own.spread.value:.3f}"
         return f"{said}; {own.odd} is apart from the other runs." if own.odd else f"{said}."
+
+    to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
         heading = (

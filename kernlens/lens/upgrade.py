@@ -14,7 +14,7 @@ from kernlens.lens.versions import Versions, versions_of
 from kernlens.lens.ways import DISTILLED, FEW, RETRAINED, Served, ways_of
 from kernlens.probes import LOWER_IS_BETTER, TITLES, Prediction
 from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, MAE, R2, RMSE
-from kernlens.show.table import Column, Table, printable
+from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.types import Decoder, Interval, Labels
 
 MAPS = tuple(maps_of.MAPS)
@@ -221,6 +221,14 @@ class Upgrade(NamedTuple):
 
     def _mapped(self) -> dict[str, Served]:
         return {name: way for name, way in self.ways.items() if name in self.maps}
+
+    def _record(self) -> Table:
+        """The ways with their metrics and their flips."""
+        flips = {row["way"]: row for row in self.flips_table().rows}
+        table = self.table()
+        return table._replace(rows=[{**row, **flips.get(row["way"], {})} for row in table.rows])
+
+    to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
         rows = []

@@ -86,7 +86,8 @@ def from_arrays(
         bad = [np.flatnonzero((counted & ~np.isfinite(a)).any(axis=1)) for a in both]
         rows = np.union1d(*bad)
         raise ValueError(
-            f"{len(rows)} of {n} rows hold NaN or infinity; the first is row {rows[0]}"
+            f"{len(rows)} of {n} rows hold NaN or infinity; the first is row {rows[0]}, counted "
+            "from 0"
             if rows.size
             else f"values are too large to sum in {dtype}; scale them"
         )

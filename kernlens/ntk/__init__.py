@@ -5,8 +5,9 @@ The names and calling conventions are those of neural-tangents: ``import kernlen
 with the verb :func:`kernlens.predict`.
 """
 
-from kernlens.ntk import dynamics, infinite, operators, sketch
+from kernlens.ntk import dynamics, infinite, influence, operators, sketch, stax
 from kernlens.ntk import dynamics as predict
+from kernlens.ntk.batching import batch
 from kernlens.ntk.empirical import cross_ntk_fn, empirical_ntk_fn
 from kernlens.ntk.linear import empirical_ntk_vp_fn, linearize, taylor_expand
 from kernlens.ntk.methods import Explanation, Method, NtkImplementation
@@ -33,6 +34,7 @@ __all__ = [
     "Method",
     "NtkImplementation",
     "as_matrix",
+    "batch",
     "cross_ntk_fn",
     "diagonal_fn",
     "dynamics",
@@ -43,6 +45,7 @@ __all__ = [
     "features",
     "gradient_norms_fn",
     "infinite",
+    "influence",
     "layer_ntk_fns",
     "linearize",
     "monte_carlo_kernel_fn",
@@ -51,6 +54,7 @@ __all__ = [
     "predict",
     "sharded",
     "sketch",
+    "stax",
     "taylor_expand",
     "trace_fn",
 ]

@@ -68,23 +68,26 @@ def _canonical(axes: tuple[int, ...], ndim: int, shape: tuple[int, ...]) -> tupl
     return tuple(sorted(out))
 
 
-def in_axes_of(vmap_axes: Any) -> Any:
-    """The axes of the batch in ``x``, from ``vmap_axes`` as neural-tangents takes them.
+def batch_axes(vmap_axes: Any) -> tuple[Any, dict[str, Any]]:
+    """The axes of the batch in ``x`` and in keyword arguments, as neural-tangents takes them.
 
     Args:
       vmap_axes: ``(in_axes, out_axes, kwargs_axes)``; else both ``in_axes`` and ``out_axes``.
 
+    Returns:
+      The axes of ``x``, and those of keyword arguments by name.
+
     Raises:
-      ValueError: outputs whose batch axis is not the first, or batched keyword arguments.
+      ValueError: outputs whose batch axis is not the first.
     """
     triple = isinstance(vmap_axes, tuple) and len(vmap_axes) == 3
     in_axes, out_axes, kwargs_axes = vmap_axes if triple else (vmap_axes, vmap_axes, {})
-    if any(axis != 0 for axis in jax.tree.leaves(out_axes)) or kwargs_axes:
+    if any(axis != 0 for axis in jax.tree.leaves(out_axes)):
         raise ValueError(
-            f"vmap_axes={vmap_axes}: outputs must have their batch axis first, and batched keyword "
-            "arguments belong into x, as leaves of a pytree; expected 0 or (in_axes, 0, {})"
+            f"vmap_axes={vmap_axes}: outputs must have their batch axis first; expected 0 or "
+            "(in_axes, 0, {keyword: axis})"
         )
-    return in_axes
+    return in_axes, kwargs_axes or {}
 
 
 def batch_first(x: Any, in_axes: Any) -> Any:

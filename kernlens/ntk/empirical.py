@@ -15,15 +15,26 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
-from kernlens.ntk import blocks, checks, jaxprs, keywords, linear, memory, models, structured
+from kernlens.ntk import (
+    blocks,
+    checks,
+    jaxprs,
+    keyword_batches,
+    keywords,
+    linear,
+    memory,
+    models,
+    structured,
+)
 from kernlens.ntk.axes import (
     Axes,
     axes_tuple,
+    batch_axes,
     batch_back,
     batch_first,
-    in_axes_of,
     output_axes,
 )
+from kernlens.ntk.coupled import coupled_ntk_fn
 from kernlens.ntk.methods import Explanation, LeafChoice, Method, MethodName, method_of
 from kernlens.ntk.models import PathFilter
 from kernlens.ntk.precision import wide_dtype
@@ -65,6 +76,7 @@ def empirical_ntk_fn(
     params_filter: PathFilter | None = None,
     block_size: int | Literal["auto"] = "auto",
     *,
+    coupled: bool = False,
     explain: bool = False,
     implementation: MethodName | None = None,
 ) -> Callable[..., Any]:
@@ -78,10 +90,15 @@ def empirical_ntk_fn(
         in either: the kernel of each example with its namesake.
       vmap_axes: where the batch axis of ``x`` is: ``(in_axes, 0, {})`` with an int or a pytree of
         ints as for ``jax.vmap``; 0 or None for the first. ``f`` is given ``x`` in this layout.
+        ``{}`` may name keyword arguments that have a batch axis too, ``{"mask": 0}``: each is then
+        passed as a tuple of two, of ``x1`` and of ``x2``, or as one value for both.
       method: a :class:`Method` or its name.
       params_filter: ``params_filter(path) -> bool``: the leaves that the kernel is about, by the
         tuple of keys that lead to each; all by default.
       block_size: rows of a block; "auto" from the bytes at hand.
+      coupled: whether ``f`` may couple its batch, as batch norm in training does. The kernel is
+        then that of the batches as they are given, from exact Jacobians of whole batches, for
+        small ``n``; ``method`` and ``block_size`` do not matter.
       explain: the returned function then gives an :class:`Explanation` in place of the kernel.
       implementation: neural-tangents' name for ``method``.
 
@@ -105,6 +122,14 @@ def empirical_ntk_fn(
     References:
       Novak, Sohl-Dickstein and Schoenholz (2022), equation 3.
     """
+    if coupled:
+        in_axes, kwargs_axes = batch_axes(vmap_axes)
+        if any(jax.tree.leaves(in_axes)) or kwargs_axes or explain:
+            raise ValueError(
+                "coupled=True takes batches as f does, the batch axis first, and has nothing to "
+                f"explain; got vmap_axes={vmap_axes}, explain={explain}"
+            )
+        return coupled_ntk_fn(f, trace_axes, diagonal_axes, params_filter)
     cross = cross_ntk_fn(
         f,
         None,
@@ -168,7 +193,20 @@ def cross_ntk_fn(
         params_filter,
         block_size,
     )
-    in_axes = in_axes_of(vmap_axes)
+    in_axes, kwargs_axes = batch_axes(vmap_axes)
+    if kwargs_axes:
+        packed = cross_ntk_fn(
+            keyword_batches.into_inputs(f1),
+            f2 and keyword_batches.into_inputs(f2),
+            trace_axes,
+            diagonal_axes,
+            ((0 if in_axes is None else in_axes, kwargs_axes), 0, {}),
+            method,
+            params_filter,
+            block_size,
+            explain=explain,
+        )
+        return keyword_batches.from_inputs(packed, kwargs_axes)
     runners: dict[Any, Callable[..., Any]] = {}
 
     def kernel_fn(x1: Any, x2: Any, params1: Params, params2: Params = None, **kwargs: Any) -> Any:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from kernlens.ntk import checks
 from kernlens.ntk.models import flatten
 from kernlens.ntk.precision import HIGHEST
 from kernlens.ntk.structured import OutputAxes
@@ -24,6 +25,9 @@ def linearize(f: ApplyFn, params: Params) -> ApplyFn:
 
     Returns:
       ``f_lin(params, x, **kwargs)``, affine in ``params``, equal to ``f`` with its gradient there.
+
+    Raises:
+      ValueError: as :func:`taylor_expand`.
 
     References:
       Lee et al. (2019), equation 4.
@@ -43,12 +47,15 @@ def taylor_expand(f: ApplyFn, params: Params, degree: int) -> ApplyFn:
       ``f_tayl(params, x, **kwargs)``.
 
     Raises:
-      ValueError: a negative degree.
+      ValueError: a negative degree, or a point of expansion that is not finite; when the expansion
+        is called, inputs that are not finite.
     """
     if degree < 0:
         raise ValueError(f"the degree of an expansion must be 0 or more; got {degree}")
+    checks.check_params(params)
 
     def expanded(new: Params, x: Any, **kwargs: Any) -> Any:
+        checks.check_inputs(x, "x")
         step = jax.tree.map(jnp.subtract, new, params)
 
         def derivative(g: Callable[[Params], Any]) -> Callable[[Params], Any]:
@@ -93,9 +100,15 @@ def empirical_ntk_vp_fn(
       A function from cotangents shaped like ``f(params, x2)`` to values shaped like
       ``f(params, x1)``. Complex parameters and outputs count as their real and imaginary parts.
 
+    Raises:
+      ValueError: parameters or inputs that are not finite.
+
     References:
       Novak, Sohl-Dickstein and Schoenholz (2022), section 3.2.
     """
+    for x, name in ((x1, "x1"), (x2, "x2")):
+        checks.check_inputs(x, name)
+    checks.check_params(params)
     columns = x1 if x2 is None else x2
     flat = flatten(params)
 

@@ -1,5 +1,6 @@
 """Kernels of the outputs themselves, the two kernels together, and their averages over draws."""
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 
 from kernlens.ntk import checks
 from kernlens.ntk.axes import Axes, output_axes
+from kernlens.ntk.batching import batch
 from kernlens.ntk.empirical import empirical_ntk_fn
 from kernlens.ntk.methods import MethodName
 from kernlens.ntk.models import PathFilter
@@ -44,6 +46,9 @@ def empirical_nngp_fn(
     Returns:
       ``kernel_fn(x1, x2, params, **kwargs)``, shaped like the tangent kernel.
 
+    Raises:
+      ValueError: when the kernel is called: parameters or inputs that are not finite.
+
     References:
       Lee et al. (2018), equation 1, with one draw in place of the mean.
     """
@@ -65,6 +70,9 @@ def empirical_nngp_fn(
 
     def kernel_fn(x1: Any, x2: Any, params: Params, **kwargs: Any) -> Any:
         checks.count(x1, "x1")
+        for x, name in ((x1, "x1"), (x2, "x2")):
+            checks.check_inputs(x, name)
+        checks.check_params(params)
         out1 = f(params, x1, **kwargs)
         out2 = out1 if x2 is None else f(params, x2, **kwargs)
         return jax.tree.map(one, out1, out2)
@@ -80,6 +88,7 @@ def empirical_kernel_fn(
     method: MethodName = "auto",
     params_filter: PathFilter | None = None,
     *,
+    coupled: bool = False,
     implementation: MethodName | None = None,
 ) -> Callable[..., Any]:
     """Both kernels of a function under one roof.
@@ -91,6 +100,7 @@ def empirical_kernel_fn(
       vmap_axes: of the tangent kernel.
       method: of the tangent kernel.
       params_filter: of the tangent kernel.
+      coupled: of the tangent kernel.
       implementation: neural-tangents' name for ``method``.
 
     Returns:
@@ -108,6 +118,7 @@ def empirical_kernel_fn(
             vmap_axes,
             method,
             params_filter,
+            coupled=coupled,
             implementation=implementation,
         ),
     }
@@ -128,6 +139,9 @@ def monte_carlo_kernel_fn(
     apply_fn: ApplyFn,
     key: Array,
     n_samples: int | Iterable[int],
+    batch_size: int = 0,
+    device_count: int = -1,
+    store_on_device: bool = True,
     trace_axes: Axes = (-1,),
     diagonal_axes: Axes = (),
     vmap_axes: Any = None,
@@ -144,6 +158,9 @@ def monte_carlo_kernel_fn(
       apply_fn: as ``f`` of :func:`empirical_ntk_fn`, and so the arguments that follow.
       key: a PRNG key; draw ``i`` of any number of draws is the same.
       n_samples: number of draws, at least 1, or several such numbers.
+      batch_size: as for :func:`~kernlens.ntk.batch`; 0 leaves the blocks to each kernel.
+      device_count: as there.
+      store_on_device: as there.
       trace_axes: likewise.
       diagonal_axes: likewise.
       vmap_axes: likewise.
@@ -172,12 +189,14 @@ def monte_carlo_kernel_fn(
         implementation=implementation,
     )
 
+    one = batch(kernel_fn, batch_size, device_count, store_on_device)
+
     def averages(x1: Any, x2: Any, get: Get, kwargs: dict[str, Any]) -> Iterator[Any]:
         total: Any = None
         for draw in range(asked[-1]):
             params = _initial(init_fn, jax.random.fold_in(key, draw), x1)
-            k = kernel_fn(x1, x2, get, params, **kwargs)
-            total = k if total is None else jax.tree.map(jnp.add, total, k)
+            k = one(x1, x2, get, params, **kwargs)
+            total = k if total is None else jax.tree.map(operator.add, total, k)
             if draw + 1 in asked:
                 yield jax.tree.map(lambda leaf, count=draw + 1: leaf / count, total)
 

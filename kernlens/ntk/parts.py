@@ -193,7 +193,8 @@ def sharded(kernel_fn: Callable[..., Array], mesh: Mesh, axis: str) -> Callable[
       ``(x1, x2, params) -> kernel``, with the same numbers, sharded along its first axis.
 
     Raises:
-      ValueError: an axis that the mesh lacks.
+      ValueError: an axis that the mesh lacks; when the kernel is called, parameters or inputs that
+        are not finite.
     """
     if axis not in mesh.shape:
         raise ValueError(f"the mesh has axes {tuple(mesh.shape)}; got {axis!r}")
@@ -208,6 +209,10 @@ def sharded(kernel_fn: Callable[..., Array], mesh: Mesh, axis: str) -> Callable[
 
     def rows(x1: Any, x2: Any, params: Params) -> Array:
         n = checks.count(x1, "x1")
+        # Here, since the kernel itself sees no values: it is traced.
+        for x, name in ((x1, "x1"), (x2, "x2")):
+            checks.check_inputs(x, name)
+        checks.check_params(params)
         columns = x1 if x2 is None else x2
         padded = -(-n // mesh.shape[axis]) * mesh.shape[axis]
         taken = jnp.minimum(jnp.arange(padded), n - 1)

@@ -11,6 +11,7 @@ from kernlens.probes.class_means import class_means
 from kernlens.probes.discriminant import discriminant
 from kernlens.probes.few_labels import FewLabels, few_labels
 from kernlens.probes.held_out import HeldOut
+from kernlens.probes.label_influence import LabelInfluence, label_influence
 from kernlens.probes.learning_curve import Curve, learning_curve
 from kernlens.probes.logistic import METRICS, PENALTIES, logistic
 from kernlens.probes.mlp import mlp
@@ -50,6 +51,7 @@ __all__ = [
     "Curve",
     "FewLabels",
     "HeldOut",
+    "LabelInfluence",
     "Path",
     "Prediction",
     "class_means",
@@ -57,6 +59,7 @@ __all__ = [
     "discriminant",
     "few_labels",
     "influence",
+    "label_influence",
     "learning_curve",
     "level_together",
     "logistic",

@@ -126,7 +126,7 @@ def select_rows(
         bad = np.flatnonzero(~np.all(np.isfinite(features.astype(np.float64)), axis=1))
         raise ValueError(
             f"features must be finite; {bad.size} of {len(features)} labelled rows are not, "
-            f"first row {labelled[bad[0]]}"
+            f"the first is row {labelled[bad[0]]}, counted from 0"
         )
     with np.errstate(over="ignore"):
         span = high - low

@@ -22,7 +22,7 @@ from kernlens.probes.prediction import (
     check_metric,
     normal_quantile,
 )
-from kernlens.show.table import Column, Table, printable
+from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.types import Array, Interval, Labels, Stream
 
 TIMES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0)
@@ -160,6 +160,8 @@ class Curve(NamedTuple):
     def json(self) -> dict[str, Any]:
         """The rows shown, and the notes, in JSON's types."""
         return {"metric": self.metric, "rows": self.table().json(), "notes": list(self.notes)}
+
+    to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
         return "\n".join([self.table().text(), *self.notes])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kernlens.probes.held_out import HeldOut
-from kernlens.show.table import Column, Table, printable
+from kernlens.show.table import Column, Table, printable, to_frame
 from kernlens.types import Interval
 
 if TYPE_CHECKING:
@@ -141,6 +141,23 @@ class Prediction(NamedTuple):
         listed = "; ".join(f"{kind} [{own.low:.3f}, {own.high:.3f}]" for kind, own in found)
         more = "" if self.curve is None else f"; {self.curve.sentence()}"
         return (f"{TITLES[self.metric]} {self.value.value:.3f}: {listed}{more}",)
+
+    to_frame = to_frame
+
+    def to_dict(self) -> dict[str, float]:
+        """The numbers under one flat name each, as experiment loggers take them.
+
+        Returns:
+          ``{"macro_f1": 0.87, "macro_f1_low": 0.84, "macro_f1_high": 0.9, "macro_f1_null": 0.17,
+          ...}``, and the ends of the other two intervals as ``macro_f1_mean_low`` and
+          ``macro_f1_sample_low``.
+        """
+        row = {
+            **self.metrics,
+            **{f"{name}_mean": own for name, own in self.means.items()},
+            **{f"{name}_sample": own for name, own in self.samples.items()},
+        }
+        return Table([row], ()).flat()
 
     def __repr__(self) -> str:
         lines = [self.heading(), *self.others(), self.table().text()]

@@ -68,7 +68,7 @@ def rows(where: str, value: Any, arguments: Mapping[str, Any]) -> jax.Array:
         bad = np.flatnonzero(~good.reshape(len(found), -1).all(axis=1))
         raise ValueError(
             f"{where} must be finite; {len(bad)} of {len(found)} rows are not in {found.dtype}, "
-            f"the first is row {bad[0]}"
+            f"the first is row {bad[0]}, counted from 0"
         )
     return found
 
@@ -123,7 +123,7 @@ def posteriors(where: str, value: Any, arguments: Mapping[str, Any]) -> jax.Arra
     if bad.size:
         raise ValueError(
             f"{where} must be probabilities of sum 1; {len(bad)} of {len(found)} rows are not, the "
-            f"first is row {bad[0]} with sum {sums[bad[0]]:g}"
+            f"first is row {bad[0]}, counted from 0, with sum {sums[bad[0]]:g}"
         )
     return found
 

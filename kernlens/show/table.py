@@ -5,6 +5,7 @@ shown, as ``\\x1b``, instead of obeyed.
 """
 
 import html
+import itertools
 import math
 import re
 import textwrap
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens.files import optional
 from kernlens.show.values import to_json
 from kernlens.types import Interval
 
@@ -172,6 +174,56 @@ class Table(NamedTuple):
             for row in self.rows
         ]
 
+    def frame(self, library: str = "pandas") -> Any:
+        """The rows as a frame: all their text and numbers, those that no column shows too.
+
+        Args:
+          library: ``"pandas"`` or ``"polars"``.
+
+        Returns:
+          A frame with the columns ``key``, and of intervals ``key_low``, ``key_high`` and, where
+          there is one, ``key_null``.
+
+        Raises:
+          ValueError: another library.
+          ImportError: polars is not installed.
+        """
+        if library not in ("pandas", "polars"):
+            raise ValueError(f"library must be 'pandas' or 'polars'; got {library!r}")
+        rows = [_spread(row) for row in self.rows]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        held = {name: [row.get(name) for row in rows] for name in names}
+        return optional(library, extra="dev").DataFrame(held)
+
+    def flat(self) -> dict[str, float]:
+        """Its numbers under one name each, as experiment loggers take them.
+
+        A name is the text cells that begin the row and the key of the column, joined by slashes:
+        ``behaviour/Mlp_32/macro_f1``, and ``behaviour/Mlp_32/macro_f1_low`` for the end of an
+        interval. Characters that loggers refuse become underscores.
+
+        >>> rows = [{"name": "a (1)", "gain": Interval(0.1, 0.0, 0.2, level=0.9)}]
+        >>> Table(rows, (Column("name"), Column("gain"))).flat()
+        {'a_1/gain': 0.1, 'a_1/gain_low': 0.0, 'a_1/gain_high': 0.2}
+
+        Returns:
+          Numbers by name; where rows have one name, later ones are numbered.
+        """
+        found: dict[str, float] = {}
+        for row in self.rows:
+            texts = itertools.takewhile(lambda value: isinstance(value, str), row.values())
+            parts = [_logged(text) for text in texts if text]
+            for key, value in _spread(row).items():
+                if isinstance(value, bool | str) or value is None:
+                    continue
+                name = first = "/".join([*parts, _logged(key)])
+                for i in itertools.count(2):
+                    if name not in found:
+                        break
+                    name = f"{first}_{i}"
+                found[name] = float(value)
+        return found
+
     def _widths(self) -> list[int]:
         """Characters of each column on one line."""
         lines = [[printable(column.head) for column in self.columns], *self.cells()]
@@ -194,6 +246,49 @@ class Table(NamedTuple):
             isinstance(v, Interval | int | float | np.number) and not isinstance(v, bool)
             for v in held
         )
+
+
+def to_frame(result: Any, library: str = "pandas") -> Any:
+    """The result as a frame, a row for each line of its table.
+
+    Args:
+      library: ``"pandas"`` or ``"polars"``.
+
+    Returns:
+      A frame; an interval is the columns ``key``, ``key_low``, ``key_high`` and, where there is a
+      null, ``key_null``.
+
+    Raises:
+      ValueError: another library.
+    """
+    return getattr(result, "_record", result.table)().frame(library)
+
+
+def to_dict(result: Any) -> dict[str, float]:
+    """The numbers of a result under one flat name each, as experiment loggers take them.
+
+    Returns:
+      ``{"behaviour/macro_f1": 0.87, "behaviour/macro_f1_low": 0.84, ...}``.
+    """
+    return getattr(result, "_record", result.table)().flat()
+
+
+def _spread(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The text and numbers of a row, an interval as its value, ends and null."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, Interval):
+            found |= {key: value.value, f"{key}_low": value.low, f"{key}_high": value.high}
+            if value.null is not None:
+                found[f"{key}_null"] = value.null
+        elif value is None or isinstance(value, str | bool | int | float | np.number):
+            found[key] = value
+    return found
+
+
+def _logged(text: str) -> str:
+    """A name that loggers take: other characters become underscores."""
+    return re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("_") or "_"
 
 
 def _line(widths: Sequence[int]) -> int:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kernlens.files import write_atomically
+
 
 class Store:
     """Saves and restores a run's state with orbax; what is half written never counts.
@@ -39,9 +41,7 @@ class Store:
                     f"expected {settings}; give another folder, or delete this one"
                 )
         else:
-            aside = self._note.with_suffix(".part")
-            aside.write_text(settings)
-            aside.replace(self._note)
+            write_atomically(self._note, settings)
         self._manager = ocp.CheckpointManager(
             folder.resolve(),
             options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False),

@@ -75,6 +75,8 @@ def mixed() -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     rng = np.random.default_rng(0)
     items = rng.normal(size=(200, 4))
     items -= items.mean(axis=0)
+    # The grid of scales is in units of the items' variance.
+    items *= np.sqrt(4.0 / np.mean(np.sum(items**2, axis=1)))
     queries = 0.5 * rng.normal(size=(2_000, 4))
     own = np.exp(SCALE * queries @ items.T)
     z = own.sum(axis=1, keepdims=True)

@@ -15,7 +15,9 @@ from experiments.benchmarks.ntk import experiment as bench_ntk
 from experiments.benchmarks.pretrain import experiment as bench_pretrain
 from experiments.benchmarks.probes import experiment as bench_probes
 from experiments.benchmarks.scores import experiment as bench_scores
+from experiments.closed_form_recommenders import experiment as closed_form_recommenders
 from experiments.head_mismatch import experiment as head_mismatch
+from experiments.influence import experiment as influence
 from experiments.interval_coverage import experiment as interval_coverage
 from experiments.joint_embeddings import experiment as joint_embeddings
 from experiments.kit import committed, pages, runner, summaries, tiny
@@ -54,7 +56,7 @@ EXPERIMENTS = (
     lens_upgrade,
 )
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)
-AWAITED = (bench_lens, bench_probes, predicts_value)
+AWAITED = (bench_lens, bench_probes, predicts_value, closed_form_recommenders, influence)
 """Experiments of which no full run is committed yet."""
 
 # The others take half a minute of compiling each.
@@ -148,6 +150,12 @@ MISTAKES = [
     (head_mismatch, "--tiny --tower-seeds 1", "--tower-seeds must be at least 2"),
     (joint_embeddings, "--tiny --texts bert", "--texts must be among minilm, use"),
     (joint_embeddings, "--tiny --tasks nope", "tasks must be labels"),
+    (closed_form_recommenders, "--seeds 1", "--root must be the folder"),
+    (closed_form_recommenders, "--root NOWHERE", "nowhere"),
+    (closed_form_recommenders, "--tiny --seeds 0", "--seeds must be at least 1 where there is no"),
+    (closed_form_recommenders, "--tiny --root NOWHERE", "--root and --index are of real ratings"),
+    (influence, "--tiny --left-out 100", "--left-out must be at most --rows 60; got 100"),
+    (influence, "--tiny --flips 1", r"--flips must be in \(0, 1\); got 1"),
     (prop1_bound, "--tiny --out FILE", "--out must be a folder; .* is a file"),
     (prop1_bound, "--tiny --cells FILE", "--cells must be a folder; .* is a file"),
     (prop1_bound, "--tiny --cells FILE/inside", "--cells must be a folder; .* is a file"),

@@ -17,6 +17,12 @@ from rich.console import Console
 from experiments.kit import runner
 from experiments.kit.cells import Cells
 from experiments.prop2_sequence_average import experiment as prop2_sequence_average
+from tests.test_writing import disk
+
+__all__ = ["disk"]
+
+
+ROOT = Path(runner.__file__).parents[2]
 
 
 class Toy:
@@ -204,7 +210,7 @@ def test_a_killed_run_goes_on_to_the_same_bits_and_nothing_is_done_twice(tmp_pat
         environment = {
             **os.environ, "KERNLENS_CACHE": "off", "STOP_AT": str(stop_at),
             "LOG": str(tmp_path / f"{folder}.log"),
-            "PYTHONPATH": str(Path(runner.__file__).parents[2]),
+            "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         out = tmp_path / folder / "out"
         return subprocess.Popen([*words, "--out", str(out)], env=environment)
@@ -246,6 +252,80 @@ def test_an_interrupted_run_goes_on(tmp_path):
     found = [cells(f"cell {i}", lambda i=i: make(i)) for i in (1, 2, 3)]
     assert found == [{"value": 1}, {"value": 2}, {"value": 3}]
     assert calls == [1, 2, 2, 3]
+
+
+def test_a_second_run_into_one_folder_is_refused(tmp_path, capsys):
+    """By a process of its own: one lock is of the results, the other of the cells."""
+    script = tmp_path / "toy.py"
+    script.write_text(TOY_MODULE)
+    environment = {
+        **os.environ, "KERNLENS_CACHE": "off", "STOP_AT": "2", "LOG": str(tmp_path / "log"),
+        "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+
+    def words(out, cells):
+        return ["--out", str(tmp_path / out), "--cells", str(tmp_path / cells)]
+
+    first = subprocess.Popen([sys.executable, str(script), *words("out", "cells")], env=environment)
+    log = tmp_path / "log"
+    try:
+        deadline = time.monotonic() + 120
+        while not (log.exists() and "2" in log.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for out, cells, flag in (("out", "other", "--out"), ("another", "cells", "--cells")):
+            second = subprocess.run(
+                [sys.executable, str(script), *words(out, cells)], env=environment, text=True,
+                capture_output=True,
+            )  # fmt: skip
+            assert second.returncode == 1
+            assert f"error: {flag} {tmp_path}" in second.stderr
+            assert f"another run, process {first.pid} on " in second.stderr
+            assert second.stderr.count("\n") == 1
+    finally:
+        first.kill()
+        first.wait()
+    environment["STOP_AT"] = "-1"
+    done = subprocess.run([sys.executable, str(script), *words("out", "cells")], env=environment)
+    assert done.returncode == 0
+    assert not list(tmp_path.rglob(".lock"))
+
+
+def test_a_full_disk_and_one_that_is_read_only_keep_earlier_results(disk, capsys):
+    """Small results first, then a larger run into the same folders, then a disk to read alone."""
+    out, cells = disk / "out", disk / "cells"
+
+    def run(config, cells):
+        return [len(cells(f"cell {i}", lambda i=i: [i] * 50_000)) for i in range(config.count)]
+
+    toy = types.SimpleNamespace(**{**vars(Toy), "run": run})
+    words = ["--out", str(out), "--cells", str(cells), "--count"]
+    assert runner.main(toy, [*words, "1"]) == 0
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert runner.main(toy, [*words, "9"]) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device; what it held is kept" in error
+    assert error.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == kept
+    assert not list(disk.rglob("*.part"))
+    # With room again, it goes on with the cells that were finished.
+    subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+    assert runner.main(toy, [*words, "9"]) == 0
+    assert "cell 0: kept from an earlier run" in capsys.readouterr().out
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    assert runner.main(toy, [*words, "3"]) == 1
+    error = capsys.readouterr().err
+    assert (
+        error == f"error: {out}: cannot be written: Read-only file system; what it held is kept\n"
+    )
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == kept
+
+
+def test_what_a_figure_needs_is_looked_for_before_anything_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    toy = types.SimpleNamespace(**{**vars(Toy), "run": None})
+    assert runner.main(toy, ["--out", str(tmp_path), "--cells", str(tmp_path)]) == 1
+    assert "pip install 'kernlens[report]'" in capsys.readouterr().err
 
 
 def test_the_command_of_a_configuration_is_one_that_can_be_typed():

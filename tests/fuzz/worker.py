@@ -7,6 +7,7 @@ out: it never sees the bytes.
 
 import contextlib
 import functools
+import importlib
 import io
 import json
 import resource
@@ -42,8 +43,8 @@ def _peak() -> float:
 
 
 def main() -> None:
-    cli.VERBS[Predict] = _read
-    cli.VERBS[Embed] = _load
+    vars(importlib.import_module("kernlens.cli.predict"))["predict"] = _read
+    vars(importlib.import_module("kernlens.cli.embed"))["embed"] = _load
     parse = functools.cache(lambda *words: cli_parse(list(words)))
     cli_parse, cli._parse = cli._parse, lambda argv: parse(*argv)  # most of the time otherwise
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY * 4, _MOST_MEMORY * 4))

@@ -13,6 +13,9 @@ what the user has never met counts. Each gives :class:`Queries`, which no answer
     x = ranking.session_matrix(known)
     for name, baseline in ranking.BASELINES.items():
         print(name, ranking.recall(baseline(x, queries), 10).mean())
+
+:func:`user_ridge` takes the same two arguments; its cost is that of users², which not all data
+allow, so it is not among the baselines that are always run.
 """
 
 from collections.abc import Callable
@@ -45,6 +48,13 @@ from kernlens.metrics.ranking.protocol import (
     new_to_sequence,
 )
 from kernlens.metrics.ranking.sampled import sampled_place
+from kernlens.metrics.ranking.user_ridge import (
+    UserRidge,
+    fit_user_ridge,
+    infinite_autoencoder,
+    linear_rows,
+    user_ridge,
+)
 
 BASELINES: dict[str, Callable[[Any, Queries], Place]] = {
     "popularity": popular,
@@ -62,11 +72,15 @@ __all__ = [
     "Ease",
     "Place",
     "Queries",
+    "UserRidge",
     "all_items",
     "ease",
     "fit_ease",
+    "fit_user_ridge",
+    "infinite_autoencoder",
     "item_knn",
     "last_item",
+    "linear_rows",
     "mean_by_target",
     "mean_difference",
     "mean_with_interval",
@@ -85,4 +99,5 @@ __all__ = [
     "sampled_place",
     "session_matrix",
     "top",
+    "user_ridge",
 ]

@@ -151,8 +151,19 @@ def _weights(gram: np.ndarray, strength: float) -> np.ndarray:
     return weights
 
 
-def _validated(held: Any, path: np.ndarray, seed: int) -> np.ndarray:
-    """Mean reciprocal rank of hidden items along the path."""
+def hidden_items(held: Any, seed: int) -> tuple[Any, Any, np.ndarray]:
+    """Sessions to fit on, and others with an item hidden, to choose a strength by.
+
+    Args:
+      held: whether each session holds each item, SciPy CSR ``[sessions, m]``.
+      seed: of the sessions that are held out, a tenth and at most 2,000, and of what is hidden.
+
+    Returns:
+      The sessions that are left, those held out without the hidden item, and that item of each.
+
+    Raises:
+      ValueError: no session has two items.
+    """
     rng, sizes = np.random.default_rng(seed), np.diff(held.indptr)
     some = np.flatnonzero(sizes > 1)
     if len(some) == 0:
@@ -165,6 +176,12 @@ def _validated(held: Any, path: np.ndarray, seed: int) -> np.ndarray:
     target = judged.indices[hidden].copy()
     judged.data[hidden] = 0.0
     judged.eliminate_zeros()
+    return known, judged, target
+
+
+def _validated(held: Any, path: np.ndarray, seed: int) -> np.ndarray:
+    """Mean reciprocal rank of hidden items along the path."""
+    known, judged, target = hidden_items(held, seed)
     rows, columns = judged.nonzero()
     gram, found = (known.T @ known).toarray(), []
     for strength in path:

@@ -11,6 +11,7 @@ from kernlens.models.text.bert import (
 )
 from kernlens.models.text.encoding import TextEncoder, encode, tokens
 from kernlens.models.text.folder import load, minilm_folder
+from kernlens.models.text.others import embed
 from kernlens.models.text.weights import read_weights, write_weights
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "SentenceEncoder",
     "TextEncoder",
     "Tokens",
+    "embed",
     "encode",
     "first_pooling",
     "glove",

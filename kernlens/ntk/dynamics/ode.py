@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from kernlens.ntk.dynamics.layout import is_traced, layout_of, refuse_negative, refuse_non_finite
-from kernlens.ntk.dynamics.spectrum import check_kernel, product
+from kernlens.ntk.dynamics.spectrum import check_kernel, product, refuse_momentum
 from kernlens.ntk.dynamics.squared_error import PredictFn, times
 from kernlens.types import Array
 
@@ -36,8 +36,9 @@ def gradient_descent(
     k_train_train: Array,
     y_train: Array,
     learning_rate: float = 1.0,
-    *,
+    momentum: float | None = None,
     trace_axes: Sequence[int] = (-1,),
+    *,
     rtol: float = 1e-5,
     atol: float = 1e-6,
     max_steps: int = 100_000,
@@ -48,6 +49,11 @@ def gradient_descent(
 
     .. math:: \frac{d f_t(x)}{dt} = -\eta\, K_{xX} \nabla_{f(X)} L(f_t(X), y)
 
+    With momentum :math:`\mu` it is the flow that heavy-ball descent from rest follows, in units of
+    :math:`\sqrt\eta`, so that :math:`t` still counts steps:
+
+    .. math:: \ddot f = -K_{xX} \nabla L - \frac{1 - \mu}{\sqrt\eta}\, \dot f.
+
     Memory is a few copies of the outputs. An explicit solver takes about
     :math:`\eta t \lambda_{\max} |L''|` steps once the fast directions are done; for times long past
     that an implicit one is better.
@@ -57,7 +63,8 @@ def gradient_descent(
       k_train_train: tangent kernel of the training rows, ``[n, n]`` where the output axes are
         traced, else in pairs after the rows, ``[n, n, O, O]``.
       y_train: targets, ``[n, O]``; a class as its indicator.
-      learning_rate: :math:`\eta > 0`; only :math:`\eta t` matters.
+      learning_rate: :math:`\eta > 0`; without momentum only :math:`\eta t` matters.
+      momentum: :math:`\mu` in ``[0, 1)``; None for plain gradient flow.
       trace_axes: output axes that the kernel has no pair of, being the same for each entry.
       rtol: relative tolerance of a step, on the outputs.
       atol: absolute tolerance of a step, in the unit of the outputs.
@@ -74,7 +81,7 @@ def gradient_descent(
       ImportError: diffrax is not installed.
       ValueError: as :func:`gradient_descent_mse`, save that definiteness is not looked at, and a
         loss that is not a scalar, times that are not finite, tolerances or ``max_steps`` of 0 or
-        less.
+        less, a momentum out of range.
 
     Warns:
       UserWarning: a solver that gave up, where that is known and no info was asked for.
@@ -99,12 +106,22 @@ def gradient_descent(
     shape = jax.eval_shape(loss, y_train, y_train).shape
     if shape:
         raise ValueError(f"loss must give a scalar, the mean over rows; got shape {shape}")
+    if momentum is not None:
+        refuse_momentum(momentum)
     gradient = jax.grad(loss)
 
-    def velocity(_: Any, outputs: list[Array], kernels: list[Array]) -> list[Array]:
+    def force(outputs: list[Array], kernels: list[Array]) -> list[Array]:
         slope = layout.flatten(gradient(outputs[0], y_train))
-        moves = [product(k, slope) for k in kernels]
-        return [-layout.unflatten(v) for v in moves]
+        return [-layout.unflatten(product(k, slope)) for k in kernels]
+
+    def velocity(_: Any, state: Any, given: tuple[list[Array], Array | None]) -> Any:
+        kernels, drag = given
+        if drag is None:
+            return force(state, kernels)
+        outputs, speeds = state
+        return speeds, [
+            pull - drag * v for pull, v in zip(force(outputs, kernels), speeds, strict=True)
+        ]
 
     def predict_fn(
         t: Any,
@@ -112,7 +129,12 @@ def gradient_descent(
         fx_test_0: Any = None,
         k_test_train: Array | None = None,
     ) -> Any:
+        drag = None
         duration = times(t, learning_rate, layout)
+        if momentum is not None:
+            unit = jnp.sqrt(jnp.asarray(learning_rate).astype(layout.dtype))
+            drag = (1.0 - momentum) / unit
+            duration = times(t, unit, layout)
         refuse_non_finite("t", duration)
         start = [layout.outputs("fx_train_0", 0.0 if fx_train_0 is None else fx_train_0, n)]
         kernels = [kernel]
@@ -130,8 +152,8 @@ def gradient_descent(
                 t0=jnp.zeros((), layout.dtype),
                 t1=ordered[-1],
                 dt0=None,
-                y0=start,
-                args=kernels,
+                y0=start if drag is None else (start, [jnp.zeros_like(f) for f in start]),
+                args=(kernels, drag),
                 saveat=diffrax.SaveAt(ts=ordered),
                 stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
                 max_steps=max_steps,
@@ -140,7 +162,7 @@ def gradient_descent(
         back = jnp.argsort(order)
         results = [
             jnp.where(jnp.isfinite(f), f, jnp.nan)[back].reshape(duration.shape + f.shape[1:])
-            for f in solution.ys
+            for f in (solution.ys if drag is None else solution.ys[0])
         ]
         results = results[fx_train_0 is None :]
         if not results:

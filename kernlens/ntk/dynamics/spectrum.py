@@ -118,22 +118,24 @@ def in_double_precision(
 
 
 def max_learning_rate(
-    k_train_train: KernelOrSpectrum,
+    ntk_train_train: KernelOrSpectrum,
     y_train_size: int | None = None,
+    momentum: float = 0.0,
     *,
     diag_reg: float = 0.0,
     diag_reg_absolute_scale: bool = False,
 ) -> Array:
     r"""The learning rate from which gradient descent on squared error no longer converges.
 
-    .. math:: \eta_{\max} = 2N / \lambda_{\max}
+    .. math:: \eta_{\max} = 2 (1 + \mu) N / \lambda_{\max}
 
-    for the loss :math:`\frac1{2N}\sum (f - y)^2` over :math:`N` outputs.
+    for the loss :math:`\frac1{2N}\sum (f - y)^2` over :math:`N` outputs and momentum :math:`\mu`.
 
     Args:
-      k_train_train: tangent kernel of the training rows, or its spectrum.
+      ntk_train_train: tangent kernel of the training rows, or its spectrum.
       y_train_size: :math:`N`, the number of training outputs, traced ones included; the rows of
         the kernel as a matrix by default, as with ``trace_axes=()``.
+      momentum: :math:`\mu` in ``[0, 1)``, of heavy-ball descent.
       diag_reg: ridge, as in :func:`gradient_descent_mse`.
       diag_reg_absolute_scale: as there.
 
@@ -141,15 +143,25 @@ def max_learning_rate(
       The bound, a scalar; infinite for a kernel of zeros.
 
     Raises:
-      ValueError: as :func:`spectrum`, or a negative ridge.
+      ValueError: as :func:`spectrum`, a negative ridge, or a momentum out of range.
+
+    References:
+      Polyak (1964), theorem 9, for momentum.
     """
     refuse_negative("diag_reg", diag_reg)
+    refuse_momentum(momentum)
     values = (
-        k_train_train if isinstance(k_train_train, Spectrum) else spectrum(k_train_train)
+        ntk_train_train if isinstance(ntk_train_train, Spectrum) else spectrum(ntk_train_train)
     ).values
     size = len(values) if y_train_size is None else y_train_size
     ridged, _ = _ridge(values, diag_reg, absolute=diag_reg_absolute_scale)
-    return 2.0 * size / ridged[-1]
+    return 2.0 * (1.0 + momentum) * size / ridged[-1]
+
+
+def refuse_momentum(momentum: Any) -> None:
+    """Raises ``ValueError`` where a momentum is not in ``[0, 1)``, if its value is known."""
+    if not is_traced(momentum) and not 0.0 <= momentum < 1.0:
+        raise ValueError(f"momentum must be in [0, 1); got {momentum}")
 
 
 @partial(jax.jit, static_argnames="given")
@@ -195,6 +207,67 @@ def step_response(values: Array, step_size: Array, steps: Array) -> Array:
         1.0 - sign * jnp.abs(1.0 - x) ** k,
     )
     return jnp.where(resolved, shrunk / safe, early)
+
+
+@jax.jit
+def momentum_response(values: Array, step_size: Array, momentum: Array, steps: Array) -> Array:
+    r"""Response to gradient descent with momentum :math:`\mu` from rest, after whole steps.
+
+    With :math:`x = \eta s`, the response is :math:`\eta d_k`, where :math:`d_0 = d_{-1} = 0` and
+
+    .. math:: d_{k+1} = (1 + \mu - x)\, d_k - \mu\, d_{k-1} + 1,
+
+    an affine map that is raised to the power ``k`` by squaring. That of :math:`1 - x d_k`, the part
+    of the residual that is left, would lose the digits of a small :math:`x`.
+
+    Args:
+      values: eigenvalues :math:`s`, the last the largest, ``[R]``.
+      step_size: :math:`\eta > 0`, a scalar.
+      momentum: :math:`\mu` in ``[0, 1)``, a scalar.
+      steps: :math:`k \ge 0`, whole numbers as floats, of any shape; may be infinite.
+
+    Returns:
+      Responses, ``[..., R]``; unresolved eigenvalues as in :func:`flow_response`.
+
+    References:
+      Polyak (1964), equation 9.
+    """
+    endless = jnp.isinf(steps)[..., None]
+    whole = jnp.where(jnp.isinf(steps), 0.0, steps).astype(jnp.uint32)[..., None]
+    resolved, safe, _ = _unresolved(values, step_size * steps)
+    found = step_size * _descended(jnp.where(resolved, step_size * safe, 0.0), momentum, whole)
+    floor = ROUNDING * float(jnp.finfo(values.dtype).eps) * values[-1]
+    early = found * jnp.exp(-found * jnp.sqrt(floor * values[-1]))
+    found = jnp.where(endless, 1.0 / safe, found)
+    return jnp.where(resolved, found, jnp.where(endless, 0.0, early))
+
+
+def _descended(x: Array, momentum: Array, steps: Array) -> Array:
+    """``d_k`` of :func:`momentum_response`, for ``x`` ``[R]`` and ``steps`` ``[..., 1]``."""
+    x, bits = jnp.broadcast_arrays(x, steps)
+    one, zero = jnp.ones_like(x), jnp.zeros_like(x)
+    momentum = jnp.broadcast_to(jnp.asarray(momentum).astype(x.dtype), x.shape)
+
+    def after(second: Any, first: Any) -> Any:
+        """One affine map of ``(d_k, d_{k-1})`` after another, as ``(a, b, c, d, e, f)``."""
+        a, b, c, d, e, f = second
+        p, q, r, s, u, v = first
+        linear = a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s
+        return *linear, a * u + b * v + e, c * u + d * v + f
+
+    def square(_: Any, state: Any) -> Any:
+        total, power, left = state
+        odd = left % 2 == 1
+        new = after(power, total)
+        total = tuple(jnp.where(odd, n, t) for n, t in zip(new, total, strict=True))
+        # What is not needed any more may overflow where descent diverges.
+        squared = after(power, power)
+        power = tuple(jnp.where(left > 1, s, p) for s, p in zip(squared, power, strict=True))
+        return total, power, left // 2
+
+    step = (1.0 + momentum - x, -momentum, one, zero, one, zero)
+    rest = (one, zero, zero, one, zero, zero)
+    return jax.lax.fori_loop(0, 32, square, (rest, step, bits))[0][4]
 
 
 def product(a: Array, b: Array) -> Array:

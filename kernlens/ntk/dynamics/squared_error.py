@@ -14,6 +14,7 @@ from kernlens.ntk.dynamics.spectrum import (
     as_spectrum,
     flow_response,
     max_learning_rate,
+    momentum_response,
     moved,
     step_response,
 )
@@ -93,6 +94,8 @@ def discrete_gradient_descent_mse(
     diag_reg: float = 0.0,
     diag_reg_absolute_scale: bool = False,
     trace_axes: Sequence[int] = (-1,),
+    *,
+    momentum: float = 0.0,
 ) -> PredictFn:
     r"""Gradient descent on squared error with its finite step, in closed form for any step.
 
@@ -102,6 +105,9 @@ def discrete_gradient_descent_mse(
 
     for the loss of :func:`gradient_descent_mse`. It converges for ``learning_rate`` below
     :func:`max_learning_rate`; above, the outputs grow with the steps, as they do in training.
+    With momentum :math:`\mu` it is heavy-ball descent from rest, that of optax's
+    ``sgd(learning_rate, momentum)``: :math:`\theta_{k+1} = \theta_k - \eta \nabla_k + \mu (\theta_k
+    - \theta_{k-1})`.
 
     Args:
       k_train_train: as there.
@@ -110,20 +116,24 @@ def discrete_gradient_descent_mse(
       diag_reg: as there.
       diag_reg_absolute_scale: as there.
       trace_axes: as there.
+      momentum: :math:`\mu` in ``[0, 1)``.
 
     Returns:
       ``predict_fn(steps=None, fx_train_0=0.0, fx_test_0=None, k_test_train=None)``, as there with
       whole numbers of steps for times.
 
     Raises:
-      ValueError: as there, and steps that are not whole numbers, or infinitely many at a learning
-        rate that does not converge.
+      ValueError: as there, a momentum out of range, and steps that are not whole numbers, or
+        infinitely many at a learning rate that does not converge.
     """
     problem = problem_of(k_train_train, y_train, diag_reg, diag_reg_absolute_scale, trace_axes)
     refuse_negative("learning_rate", learning_rate, strictly=True)
     size = problem.layout.size
     bound = max_learning_rate(
-        Spectrum(problem.ridged, problem.spectrum.vectors), size, diag_reg_absolute_scale=True
+        Spectrum(problem.ridged, problem.spectrum.vectors),
+        size,
+        momentum,
+        diag_reg_absolute_scale=True,
     )
 
     def predict_fn(
@@ -138,11 +148,13 @@ def discrete_gradient_descent_mse(
             )
         if steps is not None and not jnp.issubdtype(jnp.asarray(steps).dtype, np.integer):
             raise ValueError(f"steps must be whole numbers; got {steps}")
-        response = step_response(
-            problem.ridged,
-            times(1.0, learning_rate, problem.layout) / size,
-            times(steps, 1.0, problem.layout),
-        )
+        step_size = times(1.0, learning_rate, problem.layout) / size
+        count = times(steps, 1.0, problem.layout)
+        if not is_traced(momentum) and momentum == 0.0:
+            response = step_response(problem.ridged, step_size, count)
+        else:
+            mu = jnp.asarray(momentum).astype(problem.layout.dtype)
+            response = momentum_response(problem.ridged, step_size, mu, count)
         return _outputs(problem, response, fx_train_0, fx_test_0, k_test_train)
 
     return predict_fn

@@ -12,6 +12,7 @@ compose, and what they compose to is a layer:
 Scales, parameterisations and the calling convention are those of neural-tangents' ``stax``.
 """
 
+from kernlens.ntk.infinite.images import avg_pool, conv, flatten, global_avg_pool
 from kernlens.ntk.infinite.inputs import lookup, mean_pool, two_tower
 from kernlens.ntk.infinite.layers import (
     Layer,
@@ -25,6 +26,7 @@ from kernlens.ntk.infinite.layers import (
 )
 from kernlens.ntk.infinite.nonlinearities import (
     NONLINEARITIES,
+    cos,
     erf,
     gelu,
     leaky_relu,
@@ -36,10 +38,15 @@ __all__ = [
     "NONLINEARITIES",
     "Layer",
     "add",
+    "avg_pool",
+    "conv",
+    "cos",
     "dense",
     "elementwise",
     "erf",
+    "flatten",
     "gelu",
+    "global_avg_pool",
     "identity",
     "layer_norm",
     "leaky_relu",

@@ -176,10 +176,10 @@ def two_tower(left: Layer, right: Layer) -> Layer:
     return Layer(lambda: TwoTower(left.build(), right.build()), propagate)
 
 
-def _raw(signal: Signal, name: str) -> Inputs:
+def _raw(signal: Signal, name: str) -> tuple[Any, Any]:
     if isinstance(signal, Pair):
         raise ValueError(f"{name} reads raw inputs: it must come first in a network")
-    return signal
+    return signal.x1, signal.x2
 
 
 def _weights(mask: Array, dtype: Any) -> Array:

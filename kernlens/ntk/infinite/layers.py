@@ -1,7 +1,7 @@
 """Layers: each one definition of a Flax module of finite width and of its kernels at infinity."""
 
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from kernlens.ntk import checks
 from kernlens.ntk.infinite.pairs import (
     Inputs,
     Pair,
@@ -19,6 +20,7 @@ from kernlens.ntk.infinite.pairs import (
     grid,
     own,
     pair,
+    pointwise,
     scaled,
     sqrt,
     sum_of,
@@ -35,10 +37,27 @@ class Layer:
     Attributes:
       build: makes the Flax module, anew each time, so a layer used twice has two sets of weights.
       propagate: what the layer does to two examples at infinite width.
+      pools: whether it needs the kernels at all pairs of positions of two images.
+
+    A layer unpacks into ``init_fn, apply_fn, kernel_fn``, as neural-tangents' ``stax`` has it:
+    ``init_fn(key, input_shape)`` gives ``(output_shape, params)``, and -1 stands for any number of
+    examples.
     """
 
     build: Callable[[], nn.Module]
     propagate: Callable[[Signal], Pair]
+    pools: bool = False
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        module = self.module
+
+        def init_fn(key: Array, input_shape: Any) -> tuple[Any, Any]:
+            dtype = jnp.result_type(float)
+            x = jnp.zeros([1 if size < 0 else size for size in input_shape], dtype)
+            out, params = module.init_with_output(key, x)
+            return (*input_shape[:1], *out.shape[1:]), params
+
+        return iter((init_fn, module.apply, self.kernel_fn))
 
     @property
     def module(self) -> nn.Module:
@@ -46,24 +65,26 @@ class Layer:
         return self.build()
 
     def kernel_fn(
-        self, x1: Any, x2: Any = None, get: str | tuple[str, ...] = KERNELS
+        self, x1: Any, x2: Any = None, get: str | tuple[str, ...] | None = None
     ) -> Array | Any:
         """Kernels of one output channel at infinite width, compiled once for each network object.
 
         Args:
           x1: inputs as the module takes them: rows ``[n1, d]``, ids ``[n1]``, or a tuple.
           x2: inputs of the same kind with leading axis ``n2``; ``x1`` where None.
-          get: ``"nngp"``, ``"ntk"``, or a tuple of them.
+          get: ``"nngp"``, ``"ntk"``, or a tuple of them; None for both.
 
         Returns:
           The kernel, ``[n1, n2]``; for a tuple a named tuple of kernels in its order. Any block
           of rows and columns is computed as it would be alone.
 
         Raises:
-          ValueError: another name in ``get``; inputs of different structure; layers in an order
-            that has no closed form (an activation of what is not normal, a sum of dependent
-            branches). All before anything is computed.
+          ValueError: another name in ``get``; inputs of different structure, or not finite; layers
+            in an order that has no closed form (an activation of what is not normal, a sum of
+            dependent branches), or a network that ends at positions. All before anything is
+            computed.
         """
+        get = KERNELS if get is None else get
         names = (get,) if isinstance(get, str) else tuple(get)
         if not names or not set(names) <= set(KERNELS):
             raise ValueError(f"get must be 'nngp', 'ntk' or a tuple of them; got {get!r}")
@@ -73,8 +94,9 @@ class Layer:
                 "x1 and x2 must be inputs of one kind; got "
                 f"{jax.tree.structure(x1)} and {jax.tree.structure(x2)}"
             )
-        for x in (x1, x2):
+        for x, name in ((x1, "x1"), (x2, "x2")):
             chex.assert_equal_shape_prefix(jax.tree.leaves(x), 1)
+            checks.check_inputs(x, name)
         values = _kernels(self.propagate, names, x1, x2)
         return values[0] if isinstance(get, str) else namedtuple("Kernels", names)(*values)
 
@@ -83,6 +105,11 @@ class Layer:
 def _kernels(propagate, names, x1, x2):
     def at(inputs: Inputs) -> list[Array]:
         after = propagate(inputs)
+        if after.apart.ndim:
+            raise ValueError(
+                "the network ends with an output at each position: end it with flatten() or "
+                "global_avg_pool(), and a dense layer"
+            )
         return [getattr(after, name) for name in names]
 
     return grid(at, x1, x2)
@@ -96,10 +123,17 @@ def serial(*layers: Layer) -> Layer:
     """
     if not layers:
         raise ValueError("serial needs at least one layer; got none")
-    return Layer(
-        lambda: nn.Sequential([layer.build() for layer in layers]),
-        lambda signal: pair(reduce(lambda s, layer: layer.propagate(s), layers, signal)),
-    )
+    pools = any(layer.pools for layer in layers)
+
+    def propagate(signal: Signal) -> Pair:
+        return pair(reduce(lambda s, layer: layer.propagate(s), layers, _asked(signal, pools)))
+
+    return Layer(lambda: nn.Sequential([layer.build() for layer in layers]), propagate, pools=pools)
+
+
+def _asked(signal: Signal, pools: bool) -> Signal:
+    """Raw inputs that know whether a pool follows."""
+    return signal._replace(full=signal.full or pools) if isinstance(signal, Inputs) else signal
 
 
 def split_scale(std: float, parameterization: str) -> tuple[float, float]:
@@ -165,34 +199,63 @@ def dense(
       Jacot, Gabriel and Hongler (2018), proposition 1 and theorem 1; Sohl-Dickstein, Novak,
       Schoenholz and Lee (2020), section 2, for the standard parameterisation.
     """
+    check_affine("dense", width, W_std, b_std, parameterization)
+
+    @pointwise
+    def propagate(signal: Signal) -> Pair:
+        before = pair(signal)
+        if before.fresh and not before.normal and before.width == 1:
+            raise ValueError("a two-tower's score is one channel: no dense layer may follow it")
+        return affine(before, before.width, width, W_std, b_std, parameterization)
+
+    return Layer(lambda: Dense(width, W_std, b_std, parameterization), propagate)
+
+
+def check_affine(
+    name: str, width: int, W_std: float, b_std: float | None, parameterization: str
+) -> None:
+    """Raises ``ValueError`` for what no layer of weights can have."""
     split_scale(W_std, parameterization)
     if width < 1 or W_std < 0 or (b_std or 0.0) < 0:
         raise ValueError(
-            f"dense needs width >= 1 and scales >= 0; got width={width}, {W_std=}, {b_std=}"
+            f"{name} needs width >= 1 and scales >= 0; got width={width}, {W_std=}, {b_std=}"
         )
 
-    def propagate(signal: Signal) -> Pair:
-        before = pair(signal)
-        if before.fresh and not before.normal:
-            raise ValueError("a two-tower's score is one channel: no dense layer may follow it")
-        after = scaled(before, W_std)
-        if b_std:
-            constant = replace(
-                before,
-                var1=jnp.full_like(before.var1, b_std**2),
-                var2=jnp.full_like(before.var2, b_std**2),
-                apart=jnp.zeros_like(before.apart),
-                across=jnp.full_like(before.across, 2.0**0.5 * b_std),
-                ntk=jnp.zeros_like(before.ntk),
-            )
-            after = sum_of(after, constant)
-        if parameterization == "ntk":
-            layer_ntk = after.nngp
-        else:
-            layer_ntk = before.width * before.nngp + (0.0 if b_std is None else 1.0)
-        return replace(after, ntk=after.ntk + layer_ntk, width=width, normal=True, fresh=True)
 
-    return Layer(lambda: Dense(width, W_std, b_std, parameterization), propagate)
+def affine(
+    before: Pair,
+    inputs: int,
+    width: int,
+    W_std: float,
+    b_std: float | None,
+    parameterization: str,
+) -> Pair:
+    """What a layer of weights and biases makes of the mean of its inputs' kernels.
+
+    Args:
+      before: means over the inputs of one output.
+      inputs: number of them in the finite layer, for the standard parameterisation.
+      width: outputs of the finite layer.
+      W_std: as in :func:`dense`.
+      b_std: as in :func:`dense`.
+      parameterization: as in :func:`dense`.
+    """
+    after = scaled(before, W_std)
+    if b_std:
+        constant = replace(
+            before,
+            var1=jnp.full_like(before.var1, b_std**2),
+            var2=jnp.full_like(before.var2, b_std**2),
+            apart=jnp.zeros_like(before.apart),
+            across=jnp.full_like(before.across, 2.0**0.5 * b_std),
+            ntk=jnp.zeros_like(before.ntk),
+        )
+        after = sum_of(after, constant)
+    if parameterization == "ntk":
+        layer_ntk = after.nngp
+    else:
+        layer_ntk = inputs * before.nngp + (0.0 if b_std is None else 1.0)
+    return replace(after, ntk=after.ntk + layer_ntk, width=width, normal=True, fresh=True)
 
 
 class Elementwise(nn.Module):
@@ -225,6 +288,7 @@ def elementwise(
       Jacot, Gabriel and Hongler (2018), theorem 1.
     """
 
+    @pointwise
     def propagate(signal: Signal) -> Pair:
         before = _normal(signal, "an activation")
         kappa0, kappa1 = expectations(before)
@@ -272,7 +336,10 @@ def add(*branches: Layer) -> Layer:
     if not branches:
         raise ValueError("add needs at least one branch; got none")
 
+    pools = any(branch.pools for branch in branches)
+
     def propagate(signal: Signal) -> Pair:
+        signal = _asked(signal, pools)
         inner = replace(signal, fresh=False) if isinstance(signal, Pair) else signal
         terms = [pair(branch.propagate(inner)) for branch in branches]
         widths = [term.width for term in terms]
@@ -288,7 +355,7 @@ def add(*branches: Layer) -> Layer:
         fresh = kept or all(term.fresh for term in terms)
         return replace(reduce(sum_of, terms), normal=normal, fresh=fresh)
 
-    return Layer(lambda: Sum(tuple(branch.build() for branch in branches)), propagate)
+    return Layer(lambda: Sum(tuple(branch.build() for branch in branches)), propagate, pools=pools)
 
 
 def residual(branch: Layer) -> Layer:
@@ -321,6 +388,7 @@ def layer_norm(eps: float = 1e-12) -> Layer:
       Ba, Kiros and Hinton (2016), equation 3, without gain and bias.
     """
 
+    @pointwise
     def propagate(signal: Signal) -> Pair:
         before = _normal(signal, "layer_norm")
         root = ((before.var1 + eps) * (before.var2 + eps)) ** -0.25

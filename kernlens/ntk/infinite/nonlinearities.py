@@ -122,6 +122,22 @@ def sin() -> Layer:
     return elementwise(jnp.sin, expectations)
 
 
+def cos() -> Layer:
+    r"""The cosine, :math:`\kappa_{0,1} = \frac12 (e^{-E(X - Y)^2/2} \pm e^{-E(X + Y)^2/2})`.
+
+    References:
+      Rahimi and Recht (2007), section 3.
+    """
+
+    def expectations(p: Pair) -> tuple[Array, Array]:
+        # Less one each, as for the sine.
+        difference = jnp.expm1(-(p.apart**2) - p.spread)
+        total = jnp.expm1(-(p.across**2) - p.spread)
+        return 1.0 + 0.5 * (difference + total), 0.5 * (difference - total)
+
+    return elementwise(jnp.cos, expectations)
+
+
 NONLINEARITIES: dict[str, Callable[[], Layer]] = {
     "identity": identity,
     "relu": relu,
@@ -129,5 +145,6 @@ NONLINEARITIES: dict[str, Callable[[], Layer]] = {
     "erf": erf,
     "gelu": gelu,
     "sin": sin,
+    "cos": cos,
 }
 """Activations by name, with their default parameters."""

@@ -24,10 +24,17 @@ from kernlens.types import Array
 
 
 class Inputs(NamedTuple):
-    """Two raw examples, each a row, an id, or a tuple of such."""
+    """Two raw examples, each a row, an image, an id, or a tuple of such.
+
+    Attributes:
+      x1: the first.
+      x2: the second.
+      full: whether kernels are needed at all pairs of positions of two images, for a pool.
+    """
 
     x1: Any
     x2: Any
+    full: bool = False
 
 
 @jax.tree_util.register_dataclass
@@ -44,6 +51,10 @@ class Pair:
       width: number of channels of the finite network.
       normal: whether the signals are jointly normal with mean zero, as activations require.
       fresh: whether they have mean zero and are independent of those of any other branch.
+      own1: the same of the first example with itself, where the arrays are of all pairs of
+        positions, ``[*positions, *positions]``; else None. Of positions that are paired with
+        themselves alone, the arrays are ``[*positions]``.
+      own2: the same of the second example.
     """
 
     var1: Array
@@ -54,6 +65,8 @@ class Pair:
     width: int = field(metadata={"static": True})
     normal: bool = field(metadata={"static": True})
     fresh: bool = field(metadata={"static": True})
+    own1: "Pair | None" = None
+    own2: "Pair | None" = None
 
     @property
     def nngp(self) -> Array:
@@ -164,7 +177,21 @@ def sum_of(p1: Pair, p2: Pair) -> Pair:
         apart=sqrt(p1.apart**2 + p2.apart**2 + excess),
         across=sqrt(p1.across**2 + p2.across**2 + excess),
         ntk=p1.ntk + p2.ntk,
+        own1=None if p1.own1 is None or p2.own1 is None else sum_of(p1.own1, p2.own1),
+        own2=None if p1.own2 is None or p2.own2 is None else sum_of(p1.own2, p2.own2),
     )
+
+
+def pointwise(propagate: Callable[[Any], Pair]) -> Callable[[Any], Pair]:
+    """A layer that acts on each position alone, on examples with themselves too where kept."""
+
+    def everywhere(signal: Any) -> Pair:
+        if not isinstance(signal, Pair) or signal.own1 is None:
+            return propagate(signal)
+        after = propagate(replace(signal, own1=None, own2=None))
+        return replace(after, own1=propagate(signal.own1), own2=propagate(signal.own2))
+
+    return everywhere
 
 
 def product_of(p1: Pair, p2: Pair) -> Pair:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from kernlens.ntk import checks
 from kernlens.types import Array, Kernel
 
 
@@ -64,12 +65,14 @@ def from_kernel(kernel: Kernel, x1: Any, x2: Any = None, *, block_size: int = 10
       An operator of shape ``(n1, n2)``.
 
     Raises:
-      ValueError: no rows, rows that do not agree, a block size below 1, or a kernel that does not
-        return ``[n1, n2]`` real numbers.
+      ValueError: no rows, rows that do not agree or are not finite, a block size below 1, or a
+        kernel that does not return ``[n1, n2]`` real numbers.
     """
     check_block_size(block_size)
     x1 = as_rows(x1, "x1")
     x2 = None if x2 is None else as_rows(x2, "x2")
+    for x, name in ((x1, "x1"), (x2, "x2")):
+        checks.check_inputs(x, name)
     kernel = kernel if isinstance(kernel, Partial) else Partial(kernel)
     columns = x1 if x2 is None else x2
     block = check_kernel(kernel, x1, columns)

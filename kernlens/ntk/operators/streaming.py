@@ -59,10 +59,10 @@ def stream(
       The matrix, ``[n1, n2, ...]``: an array, or a read-only memory map of ``out``.
 
     Raises:
-      ValueError: no rows, a block size below 1, a kernel that does not return blocks, a path that
-        does not end in ``.npy`` or is a folder, an output larger than the memory or disk space
-        that is free, or an interrupted run with other rows, kernel values, or block size. All
-        before the first block.
+      ValueError: no rows, rows that are not finite, a block size below 1, a kernel that does not
+        return blocks, a path that does not end in ``.npy`` or is a folder, an output larger than
+        the memory or disk space that is free, or an interrupted run with other rows, kernel
+        values, or block size. All before the first block.
       FileNotFoundError: no such folder.
     """
     check_block_size(block_size)
@@ -71,6 +71,8 @@ def stream(
     check_rows(x1, "x1")
     if x2 is not None:
         check_rows(x2, "x2")
+    _check_finite(x1, "x1")
+    _check_finite(x2, "x2")
     columns = x1 if x2 is None else x2
     block = check_kernel(kernel, x1, columns)
     if x2 is None and len(block.shape) % 2:
@@ -237,11 +239,24 @@ def _digest(x: Any) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for leaf in jax.tree.leaves(x):
         digest.update(f"{leaf.dtype} {leaf.shape} ".encode())
-        # A megabyte-sized step at a time, so that a memory map is not read in whole.
-        step = max(1, 2**24 // max(1, leaf[:1].nbytes))
-        for start in range(0, len(leaf), step):
-            digest.update(np.ascontiguousarray(leaf[start : start + step]).tobytes())
+        for rows in _steps(leaf):
+            digest.update(np.ascontiguousarray(rows).tobytes())
     return digest.hexdigest()
+
+
+def _check_finite(x: Any, name: str) -> None:
+    for leaf in jax.tree.leaves(x):
+        if np.issubdtype(leaf.dtype, np.inexact):
+            bad = sum(rows.size - np.count_nonzero(np.isfinite(rows)) for rows in _steps(leaf))
+            if bad:
+                raise ValueError(f"{name} has {bad:,} entries that are NaN or infinite")
+
+
+def _steps(leaf: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows in steps of some megabytes, so that a memory map is not read in whole."""
+    step = max(1, 2**24 // max(1, leaf[:1].nbytes))
+    for start in range(0, len(leaf), step):
+        yield leaf[start : start + step]
 
 
 def _checked_path(out: str | Path) -> Path:

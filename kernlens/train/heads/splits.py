@@ -106,7 +106,7 @@ def make_task(
     if not finite.all():
         raise ValueError(
             f"embeddings must be finite; got {np.sum(~finite)} labelled rows that are not, the "
-            f"first is row {rows[np.argmin(finite)]}"
+            f"first is row {rows[np.argmin(finite)]}, counted from 0"
         )
     counts = np.bincount(codes, minlength=len(labels.names))
     if np.sum(counts > 0) < 2:

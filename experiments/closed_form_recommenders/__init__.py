@@ -1,0 +1,1 @@
+"""Do recommenders in closed form reach what is published of them on MovieLens-1M?"""

@@ -1,0 +1,1 @@
+"""Do scores of influence say what leaving training rows out does?"""

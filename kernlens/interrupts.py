@@ -1,0 +1,153 @@
+"""Ctrl-C ends a command within two seconds, wherever it is met.
+
+Python turns the signal into a KeyboardInterrupt of the main thread. Three things keep that from
+ending a run: compiled code that runs for minutes, in which the main thread waits; code in which
+Python drops every exception, such as JAX's garbage-collection callback (jax issue 18246); and
+threads that the interpreter waits for at its end. So a thread of its own is told of the signal
+first. It raises a dropped interrupt again, and ends the process where nothing else does.
+"""
+
+import _thread
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+EXIT = 130
+"""Exit code of a command that was interrupted."""
+
+PATIENCE = 1.0
+"""Seconds from the signal until the process is ended where it stands."""
+
+_AGAIN = 0.05
+"""Seconds from a dropped interrupt until it is raised again."""
+
+
+class _Watch:
+    """The thread that is told of the signal, and what it knows.
+
+    Attributes:
+      interrupted: whether there was a signal.
+    """
+
+    def __init__(self, message: str):
+        self.interrupted = False
+        self._message = message
+        self._dropped = False
+        self._raised = 0
+        self._over = threading.Event()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._thread = threading.Thread(target=self._run, name="kernlens-interrupts", daemon=True)
+        self._before = signal.signal(signal.SIGINT, self._handle)
+        self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Hands the signal back."""
+        signal.set_wakeup_fd(self._wakeup)
+        signal.signal(signal.SIGINT, self._before)
+        sys.unraisablehook = self._hook
+        self._over.set()
+        os.write(self._writer, b"\0")
+        self._thread.join()
+        os.close(self._writer)
+        os.close(self._reader)
+
+    def _handle(self, *_: Any) -> None:
+        self.interrupted = True
+        self._raised += 1
+        if self._raised > 1:
+            _end(self._message)
+        raise KeyboardInterrupt
+
+    def _unraisable(self, dropped: Any) -> None:
+        if isinstance(dropped.exc_value, KeyboardInterrupt):
+            self._dropped = True
+        else:
+            self._hook(dropped)
+
+    def _run(self) -> None:
+        while os.read(self._reader, 1)[0] != signal.SIGINT:
+            if self._over.is_set():
+                return
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            if self._over.wait(_AGAIN):
+                return
+            if self._dropped:
+                self._dropped, self._raised = False, 0
+                _again()
+        _end(self._message)
+
+
+def _again() -> None:
+    """Sends the signal to the main thread, which may sleep."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
+def _end(message: str) -> None:
+    """Ends the process at once; what is written is written aside, so that nothing is half there."""
+    with contextlib.suppress(Exception):
+        os.write(2, f"{message}\n".encode())
+    with contextlib.suppress(OSError):  # Linux lists the processes that were started here
+        for task in Path("/proc/self/task").iterdir():
+            for child in (task / "children").read_text().split():
+                os.kill(int(child), signal.SIGTERM)
+    os._exit(EXIT)
+
+
+@contextlib.contextmanager
+def prompt(message: str = "interrupted") -> Iterator[None]:
+    """Ends what is done inside within two seconds of Ctrl-C: by KeyboardInterrupt, or the process.
+
+    Outside the main thread, where no signal comes, it does nothing.
+
+    Args:
+      message: printed where the process has to be ended.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    watch = _Watch(message)
+    try:
+        yield
+    except Exception as error:
+        if watch.interrupted:  # a library made another error of it
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        watch.stop()
+
+
+def leave(run: Callable[[], int]) -> None:
+    """Runs a command as the whole of its process, and leaves it with the exit code.
+
+    An interrupted process waits neither for threads nor for what stands open.
+
+    Args:
+      run: the command; imports what it needs, and returns its exit code.
+    """
+    try:
+        with prompt():
+            code = run()
+    except KeyboardInterrupt:  # before the command could answer
+        code = EXIT
+        print("interrupted", file=sys.stderr)
+    if code == EXIT:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

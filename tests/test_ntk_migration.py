@@ -1,0 +1,283 @@
+"""What a user of neural-tangents calls: batches, momentum, keywords, functions that couple rows."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import kernlens.ntk as nt
+from tests.test_ntk_parts import CLOSE, PARAMS, X1, X2, f, full, initial
+
+dynamics = nt.dynamics
+RNG = np.random.default_rng(3)
+
+
+@pytest.fixture
+def enable_x64():
+    with jax.enable_x64(True):
+        yield
+
+
+# --- batch -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 5, 100])
+def test_batches_of_any_size_give_the_whole_kernel(size):
+    kernel_fn = nt.empirical_kernel_fn(f, trace_axes=())
+    for on_device in (True, False):
+        batched = nt.batch(kernel_fn, size, store_on_device=on_device)
+        for x2 in (None, X2):
+            got, expected = (k(X1, x2, None, PARAMS) for k in (batched, kernel_fn))
+            for one, other in zip(got, expected, strict=True):
+                assert isinstance(one, jax.Array if on_device else np.ndarray)
+                # Other sums of the same float32 products.
+                assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_batch_holds_a_block_at_a_time_and_hands_on_keywords():
+    seen = []
+
+    def kernel_fn(x1, x2, scale, *, shift=0.0):
+        seen.append((len(x1), None if x2 is None else len(x2)))
+        return scale * (x1 @ (x1 if x2 is None else x2).T) + shift
+
+    k = nt.batch(kernel_fn, 4)(X1, None, 2.0, shift=1.0)
+    assert_allclose(k, 2.0 * X1 @ X1.T + 1.0, rtol=1e-5, atol=1e-5)
+    assert seen == [(4, None), (4, 3), (3, 4), (3, None)]
+
+
+def test_batch_refuses_what_it_cannot_put_together():
+    with pytest.raises(ValueError, match="batch_size must be at least 0; got -1"):
+        nt.batch(f, -1)
+    with pytest.raises(ValueError, match="device_count must be -1, for all, or in"):
+        nt.batch(f, 1, 10_000)
+    diagonal = nt.empirical_ntk_fn(f, diagonal_axes=(0,))
+    assert nt.batch(diagonal)(X1, None, PARAMS).shape == (7,)
+    with pytest.raises(ValueError, match=r"gave \(3,\) for 3 rows and 3 columns"):
+        nt.batch(diagonal, 3)(X1, None, PARAMS)
+
+
+DEVICES = """
+import jax, numpy as np
+import kernlens.ntk as nt
+from tests.test_ntk_parts import PARAMS, X1, X2, f
+kernel_fn = nt.empirical_ntk_fn(f, trace_axes=())
+for size, count in ((0, -1), (4, 2)):
+    for x2 in (X2,):
+        got = nt.batch(kernel_fn, size, count)(X1, x2, PARAMS)
+        np.testing.assert_allclose(got, kernel_fn(X1, x2, PARAMS), rtol=1e-5, atol=1e-5)
+print("same")
+"""
+
+
+def test_blocks_over_devices_give_the_same_numbers():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    run = subprocess.run(
+        [sys.executable, "-c", DEVICES], capture_output=True, text=True, env=environment
+    )
+    assert run.stdout.strip() == "same", run.stderr
+
+
+def test_monte_carlo_takes_the_arguments_of_neural_tangents_in_their_order():
+    key = jax.random.key(5)
+    plain = nt.monte_carlo_kernel_fn(initial, f, key, 2, trace_axes=())(X1, X2)
+    batched = nt.monte_carlo_kernel_fn(initial, f, key, 2, 3, 0, False, ())(X1, X2)
+    for got, expected in zip(batched, plain, strict=True):
+        assert isinstance(got, np.ndarray)
+        assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+# --- keyword arguments with a batch axis -------------------------------------------------------
+
+
+def masked(params, x, *, mask, scale=1.0):
+    return scale * f(params, x * mask)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_keyword_argument_may_have_a_batch_axis(axis):
+    masks = [jnp.asarray(RNG.random(x.shape) < 0.6, jnp.float32) for x in (X1, X2)]
+    kernel_fn = nt.empirical_ntk_fn(
+        lambda p, x, mask, scale: masked(p, x, mask=mask.T if axis else mask, scale=scale),
+        trace_axes=(),
+        vmap_axes=(0, 0, {"mask": axis}),
+    )
+    given = [mask.T if axis else mask for mask in masks]
+    expected = full(X1 * masks[0], X2 * masks[1]) * 4.0
+    assert_allclose(kernel_fn(X1, X2, PARAMS, mask=tuple(given), scale=2.0), expected, **CLOSE)
+    own = full(X1 * masks[0], X1 * masks[0]) * 4.0
+    assert_allclose(kernel_fn(X1, None, PARAMS, mask=given[0], scale=2.0), own, **CLOSE)
+    # Two masks of the same rows.
+    other = jnp.ones_like(given[0])
+    expected = full(X1 * masks[0], X1) * 4.0
+    got = kernel_fn(X1, None, PARAMS, mask=(given[0], other), scale=2.0)
+    assert_allclose(got, expected, **CLOSE)
+
+
+def test_a_batched_keyword_argument_that_is_missing_is_named():
+    kernel_fn = nt.empirical_ntk_fn(masked, vmap_axes=(0, 0, {"mask": 0}))
+    with pytest.raises(ValueError, match=r"keyword argument mask a batch axis; .*: scale"):
+        kernel_fn(X1, None, PARAMS, scale=2.0)
+    with pytest.raises(ValueError, match=r"mask\] has|unequal batch sizes"):
+        kernel_fn(X1, None, PARAMS, mask=jnp.ones((3, 4)))
+
+
+# --- functions that couple their batch ---------------------------------------------------------
+
+
+class WithBatchNorm(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.tanh(nn.Dense(6)(x))
+        x = nn.BatchNorm(use_running_average=False)(x)
+        return {"logits": nn.Dense(3)(x)}
+
+
+def test_a_coupled_function_has_the_kernel_of_its_batches():
+    module = WithBatchNorm()
+    variables = module.init(jax.random.key(0), X1)
+
+    def apply(params, x):
+        state = {"params": params, "batch_stats": variables["batch_stats"]}
+        return module.apply(state, x, mutable=["batch_stats"])[0]
+
+    params = variables["params"]
+    with pytest.raises(ValueError, match="coupled over its batch"):
+        nt.empirical_ntk_fn(apply)(X1, X2, params)
+    j1, j2 = (
+        np.concatenate(
+            [
+                np.asarray(leaf, np.float64).reshape(len(x), 3, -1)
+                for leaf in jax.tree.leaves(
+                    jax.jacrev(lambda p, x=x: apply(p, x)["logits"])(params)
+                )
+            ],
+            axis=-1,
+        )
+        for x in (X1, X2)
+    )
+    whole = np.einsum("iap,jbp->ijab", j1, j2)
+    got = nt.empirical_ntk_fn(apply, (), coupled=True)(X1, X2, params)["logits"]
+    assert_allclose(got, whole, **CLOSE)
+    both = nt.empirical_kernel_fn(apply, coupled=True)(X1, X2, "ntk", params)["logits"]
+    assert_allclose(both, np.einsum("ijaa->ij", whole) / 3, **CLOSE)
+    diagonal = nt.empirical_ntk_fn(apply, (), (0, 1), coupled=True)(X1, None, params)["logits"]
+    assert_allclose(diagonal, np.einsum("iap,iap->ia", j1, j1), **CLOSE)
+    first = nt.empirical_ntk_fn(
+        apply, (), params_filter=lambda path: path[0] == "Dense_1", coupled=True
+    )(X1, X2, params)["logits"]
+    # The last layer's kernel: its inputs, and one for the bias.
+    tail = np.einsum("ijaa->ij", np.asarray(first)) / 3
+    assert np.all(tail <= np.einsum("ijaa->ij", whole) / 3 + 1e3)
+    assert_allclose(np.asarray(first)[..., 0, 1], 0.0, atol=1e-6)
+
+
+def test_of_a_function_that_is_not_coupled_it_is_the_same_kernel():
+    expected = nt.empirical_ntk_fn(f, trace_axes=())(X1, X2, PARAMS)
+    got = nt.empirical_ntk_fn(f, trace_axes=(), coupled=True)(X1, X2, PARAMS)
+    assert_allclose(got, expected, **CLOSE)
+
+
+def test_coupled_refuses_what_it_cannot_do():
+    with pytest.raises(ValueError, match="the batch axis first"):
+        nt.empirical_ntk_fn(f, vmap_axes=(1, 0, {}), coupled=True)
+    with pytest.raises(ValueError, match="n1 = n2; got 7 and 5"):
+        nt.empirical_ntk_fn(f, (0,), coupled=True)(X1, X2, PARAMS)
+
+
+# --- momentum ----------------------------------------------------------------------------------
+
+
+def problem(seed, n=5, m=3, outputs=2, dim=7):
+    rng = np.random.default_rng(seed)
+    train, test = (rng.standard_normal((rows, dim)) for rows in (n, m))
+    return train, test, rng.standard_normal((n, outputs))
+
+
+@pytest.mark.parametrize("momentum", [0.3, 0.9])
+@pytest.mark.parametrize("share", [0.2, 0.97, 1.05])
+@pytest.mark.usefixtures("enable_x64")
+def test_momentum_is_heavy_ball_descent_step_by_step(momentum, share):
+    train, test, y = problem(0)
+    kernel = train @ train.T
+    bound = float(dynamics.max_learning_rate(kernel, y.size, momentum))
+    assert_allclose(bound, 2 * (1 + momentum) * y.size / np.linalg.eigvalsh(kernel)[-1])
+    rate, steps = share * bound, np.array([0, 1, 2, 3, 17, 60])
+    predict = dynamics.discrete_gradient_descent_mse(kernel, y, rate, momentum=momentum)
+    got_train, got_test = predict(steps, 0.0, 0.0, test @ train.T)
+    optimizer = optax.sgd(rate, momentum)
+    weights = jnp.zeros((train.shape[1], y.shape[1]))
+    state = optimizer.init(weights)
+    for step in range(max(steps) + 1):
+        if step in steps:
+            at = list(steps).index(step)
+            for got, rows in ((got_train, train), (got_test, test)):
+                expected = rows @ np.asarray(weights)
+                # Above the bound the outputs, and the rounding with them, grow.
+                size = max(1.0, np.abs(expected).max())
+                assert_allclose(got[at], expected, rtol=1e-9, atol=1e-9 * size)
+        updates, state = optimizer.update(train.T @ (train @ weights - y) / y.size, state)
+        weights = optax.apply_updates(weights, updates)
+    if share > 1:
+        with pytest.raises(ValueError, match="does not converge: the bound is"):
+            predict(None)
+    else:
+        assert_allclose(predict(None), y, atol=1e-8)
+
+
+def test_momentum_keeps_the_digits_of_small_eigenvalues():
+    scales = np.array([1.0, 1e-3, 1e-5], np.float32)
+    kernel, y = np.diag(scales), np.ones((3, 1), np.float32)
+    got = dynamics.discrete_gradient_descent_mse(kernel, y, 1.0, momentum=0.9)(50)
+    expected, last = np.zeros(3), np.zeros(3)
+    for _ in range(50):
+        step = 1.9 * expected - 0.9 * last - scales.astype(np.float64) / 3 * (expected - 1.0)
+        expected, last = step, expected
+    # A few roundings of float32 in each of some fifty steps.
+    assert_allclose(got[:, 0], expected, rtol=2e-5)
+
+
+@pytest.mark.usefixtures("enable_x64")
+def test_small_steps_with_momentum_approach_its_flow():
+    train, test, y = problem(1)
+    kernel, momentum_at = train @ train.T, {}
+    for steps in (200, 800):
+        # The same drag and the same time for smaller and smaller steps.
+        unit = 4.0 / steps
+        rate, momentum = unit**2, 1.0 - 0.5 * unit
+        closed = dynamics.discrete_gradient_descent_mse(kernel, y, rate, momentum=momentum)
+        flow = dynamics.gradient_descent(
+            dynamics.mse, kernel, y, rate, momentum, rtol=1e-9, atol=1e-11
+        )
+        one = closed(steps, 0.3, 0.0, test @ train.T)
+        other = flow(steps, 0.3, 0.0, test @ train.T)
+        momentum_at[steps] = max(
+            float(jnp.abs(a - b).max()) for a, b in zip(one, other, strict=True)
+        )
+    # First order in the step.
+    assert_allclose(momentum_at[200] / momentum_at[800], 4.0, rtol=0.2)
+
+
+def test_a_momentum_out_of_range_is_refused():
+    eye, ones = np.eye(3), np.ones((3, 1))
+    for call in (
+        partial(dynamics.max_learning_rate, eye, None, 1.0),
+        partial(dynamics.discrete_gradient_descent_mse, eye, ones, momentum=-0.1),
+        partial(dynamics.gradient_descent, dynamics.mse, eye, ones, 1.0, 1.5),
+    ):
+        with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\); got"):
+            call()
+
+
+def test_the_learning_rate_takes_the_names_of_neural_tangents():
+    kernel = np.diag([1.0, 4.0])
+    got = nt.predict.max_learning_rate(ntk_train_train=kernel, y_train_size=6, momentum=0.5)
+    assert_array_equal(got, 2 * 1.5 * 6 / 4)
