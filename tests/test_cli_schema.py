@@ -22,6 +22,7 @@ COMMANDS = {
     "compare next": ("a.npy", "b.npy", "--interactions", "events.csv"),
     "score": ("a.npy", "b.npy", *LABELS, "--scores", "h_score"),
     "upgrade": ("a.npy", "b.npy", *LABELS, "--gate", "negative_flips<0.9"),
+    "upgrade numbers": ("a.npy", "b.npy", "--labels", "numbers.csv", "--gate", "r2>-9"),
     "stability": ("a.npy", "b.npy", *LABELS),
     "fuse": ("a.npy", "b.npy", *LABELS),
     "diagnose": ("a.npy", *LABELS, "--no-curve"),
