@@ -202,3 +202,25 @@ def test_the_mlp_reads_what_a_linear_head_cannot():
     assert len(deep.predicted) == 720
     with pytest.raises(ValueError, match="hidden widths must be at least 1"):
         probes.mlp(x, labels, hidden=0)
+
+
+def test_the_mlp_is_trained_on_each_fold_by_the_recipe():
+    from kernlens.train import heads
+
+    found = probes.mlp(X, LABELS, hidden=8, steps=200, seed=3)
+    folds = found.held_out.folds
+    trained = heads.classify(
+        X, LABELS, decoder=decoders.Mlp(8), seeds=range(15, 20), steps=200,
+        held_out=folds == np.arange(5)[:, None],
+    )  # fmt: skip
+    own = trained.predicted[folds, np.arange(len(folds))]
+    np.testing.assert_array_equal(found.predicted, own)
+    np.testing.assert_allclose(
+        found.losses, trained.losses[folds, np.arange(len(folds))], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_sample_of_many_rows_is_told():
+    (note,) = (n for n in probes.mlp(X, LABELS, hidden=4, steps=20, max_rows=100).notes
+               if "sample" in n)  # fmt: skip
+    assert "of 240 labelled rows" in note

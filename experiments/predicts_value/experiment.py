@@ -15,6 +15,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from experiments.kit import runner
 from experiments.predicts_value import contexts, curves, large, predictions, rankers, sets, trained
 from experiments.predicts_value.contexts import NATURAL, Context
@@ -77,6 +79,8 @@ def run(config: Config, cells: runner.Cells) -> dict[str, Any]:
             }
         )
         learnt += curves.of_set(natural, config, told_by, kept)
+        # Each of its programs holds memory maps, of which a process may have some 65,000.
+        jax.clear_caches()
     return {
         "contexts": rows,
         "sets": by_set,
@@ -101,7 +105,7 @@ def foretold(
             continue
         name = f"{some[0].set} | {some[0].damage} | {some[0].embedding} | {head}"
         found = cells(
-            f"{name} | predictions {predictions.VERSION}",
+            f"{name} | predictions {predictions.VERSIONS.get(head, 1)}",
             functools.partial(predictions.predicted, head, some, config),
         )
         for one in some:

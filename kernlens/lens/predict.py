@@ -13,7 +13,16 @@ from kernlens.embeddings import as_rows
 from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
 from kernlens.lens.reading import Reading, read
-from kernlens.probes import PENALTIES, TUNED, Prediction, class_means, copies, logistic, neighbours
+from kernlens.probes import (
+    PENALTIES,
+    TUNED,
+    Prediction,
+    class_means,
+    copies,
+    logistic,
+    mlp,
+    neighbours,
+)
 from kernlens.probes.learning_curve import learning_curve
 from kernlens.probes.numbers import many_labels, numbers
 from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, check_metric
@@ -58,7 +67,10 @@ def predict(
     seed: int = 0,
     curve: bool = False,
 ) -> Prediction | NextItemsPrediction:
-    """What a trained head will reach on held-out rows, without training one.
+    """What a trained head will reach on held-out rows, from one look at them.
+
+    Linear heads, kernels and neighbours are answered without training; an MLP's hidden layers are
+    no kernel, and it is trained on five folds together (:func:`kernlens.probes.mlp`).
 
     >>> import numpy as np
     >>> rows = np.random.default_rng(0).normal(size=(200, 4))
@@ -160,6 +172,8 @@ def predict_rows(
         groups = None if groups is None else groups[known]
         rows, target = np.asarray(rows)[known], take(target, known)
         _check_rows(rows)
+    if probe is None and kernel is None and isinstance(target, Labels):
+        probe, decoder = _trained(decoder)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
     reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
     own = probe or probe_of(target, reading.readout)
@@ -185,6 +199,18 @@ def predict_rows(
         )  # fmt: skip
         found = found._replace(curve=made, notes=(*found.notes, *made.notes))
     return found._replace(notes=(*found.notes, *reading.notes))
+
+
+def _trained(decoder: Decoder | None) -> tuple[Probe | None, Decoder | None]:
+    """The probe that trains a head whose hidden layers are no kernel, and the decoder otherwise."""
+    if decoder is None:
+        return None, None
+    # Here, since Flax takes half a second to load and most calls need none of it.
+    from kernlens.models import decoders
+
+    if isinstance(decoder, decoders.Mlp):
+        return partial(mlp, hidden=decoder.widths), None
+    return None, decoder
 
 
 def _of_curve(found: Prediction) -> str:

@@ -2,8 +2,8 @@
 
 A probe is ``(features, labels, *, draws, level, seed) -> Prediction``; :data:`PROBES` has them by
 name. Logistic regression, the default, is refitted without each of five folds, along a path of
-penalties. Discriminant analysis and ridge refit without each row in turn, exactly, for every row
-and a whole path of ridge strengths, at the cost of one fit.
+penalties; an MLP is trained without each. Discriminant analysis and ridge refit without each row in
+turn, exactly, for every row and a whole path of ridge strengths, at the cost of one fit.
 """
 
 from kernlens.probes.about import ABOUT, PROBES, TUNED
