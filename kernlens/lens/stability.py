@@ -287,9 +287,9 @@ def stability(
       metric: the metric whose spread is told. Default: macro-F1 of classes and labels, R² of
         numbers.
       ids: names of the items, ``[n]``. Default: row numbers.
-      train: whether heads that start at random are trained. Default: they are, since that is
-        quicker and right. False predicts them, the same random features for all runs, and adds the
-        noise of the seed, by a few trained heads.
+      train: whether heads that start at random are trained with two seeds each. Default: they are,
+        since that is quicker and right. False answers by :func:`kernlens.predict`, with the same
+        seed for all runs, and adds the noise of the seed, by a few trained heads.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: of folds, landmarks and random features.
 

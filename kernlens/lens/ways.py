@@ -95,19 +95,23 @@ def ways_of(
         "decoder": decoder, "penalty": penalty, "metric": metric, "groups": groups, "draws": draws,
         "level": level, "seed": seed,
     }  # fmt: skip
+    # Of an MLP that is trained below, folds and columns are all that is asked of these heads.
+    is_trained = isinstance(decoder, decoders.Mlp) and train is not False
+    asked["decoder"] = None if is_trained else decoder
     again = heads(found.new, found.labels, **_with_penalty(found.new, found, asked))
     # Folds are those of items and labels alone: the same on both versions.
     on_old = None
-    if given is None:
+    if given is None and not is_trained:
         on_old = heads(found.old, found.labels, **_with_penalty(found.old, found, asked))
     own: Head = on_old if given is None else given  # pyright: ignore[reportAssignmentType]
     held = again.held_out
     notes.extend(again.prediction.notes)
     fitted = fitted_maps(found, held.folds, maps)
     floor, trained = None, None
-    if isinstance(decoder, decoders.Mlp) and train is not False:
+    if is_trained:
         # Random features outside the rows that they were drawn for are another head than a trained
         # one, and know nothing of its seed.
+        assert isinstance(decoder, decoders.Mlp)
         trained = train_folds(found.new, found.labels, held, decoder=decoder, seed=seed + 2)
         notes.append("MLPs were trained, fold by fold, not predicted: that is quicker")
         if given is None:
