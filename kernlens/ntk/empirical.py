@@ -386,18 +386,24 @@ def _obstacle(closed: tuple[ClosedJaxpr, ClosedJaxpr]) -> str | None:
 
 
 def _explanation(task: _Task) -> Explanation:
-    choices = tuple(
-        LeafChoice(
-            task.paths[share.leaf],
-            None if share.bias is None else task.paths[share.bias],
-            share.contraction,
-            sum(part.positions for part in share.parts[0]) or 1,
-            share.operations,
+    choices = []
+    for leaf in dict.fromkeys(share.leaf for share in task.plan.shares):
+        own = [share for share in task.plan.shares if share.leaf == leaf]
+        dearest = max(own, key=lambda share: share.operations)
+        bias = next((share.bias for share in own if share.bias is not None), None)
+        choices.append(
+            LeafChoice(
+                task.paths[leaf],
+                None if bias is None else task.paths[bias],
+                dearest.contraction,
+                sum(part.positions for part in dearest.parts[0]) or 1,
+                sum(share.operations for share in own),
+            )
         )
-        for share in task.plan.shares
-    )
     by_leaf = task.method is not Method.VECTOR_PRODUCTS
-    return Explanation(task.method, choices if by_leaf else (), task.operations, task.block_size)
+    return Explanation(
+        task.method, tuple(choices) if by_leaf else (), task.operations, task.block_size
+    )
 
 
 def _pick(f: _Bound, k: int, params: Params, x: Any, *, arrays: list[Array]) -> Array:
