@@ -42,10 +42,7 @@ def contract(plan: Plan, one: Factors, two: Factors) -> Array:
             # One share after the other: what one builds is gone before the next is built.
             total, own = jax.lax.optimization_barrier((total, own[:1] if same else own))
             own = own * 2 if same else own
-        if exact:
-            block = _flat_product(*own)
-        else:
-            block = _by_groups(share, *own)
+        block = _flat_product(*own) if exact else _by_groups(share, *own)
         total = block if total is None else total + block
     scale = plan.axes.size(plan.axes.traced)
     return plan.axes.interleave(total) / scale

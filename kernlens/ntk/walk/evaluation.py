@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from kernlens.ntk.walk import calls, lookups, products, shapes
+from kernlens.ntk.walk import calls, custom, lookups, products, shapes
 from kernlens.ntk.walk.calls import CALLS, opened
 from kernlens.ntk.walk.flow import (
     CONSTANTS,
@@ -236,8 +236,8 @@ RULES: dict[str, Callable[[Walk, Any, list[Any]], list[Any] | None]] = {
     "reduce_sum": lookups.sum_rows,
     "scan": calls.scan,
     "cond": calls.switch,
-    "custom_vjp_call": calls.custom,
-    "custom_vjp_call_jaxpr": calls.custom,
-    "custom_jvp_call": calls.custom,
+    "custom_vjp_call": custom.custom,
+    "custom_vjp_call_jaxpr": custom.custom,
+    "custom_jvp_call": custom.custom,
 }
 """How views, taps and rows pass through each primitive; None means: settle them first."""
