@@ -2,7 +2,6 @@
 
 import warnings
 import weakref
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -263,16 +262,8 @@ def _shapes(x: Any) -> str:
     return "of shape " + ", ".join(leaf.strip() for leaf in leaves)
 
 
-def check_output(
-    out: Any, n: int, name: str, alone: Callable[[], bool] = lambda: False
-) -> tuple[int, ...]:
+def check_output(out: Any, n: int, name: str) -> tuple[int, ...]:
     """Shape of one example's output, from the shapes of a batch's.
-
-    Args:
-      out: shapes of the outputs.
-      n: number of examples.
-      name: what the inputs are called.
-      alone: tells whether the function takes one example without a batch axis, where that is asked.
 
     Raises:
       ValueError: not one array, not floating point, or a leading axis that is not the batch.
@@ -292,11 +283,9 @@ def check_output(
             f"f({name}) has dtype {out.dtype}, which has no gradient; expected real floating point"
         )
     if out.ndim == 0 or out.shape[0] != n:
-        if alone():
-            raise ValueError(_one_example(name))
         raise ValueError(
             f"f({name}) has shape {out.shape} for a batch of {n}; expected {n} on the first axis, "
-            "one output per example"
+            "one output per example; a function of one example needs jax.vmap(f, in_axes=(None, 0))"
         )
     return out.shape[1:]
 
@@ -365,7 +354,13 @@ def check_function(
         trial = trial_of(closed, n, block_size)
         places = np.minimum(np.arange(trial.steps * trial.rows) * step, n - 1)
         places = places.reshape(trial.steps, trial.rows)
-        spread = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], x)
+        # Rows of NumPy's are picked there, so that all of them are not copied for some.
+        spread = jax.tree.map(
+            lambda leaf: jnp.asarray(
+                (leaf if isinstance(leaf, np.ndarray) else jnp.asarray(leaf))[places]
+            ),
+            x,
+        )
         flat = flatten(params)
         try:
             together, single, slope = _trial(f, flat, rows, spread)

@@ -261,7 +261,7 @@ def _runner(
             for k in range(tree.num_leaves)
         ]
         return lambda *args: jax.tree.unflatten(tree, [part(*args) for part in parts])
-    checks.check_output(out, n1, "x1", partial(checks.takes_one, bound, params1, x1))
+    checks.check_output(out, n1, "x1")
     most = None if settings.block_size == "auto" else settings.block_size
     checks.check_function(bound, closed, params1, x1, "x1", most)
     trial = checks.trial_of(closed, n1, most)
@@ -270,7 +270,7 @@ def _runner(
         params = params1 if params2 is None else params2
         x, name = (x1, "x1") if x2 is None else (x2, "x2")
         closed, other = checks.outline(bound, params, x, name)
-        checks.check_output(other, n2, name, partial(checks.takes_one, bound, params, x))
+        checks.check_output(other, n2, name)
         checks.check_function(bound, closed, params, x, name, most)
     task = _task(settings, f1, f2, *args)
     if task.batch != "pairs" and n1 != n2:

@@ -144,8 +144,9 @@ def features(
         _method(method),
         block_size,
     )
-    models.select(models.flatten(params), params_filter)
+    checks.check_callable(f, "f")
     checks.check_params(params)
+    models.select(models.flatten(params), params_filter)
     checks.warn_of_statistics(params, params_filter)
     run = jax.jit(partial(_run, settings, f))
     separate = False
