@@ -72,10 +72,10 @@ def custom(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         if i in passed:
             continue
         found = _product_of(values[i], own) if isinstance(own, _Product) else None
-        if found is None:
+        if isinstance(own, _Product) and found is not None:
+            taps[i] = walk.note(own.right.shape, own.right.dtype, found)
+        else:
             walk.settle(values[i])
-            continue
-        taps[i] = walk.note(own.right.shape, own.right.dtype, found)
     plains = [op if i in views_at else walk.settle(values[i]) for i, op in enumerate(ops)]
     if walk.taps is None or not taps:
         results = bind(eqn, plains)
@@ -182,7 +182,7 @@ def _linear_rule(eqn: Any, values: Sequence[Any], out: Any) -> Any:
             number = jnp.reshape(factor, ())
             left = left / number if name == "div" else left * number
         return first._replace(value=out, left=left)
-    if name in ("convert_element_type", "copy"):
+    if name in ("convert_element_type", "copy") and isinstance(first, _Linear):
         return _Linear(out, first.source)
     if name == "transpose" and isinstance(first, _Product):
         return first._replace(

@@ -122,8 +122,13 @@ def matmul(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     if tap is not None:
         # An exit, if this turns out to be all that reads it.
         site = walk.only_site(tap)
-        same = site is not None and site.positions == 1 and tuple(read_dims) == site.right_dims
-        same = same and jnp.shape(other.value) == site.shape and len(view.blocks) == 1
+        same = (
+            site is not None
+            and site.positions == 1
+            and tuple(read_dims) == site.right_dims
+            and jnp.shape(other.value) == site.shape
+            and len(view.blocks) == 1
+        )
         walk.exits.setdefault(tap, []).append(len(walk.shapes) if same else None)
         tap = tap if same else None
     other = plain(other) if isinstance(other, Tapped | Bent) else walk.settle(other)
