@@ -40,7 +40,6 @@ EXPERIMENTS = (
     prop2_sequence_average,
     bench_pretrain,
     bench_ntk,
-    bench_structures,
     ntk_predicts_training,
     interval_coverage,
     score_tournament,
@@ -57,7 +56,7 @@ EXPERIMENTS = (
     lens_upgrade,
 )
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)
-AWAITED = (bench_probes, predicts_value, closed_form_recommenders, influence)
+AWAITED = (bench_probes, bench_structures, predicts_value, closed_form_recommenders, influence)
 """Experiments of which no full run is committed yet."""
 
 # The others take half a minute of compiling each.
