@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 from kernlens.metrics.disagreement import Disagreement
 from kernlens.probes.prediction import normal_quantile, tails
@@ -102,6 +101,8 @@ def spread(values: Sequence[float], *, level: float = 0.9) -> Interval:
     Returns:
       Interval; infinitely wide above where two runs are all and their values are equal.
     """
+    from scipy import special  # half a second, which no other verb has to wait for
+
     found, free = float(np.std(values, ddof=1)), len(values) - 1
     low, high = tails(level)
     least, most = (
@@ -143,6 +144,8 @@ def _over_runs(values: np.ndarray, level: float) -> float:
 
 
 def _student(free: int, level: float) -> float:
+    from scipy import special
+
     return float(special.stdtrit(free, tails(level)[1]))
 
 

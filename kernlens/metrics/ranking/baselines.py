@@ -155,6 +155,17 @@ def near_last(x: Any, queries: Queries, *, neighbours: int = 200) -> Place:
 
     Returns:
       Place.
+
+    Examples:
+      >>> from kernlens import datasets
+      >>> from kernlens.datasets import sequences
+      >>> from kernlens.metrics import ranking
+      >>> data = datasets.load("synthetic", num_items=50, num_interactions=5_000, session_length=5)
+      >>> split = sequences.leave_last_out(data, length=4, targets=1, seed=0)
+      >>> queries = ranking.all_items(split.test)
+      >>> place = near_last(ranking.session_matrix(split.known), queries)
+      >>> len(place.above) == len(queries.repeated)
+      True
     """
     near = cosine_neighbours(x, neighbours)
     read = read_items(queries.histories._replace(items=queries.histories.items[:, -1:]), x.shape[1])
