@@ -100,8 +100,7 @@ def write_weights(path: str | Path, params: Params) -> None:
 
     Examples:
       >>> import tempfile
-      >>> bert = Bert(num_hidden_layers=1, hidden_size=4, num_attention_heads=1, intermediate_size=8,
-      ...             vocab_size=10, max_position_embeddings=8)
+      >>> bert = Bert(10, 4, 1, 1, 8, max_position_embeddings=8)
       >>> tokens = Tokens(jnp.zeros((1, 3), jnp.int32), jnp.ones((1, 3), bool))
       >>> params = bert.init(jax.random.key(0), tokens)["params"]
       >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
