@@ -168,14 +168,10 @@ class NextItemsComparison(NamedTuple):
     to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
-        table = self.table()
-        lines = table._replace(rows=table.rows[:MAX_SHOWN]).text().splitlines()
-        if len(table.rows) > MAX_SHOWN:
-            lines.append(f"... and {len(table.rows) - MAX_SHOWN} more: .table() has all")
         return "\n".join(
             [
                 self.heading,
-                *lines,
+                *self.table().first_lines(MAX_SHOWN),
                 self.baselines_line(),
                 self.sentence(),
                 *map(printable, self.notes),

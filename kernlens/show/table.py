@@ -141,6 +141,20 @@ class Table(NamedTuple):
         ]
         return "\n".join([printable(self.title), *made] if self.title else made)
 
+    def first_lines(self, most: int) -> list[str]:
+        """The lines of :meth:`text` with the first rows, and how many more there are.
+
+        Args:
+          most: rows that are shown.
+
+        Examples:
+          >>> Table(({"n": 1}, {"n": 2}, {"n": 3}), (Column("n"),)).first_lines(1)
+          ['n', '1', '... and 2 more: .table() has all']
+        """
+        left_out = len(self.rows) - most
+        more = [f"... and {left_out} more: .table() has all"] if left_out > 0 else []
+        return [*self._replace(rows=self.rows[:most]).text().splitlines(), *more]
+
     def markdown(self) -> str:
         """A table of GitHub's Markdown, without the title."""
         lines = [
