@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     """One embedding under one decoder.
 
     Attributes:
-      name: of the embedding.
+      name: name of the embedding.
       decoder: name of the decoder; "" where none was named.
       prediction: what a trained head will reach.
       dim: number of columns of the embedding.

@@ -38,7 +38,7 @@ class NextItemsEntry(NamedTuple):
     """One embedding, read by one tower.
 
     Attributes:
-      name: of the embedding.
+      name: name of the embedding.
       decoder: name of the tower; "" where none was named.
       ranks: what the closed-form ranker reaches.
       dim: number of columns of the embedding.

@@ -57,7 +57,7 @@ def pairs_of(
     """Kappa and churn of each pair of runs, and their means.
 
     Args:
-      answers: of each run to the same rows, ``R`` arrays ``[n, ...]``, two runs or more.
+      answers: answers of each run to the same rows, ``R`` arrays ``[n, ...]``, two runs or more.
       disagree: compares two of them.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       most: largest churn that there can be.
@@ -95,7 +95,7 @@ def spread(values: Sequence[float], *, level: float = 0.9) -> Interval:
     """Standard deviation between runs of a value of each, with chi-square's interval.
 
     Args:
-      values: of each run, two or more.
+      values: values of each run, two or more.
       level: nominal coverage for normal values, in ``(0, 1)``.
 
     Returns:

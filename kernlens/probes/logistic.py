@@ -87,7 +87,7 @@ def logistic(
         that learnt a row's copy has learnt the row.
       draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``; see :mod:`kernlens.probes.spread`.
-      seed: of folds, sample and draws.
+      seed: random seed of folds, sample and draws.
 
     Returns:
       Prediction; its ``held_out`` has the answers of each row's own fold. A class with one distinct

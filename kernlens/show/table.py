@@ -29,7 +29,7 @@ class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-      key: of the rows.
+      key: key of the rows.
       title: shown at its head; the key by default.
       format: format specification of its numbers and intervals, such as ``".3f"``.
       styles: style of the terminal by text of the cell, such as ``{"best": "bold green"}``.

@@ -230,7 +230,7 @@ class FineTuned(NamedTuple):
     Attributes:
       params: encoder parameters, every leaf ``[seeds, ...]``.
       head: head parameters, every leaf ``[seeds, ...]``.
-      embeddings: of all items, float32 ``[seeds, num_items, d]``.
+      embeddings: embeddings of all items, float32 ``[seeds, num_items, d]``.
       losses: mean loss of each round of 10 steps, float32 ``[rounds, seeds]``.
       seconds: wall time of all seeds together, compilation included.
     """

@@ -121,7 +121,7 @@ def shuffle_ties(interactions: Interactions, *, seed: int) -> Interactions:
     Args:
       interactions: any; without times no tie is known, and where the source observed the order
         (``ordered``) a tie tells nothing: either is handed back as it is.
-      seed: of the shuffle, at least 0.
+      seed: random seed of the shuffle, at least 0.
 
     Returns:
       The same interactions, ties reordered.

@@ -57,7 +57,7 @@ def lookup(
       W_std: :math:`\sigma_w \ge 0`, the standard deviation of an entry.
       parameterization: as in :func:`dense`.
       trainable: whether the table is trained.
-      dtype: of the table and of the kernels; the default float where None.
+      dtype: dtype of the table and of the kernels; the default float where None.
 
     Raises:
       ValueError: a value out of range.
