@@ -49,7 +49,7 @@ class KernlensClassifier(ClassifierMixin, BaseEstimator):
       penalty: of the weights, above 0. Default: that of the decoder, or chosen on held-out rows.
       metric: the metric that chooses the penalty, and that ``prediction_`` shows first.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of folds, landmarks and random features.
+      seed: random seed of folds, landmarks and random features.
 
     Attributes:
       classes_: the classes, sorted, ``[C]``.

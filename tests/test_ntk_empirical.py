@@ -621,6 +621,14 @@ BAD = {
     "batch coupled": Bad("coupled over its batch", lambda p, x: mlp(p, x) - mlp(p, x).mean(0)),
     "no batch axis": Bad(r"shape \(4,\) for a batch of 6", lambda p, x: mlp(p, x).sum(0)),
     "scalar output": Bad(r"shape \(\) for a batch of 6", lambda p, x: mlp(p, x).sum()),
+    "inputs of another width": Bad(
+        r"f cannot take x1 of shape \[6, 2\] with these parameters", x1=X[:, :2]
+    ),
+    "one example": Bad(
+        r"f takes one example, and x1 is a batch: pass jax.vmap\(f, in_axes=\(None, 0\)\)",
+        lambda p, x: p[0]["w"].T @ x,
+    ),
+    "no function": Bad("f is of type int; expected a function", 3),
     "kernel that would not fit": Bad(
         r"the kernel of 3,000,000 x 3,000,000 x 4 x 4 needs .* GiB and .* GiB are free",
         x1=np.broadcast_to(np.float32(1.0), (3_000_000, 3)),
@@ -650,6 +658,61 @@ def test_bad_input_is_refused(bad):
     x1, x2 = jax.tree.map(single, (bad.x1, bad.x2))
     with pytest.raises(ValueError, match=bad.match):
         nt.empirical_ntk_fn(bad.f, **bad.settings)(x1, x2, params)
+
+
+class Small(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x)
+
+
+def test_a_flax_module_in_place_of_a_function_or_of_parameters_is_refused():
+    x = jnp.ones((4, 3))
+    with pytest.raises(ValueError, match=r"f is a module \(Small\).*module\.apply"):
+        nt.empirical_ntk_fn(Small())
+    with pytest.raises(ValueError, match=r"params is a Flax module \(Small\).*module\.init"):
+        nt.empirical_ntk_fn(mlp)(x, None, Small())
+    model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"f is a module \(Linear\).*nnx\.split"):
+        nt.empirical_ntk_fn(model)
+
+
+def test_an_equinox_module_in_place_of_parameters_is_refused():
+    eqx = pytest.importorskip("equinox")
+    model = eqx.nn.MLP(3, 2, 4, 1, activation=jax.nn.gelu, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"f is a module \(MLP\).*eqx\.partition"):
+        nt.empirical_ntk_fn(model)
+    with pytest.raises(ValueError, match=r"the function gelu, not an array.*eqx\.partition"):
+        nt.empirical_ntk_fn(lambda m, x: jax.vmap(m)(x))(jnp.ones((4, 3)), None, model)
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    f = eqx.filter_jit(lambda p, x: jax.vmap(eqx.combine(p, static))(x))
+    assert nt.empirical_ntk_fn(f, explain=True)(jnp.ones((4, 3)), None, params).exact == ()
+
+
+def test_the_trial_holds_few_rows_at_a_time_and_tells_its_cost():
+    params = {"w": jnp.ones((8, 4096)), "v": jnp.ones((4096, 1))}
+    taken = []
+
+    def f(p, x):
+        taken.append(x.shape[0])
+        return jnp.tanh(x @ p["w"]) @ p["v"]
+
+    x = jnp.ones((2000, 8))
+    why = nt.empirical_ntk_fn(f, explain=True, block_size=16)(x, None, params)
+    assert (why.trial_rows, max(n for n in taken if n < 2000)) == (16, 16)
+    # Some values of 4096 floats a row, and their derivatives.
+    assert 16 * 4096 * 4 * 2 <= why.trial_bytes <= 16 * 4096 * 4 * 16
+    assert "trial at first: 16 rows at a time, about " in str(why)
+
+
+def test_leaves_whose_exact_jacobians_take_the_time_are_named():
+    def f(p, x):
+        return (x @ jnp.exp(p["dear"])).sum(-1) + x[:, 0] * p["cheap"]
+
+    params = {"dear": jnp.zeros((50, 600)), "cheap": jnp.float32(1.0)}
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((256, 50)), jnp.float32)
+    with pytest.warns(UserWarning, match=r"exact Jacobians take .* of .*: dear \(3e\+04\)\. Use"):
+        nt.empirical_ntk_fn(f, (), method="structured")(x, None, params)
 
 
 def test_what_does_not_fit_in_full_fits_on_the_diagonal():

@@ -292,6 +292,42 @@ def branches(p, x):
     return jnp.where(x > 0, h @ p["u"], h)
 
 
+def sliced(p, x):
+    """Slices of a matrix and of its bias, some of them with steps or by their number."""
+    even, odd = x @ p["w"][:, ::2], x @ p["w"][:, 1::2]
+    h = jnp.tanh(even + p["b"][:2]) * (odd + p["b"][2:])
+    for i in range(2):
+        h = jnp.tanh(h @ jax.lax.dynamic_index_in_dim(p["layers"], i, 0, False))
+    return h @ p["layers"][-1]
+
+
+def joined(p, x):
+    """Products with matrices side by side and one above the other, biases likewise."""
+    h = x @ jnp.concatenate([p["a"], 2.0 * p["b"]], 1) + jnp.concatenate([p["c"], p["d"]])
+    return jnp.tanh(h) @ jnp.concatenate([p["e"], p["f"]])
+
+
+def stacked_loops(p, x):
+    """A loop over stacked matrices in a loop over stacks of them, reshaped before."""
+
+    def outer(h, layer):
+        h, _ = jax.lax.scan(lambda h, w: (jnp.tanh(h @ w + p["b"]), None), h, layer["w"])
+        return jnp.tanh(h @ layer["v"] + layer["c"]), layer["v"]
+
+    layers = {"w": p["w"].reshape(2, 2, 3, 3), "v": p["v"], "c": p["c"]}
+    return jax.lax.scan(outer, x, layers, reverse=True)[0]
+
+
+def mixtures(p, x):
+    """Layers of experts in a loop, weighted."""
+
+    def layer(h, w):
+        inner = jnp.tanh(jnp.einsum("nd,edf->enf", h, w["up"]) + w["b"][:, None])
+        return jnp.einsum("enf,efd->nd", inner, w["down"]), None
+
+    return jax.lax.scan(layer, x, p)[0]
+
+
 PLAIN = draw(ROWS, 3)
 ITEMS, KEEP, CANDIDATES = ids(4, high=6), mask(4), ids(2, high=6)
 ITEMS[:, 1] = ITEMS[:, 0]
@@ -415,6 +451,32 @@ CASES = [
     ),
     Case("ways through", ways_through, [layer(3, 4), layer(4, 4), draw(3, 4, 2)], PLAIN),
     Case("stopped", stopped, [layer(3, 4), layer(4, 2), draw(2)], PLAIN),
+    Case("sliced", sliced, {"w": draw(3, 4), "b": draw(4), "layers": draw(3, 2, 2)}, PLAIN),
+    Case(
+        "joined",
+        joined,
+        {
+            "a": draw(3, 2),
+            "b": draw(3, 1),
+            "c": draw(2),
+            "d": draw(1),
+            "e": draw(1, 2),
+            "f": draw(2, 2),
+        },
+        PLAIN,
+    ),
+    Case(
+        "stacked loops",
+        stacked_loops,
+        {"w": draw(12, 3), "b": draw(3), "v": draw(2, 3, 3), "c": draw(2, 3)},
+        PLAIN,
+    ),
+    Case(
+        "mixtures",
+        mixtures,
+        {"up": draw(2, 4, 3, 2), "b": draw(2, 4, 2), "down": draw(2, 4, 2, 3)},
+        PLAIN,
+    ),
     Case("branches", branches, {"w": draw(3, 3), "v": draw(3, 3), "u": draw(3, 3)}, PLAIN),
     Case(
         "containers, unused and integers",
@@ -478,6 +540,7 @@ def test_structured_is_the_product_of_jacobians(case):
         ("recurrence", "jacobian", 50, "float64", None),
         ("transposed", "structured", "auto", "float64", Contraction.GRADIENT),
         ("convolutions", "structured", "auto", "float32", Contraction.GRAM),
+        ("mixtures", "structured", 3, "float64", Contraction.GRADIENT),
         ("odd uses", "vector_products", 1, "float32", None),
     ],
 )

@@ -104,3 +104,22 @@ def test_mistakes_are_named(stream):
 
     with pytest.raises(ValueError, match=r"chunks of a stream need values and rows.*got tuple"):
         lens.predict(Tuples(), LABELS)
+
+
+class Counted:
+    """A stream that counts how often it is read."""
+
+    def __init__(self, stream):
+        self.stream, self.passes = stream, 0
+        self.shape, self.dtype = stream.shape, stream.dtype
+
+    def chunks(self, **options):
+        self.passes += 1
+        return self.stream.chunks(**options)
+
+
+def test_the_default_probe_reads_a_stream_three_times(stream):
+    """To find copies, for moments, and to rotate the rows."""
+    counted = Counted(stream)
+    lens.predict(counted, LABELS)
+    assert counted.passes == 3

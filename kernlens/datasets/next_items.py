@@ -101,7 +101,7 @@ def next_items(
         met before, else ``"new to the user"``.
       k: length of the list that a user sees, at least 1.
       length: number of items of a history, the latest ones, at least 1. More is slower.
-      seed: of the order of events at one time, an integer >= 0.
+      seed: random seed of the order of events at one time, an integer >= 0.
 
     Returns:
       NextItems.

@@ -58,7 +58,7 @@ def load(
       file: its name; by default the only ``.csv`` or ``.xlsx`` in the folder. Text that is not
         UTF-8 is read as Latin-1. Dates are "2010-12-01 08:26:00" or "12/1/2010 8:26" (month first).
       min_count: least number of invoices an item is in, at least 1.
-      seed: of the shuffle inside invoices.
+      seed: random seed of the shuffle inside invoices.
 
     Returns:
       Interactions; ``times`` take the shop's clock for UTC.

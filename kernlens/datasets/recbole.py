@@ -46,7 +46,7 @@ def load(
 
     Args:
       root: folder with the atomic files.
-      name: of the data set; by default that of the only ``.inter`` file.
+      name: name of the data set; by default that of the only ``.inter`` file.
       min_count: least number of interactions of an item, at least 1.
       min_rating: interactions rated below this are dropped; None keeps all.
       order: inside a history by ``"time"``, or ``"random"``; a data set without times needs the
@@ -58,7 +58,7 @@ def load(
       time_field: field of times, seconds.
       sequence_fields: fields of ``.item`` that list tokens between spaces even where their header
         says ``token``, as some published conversions do.
-      seed: of the shuffles.
+      seed: random seed of the shuffles.
 
     Returns:
       Interactions; ``times`` is None without a time field.

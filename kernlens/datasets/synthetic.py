@@ -60,7 +60,7 @@ def load(
       within_class_spread: as ``anisotropy``.
       dim: as ``anisotropy``.
       min_count: least number of interactions of an item that is kept.
-      seed: of everything.
+      seed: random seed of everything.
 
     Returns:
       Interactions; ``item_keys`` are the generator's own numbers, ``0..num_items-1``. A user has

@@ -104,7 +104,7 @@ def assemble(
       ties: rows of one session with one time (or position): ``"shuffle"`` or as ``"stored"``, for
         an order that was observed.
       min_count: least number of rows of an item that is kept, at least 1.
-      seed: of the shuffles, at least 0.
+      seed: random seed of the shuffles, at least 0.
       notes: what the loader counted so far.
 
     Returns:

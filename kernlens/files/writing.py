@@ -111,7 +111,7 @@ def clean(folder: Path, name: str | None = None) -> int:
 
     Args:
       folder: where they lie; those of folders in it are left.
-      name: of the file that they were to become; of any by default.
+      name: name of the file that they were to become; of any by default.
 
     Returns:
       How many were removed.

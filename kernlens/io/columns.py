@@ -135,7 +135,7 @@ def read_ids(path: Path, name: str, column: Any, limits: Limits = LIMITS) -> np.
 
     Args:
       path: file, for the error.
-      name: of the column, for the error.
+      name: name of the column, for the error.
       column: Arrow column of text, integers, or floats that are whole.
       limits: bounds the longest.
 
@@ -162,7 +162,7 @@ def array_ids(
 
     Args:
       path: file, for the error.
-      name: of the array, for the error.
+      name: name of the array, for the error.
       values: text (str or UTF-8), integers, or floats that are whole, ``[n]``.
       rows: how many there have to be.
       limits: bounds the longest.

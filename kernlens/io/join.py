@@ -199,6 +199,18 @@ def join_stream(
 
     Raises:
       ValueError: as :func:`join`; shares out of range, or exceeded, with examples.
+
+    Examples:
+      >>> import tempfile
+      >>> from pathlib import Path
+      >>> from kernlens import io
+      >>> folder = Path(tempfile.mkdtemp())
+      >>> np.save(folder / "items.npy", np.eye(4, dtype=np.float32))
+      >>> _ = (folder / "labels.csv").write_text("id,label\\n0,tea\\n2,tea\\n3,oil\\n")
+      >>> stream = io.open_embeddings(folder / "items.npy")
+      >>> joined = join_stream(stream, io.read_labels(folder / "labels.csv"))
+      >>> joined.unjoined.count, [chunk.rows.tolist() for chunk in joined.chunks(rows=2)]
+      (1, [[0, 2], [3]])
     """
     _check_shares(max_unjoined, max_unjoined_labels)
     (places,) = _places([stream], labels)

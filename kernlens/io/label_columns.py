@@ -24,9 +24,9 @@ class LabelColumn(NamedTuple):
     """A column of a label file, before anything is made of it.
 
     Attributes:
-      values: of each row, text, numbers or lists, None where there is none, ``[m]``.
+      values: values of each row, text, numbers or lists, None where there is none, ``[m]``.
       ids: as those of :class:`kernlens.io.labels.LabelFile`.
-      name: of the column.
+      name: name of the column.
       notes: what a reader should look at.
       told: what was taken for ids and label.
       typed: whether the file says that text is text; where it does not, text may be numbers.

@@ -15,7 +15,7 @@ class Limits(NamedTuple):
       free: bytes of values that any file may hold, however small it is.
       text: characters of the longest id or label.
       line: bytes of the longest line of a text file.
-      columns: of a table.
+      columns: columns of a table.
     """
 
     expansion: float = 100.0

@@ -24,7 +24,7 @@ class Stored(NamedTuple):
 
     Attributes:
       shape: rows and dimensions, ``(n, d)``.
-      dtype: of the values as they are stored.
+      dtype: dtype of the values as they are stored.
       blocks: ``blocks(start, stop, rows)`` reads the rows ``start..stop-1`` in order, at most
         ``rows`` at a time, ``[at most rows, d]`` each.
       ids: id of each row as text, each once, ``[n]``; None where the file has none.

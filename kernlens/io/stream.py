@@ -78,7 +78,7 @@ class EmbeddingFiles(NamedTuple):
 
     Attributes:
       shape: rows and dimensions in the files, ``(n, d)``.
-      dtype: of the values that are read: that of the file for float16, bfloat16, float32 and
+      dtype: dtype of the values that are read: that of the file for float16, bfloat16, float32 and
         float64, float32 for integers.
       ids: id of each row as text, each once, ``[n]``; None for row numbers.
       source: what to call the files in an error.

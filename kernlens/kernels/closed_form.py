@@ -295,6 +295,10 @@ def centre_gram(gram: Array) -> Array:
 
     References:
       Cortes, Mohri and Rostamizadeh (2012), lemma 1.
+
+    Examples:
+      >>> centre_gram(jnp.array([[4.0, 2.0], [2.0, 2.0]])).tolist()
+      [[0.5, -0.5], [-0.5, 0.5]]
     """
     chex.assert_rank(gram, 2)
     chex.assert_equal(gram.shape[0], gram.shape[1])

@@ -151,6 +151,13 @@ def random_fourier(
 
     References:
       Rahimi and Recht (2007), algorithm 1; Rasmussen and Williams (2006), equation 4.15.
+
+    Examples:
+      >>> from kernlens import kernels
+      >>> x = jnp.array([[0.0, 1.0], [1.0, 1.0], [3.0, 0.0]])
+      >>> phi = random_fourier(jax.random.key(0), 2, 20_000)(x)
+      >>> bool(jnp.abs(phi @ phi.T - kernels.rbf(x, x)).max() < 0.03)
+      True
     """
     if num_features < 2 or num_features % 2:
         raise ValueError(f"num_features must be even and positive; got {num_features}")
@@ -250,6 +257,13 @@ def leverage_landmarks(
 
     References:
       Alaoui and Mahoney (2015), theorem 4, for the leverage inside the span.
+
+    Examples:
+      >>> from kernlens import kernels
+      >>> copies_and_one = jnp.array([[0.0]] * 30 + [[5.0]])
+      >>> drawn = leverage_landmarks(jax.random.key(0), kernels.rbf, copies_and_one, 3)
+      >>> drawn.shape
+      (3, 1)
     """
     n = _check_landmarks(x, m)
     uniform_key, leverage_key = jax.random.split(key)

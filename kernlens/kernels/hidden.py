@@ -29,8 +29,8 @@ def hidden_features(dim: int, widths: tuple[int, ...], *, seed: int = 0) -> Feat
 
     Args:
       dim: width of the rows, whose columns are standardised.
-      widths: of the layers, first to last.
-      seed: of the weights.
+      widths: widths of the layers, first to last.
+      seed: random seed of the weights.
 
     Returns:
       A map to the rows and their random features.

@@ -43,7 +43,7 @@ def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 
         with a field ``num_outputs`` is given the one here.
       dim: width of the rows.
       num_outputs: outputs of the head, such as the number of classes.
-      seed: of the initial parameters and of random features.
+      seed: random seed of the initial parameters and of random features.
 
     Returns:
       DecoderKernel.

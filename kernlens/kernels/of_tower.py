@@ -31,7 +31,7 @@ def of_tower(
       tower: a row of :data:`OF_TOWER`: ``towers.MeanPool()``, ``DiscountedAverage(alpha)`` or
         ``DenseTower(hidden)``. The first two are exact; the third is the infinite-width tangent
         kernel of its dense layers, from landmarks.
-      embeddings: of all items, ``[m, d]``; a row that is not finite is a cold item.
+      embeddings: embeddings of all items, ``[m, d]``; a row that is not finite is a cold item.
       histories: item ids to choose landmarks from, ``[n, L]``, ``-1`` for padding.
       counts: how often each item occurs, ``[m]``, for the discount.
       seed: random seed of the landmarks, an integer >= 0.

@@ -79,7 +79,7 @@ def cold(embeddings: np.ndarray | Array, items: np.ndarray | Array) -> Cold:
     """Counts the items without an embedding, and what they take from histories.
 
     Args:
-      embeddings: of all items, ``[m, d]``.
+      embeddings: embeddings of all items, ``[m, d]``.
       items: histories, integers ``[n, L]`` below ``m``; ``-1`` for padding.
 
     Returns:
@@ -144,7 +144,7 @@ class SparseAverages(NamedTuple):
     """A map of sequences whose features stay sparse, on the host.
 
     Attributes:
-      vectors: of all items, SciPy CSR float64 ``[m, p]``.
+      vectors: vectors of all items, SciPy CSR float64 ``[m, p]``.
     """
 
     vectors: Any
@@ -165,7 +165,7 @@ def sparse_averages(vectors: Any) -> SparseAverages:
     """:func:`averages` of items with sparse vectors, such as words of a text.
 
     Args:
-      vectors: of all items, SciPy sparse, finite, ``[m, p]``.
+      vectors: vectors of all items, SciPy sparse, finite, ``[m, p]``.
 
     Returns:
       A map from item ids ``[n, L]`` to sparse averages ``[n, p]``.
@@ -198,8 +198,8 @@ def averaged(
               \qquad \bar w_i = w(x_i) / \textstyle\sum_j w(x_j).
 
     Args:
-      kernel: of items, on rows of ``embeddings``.
-      embeddings: of all items, ``[m, d]``.
+      kernel: kernel of items, on rows of ``embeddings``.
+      embeddings: embeddings of all items, ``[m, d]``.
       weights: as :func:`average`.
 
     Returns:
@@ -230,7 +230,7 @@ def of_average(
 
     Args:
       kernel: of vectors, such as the infinite-width tangent kernel of a tower's dense layers.
-      embeddings: of all items, ``[m, d]``.
+      embeddings: embeddings of all items, ``[m, d]``.
       weights: as :func:`average`.
 
     Returns:
@@ -246,7 +246,7 @@ def over_embeddings(apply_fn: ApplyFn, embeddings: Array | np.ndarray) -> ApplyF
     Args:
       apply_fn: ``apply_fn(params, (z [n, L, d], mask [n, L])) -> [n, h]``; a Flax tower by
         ``lambda params, x: tower.apply(params, *x)``.
-      embeddings: of all items, ``[m, d]``.
+      embeddings: embeddings of all items, ``[m, d]``.
 
     Returns:
       ``f(params, items [n, L]) -> [n, h]``; padding and cold items (embeddings that are not finite)

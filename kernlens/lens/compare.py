@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     """One embedding under one decoder.
 
     Attributes:
-      name: of the embedding.
+      name: name of the embedding.
       decoder: name of the decoder; "" where none was named.
       prediction: what a trained head will reach.
       dim: number of columns of the embedding.
@@ -131,11 +131,7 @@ class Comparison(NamedTuple):
     to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
-        table = self.table()
-        lines = table._replace(rows=table.rows[:MAX_SHOWN]).text().splitlines()
-        if len(table.rows) > MAX_SHOWN:
-            lines.append(f"... and {len(table.rows) - MAX_SHOWN} more: .table() has all")
-        return "\n".join([*lines, self.sentence()])
+        return "\n".join([*self.table().first_lines(MAX_SHOWN), self.sentence()])
 
     def _repr_html_(self) -> str:
         return self.table()._replace(title=self.sentence()).html()

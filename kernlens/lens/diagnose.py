@@ -79,7 +79,7 @@ def diagnose(
       max_rows: most rows that heads are predicted on, a stratified sample of more; None for all.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of folds, draws, the sample and permutations.
+      seed: random seed of folds, draws, the sample and permutations.
 
     Returns:
       Diagnosis, which prints itself.

@@ -265,11 +265,7 @@ class Diagnosis:
     to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
-        table = self.table()
-        lines = table._replace(rows=table.rows[:MAX_SHOWN]).text().splitlines()
-        if len(table.rows) > MAX_SHOWN:
-            lines.append(f"... and {len(table.rows) - MAX_SHOWN} more: .table() has all")
-        return "\n".join([*lines, self.sentence()])
+        return "\n".join([*self.table().first_lines(MAX_SHOWN), self.sentence()])
 
     def _repr_html_(self) -> str:
         said = f"<p>{html.escape(self.sentence())}</p>"

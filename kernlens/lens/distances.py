@@ -22,7 +22,7 @@ def distances(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> dict[str, float
     Args:
       a: rows, ``[n, p]``.
       b: rows of the same items, ``[n, q]``.
-      seed: of the sample of rows whose neighbours are compared.
+      seed: random seed of the sample of rows whose neighbours are compared.
 
     Returns:
       Values by the names of :data:`DISTANCES`.

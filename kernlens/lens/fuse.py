@@ -33,7 +33,7 @@ class Fused(NamedTuple):
     """One embedding alone, or all joined in one way.
 
     Attributes:
-      name: of the embedding, or of the way, a key of :data:`kernlens.lens.joins.JOINS`.
+      name: name of the embedding, or of the way, a key of :data:`kernlens.lens.joins.JOINS`.
       prediction: what a trained head will reach.
       gain: over the best single embedding, positive where better, paired row by row; None of that
         one. The gains of all joins hold together at their level.
@@ -170,7 +170,7 @@ def fuse(
       metric: the metric to order by. Default: macro-F1 of classes and labels, R² of numbers.
       draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of folds, draws and the sample that learns.
+      seed: random seed of folds, draws and the sample that learns.
 
     Returns:
       Fusion, which prints itself; ``best.join_fn`` joins further rows.

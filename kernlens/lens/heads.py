@@ -26,17 +26,17 @@ def heads(
     """The heads that :func:`kernlens.predict` predicts with, kept to answer other rows.
 
     Args:
-      rows: of the embedding, finite where labelled, ``[n, d]``.
+      rows: rows of the embedding, finite where labelled, ``[n, d]``.
       labels: one label per row, ``[n]``.
       decoder: as for :func:`kernlens.predict`.
       kernel: in place of a decoder.
-      penalty: of the weights; that of the decoder, or chosen along the path, by default.
+      penalty: penalty of the weights; that of the decoder, or chosen along the path, by default.
       metric: what a penalty is chosen by, and is shown first; macro-F1 by default.
       groups: equal for copies, ``[n]``; those of the rows by default. Tables of the same items
         share their folds where they are given the same groups.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of folds, draws, landmarks and random features.
+      seed: random seed of folds, draws, landmarks and random features.
 
     Returns:
       FoldHeads.

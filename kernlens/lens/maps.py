@@ -42,7 +42,7 @@ class Joint(NamedTuple):
       new_mean: ``[d2]``.
       old_mean: ``[d1]``.
       new: centred sums of products of the new rows, ``[d2, d2]``.
-      cross: of new and old rows, ``[d2, d1]``.
+      cross: cross moments of new and old rows, ``[d2, d1]``.
       old: of the old rows, ``[d1, d1]``.
     """
 
@@ -62,7 +62,7 @@ class Map(NamedTuple):
     """An affine map of rows of the new version into the old one; a function, saved and served.
 
     Attributes:
-      name: of :data:`MAPS`.
+      name: a key of :data:`MAPS`.
       weights: float64 ``[d2, d1]``.
       bias: float64 ``[d1]``.
     """
@@ -160,9 +160,9 @@ def fit(name: str, moments: Joint, *, strength: float = STRENGTHS[0]) -> Map:
     """A map by name.
 
     Args:
-      name: of :data:`MAPS`.
-      moments: of the rows to fit.
-      strength: of the ridge map, relative to the mean variance of the new columns.
+      name: a key of :data:`MAPS`.
+      moments: moments of the rows to fit.
+      strength: strength of the ridge map, relative to the mean variance of the new columns.
 
     Raises:
       ValueError: another name, or ``raw`` between versions of unequal width.
@@ -217,7 +217,7 @@ def fit_folds(name: str, whole: Joint, folds: list[Joint]) -> Fitted:
     least error on the folds.
 
     Args:
-      name: of :data:`MAPS`.
+      name: a key of :data:`MAPS`.
       whole: moments of all rows.
       folds: moments of the rows of each fold.
     """

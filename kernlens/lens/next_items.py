@@ -60,7 +60,7 @@ class NextItemsPrediction(NamedTuple):
     """What the closed-form ranker reaches from an embedding, with baselines that have none.
 
     Attributes:
-      ranks: of the embedding.
+      ranks: ranks of the embedding.
       baselines: of each baseline, best first.
       to_baseline: the embedding minus the best baseline, paired by users.
       metric: the metric asked for, a key of ``ranks.metrics``.
@@ -128,7 +128,7 @@ class Asked(NamedTuple):
 
     Attributes:
       ask: the target.
-      queries: of its protocol.
+      queries: queries of its protocol.
       metric: the metric asked for.
       names: all metrics, the one asked for first.
       baselines: their places, by name.

@@ -38,7 +38,7 @@ class NextItemsEntry(NamedTuple):
     """One embedding, read by one tower.
 
     Attributes:
-      name: of the embedding.
+      name: name of the embedding.
       decoder: name of the tower; "" where none was named.
       ranks: what the closed-form ranker reaches.
       dim: number of columns of the embedding.
@@ -168,14 +168,10 @@ class NextItemsComparison(NamedTuple):
     to_frame, to_dict = to_frame, to_dict
 
     def __repr__(self) -> str:
-        table = self.table()
-        lines = table._replace(rows=table.rows[:MAX_SHOWN]).text().splitlines()
-        if len(table.rows) > MAX_SHOWN:
-            lines.append(f"... and {len(table.rows) - MAX_SHOWN} more: .table() has all")
         return "\n".join(
             [
                 self.heading,
-                *lines,
+                *self.table().first_lines(MAX_SHOWN),
                 self.baselines_line(),
                 self.sentence(),
                 *map(printable, self.notes),

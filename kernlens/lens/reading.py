@@ -46,7 +46,7 @@ class Reading(NamedTuple):
       readout: what the probe on top has to be.
       notes: how a kernel became features.
       of_kernel: whether the scales of the features are those of a kernel.
-      penalty: of the weights on top, or None where it is chosen.
+      penalty: penalty of the weights on top, or None where it is chosen.
       options: keyword arguments of that probe.
     """
 
@@ -78,7 +78,7 @@ def read(
       decoder: whose features; None for the rows as they are.
       kernel: whose features, in place of a decoder's.
       num_outputs: outputs of the decoder.
-      seed: of landmarks, random features and initial parameters.
+      seed: random seed of landmarks, random features and initial parameters.
 
     Returns:
       Reading; the rows themselves, untouched, for a linear kernel or decoder, or neither.

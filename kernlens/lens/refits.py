@@ -28,7 +28,7 @@ def distilled(fitted: FoldHeads, features: np.ndarray, taught: np.ndarray) -> Fo
 
     Args:
       fitted: heads on the new version, whose features, folds, classes and readout are taken.
-      features: of the labelled items on the new version, ``[n, p]``.
+      features: features of the labelled items on the new version, ``[n, p]``.
       taught: classes given by the old head of each fold, ``[K, n]``.
 
     Returns:
@@ -102,12 +102,12 @@ def few_labels(
     mapped head did not learn from, in two halves of each fold: each answers the other.
 
     Args:
-      features: of the labelled items on the new version, ``[n, p]``.
+      features: features of the labelled items on the new version, ``[n, p]``.
       offsets: scores of the mapped head of each row's fold, ``[n, C]``.
       held: folds and classes.
       number: labels that a head has; at most half of a fold.
       standardised: whether columns are standardised.
-      seed: of the draw.
+      seed: random seed of the draw.
 
     Returns:
       Scores float32 ``[n, C]``, and the labels that a head had.

@@ -73,7 +73,9 @@ def answers_of(
             f"runs of so many rows are predicted on samples that differ with their width: {sizes}; "
             "give runs of one width, or fewer rows"
         )
-    noise = noise_of(list(named.values()), target, decoder) if noisy else None
+    noise = None
+    if noisy and decoder is not None:
+        noise = noise_of(list(named.values()), target, decoder)
     return Answers(found, noise, trained=False)
 
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 from kernlens.metrics.disagreement import Disagreement
 from kernlens.probes.prediction import normal_quantile, tails
@@ -58,7 +57,7 @@ def pairs_of(
     """Kappa and churn of each pair of runs, and their means.
 
     Args:
-      answers: of each run to the same rows, ``R`` arrays ``[n, ...]``, two runs or more.
+      answers: answers of each run to the same rows, ``R`` arrays ``[n, ...]``, two runs or more.
       disagree: compares two of them.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       most: largest churn that there can be.
@@ -96,12 +95,14 @@ def spread(values: Sequence[float], *, level: float = 0.9) -> Interval:
     """Standard deviation between runs of a value of each, with chi-square's interval.
 
     Args:
-      values: of each run, two or more.
+      values: values of each run, two or more.
       level: nominal coverage for normal values, in ``(0, 1)``.
 
     Returns:
       Interval; infinitely wide above where two runs are all and their values are equal.
     """
+    from scipy import special  # half a second, which no other verb has to wait for
+
     found, free = float(np.std(values, ddof=1)), len(values) - 1
     low, high = tails(level)
     least, most = (
@@ -143,6 +144,8 @@ def _over_runs(values: np.ndarray, level: float) -> float:
 
 
 def _student(free: int, level: float) -> float:
+    from scipy import special
+
     return float(special.stdtrit(free, tails(level)[1]))
 
 

@@ -88,7 +88,7 @@ def given_head(head: Any, labels: Labels) -> GivenHead:
     Args:
       head: a fitted estimator of scikit-learn, or a pipeline, with ``classes_``; or a function
         ``apply_fn(rows [n, d]) -> logits [n, C]``, one for each class of ``labels`` in their order.
-      labels: of the target.
+      labels: labels of the target.
 
     Returns:
       GivenHead.
@@ -191,7 +191,7 @@ def train_folds(
       labels: their classes.
       held: its folds are those of the rows.
       decoder: a Flax head.
-      seed: of initial values and batches, the same for every fold.
+      seed: random seed of initial values and batches, the same for every fold.
     """
     from kernlens.train.heads import train
 

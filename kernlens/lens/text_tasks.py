@@ -27,13 +27,13 @@ class Evaluated(NamedTuple):
     """What a text model reaches on a task.
 
     Attributes:
-      name: of the task.
+      name: name of the task.
       split: the split whose texts were embedded.
       prediction: a head trained on four fifths of the split, with intervals.
       few: the benchmarks' protocol on the same rows, eight labels a class drawn ten times, the
         others answered; None where classes have too few rows.
-      embeddings: of the texts, ``[n, d]``.
-      labels: of the texts.
+      embeddings: embeddings of the texts, ``[n, d]``.
+      labels: labels of the texts.
     """
 
     name: str
@@ -84,10 +84,10 @@ def evaluate(
       task: a classification task of MTEB, or a mapping or table with texts and labels, as for
         :func:`rows_of`.
       split: of the task. Default: the first of ``task.metadata.eval_splits``, else ``"test"``.
-      subset: of a task that has several, such as a language. Default: the only one.
+      subset: subset of a task that has several, such as a language. Default: the only one.
       decoder: the head, as for :func:`kernlens.predict`; a linear one by default.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of folds and draws.
+      seed: random seed of folds and draws.
 
     Returns:
       Evaluated, which prints itself.

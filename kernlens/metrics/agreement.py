@@ -50,7 +50,7 @@ def agreement(
       groups: group of each embedding, ``[m]``, any values that compare; each its own by default.
       draws: number of bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       Agreement. ``value`` is NaN where a measure is undefined: a rank correlation with a constant

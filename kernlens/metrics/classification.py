@@ -242,7 +242,7 @@ def resampled(
       target: true classes, integers from 0, ``[n]``.
       predictions: classes given, ``[n]`` each.
       draws: how many.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       For each prediction its metrics, floats, and those of the draws, ``[draws]`` each.

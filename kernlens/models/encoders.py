@@ -13,6 +13,13 @@ class Lookup(nn.Module):
       num_items: rows of the table.
       dim: embedding dimension d.
       scale: entries start as :math:`N(0, scale^2 / d)`, so norms start near ``scale``.
+
+    Examples:
+      >>> import jax
+      >>> encoder = Lookup(num_items=100, dim=8)
+      >>> params = encoder.init(jax.random.key(0), jnp.array([0]))
+      >>> encoder.apply(params, jnp.array([[3, 5], [5, 7]])).shape
+      (2, 2, 8)
     """
 
     num_items: int

@@ -50,6 +50,13 @@ def between_scatter(moments: Moments) -> Array:
     r"""Between-class scatter, :math:`\sum_c n_c (\mu_c - \mu)(\mu_c - \mu)^\top`, ``[p, p]``.
 
     Where every row has a label, ``scatter = between_scatter + within``.
+
+    Examples:
+      >>> from kernlens import moments
+      >>> rows = jnp.array([[0.0], [2.0], [10.0], [12.0]])
+      >>> m = moments.from_arrays(rows, jnp.array([0, 0, 1, 1]), 2)
+      >>> float(between_scatter(m)[0, 0]), float(full_scatter(m)[0, 0])
+      (100.0, 104.0)
     """
     return dot(moments.class_deviations.T, class_offsets(moments))
 

@@ -70,7 +70,7 @@ def relabel(
     the rounding of what it had, as in :func:`remove`.
 
     Args:
-      moments: of all rows, with the old labels.
+      moments: moments of all rows, with the old labels.
       x: features of the rows that change, ``[m, p]``.
       old_codes: class of each before, integers ``[m]`` in ``0..C-1``; ``-1`` for none.
       new_codes: class of each after, ``[m]``.
@@ -147,7 +147,7 @@ def merge_classes(moments: Moments, groups: np.ndarray) -> Moments:
     """Moments with classes taken together.
 
     Args:
-      moments: of ``C`` classes.
+      moments: moments of ``C`` classes.
       groups: new class of each class, integers ``[C]`` from 0.
 
     Returns:

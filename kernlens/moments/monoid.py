@@ -91,7 +91,7 @@ def remove(moments: Moments, taken: Moments) -> Moments:
     sum: take away few of many, and rebuild from the rows where little is to stay.
 
     Args:
-      moments: of all rows.
+      moments: moments of all rows.
       taken: of rows that are among them, with the same labels and weights.
 
     Returns:

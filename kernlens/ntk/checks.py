@@ -2,7 +2,7 @@
 
 import warnings
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ from kernlens.types import ApplyFn, Array, Params
 
 TRIAL_ROWS = 256
 """Examples at which a derivative is looked for."""
+
+TRIAL_BYTES = 64 * 2**20
+"""Bytes of a function's own values that the search holds at a time, about."""
 
 STATISTICS = "batch_stats"
 """Linen's name for running statistics."""
@@ -70,13 +73,85 @@ def _place(name: str, path: tuple[str, ...]) -> str:
 
 
 def check_params(params: Params) -> None:
-    """Refuses parameters that are not finite, where their values are known.
+    """Refuses parameters that are no arrays, or not finite where their values are known.
 
     Raises:
-      ValueError: which leaf, and how many of its entries.
+      ValueError: a module in the place of its parameters; which leaf, and how many of its entries.
     """
+    library = library_of(params)
+    if library == "flax.linen":
+        raise ValueError(
+            f"params is a Flax module ({type(params).__name__}), not its parameters: pass "
+            "module.init(key, x)['params'] and f = lambda p, x: module.apply({'params': p}, x)"
+        )
     for path, leaf in named_leaves(params):
+        place = "parameter " + ("/".join(path) or "params")
+        if not _is_number(leaf):
+            remedy = MODULES.get(library or "", "pass a pytree of arrays")
+            raise ValueError(f"{place} is {_words(leaf)}, not an array: {remedy}")
         _check_finite("parameter " + ("/".join(path) or "params"), leaf)
+
+
+MODULES = {
+    "equinox": (
+        "split the Equinox module, params, static = eqx.partition(model, eqx.is_inexact_array), "
+        "and pass f = lambda p, x: jax.vmap(eqx.combine(p, static))(x)"
+    ),
+    "flax.linen": (
+        "pass f = lambda p, x: module.apply({'params': p}, x) and the parameters of "
+        "module.init(key, x)['params']"
+    ),
+    "flax.nnx": (
+        "split the NNX module, graph, params, rest = nnx.split(model, nnx.Param, ...), and pass "
+        "f = lambda p, x: nnx.merge(graph, p, rest)(x)"
+    ),
+}
+"""What to do in place of passing a module whole, by the library that it is of."""
+
+
+def library_of(value: Any) -> str | None:
+    """The key of :data:`MODULES` of a library's module; None for anything else."""
+    # The wrappers of transformations, such as eqx.filter_jit(f), are functions.
+    if type(value).__module__.startswith("equinox._"):
+        return None
+    for kind in type(value).__mro__:
+        if kind.__name__ == "Module":
+            for library in MODULES:
+                if kind.__module__.startswith(library):
+                    return library
+    return None
+
+
+def check_callable(f: Any, name: str) -> None:
+    """Refuses a module in the place of a function of parameters and inputs.
+
+    Raises:
+      ValueError: a module, or what cannot be called.
+    """
+    library = library_of(f)
+    if library is not None:
+        raise ValueError(
+            f"{name} is a module ({type(f).__name__}), not a function f(params, x): "
+            f"{MODULES[library]}"
+        )
+    if not callable(f):
+        raise ValueError(f"{name} is {_words(f)}; expected a function f(params, x)")
+
+
+def _is_number(leaf: Any) -> bool:
+    if isinstance(leaf, str | bytes):
+        return False
+    try:
+        jnp.result_type(leaf)
+    except TypeError:
+        return False
+    return True
+
+
+def _words(value: Any) -> str:
+    if callable(value):
+        return f"the function {getattr(value, '__name__', type(value).__name__)}"
+    return f"of type {type(value).__name__}"
 
 
 def check_inputs(x: Any, name: str) -> None:
@@ -151,9 +226,40 @@ def outline(f: ApplyFn, params: Params, x: Any, name: str) -> tuple[ClosedJaxpr,
     """
     try:
         return jax.make_jaxpr(f, return_shape=True)(params, x)
-    except (TypeError, IndexError, ValueError) as error:
+    except Exception as error:
+        ours = isinstance(error, TypeError | IndexError | ValueError)
+        if not ours and not type(error).__module__.startswith("flax"):
+            raise
+        if takes_one(f, params, x):
+            raise ValueError(_one_example(name)) from error
         first = str(error).strip().splitlines()[0]
-        raise ValueError(f"f cannot take {name} with these parameters: {first}") from error
+        raise ValueError(
+            f"f cannot take {name} {_shapes(x)} with these parameters: {first}"
+        ) from error
+
+
+def takes_one(f: ApplyFn, params: Params, x: Any) -> bool:
+    """Whether a function takes one example, without a batch axis, and gives one or more numbers."""
+    one = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], jnp.result_type(leaf)), x
+    )
+    try:
+        out = jax.eval_shape(f, params, one)
+    except Exception:
+        return False
+    return all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(out))
+
+
+def _one_example(name: str) -> str:
+    return (
+        f"f takes one example, and {name} is a batch: pass jax.vmap(f, in_axes=(None, 0)), whose "
+        "inputs and outputs have a batch axis first"
+    )
+
+
+def _shapes(x: Any) -> str:
+    leaves = [f"{_place('', path)} {list(jnp.shape(leaf))}" for path, leaf in named_leaves(x)]
+    return "of shape " + ", ".join(leaf.strip() for leaf in leaves)
 
 
 def check_output(out: Any, n: int, name: str) -> tuple[int, ...]:
@@ -179,12 +285,49 @@ def check_output(out: Any, n: int, name: str) -> tuple[int, ...]:
     if out.ndim == 0 or out.shape[0] != n:
         raise ValueError(
             f"f({name}) has shape {out.shape} for a batch of {n}; expected {n} on the first axis, "
-            "one output per example"
+            "one output per example; a function of one example needs jax.vmap(f, in_axes=(None, 0))"
         )
     return out.shape[1:]
 
 
-def check_function(f: ApplyFn, closed: ClosedJaxpr, params: Params, x: Any, name: str) -> None:
+class Trial(NamedTuple):
+    """What the search for coupled batches and for a derivative costs, once for a kernel.
+
+    Attributes:
+      rows: examples at a time.
+      steps: how often.
+      bytes: about what the function's own values need at a time.
+    """
+
+    rows: int
+    steps: int
+    bytes: int
+
+
+def trial_of(closed: ClosedJaxpr, n: int, most: int | None) -> Trial:
+    """The trial of a function, from the sizes of all that its jaxpr computes for a batch.
+
+    Args:
+      closed: jaxpr of a batch's outputs.
+      n: examples of the batch.
+      most: rows of a block, where the user set it.
+    """
+    step = -(-n // TRIAL_ROWS)
+    rows = -(-n // step)
+    # A value and its derivative.
+    each = max(1, 2 * jaxprs.written_bytes(closed) // n)
+    at_once = max(1, min(rows, TRIAL_BYTES // each, most or rows))
+    return Trial(at_once, -(-rows // at_once), max(at_once, min(3, n)) * each)
+
+
+def check_function(
+    f: ApplyFn,
+    closed: ClosedJaxpr,
+    params: Params,
+    x: Any,
+    name: str,
+    block_size: int | None = None,
+) -> None:
     """Refuses a function that couples its batch, or that has no gradient.
 
     The outputs of three examples together are compared with theirs one by one, and their
@@ -197,6 +340,7 @@ def check_function(f: ApplyFn, closed: ClosedJaxpr, params: Params, x: Any, name
       params: parameters.
       x: inputs.
       name: what the inputs are called.
+      block_size: most rows that the derivative is looked at for at a time.
 
     Raises:
       ValueError: outputs that depend on the other examples, or a derivative that is zero.
@@ -205,8 +349,18 @@ def check_function(f: ApplyFn, closed: ClosedJaxpr, params: Params, x: Any, name
         return
     with jax.ensure_compile_time_eval():
         rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[:3], x)
-        step = -(-count(x, name) // TRIAL_ROWS)
-        spread = jax.tree.map(lambda leaf: jnp.asarray(leaf)[::step], x)
+        n = count(x, name)
+        step = -(-n // TRIAL_ROWS)
+        trial = trial_of(closed, n, block_size)
+        places = np.minimum(np.arange(trial.steps * trial.rows) * step, n - 1)
+        places = places.reshape(trial.steps, trial.rows)
+        # Rows of NumPy's are picked there, so that all of them are not copied for some.
+        spread = jax.tree.map(
+            lambda leaf: jnp.asarray(
+                (leaf if isinstance(leaf, np.ndarray) else jnp.asarray(leaf))[places]
+            ),
+            x,
+        )
         flat = flatten(params)
         try:
             together, single, slope = _trial(f, flat, rows, spread)
@@ -234,7 +388,10 @@ def check_function(f: ApplyFn, closed: ClosedJaxpr, params: Params, x: Any, name
 
 
 def _trial(f: ApplyFn, flat: Flat, rows: Any, spread: Any) -> tuple[Array, Array, Array | None]:
-    """Outputs of rows together, one by one, and a derivative at other rows (None: without)."""
+    """Outputs of rows together, one by one, and a derivative at other rows (None: without).
+
+    The other rows come in parts, ``[steps, rows, ...]``, one after the other.
+    """
     chosen = select(flat, None)
 
     @jax.jit
@@ -249,15 +406,22 @@ def _trial(f: ApplyFn, flat: Flat, rows: Any, spread: Any) -> tuple[Array, Array
         if spread is None:
             return together, jnp.stack(single), None
 
-        def at(values: list[Array]) -> Array:
+        def at(values: list[Array], part: Any) -> Array:
             own = list(leaves)
             for i, value in zip(chosen, values, strict=True):
                 own[i] = value
-            return f(flat.restore(own), spread)
+            return f(flat.restore(own), part)
 
         values = [leaves[i] for i in chosen]
-        _, slope = jax.jvp(at, (values,), ([_direction(value) for value in values],))
-        return together, jnp.stack(single), slope
+        directions = [_direction(value) for value in values]
+
+        def slope(part: Any) -> Array:
+            return jax.jvp(lambda own: at(own, part), (values,), (directions,))[1]
+
+        # One part needs no loop, which would be another program to compile.
+        alone = jax.tree.leaves(spread)[0].shape[0] == 1
+        first = jax.tree.map(lambda leaf: leaf[0], spread)
+        return together, jnp.stack(single), slope(first) if alone else jax.lax.map(slope, spread)
 
     return trial(flat.leaves, rows, spread)
 

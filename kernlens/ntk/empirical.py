@@ -6,6 +6,7 @@ traced axes divided by their size. ``f(params, x)`` is any function with a batch
 every leaf of ``x`` and on its output, one example independent of the others.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from math import prod
@@ -117,11 +118,13 @@ def empirical_ntk_fn(
         hashable, a kernel that would not fit in memory.
 
     Warns:
-      UserWarning: running statistics (``batch_stats``) among the parameters.
+      UserWarning: running statistics (``batch_stats``) among the parameters; parameters whose
+        exact Jacobians take nearly all of the time, by name.
 
     References:
       Novak, Sohl-Dickstein and Schoenholz (2022), equation 3.
     """
+    checks.check_callable(f, "f")
     if coupled:
         in_axes, kwargs_axes = batch_axes(vmap_axes)
         if any(jax.tree.leaves(in_axes)) or kwargs_axes or explain:
@@ -193,6 +196,9 @@ def cross_ntk_fn(
         params_filter,
         block_size,
     )
+    for f, name in ((f1, "f1"), (f2, "f2")):
+        if f is not None:
+            checks.check_callable(f, name)
     in_axes, kwargs_axes = batch_axes(vmap_axes)
     if kwargs_axes:
         packed = cross_ntk_fn(
@@ -256,14 +262,16 @@ def _runner(
         ]
         return lambda *args: jax.tree.unflatten(tree, [part(*args) for part in parts])
     checks.check_output(out, n1, "x1")
-    checks.check_function(bound, closed, params1, x1, "x1")
+    most = None if settings.block_size == "auto" else settings.block_size
+    checks.check_function(bound, closed, params1, x1, "x1", most)
+    trial = checks.trial_of(closed, n1, most)
     if f2 is not None or params2 is not None or x2 is not None:
         bound = partial(f1 if f2 is None else f2, arrays=arrays)
         params = params1 if params2 is None else params2
         x, name = (x1, "x1") if x2 is None else (x2, "x2")
         closed, other = checks.outline(bound, params, x, name)
         checks.check_output(other, n2, name)
-        checks.check_function(bound, closed, params, x, name)
+        checks.check_function(bound, closed, params, x, name, most)
     task = _task(settings, f1, f2, *args)
     if task.batch != "pairs" and n1 != n2:
         raise ValueError(f"a diagonal over the batch needs n1 = n2; got {n1} and {n2}")
@@ -272,7 +280,8 @@ def _runner(
         advice = "trace or take the diagonal of output axes, or see kernlens.ntk.operators"
         memory.check_fits("the kernel", shape, wide_dtype(out.dtype).itemsize, advice)
     if explain:
-        return lambda *args: _explanation(task)
+        return lambda *args: _explanation(task, trial)
+    _warn_of_exact(task, n1 * n2 if task.batch == "pairs" else n1)
     return jax.jit(partial(_run, settings, f1, f2))
 
 
@@ -385,19 +394,59 @@ def _obstacle(closed: tuple[ClosedJaxpr, ClosedJaxpr]) -> str | None:
     return None
 
 
-def _explanation(task: _Task) -> Explanation:
-    choices = tuple(
-        LeafChoice(
-            task.paths[share.leaf],
-            None if share.bias is None else task.paths[share.bias],
-            share.contraction,
-            sum(part.positions for part in share.parts[0]) or 1,
-            share.operations,
-        )
+DEAR = 1e9
+"""Multiply-adds of a kernel below which it is not worth a warning how they are spent."""
+
+
+def _warn_of_exact(task: _Task, pairs: int) -> None:
+    """Warns where leaves that are differentiated exactly take nearly all of the time."""
+    if task.method is not Method.STRUCTURED:
+        return
+    exact = {
+        share.leaf: share.operations
         for share in task.plan.shares
+        if share.contraction is structured.Contraction.JACOBIAN
+    }
+    dear = sum(exact.values())
+    if dear <= 10 * (task.plan.operations - dear) or dear * pairs < DEAR:
+        return
+    named = sorted(exact, key=lambda leaf: -exact[leaf])
+    most = [leaf for leaf in named if exact[leaf] >= 0.01 * dear]
+    listed = ", ".join(f"{'/'.join(task.paths[leaf])} ({exact[leaf]:.2g})" for leaf in most[:4])
+    listed += f" and {len(most) - 4} more" if most[4:] else ""
+    warnings.warn(
+        f"exact Jacobians take {dear:.2g} of {task.plan.operations:.2g} multiply-adds a pair of "
+        f"examples, for parameters that f uses otherwise than in products, lookups, convolutions "
+        f"or as biases: {listed}. Use the leaf itself, or a slice of it, in the product, leave it "
+        "out by params_filter, or see kernlens.ntk.features",
+        stacklevel=4,
     )
+
+
+def _explanation(task: _Task, trial: checks.Trial) -> Explanation:
+    choices = []
+    for leaf in dict.fromkeys(share.leaf for share in task.plan.shares):
+        own = [share for share in task.plan.shares if share.leaf == leaf]
+        dearest = max(own, key=lambda share: share.operations)
+        bias = next((share.bias for share in own if share.bias is not None), None)
+        choices.append(
+            LeafChoice(
+                task.paths[leaf],
+                None if bias is None else task.paths[bias],
+                dearest.contraction,
+                sum(part.positions for part in dearest.parts[0]) or 1,
+                sum(share.operations for share in own),
+            )
+        )
     by_leaf = task.method is not Method.VECTOR_PRODUCTS
-    return Explanation(task.method, choices if by_leaf else (), task.operations, task.block_size)
+    return Explanation(
+        task.method,
+        tuple(choices) if by_leaf else (),
+        task.operations,
+        task.block_size,
+        trial.rows,
+        trial.bytes,
+    )
 
 
 def _pick(f: _Bound, k: int, params: Params, x: Any, *, arrays: list[Array]) -> Array:

@@ -206,7 +206,7 @@ def linear_datamodeling_score(
     """Rank correlation of what scores predict for models trained on subsets with what they give.
 
     Args:
-      scores: of training rows on test outputs, ``[m, n]``.
+      scores: scores of training rows on test outputs, ``[m, n]``.
       subsets: which rows each model was trained on, bool ``[models, n]``.
       outputs: of these models at the test rows, ``[models, m]``.
 

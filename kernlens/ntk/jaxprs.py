@@ -21,6 +21,16 @@ def operations(closed: ClosedJaxpr) -> float:
     return _operations(closed.jaxpr)
 
 
+def written_bytes(closed: ClosedJaxpr) -> int:
+    """Bytes of all that a jaxpr computes, each loop's body once."""
+    outs = (v.aval for eqn in equations(closed.jaxpr) for v in eqn.outvars)
+    return sum(
+        prod(aval.shape) * aval.dtype.itemsize
+        for aval in outs
+        if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize")
+    )
+
+
 def has_custom_vjp(closed: ClosedJaxpr) -> bool:
     """Whether a jaxpr holds a function with a reverse-mode rule alone."""
     return any(eqn.primitive.name.startswith("custom_vjp_call") for eqn in equations(closed.jaxpr))

@@ -82,17 +82,30 @@ class Explanation(NamedTuple):
       leaves: the choice for each leaf; empty for vector products.
       operations: multiply-adds a pair of examples, for each method.
       block_size: rows of a block.
+      trial_rows: rows at a time of the trial before the first call, which looks for coupled
+        batches and for a derivative.
+      trial_bytes: bytes that the trial needs at a time, about.
     """
 
     method: Method
     leaves: tuple[LeafChoice, ...]
     operations: dict[Method, float]
     block_size: int
+    trial_rows: int = 0
+    trial_bytes: int = 0
+
+    @property
+    def exact(self) -> tuple[tuple[str, ...], ...]:
+        """Paths of the leaves whose share comes from their exact Jacobian."""
+        jacobian = structured.Contraction.JACOBIAN
+        return tuple(leaf.path for leaf in self.leaves if leaf.contraction is jacobian)
 
     def __str__(self) -> str:
         costs = ", ".join(f"{m.value} {self.operations[m]:,.0f}" for m in self.operations)
         lines = [
             f"{self.method.value}, blocks of {self.block_size} rows; multiply-adds a pair: {costs}"
+            f"; trial at first: {self.trial_rows} rows at a time, about "
+            f"{self.trial_bytes / 1e6:,.1f} MB"
         ]
         for leaf in self.leaves:
             name = "/".join(leaf.path) + ("" if leaf.bias is None else f" with {leaf.bias[-1]}")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from kernlens.types import ApplyFn, Array, Params
 
@@ -124,7 +125,10 @@ def trace(f: ApplyFn, flat: Flat, x: Any, order: Sequence[int]) -> ClosedJaxpr:
     rows = [
         jax.ShapeDtypeStruct((1, *jnp.shape(leaf)[1:]), jnp.result_type(leaf)) for leaf in leaves
     ]
-    return jax.make_jaxpr(one)(*shapes, *rows)
+    closed = jax.make_jaxpr(one)(*shapes, *rows)
+    # What is computed and not used, such as parameters that a loop hands on, is no use of a leaf.
+    jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
+    return ClosedJaxpr(jaxpr, closed.consts)
 
 
 def shape_of(leaf: Any) -> jax.ShapeDtypeStruct:

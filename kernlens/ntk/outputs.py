@@ -174,6 +174,15 @@ def monte_carlo_kernel_fn(
 
     Raises:
       ValueError: a number of draws below 1.
+
+    Examples:
+      >>> from kernlens.ntk import infinite
+      >>> net = infinite.serial(infinite.dense(256), infinite.relu(), infinite.dense(1))
+      >>> x = jnp.array([[1.0, 0.0], [0.6, 0.8]])
+      >>> module = net.module
+      >>> sampled = monte_carlo_kernel_fn(module.init, module.apply, jax.random.key(0), 16)
+      >>> bool(jnp.allclose(sampled(x).ntk, net.kernel_fn(x).ntk, rtol=0.1))
+      True
     """
     several = not isinstance(n_samples, int)
     asked = sorted(set(n_samples)) if not isinstance(n_samples, int) else [n_samples]

@@ -144,8 +144,9 @@ def features(
         _method(method),
         block_size,
     )
-    models.select(models.flatten(params), params_filter)
+    checks.check_callable(f, "f")
     checks.check_params(params)
+    models.select(models.flatten(params), params_filter)
     checks.warn_of_statistics(params, params_filter)
     run = jax.jit(partial(_run, settings, f))
     separate = False
@@ -267,7 +268,11 @@ def _projection_operations(plan: structured.Plan) -> float:
         for part in share.parts[0]:
             lookup = part.kind is walk.Kind.LOOKUP
             left = structured.ELEMENTWISE_COST * part.bag if lookup else part.left
-            total += part.positions * (left + outputs * part.right + structured.ELEMENTWISE_COST)
+            total += (
+                part.groups
+                * part.positions
+                * (left + outputs * part.right + structured.ELEMENTWISE_COST)
+            )
     return total
 
 
@@ -343,7 +348,7 @@ def _factor_bytes(task: _Task, x: Any) -> int:
     row = jax.eval_shape(partial(structured.factors, task.plan, 0), task.flat.leaves, one)
     leaves = jax.tree.leaves(row)
     positions = [
-        part.positions * (part.bag + prod(task.axes.shape))
+        part.groups * part.positions * (part.bag + prod(task.axes.shape))
         for share in task.plan.shares
         for part in share.parts[0]
     ]
@@ -369,14 +374,38 @@ def _by_factors(task: _Task, key: Array, num_features: int, x: Any) -> Array:
                 block = signs.dot(jacobian, signs.rows(keys[share.leaf, 0], index, dtype))
             else:
                 block = sum(
-                    _project_part(keys[share.leaf], share.bias is not None, part, left, right)
-                    for part, (left, right) in zip(share.parts[0], next(parts), strict=True)
+                    _project_groups(_keys_of(keys, share), share, part, *own)
+                    for part, own in zip(share.parts[0], next(parts), strict=True)
                 )
             total = total + jnp.asarray(block, dtype)
         return total
 
     made = jnp.moveaxis(_map(draw, -(-num_features // signs.DRAW), DRAWS), 0, -2)
     return made.reshape(*made.shape[:2], -1)[..., :num_features]
+
+
+def _keys_of(keys: Array, share: structured.Share) -> Array:
+    """The two keys of a leaf, or of one of several parts of it."""
+    own = keys[share.leaf]
+    return own if share.piece == 0 else jax.vmap(jax.random.fold_in, (0, None))(own, share.piece)
+
+
+def _project_groups(
+    keys: Array, share: structured.Share, part: structured.Part, left: Any, right: Array
+) -> Array:
+    """What the sites of one part add to a draw of features, each group by keys of its own."""
+    bias = share.bias is not None
+    if part.groups == 1:
+        left, right = jax.tree.map(lambda x: x[:, 0], (left, right))
+        return _project_part(keys, bias, part, left, right)
+
+    def one(own: tuple[Array, Any, Array]) -> Array:
+        number, left, right = own
+        folded = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        return _project_part(folded, bias, part, left, right)
+
+    rows = jax.tree.map(lambda x: x.swapaxes(0, 1), (left, right))
+    return jnp.sum(jax.lax.map(one, (signs.numbers(part.groups), *rows)), axis=0)
 
 
 def _project_part(keys: Array, bias: bool, part: structured.Part, left: Any, right: Array) -> Array:

@@ -22,7 +22,7 @@ def by_fold(
     Args:
       codes: true classes, integers from 0, ``[n]``.
       predicted: classes given to held-out rows by several classifiers, ``[m, n]``.
-      folds: of :func:`kernlens.probes.folds.share_out`, ``[n]``.
+      folds: folds of :func:`kernlens.probes.folds.share_out`, ``[n]``.
       num_folds: how many there are.
 
     Returns:
@@ -54,7 +54,7 @@ def answered(
       num_folds: number of folds.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of the draws.
+      seed: random seed of the draws.
       notes: of the prediction.
 
     Returns:

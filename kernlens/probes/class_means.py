@@ -46,7 +46,7 @@ def class_means(
         Default: those of :func:`kernlens.probes.copies.groups`.
       draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``; see :mod:`kernlens.probes.spread`.
-      seed: of the folds and of the draws.
+      seed: random seed of the folds and of the draws.
 
     Returns:
       Prediction; its loss is the error rate. A class of one row has no mean without it: the row is
@@ -142,7 +142,7 @@ def head_of_means(
 
     Args:
       sums: of the rows of each class, ``[..., C, p]``.
-      counts: of the rows of each class, ``[..., C]``; one without rows is never answered.
+      counts: counts of the rows of each class, ``[..., C]``; one without rows is never answered.
       priors: as :func:`class_means`.
       temperature: as :func:`class_means`.
     """

@@ -133,7 +133,7 @@ def note(groups: np.ndarray) -> tuple[str, ...]:
     """What a person should know of the copies among rows; nothing where there are none.
 
     Args:
-      groups: of :func:`groups`, ``[n]``.
+      groups: groups of :func:`groups`, ``[n]``.
 
     Returns:
       One sentence, or none.

@@ -64,7 +64,7 @@ def design(
     standardised: bool = True,
     num_classes: int | None = None,
 ) -> Design:
-    """Rows standardised and rotated, in float64 on the host; four passes.
+    """Rows standardised and rotated, in float64 on the host; two passes, three where p > n.
 
     Args:
       features: an array or a stream, of :func:`kernlens.probes.blocks.check_rows`.
@@ -82,12 +82,15 @@ def design(
       ValueError: a value that is not finite.
     """
     n, p = len(codes), int(features.shape[1])
-    mean, deviation, ratios = _standards(features, kept, folds, n, p)
+    mean, deviation, ratios, scatter = _standards(features, kept, folds, n, p)
     scale = np.where(deviation > 0, deviation, np.inf)
     if not standardised:
         scale = np.where(deviation > 0, np.sqrt(np.mean(deviation**2)), np.inf)
         ratios = np.ones_like(ratios)
-    axes = _axes(_standard(features, kept, mean, scale), n, p)
+    if scatter is not None:
+        axes = _axes_of(scatter / np.outer(scale, scale))
+    else:
+        axes = _axes_of_few(_standard(features, kept, mean, scale))
     # Filled up with empty coordinates, so that few widths are compiled.
     r = -(-(axes.shape[1] + 1) // 8) * 8 - 1
     axes = np.pad(axes, ((0, 0), (0, r - axes.shape[1])))
@@ -108,19 +111,29 @@ def design(
 
 
 def _standards(features, kept, folds, n, p):
-    """Means, deviations, and squared ratios of a training set's deviations to them."""
-    total = np.zeros(p)
-    rounding = 0.0
-    for values, _ in numbered(features, kept):
-        total += values.sum(axis=0)
-    mean = total / n
+    """Means, deviations, squared ratios of a training set's deviations to them, and the scatter,
+    None where ``p > n``; in one pass.
+
+    Sums are of rows less the mean of the first block. With a share ``s`` of the rows in it, the
+    mean of all lies within ``1 / sqrt(s)`` deviations of that, so little cancels.
+    """
+    shift = None
     sums, squares = np.zeros((FOLDS + 1, p)), np.zeros((FOLDS + 1, p))
+    scatter = np.zeros((p, p)) if p <= n else None
     for values, places in numbered(features, kept):
-        centred, own = values - mean, folds[places]
+        if shift is None:
+            shift = values.mean(axis=0)
+        moved, own = values - shift, folds[places]
         for k in range(-1, FOLDS):
-            part = centred[own == k]
+            part = moved[own == k]
             sums[k] += part.sum(axis=0)
             squares[k] += np.einsum("ij,ij->j", part, part)
+        if scatter is not None:
+            scatter += moved.T @ moved
+    left_over = sums.sum(axis=0) / n
+    mean = shift + left_over
+    if scatter is not None:
+        scatter -= n * np.outer(left_over, left_over)
     counts = np.bincount(folds + 1, minlength=FOLDS + 1)[[*range(1, FOLDS + 1), 0]]
     dtype = np.dtype(features.dtype)
     rounding = float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.floating) else 1e-15
@@ -135,18 +148,17 @@ def _standards(features, kept, folds, n, p):
         left -= ((sums.sum(axis=0) - sums[k]) / m) ** 2
         varied = (left > blur) & (variance > 0)
         ratios[1 + k] = np.where(varied, left / np.where(varied, variance, 1.0), 1.0)
-    return mean, np.sqrt(variance), ratios
+    return mean, np.sqrt(variance), ratios, scatter
 
 
-def _axes(standard: Iterator[tuple[np.ndarray, np.ndarray]], n: int, p: int) -> np.ndarray:
-    """Principal axes of the standardised rows, orthonormal ``[p, r]``."""
-    if p <= n:
-        scatter = np.zeros((p, p))
-        for z, _ in standard:
-            scatter += z.T @ z
-        values, vectors = np.linalg.eigh(scatter)
-        kept = values > 1e-12 * max(values[-1], 1e-300)
-        return vectors[:, kept]
+def _axes_of(scatter: np.ndarray) -> np.ndarray:
+    """Principal axes of standardised rows, orthonormal ``[p, r]``, from their scatter."""
+    values, vectors = np.linalg.eigh(scatter)
+    return vectors[:, values > 1e-12 * max(values[-1], 1e-300)]
+
+
+def _axes_of_few(standard: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The same from the rows, where they are fewer than columns."""
     z = np.concatenate([part for part, _ in standard])
     values, vectors = np.linalg.eigh(z @ z.T)
     kept = values > 1e-10 * max(values[-1], 1e-300)

@@ -71,7 +71,7 @@ def discriminant(
       draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``; :mod:`kernlens.probes.spread` says
         what the three kinds hold. What another pretraining run would change is in none of them.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       Prediction; ``error`` is the mean log loss in nats.

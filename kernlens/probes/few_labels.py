@@ -77,7 +77,7 @@ def few_labels(
       per_class: labels of each class, at least 1.
       draws: how many, at least 2.
       penalty: half the factor of the squared weights, positive; scikit-learn's ``1 / C``.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       FewLabels.

@@ -16,7 +16,7 @@ def share_out(
       groups: equal for rows that must share a fold, ``[n]``; such a group counts as of the class
         of its first row.
       folds: how many.
-      seed: of the order.
+      seed: random seed of the order.
 
     Returns:
       Folds, int32 ``[n]``, in ``0..folds-1``; ``-1`` for the rows of a class of one group, of
@@ -42,7 +42,7 @@ def held_rows(codes: np.ndarray, folds: np.ndarray, *, num_folds: int = FOLDS) -
 
     Args:
       codes: class of each row, ``[n]``.
-      folds: of :func:`share_out`, ``[n]``.
+      folds: folds of :func:`share_out`, ``[n]``.
       num_folds: how many folds there are.
 
     Returns:

@@ -33,8 +33,8 @@ class Learnt(NamedTuple):
     """What :func:`learn` found.
 
     Attributes:
-      params: of the features, as they were given, float64 leaves.
-      strength: of the ridge, relative to the mean eigenvalue of the features' covariance.
+      params: parameters of the features, as they were given, float64 leaves.
+      strength: strength of the ridge, relative to the mean eigenvalue of the features' covariance.
       errors: of each step, the first at the parameters given, float64 ``[steps + 1]``.
     """
 

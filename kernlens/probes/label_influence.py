@@ -27,7 +27,7 @@ class LabelInfluence(NamedTuple):
         label, float64 ``[n]``. Negative ones pull the others down; of the squared error, positive.
       without: the metric of the other rows when the label is not there, float64 ``[n]``.
       metric: its name.
-      strength: of the ridge, relative to the mean eigenvalue of the covariance.
+      strength: strength of the ridge, relative to the mean eigenvalue of the covariance.
     """
 
     values: np.ndarray

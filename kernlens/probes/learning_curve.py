@@ -61,7 +61,7 @@ class Forecast(NamedTuple):
       measured: what the probe reached at each size that was fitted, ``[m]``, the largest first.
       errors: standard deviation of each about the curve, ``[m]``.
       is_loss: whether less is better.
-      level: of the intervals.
+      level: level of the intervals.
     """
 
     laws: PowerLaws
@@ -206,9 +206,9 @@ def learning_curve(
       metric: accuracy, macro-F1 or the probe's loss: the one shown first.
       level: nominal coverage of the intervals, in ``(0, 1)``: of another sample of items with that
         many labels.
-      seed: of the parts, and of the probe.
+      seed: random seed of the parts, and of the probe.
       whole: the probe's prediction of all rows, where it is known.
-      groups: of the probe: equal for rows that are held out together, ``[n]``.
+      groups: groups of the probe: equal for rows that are held out together, ``[n]``.
 
     Returns:
       Curve. Its notes say where it is ill-behaved.

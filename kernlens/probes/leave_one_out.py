@@ -52,7 +52,7 @@ def discriminant_path(rows: LabelledRows, strengths: np.ndarray) -> Path:
     """Leave-one-out of discriminant analysis; :func:`kernlens.probes.discriminant` has the formula.
 
     Args:
-      rows: of :func:`select_rows`.
+      rows: rows of :func:`select_rows`.
       strengths: relative to the mean eigenvalue of the within-class covariance (of at least 1e-12
         of the covariance's), ``[num_strengths]``.
 
@@ -79,7 +79,7 @@ def ridge_path(rows: LabelledRows, strengths: np.ndarray) -> Path:
     """Leave-one-out of ridge classification; :func:`kernlens.probes.ridge` has the formula.
 
     Args:
-      rows: of :func:`select_rows`.
+      rows: rows of :func:`select_rows`.
       strengths: relative to the mean eigenvalue of the covariance, ``[num_strengths]``.
 
     Returns:

@@ -69,8 +69,9 @@ def logistic(
     so, and weak penalties of the path make up for the scale that they take.
 
     Args:
-      features: one row per item, real, ``[n, p]``; or a stream of them, read six times. The unit
-        and the place of a column do not matter, and a constant column changes nothing.
+      features: one row per item, real, ``[n, p]``; or a stream of them, read three times, four
+        where it holds copies. The unit and the place of a column do not matter, and a constant
+        column changes nothing.
       labels: one label per row, ``[n]``; rows without one are left out.
       penalties: :math:`\lambda`, each above 0. One number is the penalty of a head whose ``C`` is
         fixed; of several each fold takes the one that is best by ``metric`` on the other folds, so
@@ -86,7 +87,7 @@ def logistic(
         that learnt a row's copy has learnt the row.
       draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``; see :mod:`kernlens.probes.spread`.
-      seed: of folds, sample and draws.
+      seed: random seed of folds, sample and draws.
 
     Returns:
       Prediction; its ``held_out`` has the answers of each row's own fold. A class with one distinct

@@ -60,7 +60,7 @@ def neighbours(
         Default: those of :func:`kernlens.probes.copies.groups`.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of the folds and of the draws.
+      seed: random seed of the folds and of the draws.
 
     Returns:
       Prediction; its loss is the error rate.

@@ -47,7 +47,7 @@ def paired_difference(
       metric: a metric that both have.
       draws: drawn test sets, at least 1; not used.
       level: nominal coverage of the interval, in ``(0, 1)``.
-      seed: of the draws; not used.
+      seed: random seed of the draws; not used.
 
     Returns:
       Interval of ``a`` minus ``b``.
@@ -84,7 +84,7 @@ def differences(
       metric: a metric that both have.
       draws: test sets on which both are tested, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       Intervals of ``a`` minus ``b``.
@@ -199,7 +199,7 @@ def simultaneous_level(
       predictions: of the same rows.
       metric: one that all have.
       level: coverage of all intervals together, in ``(0, 1)``.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       Level in ``[level, 1)``.

@@ -71,7 +71,7 @@ def prediction_of(
       groups: equal for copies of one row, ``[n]``, or None.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       Prediction.

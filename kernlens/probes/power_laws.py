@@ -27,7 +27,7 @@ class PowerLaws(NamedTuple):
     """A mixture of power laws.
 
     Attributes:
-      weights: of the exponents, sum 1, ``[k]``.
+      weights: weights of the exponents, sum 1, ``[k]``.
       means: of ``(a, b)`` at each exponent, ``[k, 2]``.
       covariances: ``[k, 2, 2]``.
     """
@@ -59,7 +59,7 @@ def typical_exponent(labels: float, parameters: float) -> float:
 
     Args:
       labels: how many there are.
-      parameters: of the head: columns times classes less one.
+      parameters: parameters of the head: columns times classes less one.
     """
     return float(np.clip(0.25 + 0.15 * np.log2(1.0 + labels / max(parameters, 1.0)), 0.2, 1.0))
 
@@ -76,7 +76,7 @@ def fit(
 
     Args:
       times: labels, 1 where the curve is anchored, ``[m]``.
-      values: of a metric of which more is better, ``[m]``.
+      values: values of a metric of which more is better, ``[m]``.
       errors: standard deviation of each, positive, ``[m]``.
       exponent: centre of its prior, positive.
       gain: standard deviation of ``b`` before anything is seen.

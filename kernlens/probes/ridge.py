@@ -50,7 +50,7 @@ def ridge(
       groups: as :func:`discriminant`.
       draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``; see :func:`discriminant`.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       Prediction; ``error`` is the squared error summed over classes, averaged over rows.

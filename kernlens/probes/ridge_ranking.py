@@ -41,7 +41,7 @@ class Ranker(NamedTuple):
     """Scores every item by an inner product, ``<features - mean, vectors[j]> + bias[j]``.
 
     Attributes:
-      mean: of the features of the training examples, float64 ``[p]``.
+      mean: mean of the features of the training examples, float64 ``[p]``.
       vectors: of all items, float64 ``[m, p]``; NaN for a cold item, one without an item vector.
       bias: of all items, float64 ``[m]``: what the items score on the mean of the features.
       strength: the chosen ridge strength, relative to the mean eigenvalue of the covariance.
@@ -85,7 +85,7 @@ def fit(
     scores too.
 
     Args:
-      moments: of the features, one class an item, all rows labelled.
+      moments: moments of the features, one class an item, all rows labelled.
       item_vectors: :math:`\psi`, ``[m, h]``; one-hot targets by default. An item whose vector is
         not finite is cold: examples that it follows say nothing beyond the mean, and it has no
         score, so it is no candidate, and a miss as a target.
@@ -244,7 +244,7 @@ def place(
 
     Args:
       ranker: of :func:`fit`.
-      features: of the sequences, of the map that the ranker was fitted on, ``[n, p]``.
+      features: features of the sequences, of the map that the ranker was fitted on, ``[n, p]``.
       target: as :func:`kernlens.metrics.ranking.place`.
       left_out: as :func:`kernlens.metrics.ranking.place`.
       block: sequences, and items, at a time.

@@ -49,7 +49,7 @@ class FoldHeads(NamedTuple):
       whole_weights: of the head of all rows, ``[C, p]``.
       whole_bias: of the head of all rows, ``[C]``.
       has_probabilities: whether the softmax of the scores is a probability.
-      penalty: of the head of all rows, or None where it has none.
+      penalty: penalty of the head of all rows, or None where it has none.
       options: of the probe: whether columns are ``standardised``, or ``priors`` and
         ``temperature`` of class means.
     """
@@ -149,7 +149,7 @@ def prediction_of(
       metric: shown first.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals over rows, in ``(0, 1)``.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       Prediction.
@@ -180,7 +180,7 @@ def shared_groups(tables: list[Any], labels: Labels) -> np.ndarray:
 
     Args:
       tables: rows of each, ``[n, d_i]``, arrays or streams.
-      labels: of the items.
+      labels: labels of the items.
 
     Returns:
       Numbers, equal for rows of a group, int32 ``[n]``; ``-1`` of rows without a label.
@@ -230,7 +230,7 @@ def fold_heads(
     are given the same ``groups``, those of :func:`shared_groups`.
 
     Args:
-      features: of the rows, ``[n, p]``, an array or a stream.
+      features: features of the rows, ``[n, p]``, an array or a stream.
       labels: one label per row; rows without one are left out.
       features_fn: gives the features of other rows; the rows themselves by default.
       readout: weights that are trained, or class means.
@@ -239,7 +239,7 @@ def fold_heads(
       groups: equal for copies, ``[n]``; as the probes take them.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of folds and draws.
+      seed: random seed of folds and draws.
 
     Returns:
       FoldHeads.

@@ -139,7 +139,7 @@ def of_classes(
         metric; none by default.
       draws: test sets, at least 1.
       level: nominal coverage, in ``(0, 1)``.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       Intervals by field of ``Classification``; their null is what guesses reach.
@@ -174,7 +174,7 @@ def of_mean(
 
     Args:
       held: whose rows they are.
-      losses: of each row, ``[n]``; those that are infinite do not count.
+      losses: losses of each row, ``[n]``; those that are infinite do not count.
       value: where the probe has a better one than the mean over test sets.
       gap: as :func:`of_classes`.
       level: nominal coverage, in ``(0, 1)``.
@@ -211,7 +211,7 @@ def of_answers(
 
     Args:
       held: the answers.
-      losses: of each row, ``[n]``; those that are infinite do not count.
+      losses: losses of each row, ``[n]``; those that are infinite do not count.
       loss: name of the loss.
       values: of the metrics and the loss, where the probe has better ones than the means over test
         sets and rows.
@@ -220,7 +220,7 @@ def of_answers(
       most: the largest loss there is.
       draws: test sets, at least 1.
       level: nominal coverage, in ``(0, 1)``.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       Kinds.
@@ -377,7 +377,7 @@ def test_sets(
       rows: the rows.
       predictions: classes given, ``[n]`` each.
       draws: how many sets; fewer where rows with copies are very many.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       TestSets.

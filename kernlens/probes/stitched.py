@@ -25,7 +25,7 @@ def stitched(
       predictions: one for each fold, of classes, by folds, of the same rows in the same folds.
       draws: test sets, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
-      seed: of the draws.
+      seed: random seed of the draws.
 
     Returns:
       Prediction, with a log loss where all of them have probabilities.

@@ -192,7 +192,7 @@ def uncentred_values(moments: Moments) -> tuple[Array, Array]:
     their digits however large the mean.
 
     Args:
-      moments: of ``p`` features.
+      moments: moments of ``p`` features.
 
     Returns:
       Eigenvalues over the unit, ``[p]``, and the unit, the squared unit of the features, ``[]``.

@@ -151,7 +151,7 @@ def coefficients(moments: Moments) -> Coefficients:
     components and eigenvalues are those of all rows, so rows without labels sharpen them.
 
     Args:
-      moments: of the features, with the scatter of each class.
+      moments: moments of the features, with the scatter of each class.
 
     Returns:
       Coefficients.

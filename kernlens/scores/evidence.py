@@ -54,7 +54,7 @@ def evidence(
     :math:`\mathcal L_c / n` over the classes.
 
     Args:
-      moments: of ``p`` features.
+      moments: moments of ``p`` features.
       bias: whether rows and targets are centred, which is what an unpenalised bias does.
       relative: whether :math:`\alpha/\beta` starts at the mean eigenvalue and :math:`\epsilon` is
         in its unit, which frees the value from the scale of the features; else at 1.
@@ -130,7 +130,7 @@ def logme(moments: Moments) -> Score:
     tie the value slightly to the scale of the features.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
 
     Returns:
       Value, a log density per row and class; its null is the evidence without features.
@@ -151,7 +151,7 @@ def logme_centred(moments: Moments) -> Score:
     scatter.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
 
     Returns:
       Value, a log density per row and class; its null is the evidence of the frequencies alone.
@@ -174,7 +174,7 @@ def gcv(moments: Moments, *, strengths: tuple[float, ...] = STRENGTHS) -> Score:
     their quotient that of dense algebra in float64.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
       strengths: ridges :math:`t` relative to the mean eigenvalue of the scatter.
 
     Returns:
@@ -212,7 +212,7 @@ def arora_complexity(moments: Moments, *, strength: float = 1e-2) -> Score:
     and given a nugget :math:`\delta`, without which a kernel of rank below ``n`` has no inverse.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
       strength: :math:`\delta > 0`.
 
     Returns:

@@ -23,7 +23,7 @@ class Explorer(NamedTuple):
     """What ridge regression on a part of the columns reaches with other numbers of labels.
 
     Attributes:
-      moments: of the labelled rows, with the scatter of each class.
+      moments: moments of the labelled rows, with the scatter of each class.
     """
 
     moments: Moments

@@ -203,7 +203,7 @@ def coherence(moments: Moments, x: Array) -> Array:
     r"""Coherence, :math:`\tfrac np \max_i \|u_i\|^2` with ``U`` the left singular vectors.
 
     Args:
-      moments: of all ``n`` rows.
+      moments: moments of all ``n`` rows.
       x: the rows, or a chunk of them (take the greatest over chunks), ``[m, p]``.
 
     Returns:

@@ -38,7 +38,7 @@ def nce(moments: Moments) -> Array:
               P(y, z) = \tfrac1n \sum_{i: y_i = y} \theta_{iz}
 
     Args:
-      moments: of the :func:`hard` posteriors; every row with a label.
+      moments: moments of the :func:`hard` posteriors; every row with a label.
 
     Returns:
       Value in ``[-log C, 0]``, the negative entropy of the labels expected for noise, ``[]``.
@@ -62,7 +62,7 @@ def leep(moments: Moments, posteriors: Array, codes: Array) -> Array:
     .. math:: \frac1n \sum_i \log \sum_z P(y_i | z)\, \theta_{iz}
 
     Args:
-      moments: of the posteriors of all rows.
+      moments: moments of the posteriors of all rows.
       posteriors: of the rows, or of a chunk of them (weigh the means by rows), ``[m, Z]``, ``m`` at
         least 1.
       codes: class of each, ``[m]``.

@@ -36,7 +36,7 @@ def eigenvalues(moments: Moments, *, centred: bool) -> Array:
     """Eigenvalues of the covariance or of the uncentred second moment, falling, ``[p]``.
 
     Args:
-      moments: of ``p`` features.
+      moments: moments of ``p`` features.
       centred: which of the two.
 
     Returns:
@@ -56,7 +56,7 @@ def rankme(moments: Moments, *, centred: bool = False) -> Array:
     .. math:: \exp\Big(-\sum_k p_k \log p_k\Big), \qquad p_k = \sigma_k / \sum_j \sigma_j
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
       centred: whether the mean is taken off first; not so in the paper.
 
     Returns:
@@ -78,7 +78,7 @@ def power_law(
     r"""Least squares of the logarithm of the covariance's eigenvalues on that of their rank.
 
     Args:
-      moments: of ``p`` features.
+      moments: moments of ``p`` features.
       start: first rank of the fit, at least 1.
       stop: last rank; ``p`` by default. Eigenvalues that are only rounding are left out.
       weighted: whether rank ``k`` has weight ``1/k``, which weighs the decades evenly.
@@ -118,7 +118,7 @@ def alpha_req(moments: Moments, *, start: int = 1, stop: int | None = None) -> A
     r"""Exponent :math:`\alpha` of the decay :math:`\lambda_k \propto k^{-\alpha}`.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
       start: first rank of the fit, at least 1.
       stop: last rank; ``p`` by default.
 
@@ -139,7 +139,7 @@ def nesum(moments: Moments) -> Array:
     r"""Normalised eigenvalue sum, :math:`\sum_k \lambda_k / \lambda_1` of the covariance.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
 
     Returns:
       Value in ``[1, p]``, ``[]``.
@@ -155,7 +155,7 @@ def stable_rank(moments: Moments) -> Array:
     r"""Stable rank, :math:`\|X\|_F^2 / \|X\|_2^2`, uncentred.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
 
     Returns:
       Value in ``[1, p]``, ``[]``.
@@ -171,7 +171,7 @@ def participation_ratio(moments: Moments) -> Array:
     r"""Participation ratio of the covariance, :math:`(\sum_k \lambda_k)^2 / \sum_k \lambda_k^2`.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
 
     Returns:
       Value in ``[1, p]``, ``[]``.
@@ -189,7 +189,7 @@ def effective_dimension(moments: Moments, *, strength: float = 1e-2) -> Array:
     r"""Effective dimension of ridge regression, :math:`\sum_k s_k / (s_k + t)`.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
       strength: ridge :math:`t > 0` relative to the mean eigenvalue of the scatter.
 
     Returns:
@@ -207,7 +207,7 @@ def inverse_condition(moments: Moments) -> Array:
     r"""Least over largest singular value, :math:`\sigma_p / \sigma_1`, uncentred.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
 
     Returns:
       Value in ``[0, 1]``, ``[]``.
@@ -226,7 +226,7 @@ def self_clustering(moments: Moments) -> Array:
     .. math:: \frac{\sum_{ij} \cos^2(x_i, x_j) - e}{n^2 - e}, \qquad e = n + n (n - 1) / p
 
     Args:
-      moments: of unit rows (:func:`kernlens.kernels.features.unit`).
+      moments: moments of unit rows (:func:`kernlens.kernels.features.unit`).
 
     Returns:
       1 where all rows are collinear, 0 expected for uniform directions, ``[]``.

@@ -29,7 +29,7 @@ class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-      key: of the rows.
+      key: key of the rows.
       title: shown at its head; the key by default.
       format: format specification of its numbers and intervals, such as ``".3f"``.
       styles: style of the terminal by text of the cell, such as ``{"best": "bold green"}``.
@@ -140,6 +140,20 @@ class Table(NamedTuple):
             for line in lines
         ]
         return "\n".join([printable(self.title), *made] if self.title else made)
+
+    def first_lines(self, most: int) -> list[str]:
+        """The lines of :meth:`text` with the first rows, and how many more there are.
+
+        Args:
+          most: rows that are shown.
+
+        Examples:
+          >>> Table(({"n": 1}, {"n": 2}, {"n": 3}), (Column("n"),)).first_lines(1)
+          ['n', '1', '... and 2 more: .table() has all']
+        """
+        left_out = len(self.rows) - most
+        more = [f"... and {left_out} more: .table() has all"] if left_out > 0 else []
+        return [*self._replace(rows=self.rows[:most]).text().splitlines(), *more]
 
     def markdown(self) -> str:
         """A table of GitHub's Markdown, without the title."""

@@ -201,6 +201,23 @@ def with_last_layer(model: TextEncoder, params: Params) -> TextEncoder:
 
     Returns:
       The encoder.
+
+    Examples:
+      >>> import jax
+      >>> from tokenizers import Tokenizer, models, processors
+      >>> from kernlens.models import text
+      >>> words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "tea": 4, "milk": 5}
+      >>> tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+      >>> tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+      >>> bert = text.Bert(6, 8, 2, 2, 16)
+      >>> module = text.SentenceEncoder(bert, pooling=text.mean_pooling)
+      >>> example = text.Tokens(jnp.ones((1, 3), jnp.int32), jnp.ones((1, 3), bool))
+      >>> params = {"params": module.init(jax.random.key(0), example)["params"]}
+      >>> model = text.TextEncoder(module, params, tokenizer, 16, 512)
+      >>> items = last_layer(["tea", "milk"], model)
+      >>> tuned = items.init(jax.random.key(1), jnp.array([0]))  # train these, then:
+      >>> text.encode(["milk", "tea"], with_last_layer(model, tuned)).embeddings.shape
+      (2, 8)
     """
     name = f"layer_{_bert(model).num_hidden_layers - 1}"
     bert = {**model.params["params"]["bert"], name: params["params"]["layer"]}
@@ -213,7 +230,7 @@ class FineTuned(NamedTuple):
     Attributes:
       params: encoder parameters, every leaf ``[seeds, ...]``.
       head: head parameters, every leaf ``[seeds, ...]``.
-      embeddings: of all items, float32 ``[seeds, num_items, d]``.
+      embeddings: embeddings of all items, float32 ``[seeds, num_items, d]``.
       losses: mean loss of each round of 10 steps, float32 ``[rounds, seeds]``.
       seconds: wall time of all seeds together, compilation included.
     """

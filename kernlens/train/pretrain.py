@@ -66,7 +66,7 @@ class Fitted(NamedTuple):
     Attributes:
       apply_fn: ``apply_fn(params, items) -> embeddings``, for the parameters of one seed.
       params: encoder parameters, every leaf ``[seeds, ...]``.
-      embeddings: of all items, float32 ``[seeds, num_items, dim]``.
+      embeddings: embeddings of all items, float32 ``[seeds, num_items, dim]``.
       losses: mean loss a round, float32 ``[rounds, seeds]``; an epoch is one round or several.
       final_loss: mean loss over the last epoch, float32 ``[seeds]``.
       pairs: positive pairs trained on, an estimate from the data (sub-sampling left out), a seed.

@@ -1,8 +1,10 @@
 """Gates of the benchmarks: from what was measured to whether a limit is kept."""
 
+import json
+
 import pytest
 
-from experiments.benchmarks.ntk import gates
+from experiments.benchmarks.ntk import accelerator, gates
 from experiments.benchmarks.ntk.gates import AUTO, BASELINE, OURS, PEER, PEER_DEFAULT
 from experiments.benchmarks.pretrain import experiment as bench_pretrain
 from experiments.benchmarks.scores import settings, shown
@@ -130,3 +132,28 @@ def test_pretraining_is_as_fast_as_its_slowest_setting():
     rows = [{"model": m, "ratio": r} for m, r in (("a", 3.0), ("b", 1.0), ("a", 0.7), ("b", 2.0))]
     found = bench_pretrain.summarise(bench_pretrain.TINY, rows)
     assert found == {"a": {"lowest_ratio": 0.7}, "b": {"lowest_ratio": 1.0}}
+
+
+def test_the_accelerator_script_writes_every_part_or_says_what_it_left_out(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(accelerator, "ROWS", {"mlp trace 8,192": 8192, "mlp full": 1024})
+    monkeypatch.setattr(accelerator, "STRUCTURES", {"by hand": accelerator.STRUCTURES["by hand"]})
+    monkeypatch.setattr(accelerator.jax.config, "update", lambda *_: None)
+    out = tmp_path / "out.json"
+    assert accelerator.main(["--tiny", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    kernels, (pair,) = found["rows"][:-1], found["rows"][-1:]
+    assert [(row["task"], row["dtype"], row["n"]) for row in kernels] == [
+        (task, dtype, 8)
+        for task in ("mlp trace 8,192", "mlp full")
+        for dtype in ("float32", "bfloat16")
+    ]
+    assert all(row["finite"] and len(row["milliseconds"]) == 1 for row in kernels)
+    assert [0 < row.get("share_of_peak", 2) < 1 for row in kernels] == [True, True, False, False]
+    assert pair["ratio"] > 0
+    assert found["left_out"] == []
+    assert accelerator.main(["--tiny", "--seconds", "-1", "--out", str(out)]) == 0
+    assert len(json.loads(out.read_text())["left_out"]) == 5
+    assert accelerator.main(["--out", str(tmp_path / "none" / "out.json")]) == 1
+    assert "no folder" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 
 from experiments.benchmarks.lens import experiment as bench_lens
 from experiments.benchmarks.ntk import experiment as bench_ntk
+from experiments.benchmarks.ntk_structures import experiment as bench_structures
 from experiments.benchmarks.pretrain import experiment as bench_pretrain
 from experiments.benchmarks.probes import experiment as bench_probes
 from experiments.benchmarks.scores import experiment as bench_scores
@@ -56,7 +57,14 @@ EXPERIMENTS = (
     lens_upgrade,
 )
 each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)
-AWAITED = (bench_lens, bench_probes, predicts_value, closed_form_recommenders, influence)
+AWAITED = (
+    bench_lens,
+    bench_probes,
+    bench_structures,
+    predicts_value,
+    closed_form_recommenders,
+    influence,
+)
 """Experiments of which no full run is committed yet."""
 
 # The others take half a minute of compiling each.
@@ -156,6 +164,9 @@ MISTAKES = [
     (closed_form_recommenders, "--tiny --root NOWHERE", "--root and --index are of real ratings"),
     (influence, "--tiny --left-out 100", "--left-out must be at most --rows 60; got 100"),
     (influence, "--tiny --flips 1", r"--flips must be in \(0, 1\); got 1"),
+    (bench_structures, "--structures nope", "no structure 'nope'; there are 'loop', 'joined'"),
+    (bench_structures, "--tiny --n 0", "--n must be at least 1; got 0"),
+    (bench_structures, "--tiny --before NOWHERE", "expected a checkout with a folder kernlens"),
     (prop1_bound, "--tiny --out FILE", "--out must be a folder; .* is a file"),
     (prop1_bound, "--tiny --cells FILE", "--cells must be a folder; .* is a file"),
     (prop1_bound, "--tiny --cells FILE/inside", "--cells must be a folder; .* is a file"),

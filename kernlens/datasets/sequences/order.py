@@ -121,7 +121,7 @@ def shuffle_ties(interactions: Interactions, *, seed: int) -> Interactions:
     Args:
       interactions: any; without times no tie is known, and where the source observed the order
         (``ordered``) a tie tells nothing: either is handed back as it is.
-      seed: of the shuffle, at least 0.
+      seed: random seed of the shuffle, at least 0.
 
     Returns:
       The same interactions, ties reordered.
@@ -146,6 +146,13 @@ def sort_by_time(interactions: Interactions) -> Interactions:
 
     Raises:
       ValueError: there are no times.
+
+    Examples:
+      >>> from kernlens import datasets
+      >>> data = datasets.load("synthetic", num_items=60, num_interactions=600)
+      >>> turned = data._replace(items=data.items[::-1], times=data.times[::-1])
+      >>> bool(np.all(np.diff(sort_by_time(turned).times[:10]) >= 0))
+      True
     """
     times = times_of(interactions)
     session = owners(interactions.offsets)

@@ -51,7 +51,7 @@ def leave_last_out(
       per_user: a sequence is all that a user did; otherwise a session.
       targets: most training targets of a sequence, the latest ones; None is all, 1 the published
         code's.
-      seed: of `shuffle_ties`; None keeps the stored order.
+      seed: random seed of `shuffle_ties`; None keeps the stored order.
 
     Returns:
       The examples.
@@ -101,7 +101,7 @@ def split_by_time(
       length: most items of a history, the latest ones, at least 1.
       per_user: a sequence is all that a user did; otherwise a session.
       targets: most training targets of a sequence, the latest ones before ``time``; None is all.
-      seed: of `shuffle_ties`; None keeps the stored order.
+      seed: random seed of `shuffle_ties`; None keeps the stored order.
 
     Returns:
       The examples.

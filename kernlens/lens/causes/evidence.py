@@ -23,7 +23,7 @@ class Evidence:
 
     Attributes:
       rows: float64 ``[n, d]``, finite.
-      target: of each row.
+      target: target of each row.
       answer: what the named head answers, of the rows in ``sample``.
       predict: ``(rows, decoder, *, apart=False) -> Prediction`` of another table of the same rows,
         or another head, with the same folds; ``apart`` lets copies lie in several folds.
@@ -34,8 +34,8 @@ class Evidence:
       reference: an older version of the same rows, ``[n, p]``, or None.
       text: rows from the texts of the items, ``[n, q]``, or None.
       metric: what heads are judged by.
-      level: of the intervals.
-      seed: of permutations.
+      level: level of the intervals.
+      seed: random seed of permutations.
     """
 
     rows: np.ndarray

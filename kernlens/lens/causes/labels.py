@@ -43,7 +43,8 @@ def no_signal(evidence: Evidence) -> Measure | None:
         some = np.sort(rng.permutation(len(z))[:MOST_SHUFFLED])
         z, target = z[some], take(target, some)
     codes = target.codes if isinstance(target, Labels) else None
-    values = np.zeros(len(z)) if isinstance(target, Labels) else target - np.mean(target)
+    values = np.zeros(len(z)) if codes is not None else np.asarray(target, np.float64)
+    values = values - np.mean(values)
 
     def strength(order: np.ndarray) -> float:
         if codes is None:

@@ -24,7 +24,7 @@ def popularity(counts: np.ndarray) -> np.ndarray:
         place_by_inner_product(np.zeros((n, 0)), np.zeros((m, 0)), target, bias=popularity(counts))
 
     Args:
-      counts: of each item, ``[m]``.
+      counts: counts of each item, ``[m]``.
 
     Returns:
       Number of distinct counts below each, float32 ``[m]``.
@@ -84,7 +84,7 @@ def popular(x: Any, queries: Queries) -> Place:
     Args:
       x: how often each session holds each item, SciPy sparse ``[sessions, m]``, of
         :func:`session_matrix`.
-      queries: of a protocol.
+      queries: queries of a protocol.
 
     Returns:
       Place.
@@ -105,7 +105,7 @@ def own_past(x: Any, queries: Queries) -> Place:
 
     Args:
       x: as :func:`popular`.
-      queries: of a protocol.
+      queries: queries of a protocol.
 
     Returns:
       Place.
@@ -127,7 +127,7 @@ def item_knn(x: Any, queries: Queries, *, neighbours: int = 200) -> Place:
 
     Args:
       x: as :func:`popular`; only whether an entry is positive counts.
-      queries: of a protocol; what is read is the items of the histories.
+      queries: queries of a protocol; what is read is the items of the histories.
       neighbours: nearest items that are kept for each item, at least 1. Fewer are faster; more
         serve sparse data.
 
@@ -150,11 +150,22 @@ def near_last(x: Any, queries: Queries, *, neighbours: int = 200) -> Place:
 
     Args:
       x: as :func:`item_knn`.
-      queries: of a protocol.
+      queries: queries of a protocol.
       neighbours: as :func:`item_knn`.
 
     Returns:
       Place.
+
+    Examples:
+      >>> from kernlens import datasets
+      >>> from kernlens.datasets import sequences
+      >>> from kernlens.metrics import ranking
+      >>> data = datasets.load("synthetic", num_items=50, num_interactions=5_000, session_length=5)
+      >>> split = sequences.leave_last_out(data, length=4, targets=1, seed=0)
+      >>> queries = ranking.all_items(split.test)
+      >>> place = near_last(ranking.session_matrix(split.known), queries)
+      >>> len(place.above) == len(queries.repeated)
+      True
     """
     near = cosine_neighbours(x, neighbours)
     read = read_items(queries.histories._replace(items=queries.histories.items[:, -1:]), x.shape[1])
@@ -202,7 +213,7 @@ def placed(scores_of: Callable[[slice], np.ndarray], queries: Queries) -> Place:
 
     Args:
       scores_of: from a slice of the queries to scores ``[rows, m]``.
-      queries: of a protocol.
+      queries: queries of a protocol.
 
     Returns:
       Place; an item without a score in any part is cold.

@@ -62,7 +62,7 @@ def fit_ease(
       strengths: :math:`\lambda` to choose among, each positive; a single one is taken as it is.
       most: items that are modelled, the most frequent; all by default. The others have no score.
       memory: bytes that the three dense matrices of items² may take; more is refused.
-      seed: of the sessions that are held out, and of what is hidden in them.
+      seed: random seed of the sessions that are held out, and of what is hidden in them.
 
     Returns:
       The model.
@@ -112,7 +112,7 @@ def ease(
 
     Args:
       x: as :func:`fit_ease`.
-      queries: of a protocol; what is read is the items of the histories.
+      queries: queries of a protocol; what is read is the items of the histories.
       strengths: as :func:`fit_ease`.
       most: as :func:`fit_ease`; a target that is not modelled is a miss.
       memory: as :func:`fit_ease`.

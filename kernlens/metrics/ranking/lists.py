@@ -11,7 +11,7 @@ def top(scores: np.ndarray | Array, k: int, *, left_out: Past | None = None) -> 
     """The ``k`` items of highest score of each query, best first.
 
     Args:
-      scores: of all items, real, ``[n, m]``; an item without a score (NaN) is no candidate.
+      scores: scores of all items, real, ``[n, m]``; an item without a score (NaN) is no candidate.
       k: length of the lists, at least 1; at most ``m`` are given.
       left_out: pasts whose items are no candidates, as in :func:`kernlens.metrics.ranking.place`.
 

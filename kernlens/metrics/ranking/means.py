@@ -37,7 +37,7 @@ def mean_with_interval(
     Args:
       values: metric of each query, in ``[0, 1]``, ``[n]``, such as :func:`recall` returns.
       users: whose query it is, integers ``[n]`` from 0.
-      seed: of the draws.
+      seed: random seed of the draws.
       draws: at least 2; a draw without any user is left out.
       level: nominal coverage, in ``(0, 1)``.
 
@@ -113,7 +113,7 @@ def mean_difference(
       a: metric of each query by one ranker, in ``[0, 1]``, ``[n]``.
       b: by the other.
       users: whose query it is, integers ``[n]`` from 0.
-      seed: of the draws.
+      seed: random seed of the draws.
       draws: at least 2.
       level: nominal coverage, in ``(0, 1)``.
 

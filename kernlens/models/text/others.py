@@ -44,7 +44,7 @@ def embed(texts: Iterable[str], model: Any, *, task: Any = None, split: str = "t
       texts: strings.
       model: an object with ``encode``, or a function ``texts -> rows``.
       task: task of MTEB that the texts belong to, for models that ask for one.
-      split: of the task.
+      split: split of the task.
 
     Returns:
       Rows, floats ``[n, d]``.

@@ -97,6 +97,16 @@ def write_weights(path: str | Path, params: Params) -> None:
     Raises:
       FileNotFoundError: no such folder.
       ValueError: the path is a folder.
+
+    Examples:
+      >>> import tempfile
+      >>> bert = Bert(10, 4, 1, 1, 8, max_position_embeddings=8)
+      >>> tokens = Tokens(jnp.zeros((1, 3), jnp.int32), jnp.ones((1, 3), bool))
+      >>> params = bert.init(jax.random.key(0), tokens)["params"]
+      >>> path = Path(tempfile.mkdtemp()) / "model.safetensors"
+      >>> write_weights(path, params)
+      >>> bool(jax.tree.all(jax.tree.map(np.array_equal, read_weights(path, bert), params)))
+      True
     """
     package = files.optional("safetensors.numpy", extra="text")
     tensors = {

@@ -73,7 +73,7 @@ class Pieces(NamedTuple):
     """Token ids of texts.
 
     Attributes:
-      ids: of each text, int32 ``[t]``, [CLS] first and [SEP] last.
+      ids: ids of each text, int32 ``[t]``, [CLS] first and [SEP] last.
       read: tokens of each text that are kept and are not [UNK], those two aside, int32 ``[n]``.
       total: tokens of each text, those two aside, int32 ``[n]``.
     """

@@ -249,6 +249,15 @@ def gradient_descent_mse_ensemble(
 
     Raises:
       ValueError: as there.
+
+    Examples:
+      >>> from kernlens.ntk import infinite
+      >>> net = infinite.serial(infinite.dense(512), infinite.relu(), infinite.dense(1))
+      >>> x, y = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), jnp.array([[1.0], [-1.0], [0.0]])
+      >>> predict = gradient_descent_mse_ensemble(net.kernel_fn, x, y, diag_reg=1e-4)
+      >>> mean, covariance = predict(x_test=x, get="ntk", compute_cov=True)
+      >>> bool(jnp.abs(mean - y).max() < 0.01), covariance.shape
+      (True, (3, 3))
     """
     kernels = partial(kernel_fn, get=("nngp", "ntk"), **kernel_kwargs)
     ensemble = ensemble_mse(

@@ -22,9 +22,9 @@ class Layout(NamedTuple):
     """How outputs become a matrix.
 
     Attributes:
-      shape: of the training outputs, rows first.
+      shape: shape of the training outputs, rows first.
       traced: axes without a pair in the kernel, as negative numbers, rising.
-      dtype: of the kernel, which all else takes on.
+      dtype: dtype of the kernel, which all else takes on.
     """
 
     shape: tuple[int, ...]

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from kernlens.ntk.dynamics.layout import is_traced, layout_of, refuse_negative, refuse_non_finite
 from kernlens.ntk.dynamics.spectrum import check_kernel, product, refuse_momentum
@@ -199,6 +198,8 @@ def softmax_cross_entropy(fx: Array, y: Array) -> Array:
     Returns:
       The mean over rows.
     """
+    import optax  # not of every command's start
+
     return optax.softmax_cross_entropy(fx, y).mean()
 
 
@@ -212,6 +213,8 @@ def logistic(fx: Array, y: Array) -> Array:
     Returns:
       The mean over rows and outputs.
     """
+    import optax
+
     return optax.sigmoid_binary_cross_entropy(fx, y).mean()
 
 

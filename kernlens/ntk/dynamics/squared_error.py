@@ -70,6 +70,14 @@ def gradient_descent_mse(
 
     References:
       Lee et al. (2019), section 2.2; Jacot et al. (2018), section 5.
+
+    Examples:
+      >>> kernel, y = jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([[1.0], [1.0]])
+      >>> predict = gradient_descent_mse(kernel, y)
+      >>> predict().tolist()
+      [[1.0], [1.0]]
+      >>> bool(jnp.allclose(predict(t=1.0)[:, 0], 1 - jnp.exp(-jnp.array([2.0, 1.0]) / 2)))
+      True
     """
     problem = problem_of(k_train_train, y_train, diag_reg, diag_reg_absolute_scale, trace_axes)
     refuse_negative("learning_rate", learning_rate, strictly=True)

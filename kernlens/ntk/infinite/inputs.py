@@ -57,7 +57,7 @@ def lookup(
       W_std: :math:`\sigma_w \ge 0`, the standard deviation of an entry.
       parameterization: as in :func:`dense`.
       trainable: whether the table is trained.
-      dtype: of the table and of the kernels; the default float where None.
+      dtype: dtype of the table and of the kernels; the default float where None.
 
     Raises:
       ValueError: a value out of range.
@@ -116,6 +116,12 @@ def mean_pool(encoder: Layer) -> Layer:
 
     Args:
       encoder: the network that reads one position, such as a :func:`lookup` of its item.
+
+    Examples:
+      >>> bags = jnp.array([[0, 1], [1, 2], [2, 0]])
+      >>> mask = jnp.array([[1, 1], [1, 1], [1, 0]])
+      >>> jnp.round(mean_pool(lookup(3, 16)).kernel_fn((bags, mask), get="nngp"), 4).tolist()
+      [[0.5, 0.25, 0.0], [0.25, 0.5, 0.5], [0.0, 0.5, 1.0]]
     """
 
     def propagate(signal: Signal) -> Pair:

@@ -386,6 +386,12 @@ def layer_norm(eps: float = 1e-12) -> Layer:
 
     References:
       Ba, Kiros and Hinton (2016), equation 3, without gain and bias.
+
+    Examples:
+      >>> x = jnp.array([[3.0, 4.0], [0.3, 0.4]])
+      >>> net = serial(dense(64), layer_norm(), dense(1))
+      >>> jnp.round(net.kernel_fn(x, get="nngp"), 4).tolist()
+      [[1.0, 1.0], [1.0, 1.0]]
     """
 
     @pointwise

@@ -50,6 +50,15 @@ def hutchinson(key: Array, operator: Operator, *, num_samples: int = 64) -> Trac
 
     References:
       Hutchinson (1989), section 2.
+
+    Examples:
+      >>> from kernlens import kernels
+      >>> from kernlens.ntk import operators
+      >>> x = jnp.linspace(-1.0, 1.0, 40)[:, None]
+      >>> k = operators.from_kernel(kernels.rbf, x)
+      >>> found = hutchinson(jax.random.key(0), k, num_samples=256)
+      >>> bool(abs(found.value - 40.0) < 4 * found.standard_error)
+      True
     """
     _check(operator, num_samples)
     return _hutchinson(key, operator, num_samples=num_samples)
@@ -77,6 +86,15 @@ def xtrace(key: Array, operator: Operator, *, num_samples: int = 32) -> TraceEst
 
     References:
       Epperly, Tropp and Webber (2024), section 2.1 and equation 2.5 for the error.
+
+    Examples:
+      >>> from kernlens import kernels
+      >>> from kernlens.ntk import operators
+      >>> x = jnp.linspace(-1.0, 1.0, 40)[:, None]
+      >>> k = operators.from_kernel(kernels.rbf, x)
+      >>> found = xtrace(jax.random.key(0), k, num_samples=10)
+      >>> bool(abs(found.value - 40.0) < 0.01)
+      True
     """
     _check(operator, num_samples, most=operator.shape[0])
     return _xtrace(key, operator, num_samples=num_samples)
@@ -115,6 +133,16 @@ def log_determinant(
 
     References:
       Ubaru, Chen and Saad (2017), algorithm 1.
+
+    Examples:
+      >>> from kernlens import kernels
+      >>> from kernlens.ntk import operators
+      >>> x = jnp.linspace(-1.0, 1.0, 40)[:, None]
+      >>> k = operators.from_kernel(kernels.rbf, x)
+      >>> found = log_determinant(jax.random.key(0), k, ridge=0.1, num_samples=64, num_steps=20)
+      >>> exact = jnp.linalg.slogdet(kernels.rbf(x, x) + 0.1 * jnp.eye(40))[1]
+      >>> bool(abs(found.value - exact) < 4 * found.standard_error + found.stopping_error)
+      True
     """
     _check(operator, num_samples)
     if not 2 <= num_steps <= operator.shape[0]:

@@ -68,6 +68,17 @@ def pivoted_cholesky(operator: Operator, *, rank: int, ridge: float | Array) -> 
 
     References:
       Harbrecht, Peters and Schneider (2012), algorithm 1.
+
+    Examples:
+      >>> from kernlens import kernels
+      >>> from kernlens.ntk import operators
+      >>> x = jnp.linspace(-1.0, 1.0, 200)[:, None]
+      >>> k = operators.from_kernel(kernels.rbf, x)
+      >>> near = pivoted_cholesky(k, rank=8, ridge=1e-3)
+      >>> _, plain = operators.solve(k, jnp.ones(200), ridge=1e-3)
+      >>> _, helped = operators.solve(k, jnp.ones(200), ridge=1e-3, preconditioner=near)
+      >>> bool(helped.steps < plain.steps)
+      True
     """
     _check(operator, rank, ridge)
     basis, values, _ = jnp.linalg.svd(_cholesky(operator, rank=rank), full_matrices=False)

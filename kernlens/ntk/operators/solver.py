@@ -118,6 +118,15 @@ def ridge_predict(
 
     References:
       Rasmussen and Williams (2006), equation 2.25.
+
+    Examples:
+      >>> from kernlens import kernels
+      >>> from kernlens.ntk import operators
+      >>> x = jnp.linspace(-3.0, 3.0, 50)[:, None]
+      >>> k = operators.from_kernel(kernels.rbf, x)
+      >>> found, info = ridge_predict(k, jnp.sin(x[:, 0]), jnp.array([[0.5], [1.0]]), ridge=1e-3)
+      >>> bool(jnp.abs(found - jnp.sin(jnp.array([0.5, 1.0]))).max() < 0.01)
+      True
     """
     cross = operator.at(x_test)
     weights, info = solve(

@@ -42,15 +42,29 @@ def contract(plan: Plan, one: Factors, two: Factors) -> Array:
             # One share after the other: what one builds is gone before the next is built.
             total, own = jax.lax.optimization_barrier((total, own[:1] if same else own))
             own = own * 2 if same else own
-        if exact:
-            block = _flat_product(*own)
-        elif share.contraction is Contraction.GRADIENT:
-            block = _gradient_products(share, *own)
-        else:
-            block = _gram_products(share, *own)
+        block = _flat_product(*own) if exact else _by_groups(share, *own)
         total = block if total is None else total + block
     scale = plan.axes.size(plan.axes.traced)
     return plan.axes.interleave(total) / scale
+
+
+def _by_groups(share: Share, one: Any, two: Any) -> Array:
+    """The sum over the slices of a leaf that do not meet each other."""
+    gradient = share.contraction is Contraction.GRADIENT
+    products = partial(_gradient_products if gradient else _gram_products, share)
+    groups = share.parts[0][0].groups
+    if groups == 1:
+        first = jax.tree.map(lambda x: x[:, 0], one)
+        return products(first, first if two is one else jax.tree.map(lambda x: x[:, 0], two))
+    # The same object twice where both sides are one.
+    sides = (one,) if two is one else (one, two)
+    slices = jax.tree.map(lambda x: x.swapaxes(0, 1), sides)
+    first, rest = (jax.tree.map(lambda x, s=s: x[s], slices) for s in (0, slice(1, None)))
+
+    def add(total: Array, own: Any) -> tuple[Array, None]:
+        return total + products(own[0], own[-1]), None
+
+    return jax.lax.scan(add, products(first[0], first[-1]), rest)[0]
 
 
 def _flat_product(one: Array, two: Array) -> Array:

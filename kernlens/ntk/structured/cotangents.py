@@ -18,7 +18,8 @@ class Factors(NamedTuple):
 
     Attributes:
       parts: for each share that is not exact, for each of its parts, ``(left, right)``: left
-        ``[positions, left]`` or a lookup, right ``[positions, diagonal, full, traced, right]``.
+        ``[groups, positions, left]`` or a lookup, right ``[groups, positions, diagonal, full,
+        traced, right]``.
       jacobians: for each exact share, ``[diagonal, full, traced * size]``.
     """
 
@@ -57,7 +58,7 @@ def factors(plan: Plan, which: int, leaves: Sequence[Array], x: Sequence[Array])
         activations = [read[side.next_to_last[i]].activation for i in folded]
         return (out.reshape(-1), activations), read
 
-    taps = [jnp.zeros(site.shape, site.dtype) for site in side.sites]
+    taps = [jnp.zeros(tap.shape, tap.dtype) for tap in side.taps]
     (out, activations), pullback, read = jax.vjp(
         run, taps, [leaves[leaf] for leaf in wanted], has_aux=True
     )
@@ -68,7 +69,7 @@ def factors(plan: Plan, which: int, leaves: Sequence[Array], x: Sequence[Array])
     slopes = {}
     for place, index in enumerate(folded):
         ones = [jnp.ones_like(a) if i == place else silent[i] for i, a in enumerate(activations)]
-        slopes[index] = pullback((jnp.zeros_like(out), ones))[0][index]
+        slopes[index] = pullback((jnp.zeros_like(out), ones))[0][side.sites[index].tap]
     parts = []
     for share in plan.shares:
         if share.contraction is not Contraction.JACOBIAN:
@@ -91,38 +92,39 @@ def factors(plan: Plan, which: int, leaves: Sequence[Array], x: Sequence[Array])
 def _folded(
     side: Side, part: Part, out: Array, slopes: dict[int, Array], read: Sequence[walk.Read]
 ) -> Array:
-    r"""Right factor ``[1, 1, 1, 1, b]`` whose inner products are summed over all outputs.
+    r"""Right factor ``[1, 1, 1, 1, 1, b]`` whose inner products are summed over all outputs.
 
     The cotangents of a site next to last are :math:`C_{ok} s_k`, with the weights that follow as
     :math:`C`, so their inner products sum to :math:`\sum_k s_k s'_k \sum_o C_{ok}^2`.
     """
     (index,) = part.sites
     if index in side.last:
-        return jnp.sqrt(jnp.full((1, 1, 1, 1, 1), out.size, out.dtype))
+        return jnp.sqrt(jnp.full((1, 1, 1, 1, 1, 1), out.size, out.dtype))
     weights = read[side.next_to_last[index]].weights
     squares = jnp.sum(weights**2, axis=1)
     # A root that has a gradient at zero too, where a layer starts.
     norms = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
-    return walk.right_factor(side.sites[index], slopes[index])[:, None, None, None] * norms
+    return walk.right_factor(side.sites[index], slopes[index])[:, :, None, None, None] * norms
 
 
 def _join(
     side: Side, axes: OutputAxes, part: Part, cotangents: Sequence[Array], read: Sequence[walk.Read]
 ) -> tuple[Any, Array]:
-    rights = [
-        jnp.moveaxis(axes.arrange(walk.right_factor(side.sites[i], cotangents[i])), (3, 0), (0, 3))
-        for i in part.sites
-    ]
-    right = rights[0] if len(rights) == 1 else jnp.concatenate(rights)
+    rights = []
+    for site in (side.sites[i] for i in part.sites):
+        right = axes.arrange(walk.right_factor(site, cotangents[site.tap]))
+        rights.append(right.transpose(3, 4, 1, 2, 0, 5))
+    right = rights[0] if len(rights) == 1 else jnp.concatenate(rights, axis=1)
     lefts = [read[i].left for i in part.sites]
     if part.kind is not walk.Kind.LOOKUP:
-        return (lefts[0] if len(lefts) == 1 else jnp.concatenate(lefts)), right
+        return (lefts[0] if len(lefts) == 1 else jnp.concatenate(lefts, axis=1)), right
 
     def widen(x: Array, fill: float) -> Array:
-        return jnp.pad(x, ((0, 0), (0, part.bag - x.shape[1])), constant_values=fill)
+        room = ((0, 0), (0, 0), (0, part.bag - x.shape[-1]))
+        return jnp.pad(x, room, constant_values=fill)
 
-    ids = jnp.concatenate([widen(left.ids, -1) for left in lefts])
-    weights = jnp.concatenate([widen(left.weights, 0) for left in lefts])
+    ids = jnp.concatenate([widen(left.ids, -1) for left in lefts], axis=1)
+    weights = jnp.concatenate([widen(left.weights, 0) for left in lefts], axis=1)
     return walk.WeightedIds(ids, weights), right
 
 

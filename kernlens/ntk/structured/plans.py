@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from enum import Enum
+from itertools import combinations
 from math import prod
 from typing import NamedTuple
 
+import jax
 from jax.extend.core import ClosedJaxpr
 
 from kernlens.ntk import walk
@@ -85,6 +87,7 @@ class Side(NamedTuple):
       num_leaves: number of parameter leaves; those that the two models share come first.
       tracked: leaves whose sites are tapped, and the biases joined to them.
       sites: these sites.
+      taps: shapes of what is added to what they wrote.
       last: those that wrote the output, at one position.
       next_to_last: those, at one position, that reach the output by an elementwise function and
         a last site.
@@ -94,12 +97,13 @@ class Side(NamedTuple):
     num_leaves: int
     tracked: frozenset[int]
     sites: tuple[walk.Site, ...]
+    taps: tuple[jax.ShapeDtypeStruct, ...]
     last: frozenset[int]
     next_to_last: dict[int, int]
 
 
 class Part(NamedTuple):
-    """Sites of one leaf whose factors share coordinates; their positions are joined.
+    """Sites of a leaf's entries whose factors share coordinates; their positions are joined.
 
     Attributes:
       sites: indices of the sites.
@@ -108,6 +112,7 @@ class Part(NamedTuple):
       positions: number of positions of all sites together.
       left: width of the left factor.
       right: width of the right factor.
+      groups: number of slices of the leaf that do not meet each other.
       bag: rows that a lookup sums at each position.
       folded: whether the sum over traced outputs is folded into the right factor, so that it
         counts once: the cotangents of a last site are unit vectors, those of a site next to last
@@ -120,15 +125,17 @@ class Part(NamedTuple):
     positions: int
     left: int
     right: int
+    groups: int
     bag: int
     folded: bool
 
 
 class Share(NamedTuple):
-    """What one leaf adds to the kernel, and how.
+    """What a leaf, or a part of it that is used apart, adds to the kernel, and how.
 
     Attributes:
       leaf: index of the leaf.
+      piece: number of the part among those of the leaf.
       size: number of its entries.
       bias: leaf whose share is computed along with it, or None.
       parts: parts of each side, ``(parts1, parts2)``; empty for an exact Jacobian.
@@ -138,6 +145,7 @@ class Share(NamedTuple):
     """
 
     leaf: int
+    piece: int
     size: int
     bias: int | None
     parts: tuple[tuple[Part, ...], tuple[Part, ...]]
@@ -187,7 +195,7 @@ def sides(
         kept = tracked.intersection(_kept(found))
         if kept == tracked:
             return tuple(
-                Side(closed, num_leaves, tracked, one.sites, one.last, one.next_to_last)
+                Side(closed, num_leaves, tracked, one.sites, one.taps, one.last, one.next_to_last)
                 for (closed, num_leaves), one in zip(models, found, strict=True)
             ), used
         tracked = kept
@@ -199,41 +207,59 @@ def _used(found: walk.Sites) -> set[int]:
 
 def _kept(found: Sequence[walk.Sites]) -> set[int]:
     """Leaves that enter every model by coordinated sites alone, and biases joined to them."""
-    splits: dict[int, set[walk.Split]] = {}
+    splits: dict[int, dict[walk.Region, set[walk.Split]]] = {}
     for one in found:
         for site in one.sites:
-            splits.setdefault(site.leaf, set()).add(site.split)
+            splits.setdefault(site.leaf, {}).setdefault(site.region, set()).add(site.split)
     opaque = frozenset().union(*(one.opaque for one in found))
-    kept = {leaf for leaf, own in splits.items() if leaf not in opaque and _coordinated(own)}
+    kept = {
+        leaf
+        for leaf, regions in splits.items()
+        if leaf not in opaque
+        and all(_coordinated(own) for own in regions.values())
+        and all(walk.disjoint(a, b) for a, b in combinations(regions, 2))
+    }
     kept &= set.intersection(*({site.leaf for site in one.sites} for one in found))
     for bias in found[0].biases:
-        owners = {_owner(one, bias) for one in found}
-        if None not in owners and len(owners) == 1 and bias not in opaque and owners <= kept:
+        owners = [_owners(one, bias) for one in found]
+        if bias in opaque or owners[0] is None or any(own != owners[0] for own in owners):
+            continue
+        if {leaf for leaf, _ in owners[0].values()} <= kept:
             kept.add(bias)
     return kept
 
 
 def _coordinated(splits: set[walk.Split]) -> bool:
     """Whether all splits are one, or one and its mirror."""
-    first = min(splits, key=repr)
-    return all(split in (first, first[::-1]) for split in splits)
+    left, right, groups = min(splits, key=repr)
+    return all(split in ((left, right, groups), (right, left, groups)) for split in splits)
 
 
-def _owner(found: walk.Sites, bias: int) -> int | None:
-    """The leaf with all of whose uses a bias goes, if it goes with nothing else."""
-    sites = set(found.biases.get(bias, ()))
-    leaves = {found.sites[i].leaf for i in sites}
-    if len(leaves) != 1:
-        return None
-    (leaf,) = leaves
-    uses = {i for i, site in enumerate(found.sites) if site.leaf == leaf}
-    return leaf if uses == sites and len({found.sites[i].split for i in uses}) == 1 else None
+def _owners(found: walk.Sites, bias: int) -> dict[walk.Region, tuple[int, walk.Region]] | None:
+    """For each part of a bias the piece with all of whose uses it goes, if all are such."""
+    sites: dict[walk.Region, set[int]] = {}
+    for i in found.biases.get(bias, ()):
+        sites.setdefault(found.sites[i].bias_region, set()).add(i)
+    owners: dict[walk.Region, tuple[int, walk.Region]] = {}
+    for region, own in sites.items():
+        pieces = {found.sites[i].piece for i in own}
+        if len(pieces) != 1:
+            return None
+        (piece,) = pieces
+        uses = {i for i, site in enumerate(found.sites) if site.piece == piece}
+        if uses != own or len({found.sites[i].split for i in uses}) != 1:
+            return None
+        owners[region] = piece
+    apart = all(walk.disjoint(a, b) for a, b in combinations(owners, 2))
+    return owners if owners and apart else None
 
 
-def parts_of(side: Side, leaf: int, first: walk.Split, fold: bool) -> tuple[Part, ...]:
-    """Groups the sites of a leaf; ``first`` is the split that counts as not flipped."""
+def parts_of(
+    side: Side, piece: tuple[int, walk.Region], first: walk.Split, fold: bool
+) -> tuple[Part, ...]:
+    """Groups the sites of a piece; ``first`` is the split that counts as not flipped."""
     groups: dict[tuple[bool, bool], list[int]] = {}
-    own = [i for i, site in enumerate(side.sites) if site.leaf == leaf]
+    own = [i for i, site in enumerate(side.sites) if site.piece == piece]
     for i in own:
         site = side.sites[i]
         kind = site.kind is walk.Kind.LOOKUP
@@ -249,6 +275,7 @@ def parts_of(side: Side, leaf: int, first: walk.Split, fold: bool) -> tuple[Part
                 sum(site.positions for site in sites),
                 sites[0].left,
                 sites[0].right,
+                sites[0].groups,
                 max(site.bag for site in sites),
                 fold and len(indices) == len(own) == 1 and _foldable(side, indices[0]),
             )
@@ -283,7 +310,7 @@ def plan(
       The plan.
     """
     biases = {
-        site.leaf: site.bias
+        site.piece: site.bias
         for site in both[0].sites
         if site.bias is not None and site.bias in both[0].tracked
     }
@@ -292,19 +319,27 @@ def plan(
     for leaf, size in sizes.items():
         if leaf in biases.values():
             continue
-        parts: tuple[tuple[Part, ...], tuple[Part, ...]] = ((), ())
-        if leaf in both[0].tracked:
-            first = next(site.split for site in both[0].sites if site.leaf == leaf)
+        if leaf not in both[0].tracked:
+            exact: tuple[tuple[Part, ...], tuple[Part, ...]] = ((), ())
+            shares.append(_share(leaf, 0, size, None, exact, axes, itemsize, contraction))
+            continue
+        # A part that one model alone uses adds nothing.
+        pieces = [{s.piece: s for s in reversed(side.sites) if s.leaf == leaf} for side in both]
+        known = [piece for piece in pieces[0] if piece in pieces[1]]
+        for place, piece in enumerate(sorted(known, key=repr)):
+            site = pieces[0][piece]
             parts = (
-                parts_of(both[0], leaf, first, fold),
-                parts_of(both[1], leaf, first, fold),
+                parts_of(both[0], piece, site.split, fold),
+                parts_of(both[1], piece, site.split, fold),
             )
-        shares.append(_share(leaf, size, biases.get(leaf), parts, axes, itemsize, contraction))
+            bias = biases.get(piece)
+            shares.append(_share(leaf, place, site.size, bias, parts, axes, itemsize, contraction))
     return Plan(both, axes, tuple(shares))
 
 
 def _share(
     leaf: int,
+    piece: int,
     size: int,
     bias: int | None,
     parts: tuple[tuple[Part, ...], tuple[Part, ...]],
@@ -332,7 +367,7 @@ def _share(
                 if one.flipped != two.flipped:
                     left, right = t * outs * one.left, one.right * t * outs
                 elementwise = ELEMENTWISE_COST * (1 + outs) * (1.0 if meets > 1 else 0.2)
-                gram += meets * (left + right + elementwise)
+                gram += one.groups * meets * (left + right + elementwise)
                 # Kept outputs are summed one position of the first side after the other.
                 held = meets if outs == 1 else two.positions
                 room = max(room, (meets + held * outs) * itemsize)
@@ -341,7 +376,7 @@ def _share(
     # A tie goes to the Grams: nothing is built.
     order = sorted(costs, key=lambda way: (costs[way][0], way is not Contraction.GRAM))
     way = wanted if wanted in costs else order[0]
-    return Share(leaf, size, bias, parts, way, *costs[way])
+    return Share(leaf, piece, size, bias, parts, way, *costs[way])
 
 
 def _left_operations(one: Part, two: Part) -> float:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from kernlens.ntk.walk import lookups, products, shapes
+from kernlens.ntk.walk import calls, custom, lookups, products, shapes
+from kernlens.ntk.walk.calls import CALLS, opened
 from kernlens.ntk.walk.flow import (
     CONSTANTS,
     OUTPUT,
@@ -17,13 +18,14 @@ from kernlens.ntk.walk.flow import (
     Spread,
     TableRows,
     Tapped,
-    View,
     Walk,
     bind,
     plain,
     settle_rows,
 )
-from kernlens.ntk.walk.sites import Kind, Read, Sites
+from kernlens.ntk.walk.shapes import fold
+from kernlens.ntk.walk.sites import Read, Sites
+from kernlens.ntk.walk.views import View, leaf_view
 from kernlens.types import Array
 
 
@@ -41,17 +43,29 @@ def find(closed: ClosedJaxpr, num_leaves: int, tracked: frozenset[int]) -> Sites
     found: list[Walk] = []
 
     def run(*args: Array) -> list[Array]:
-        found.append(Walk(None))
+        found.append(Walk(None, _walk, 0))
         return _run(found[-1], closed, num_leaves, tracked, args)
 
     avals = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in closed.in_avals]
     jax.eval_shape(run, *avals)
     walk = found[-1]
     biases = {leaf: tuple(sites) for leaf, sites in walk.biases.items()}
-    exits = {site: out[0] for site, out in walk.exits.items() if len(out) == 1}
-    last = {site for site, out in exits.items() if out == OUTPUT}
-    before = {site: out for site, out in exits.items() if out in last and out is not None}
-    return Sites(tuple(walk.sites), frozenset(walk.opaque), biases, frozenset(last), before)
+    exits = {tap: out[0] for tap, out in walk.exits.items() if len(out) == 1}
+    alone = {tap: own[0] for tap in exits if len(own := walk.sites_of(tap)) == 1}
+    last = {tap for tap, out in exits.items() if out == OUTPUT}
+    before = {
+        alone[tap]: alone[out]
+        for tap, out in exits.items()
+        if out in last and out is not None and walk.only_site(tap) is not None
+    }
+    return Sites(
+        tuple(walk.sites),
+        tuple(walk.shapes),
+        frozenset(walk.opaque),
+        biases,
+        frozenset(alone[tap] for tap in last),
+        before,
+    )
 
 
 def evaluate(
@@ -61,19 +75,19 @@ def evaluate(
     taps: Sequence[Array],
     args: Sequence[Array],
 ) -> tuple[list[Array], list[Read]]:
-    """Evaluates the function with a tap added to what each site wrote.
+    """Evaluates the function with a tap added to what sites wrote.
 
     Args:
       closed: a function of one example, ``(*leaves, *x) -> outputs``.
       num_leaves: how many of its arguments are parameter leaves.
       tracked: leaves whose sites are tapped, none of them opaque.
-      taps: one array for each site that :func:`find` found for ``tracked``.
+      taps: one array for each tap that :func:`find` found for ``tracked``.
       args: the function's arguments.
 
     Returns:
       Its outputs, and what each site read.
     """
-    walk = Walk(taps)
+    walk = Walk(taps, _walk, 0)
     outputs = _run(walk, closed, num_leaves, tracked, args)
     return outputs, [read for read in walk.read if read is not None]
 
@@ -86,26 +100,19 @@ def _run(
     args: Sequence[Array],
 ) -> list[Array]:
     values = [
-        View(i, arg, tuple(_axis(i, s) for i, s in enumerate(arg.shape)), (), 1.0)
-        if i < num_leaves and i in tracked
-        else arg
-        for i, arg in enumerate(args)
+        leaf_view(i, arg) if i < num_leaves and i in tracked else arg for i, arg in enumerate(args)
     ]
     return [_emit(walk, out) for out in _walk(walk, closed.jaxpr, closed.consts, values)]
 
 
 def _emit(walk: Walk, value: Any) -> Any:
     same = isinstance(value, Tapped) or (isinstance(value, Bent) and value.same)
-    if not same or walk.sites[value.site].kind is not Kind.MATMUL:
+    site = walk.only_site(value.tap) if same else None
+    if site is None:
         return walk.settle(value)
-    site = walk.sites[value.site]
     ordered = site.positions == 1 and list(site.right_dims) == sorted(site.right_dims)
-    walk.exits.setdefault(value.site, []).append(OUTPUT if ordered else None)
+    walk.exits.setdefault(value.tap, []).append(OUTPUT if ordered else None)
     return value.value
-
-
-def _axis(axis: int, size: int) -> int | None:
-    return axis if size > 1 else None
 
 
 def _walk(walk: Walk, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
@@ -122,7 +129,7 @@ def _walk(walk: Walk, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) 
             value = settle_rows(walk, value)
         if isinstance(value, Tapped) and readers[var] > 1:
             # Two readers: a bias that one of them adds has not the cotangent of both.
-            value = Bent(value.value, value.site, True)
+            value = Bent(value.value, value.tap, True)
         env[var] = value
         return value
 
@@ -138,11 +145,12 @@ def _apply(walk: Walk, eqn: Any, values: list[Any]) -> list[Any]:
     name = eqn.primitive.name
     inner = eqn.params.get(CALLS.get(name, ""))
     if inner is not None:
-        if isinstance(inner, ClosedJaxpr):
-            return _walk(walk, inner.jaxpr, inner.consts, values)
-        return _walk(walk, inner, (), values)
+        return _walk(walk, *opened(inner), values)
+    known = fold(eqn, values)
+    if known is not None:
+        return [known]
     if any(isinstance(value, View | Tapped | Bent | TableRows) for value in values) or (
-        name == SPREAD
+        name in UNASKED
     ):
         rule = RULES.get(name)
         out = None if rule is None else rule(walk, eqn, values)
@@ -155,7 +163,7 @@ def _apply(walk: Walk, eqn: Any, values: list[Any]) -> list[Any]:
 def _bend(eqn: Any, values: list[Any]) -> list[Any] | None:
     """Elementwise functions of what one site wrote, and of constants."""
     bent = [value for value in values if isinstance(value, Tapped | Bent)]
-    if not bent or len({value.site for value in bent}) != 1 or len(eqn.outvars) != 1:
+    if not bent or len({value.tap for value in bent}) != 1 or len(eqn.outvars) != 1:
         return None
     shape = jnp.shape(bent[0].value)
     if eqn.outvars[0].aval.shape != shape or not _is_elementwise(eqn):
@@ -166,7 +174,7 @@ def _bend(eqn: Any, values: list[Any]) -> list[Any] | None:
         if not (own or spread or (isinstance(value, CONSTANTS) and np.ndim(value) == 0)):
             return None
     out = bind(eqn, [plain(value) for value in values])[0]
-    return [Bent(out, bent[0].site, False)]
+    return [Bent(out, bent[0].tap, False)]
 
 
 def _is_elementwise(eqn: Any) -> bool:
@@ -195,97 +203,41 @@ ELEMENTWISE = frozenset((
 """Primitives that treat each entry alone (a broadcast, of a number to the shape of the whole)."""
 
 
-CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "checkpoint": "jaxpr",
-    "remat2": "jaxpr",
-}
-"""Primitives that only call a jaxpr, and the name under which they hold it."""
-
-
-def _scan(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
-    p = eqn.params
-    length, inner_jaxpr = p["length"], p["jaxpr"]
-    closed = isinstance(inner_jaxpr, ClosedJaxpr)
-    body, body_consts = (inner_jaxpr.jaxpr, inner_jaxpr.consts) if closed else (inner_jaxpr, ())
-    # Which are constants, carried or scanned shows in the shapes; its parameters change with jax.
-    num_xs = _fewer_axes(body.invars, eqn.invars)
-    num_carry = len(body.outvars) - _fewer_axes(body.outvars, eqn.outvars)
-    num_consts = len(values) - num_xs - num_carry
-    consts = [v if isinstance(v, View) else walk.settle(v) for v in values[:num_consts]]
-    if not any(isinstance(v, View) for v in consts):
-        return None
-    rest = [walk.settle(v) for v in values[num_consts:]]
-    init, xs = rest[:num_carry], rest[num_carry:]
-    inner: list[Walk] = []
-
-    def step(taps: Sequence[Array] | None, carry: list[Array], x: list[Array]) -> Any:
-        inner.append(Walk(taps))
-        outs = _walk(inner[-1], body, body_consts, [*consts, *carry, *x])
-        outs = [inner[-1].settle(out) for out in outs]
-        return outs[:num_carry], (outs[num_carry:], inner[-1].read)
-
-    slices = [jax.ShapeDtypeStruct(jnp.shape(x)[1:], jnp.asarray(x).dtype) for x in xs]
-    starts = [jax.ShapeDtypeStruct(jnp.shape(c), jnp.asarray(c).dtype) for c in init]
-    jax.eval_shape(lambda c, x: step(None, c, x)[0], starts, slices)
-    found = inner[-1]
-    start = len(walk.sites)
-    for site in found.sites:
-        dims = tuple(d + 1 for d in site.right_dims)
-        positions = length * site.positions
-        walk.sites.append(
-            site._replace(positions=positions, shape=(length, *site.shape), right_dims=dims)
-        )
-    walk.opaque |= found.opaque
-    for leaf, sites in found.biases.items():
-        walk.biases.setdefault(leaf, []).extend(start + i for i in sites)
-    if walk.taps is None:
-        walk.read.extend([None] * len(found.sites))
-        return bind(eqn, [*(plain(c) for c in consts), *rest])
-    taps = list(walk.taps[start : start + len(found.sites)])
-    carry, (ys, read) = jax.lax.scan(
-        lambda c, x: step(x[1], c, x[0]),
-        init,
-        (xs, taps),
-        length=length,
-        reverse=p["reverse"],
-        unroll=p["unroll"],
-    )
-    for one in read:
-        left = jax.tree.map(lambda r: r.reshape(-1, r.shape[-1]), one.left)
-        walk.read.append(Read(left))
-    return [*carry, *ys]
-
-
-def _fewer_axes(inside: Sequence[Any], outside: Sequence[Any]) -> int:
-    """Number of a loop body's variables that are slices of those outside."""
-    return sum(len(a.aval.shape) != len(b.aval.shape) for a, b in zip(inside, outside, strict=True))
-
-
-SPREAD = "broadcast_in_dim"
-"""The primitive whose rule also sees plain values."""
+UNASKED = frozenset(("broadcast_in_dim", "cond"))
+"""Primitives whose rules also see plain values."""
 
 RULES: dict[str, Callable[[Walk, Any, list[Any]], list[Any] | None]] = {
     "transpose": shapes.transpose,
     "reshape": shapes.reshape,
     "squeeze": shapes.reshape,
     "expand_dims": shapes.reshape,
-    SPREAD: shapes.broadcast,
+    "broadcast_in_dim": shapes.broadcast,
     "convert_element_type": shapes.cast,
     "copy": shapes.cast,
+    "sharding_constraint": shapes.cast,
+    "optimization_barrier": shapes.same,
     "stop_gradient": shapes.stop,
+    "slice": shapes.take,
+    "dynamic_slice": shapes.take_from,
+    "split": shapes.split,
+    "concatenate": shapes.concatenate,
+    "stack": shapes.stack,
+    "pad": shapes.pad,
     "mul": products.multiply,
     "div": products.multiply,
+    "neg": products.negate,
     "dot_general": products.matmul,
     "conv_general_dilated": products.convolve,
     "gather": lookups.gather,
     "add": products.add,
     "add_any": products.add,
+    "sub": products.add,
     "select_n": lookups.select,
     "reduce_sum": lookups.sum_rows,
-    "scan": _scan,
+    "scan": calls.scan,
+    "cond": calls.switch,
+    "custom_vjp_call": custom.custom,
+    "custom_vjp_call_jaxpr": custom.custom,
+    "custom_jvp_call": custom.custom,
 }
 """How views, taps and rows pass through each primitive; None means: settle them first."""

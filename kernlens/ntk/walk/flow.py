@@ -1,95 +1,136 @@
 """What flows through a walk, and what the walk keeps of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.ntk.walk.sites import Kind, Read, Site, Split, WeightedIds
+from kernlens.ntk.walk.sites import Kind, Read, Site, WeightedIds
+from kernlens.ntk.walk.views import Block, View
 from kernlens.types import Array
 
 
-class View(NamedTuple):
-    """A leaf, or a reordering or multiple of it: ``value`` and how it came from the leaf.
+class Tapped(NamedTuple):
+    """What an operation with a tap wrote, as long as nothing else has read it.
 
-    ``axes`` gives the leaf's axis behind each dimension (None where its size is 1 or it was
-    broadcast), or is None where a reshape mixed axes; ``history`` tells such reshapes apart.
+    ``order`` says which dimension of the tap stands where, once it was transposed.
     """
 
-    leaf: int
     value: Any
-    axes: tuple[int | None, ...] | None
-    history: tuple[Any, ...]
-    scale: Any
-
-
-class Tapped(NamedTuple):
-    """What a site wrote, as long as nothing else has read it."""
-
-    value: Any
-    site: int
+    tap: int
+    order: tuple[int, ...] | None = None
 
 
 class Bent(NamedTuple):
-    """An elementwise function of what a site wrote (and its bias); ``same`` while it is that."""
+    """An elementwise function of what was tapped (and its bias); ``same`` while it is that."""
 
     value: Any
-    site: int
+    tap: int
     same: bool
+
+
+class Rows(NamedTuple):
+    """Rows of one block of a table: ``ids`` and ``weights`` as in :class:`TableRows`.
+
+    ``start`` and ``width`` say which columns of the value the block fills; ids are counted from
+    the block's first row, and -1 where a row is not of this block.
+    """
+
+    block: Block
+    row: int
+    start: int
+    width: int
+    ids: Any
+    weights: Any
 
 
 class TableRows(NamedTuple):
     """Rows of a table on their way to a site: a lookup, weighted and summed.
 
-    ``ids`` and ``weights`` are ``[*value.shape without width, bag]``; the width is the last axis.
+    The ``ids`` and ``weights`` of ``parts`` are ``[*value.shape without width, bag]``; the width
+    is the last axis.
     """
 
-    leaf: int
     value: Any
-    ids: Any
-    weights: Any
-    split: Split
-    num_rows: int
+    parts: tuple[Rows, ...]
+
+    def change(self, value: Any, ids: Callable[[Any], Any], weights: Any = None) -> "TableRows":
+        """The rows with another value, and other ids and weights (None: changed as the ids)."""
+        parts = tuple(
+            part._replace(ids=ids(part.ids), weights=(weights or ids)(part.weights))
+            for part in self.parts
+        )
+        return TableRows(value, parts)
 
 
 class Spread(NamedTuple):
-    """A value that is constant along its last axis: ``narrow`` has size 1 there."""
+    """A value that is constant along its last axis: ``narrow`` has size 1 there.
+
+    ``number`` is its only number where it is constant altogether, else None.
+    """
 
     value: Any
     narrow: Any
+    number: Any = None
 
 
 class Walk:
-    """State of one evaluation: the sites met so far and what they read."""
+    """State of one evaluation: the taps and sites met so far, and what the sites read.
 
-    def __init__(self, taps: Sequence[Array] | None) -> None:
+    ``run(walk, jaxpr, consts, args)`` walks over an inner jaxpr; ``depth`` counts the loops around.
+    """
+
+    def __init__(self, taps: Sequence[Array] | None, run: Callable[..., Any], depth: int) -> None:
         self.taps = taps
+        self.run = run
+        self.depth = depth
+        self.shapes: list[jax.ShapeDtypeStruct] = []
         self.sites: list[Site] = []
         self.read: list[Read | None] = []
         self.exits: dict[int, list[int | None]] = {}
         self.opaque: set[int] = set()
         self.biases: dict[int, list[int]] = {}
 
-    def add(self, site: Site, value: Array, read: Read) -> Tapped:
-        """Notes a site, and adds its tap to what it wrote."""
-        index = len(self.sites)
-        self.sites.append(site)
-        self.read.append(read)
-        if self.taps is not None:
-            value = value + self.taps[index]
-        return Tapped(value, index)
+    def inner(self, taps: Sequence[Array] | None, loops: int = 0) -> "Walk":
+        """A walk over a jaxpr inside this one's."""
+        return Walk(taps, self.run, self.depth + loops)
+
+    def note(self, shape: Sequence[int], dtype: Any, found: Sequence[tuple[Site, Any]]) -> Any:
+        """Notes a tap with its sites and what they read; the tap itself, where there is one."""
+        index = len(self.shapes)
+        self.shapes.append(jax.ShapeDtypeStruct(tuple(shape), dtype))
+        for site, read in found:
+            self.sites.append(site._replace(tap=index))
+            self.read.append(read)
+        return None if self.taps is None else self.taps[index]
+
+    def add(self, value: Array, found: Sequence[tuple[Site, Read]]) -> Tapped:
+        """Notes sites that wrote one value, and adds their tap to it."""
+        tap = self.note(value.shape, value.dtype, found)
+        return Tapped(value if tap is None else value + tap, len(self.shapes) - 1)
+
+    def sites_of(self, tap: int) -> list[int]:
+        """Indices of the sites of a tap."""
+        return [i for i, site in enumerate(self.sites) if site.tap == tap]
+
+    def only_site(self, tap: int) -> Site | None:
+        """The site that alone stands behind a tap, a matrix product with a whole leaf."""
+        sites = [self.sites[i] for i in self.sites_of(tap)]
+        whole = len(sites) == 1 and not sites[0].cuts and sites[0].groups == 1
+        return sites[0] if whole and sites[0].kind is Kind.MATMUL else None
 
     def settle(self, value: Any) -> Any:
         """The plain value of anything that flows; a view that ends here makes its leaf opaque."""
         if isinstance(value, View):
-            self.opaque.add(value.leaf)
+            self.opaque.update(block.leaf for block in value.blocks)
             return value.value
         if isinstance(value, TableRows):
             return settle_rows(self, value).value
         if isinstance(value, Tapped | Bent):
-            self.exits.setdefault(value.site, []).append(None)
+            self.exits.setdefault(value.tap, []).append(None)
             return value.value
         return value.value if isinstance(value, Spread) else value
 
@@ -107,6 +148,11 @@ def plain(value: Any) -> Any:
     return value.value if isinstance(value, View | Tapped | Bent | TableRows | Spread) else value
 
 
+def number_of(value: Any) -> Any:
+    """The only number of an array that was spread from it, or None."""
+    return value.number if isinstance(value, Spread) else None
+
+
 def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
     """Applies the primitive of an equation to plain values."""
     bound = eqn.primitive.get_bind_params(eqn.params)
@@ -116,53 +162,48 @@ def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
     return list(outs) if eqn.primitive.multiple_results else [outs]
 
 
-def tiled(view: View) -> bool:
-    """Whether a leaf's entries stand in the view more than once, so that it is no reordering."""
-    if view.axes is None:
-        return False
-    return any(a is None and s > 1 for a, s in zip(view.axes, view.value.shape, strict=True))
-
-
-def split_of(view: View, left: Sequence[int], right: Sequence[int]) -> Split:
-    """The axes of the leaf behind those of a view that are read from and written to."""
-    if view.axes is None:
-        return (view.history, tuple(left)), (view.history, tuple(right))
-    axes = view.axes
-    return (
-        tuple(axes[d] for d in left if axes[d] is not None),
-        tuple(axes[d] for d in right if axes[d] is not None),
-    )
-
-
 def scaled(read: Array, scale: Any) -> Array:
     """What was read, times the multiple of the leaf that read it."""
-    return read if isinstance(scale, float) else read * jnp.asarray(scale, read.dtype)
+    if isinstance(scale, float):
+        return read if scale == 1.0 else read * jnp.asarray(scale, read.dtype)
+    return read * jnp.asarray(scale, read.dtype)
 
 
 def lookup_site(
-    leaf: int, value: Any, ids: Any, split: Split, num_rows: int, right_dims: Sequence[int]
+    block: Block, value: Any, row: int, ids: Any, cuts: Sequence[Any], right_dims: Sequence[int]
 ) -> Site:
-    """A lookup of rows ``[..., positions, bag]`` of a table."""
+    """A lookup of rows ``[..., positions, bag]`` of a block whose dimension ``row`` they are."""
+    rest = [d for d in range(len(block.sizes)) if d != row]
     return Site(
-        leaf=leaf,
+        leaf=block.leaf,
+        region=block.region,
         kind=Kind.LOOKUP,
-        split=split,
+        split=(block.named([row]), block.named(rest), ()),
         positions=prod(ids.shape[:-1]),
-        left=num_rows,
-        right=prod(value.shape[d] for d in right_dims),
+        left=block.sizes[row],
+        right=prod(block.sizes[d] for d in rest),
+        groups=1,
         shape=value.shape,
+        group_dims=(),
         right_dims=tuple(right_dims),
+        cuts=tuple(cuts),
+        loops=block.loops,
         bag=ids.shape[-1],
         bias=None,
+        bias_region=(),
         dtype=value.dtype,
     )
 
 
 def settle_rows(walk: Walk, rows: TableRows) -> Tapped:
-    """Makes a site of rows that are read by something else."""
-    site = lookup_site(
-        rows.leaf, rows.value, rows.ids, rows.split, rows.num_rows, (rows.value.ndim - 1,)
-    )
-    bag = rows.ids.shape[-1]
-    read = WeightedIds(rows.ids.reshape(-1, bag), rows.weights.reshape(-1, bag))
-    return walk.add(site, rows.value, Read(read))
+    """Makes sites of rows that are read by something else."""
+    last = rows.value.ndim - 1
+    found = []
+    for part in rows.parts:
+        whole = part.width == rows.value.shape[-1]
+        cuts = () if whole else ((last, part.start, part.width),)
+        site = lookup_site(part.block, rows.value, part.row, part.ids, cuts, (last,))
+        bag = part.ids.shape[-1]
+        read = WeightedIds(part.ids.reshape(1, -1, bag), part.weights.reshape(1, -1, bag))
+        found.append((site, Read(read)))
+    return walk.add(rows.value, found)

@@ -1,87 +1,71 @@
-"""Rules for what changes the shape, the order or the dtype."""
+"""Rules for what changes the shape, the order or the dtype, or takes parts and joins them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kernlens.ntk.walk import views
 from kernlens.ntk.walk.flow import (
     CONSTANTS,
     Bent,
     Spread,
     TableRows,
     Tapped,
-    View,
     Walk,
     bind,
-    tiled,
+    plain,
 )
+from kernlens.ntk.walk.lookups import rows_of
+from kernlens.ntk.walk.views import Block, Cut, View
 from kernlens.types import Array
 
 
 def transpose(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
-    """A leaf in another order, or rows whose width stays last."""
+    """A leaf or what a site wrote in another order, or rows whose width stays last."""
     (rows,) = values
-    if not isinstance(rows, TableRows):
-        return _transpose_view(walk, eqn, values)
     order = tuple(eqn.params["permutation"])
-    if order[-1] != len(order) - 1:
+    if isinstance(rows, View):
+        blocks = tuple(views.transposed(block, order) for block in rows.blocks)
+        return [View(bind(eqn, [rows.value])[0], blocks, rows.mixed)]
+    if isinstance(rows, Tapped):
+        walk.exits.setdefault(rows.tap, []).append(None)
+        before = rows.order or tuple(range(len(order)))
+        return [Tapped(bind(eqn, [rows.value])[0], rows.tap, tuple(before[d] for d in order))]
+    if not isinstance(rows, TableRows) or order[-1] != len(order) - 1:
         return None
-    return _reorder_rows(rows, eqn, lambda x, bag: x.transpose(order))
-
-
-def _transpose_view(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
-    (view,) = values
-    if not isinstance(view, View):
-        return None
-    order = eqn.params["permutation"]
-    axes = None if view.axes is None else tuple(view.axes[i] for i in order)
-    history = view.history if view.axes is not None else (*view.history, ("transpose", order))
-    return [view._replace(value=bind(eqn, [view.value])[0], axes=axes, history=history)]
+    return [rows.change(bind(eqn, [rows.value])[0], lambda x: x.transpose(order))]
 
 
 def reshape(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     """A leaf, rows whose width stays last, or what a site wrote, in another shape."""
     rows = values[0]
-    if isinstance(rows, Tapped | Bent) and len(values) == 1:
-        return _reshape_bent(eqn, rows)
-    if not isinstance(rows, TableRows):
-        return _reshape_view(walk, eqn, values)
     new = eqn.outvars[0].aval.shape
-    if not new or new[-1] != rows.value.shape[-1] or len(values) > 1:
+    if len(values) > 1:
         return None
-    return _reorder_rows(rows, eqn, lambda x, bag: x.reshape(*new[:-1], bag))
-
-
-def _reshape_view(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
-    view = values[0]
-    if not isinstance(view, View) or len(values) > 1:
+    if isinstance(rows, Tapped | Bent):
+        return _reshape_bent(eqn, rows)
+    if isinstance(rows, View):
+        old = rows.value.shape
+        if 0 in old:
+            return None
+        blocks = [views.reshaped(block, old, new) for block in rows.blocks]
+        known = tuple(block for block in blocks if block is not None)
+        if len(known) < len(blocks):
+            return None
+        return [View(bind(eqn, [rows.value])[0], known, rows.mixed)]
+    if not isinstance(rows, TableRows) or not new or new[-1] != rows.value.shape[-1]:
         return None
-    value = bind(eqn, [view.value])[0]
-    old, new = view.value.shape, value.shape
-    axes = None
-    if view.axes is not None and [s for s in old if s > 1] == [s for s in new if s > 1]:
-        rest = iter([a for a, s in zip(view.axes, old, strict=True) if s > 1])
-        axes = tuple(next(rest) if s > 1 else None for s in new)
-    if axes is None and tiled(view):
-        return None
-    history = view.history if axes is not None else (*view.history, (old, new))
-    return [view._replace(value=value, axes=axes, history=history)]
+    value = bind(eqn, [rows.value])[0]
+    return [rows.change(value, lambda x: x.reshape(*new[:-1], x.shape[-1]))]
 
 
 def _reshape_bent(eqn: Any, bent: Any) -> list[Any] | None:
     if isinstance(bent, Bent) and not bent.same:
         return None
-    return [Bent(bind(eqn, [bent.value])[0], bent.site, True)]
-
-
-def _reorder_rows(rows: TableRows, eqn: Any, change: Callable[[Array, int], Array]) -> list[Any]:
-    value = bind(eqn, [rows.value])[0]
-    bag = rows.ids.shape[-1]
-    ids, weights = change(rows.ids, bag), change(rows.weights, bag)
-    return [rows._replace(value=value, ids=ids, weights=weights)]
+    return [Bent(bind(eqn, [bent.value])[0], bent.tap, True)]
 
 
 def broadcast(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
@@ -91,29 +75,29 @@ def broadcast(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         return None
     if not isinstance(view, View | Tapped | Bent | TableRows):
         return _spread(walk, eqn, view)
-    if not isinstance(view, View) or view.axes is None:
+    if not isinstance(view, View):
         return None
     value = bind(eqn, [view.value])[0]
-    axes: list[int | None] = [None] * value.ndim
-    for source, target in enumerate(eqn.params["broadcast_dimensions"]):
-        axes[target] = view.axes[source]
-    return [view._replace(value=value, axes=tuple(axes))]
+    old, places = view.value.shape, eqn.params["broadcast_dimensions"]
+    blocks = tuple(views.broadcast(block, old, value.shape, places) for block in view.blocks)
+    return [View(value, blocks, view.mixed)]
 
 
 def _spread(walk: Walk, eqn: Any, value: Any) -> list[Any] | None:
     if isinstance(value, CONSTANTS) and np.ndim(value) == 0:
-        return [Spread(bind(eqn, [value])[0], value)]
+        return [Spread(bind(eqn, [value])[0], value, value)]
     source = walk.settle(value)
     shape, dims = eqn.params["shape"], eqn.params["broadcast_dimensions"]
     last = len(shape) - 1
     if not shape or (last in dims and jnp.shape(source)[dims.index(last)] != 1):
         return None
     out = bind(eqn, [source])[0]
-    return [Spread(out, jax.lax.broadcast_in_dim(source, (*shape[:-1], 1), dims))]
+    number = jnp.reshape(source, ()) if jnp.size(source) == 1 else None
+    return [Spread(out, jax.lax.broadcast_in_dim(source, (*shape[:-1], 1), dims), number)]
 
 
 def cast(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
-    """A leaf in another floating dtype."""
+    """A leaf in another floating dtype, or as it is."""
     (view,) = values
     floating = jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating)
     if not isinstance(view, View) or not floating:
@@ -121,8 +105,162 @@ def cast(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     return [view._replace(value=bind(eqn, [view.value])[0])]
 
 
+def same(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
+    """Several arrays, each as it is."""
+    outs = bind(eqn, [v.value if isinstance(v, View) else walk.settle(v) for v in values])
+    return [
+        value._replace(value=out) if isinstance(value, View) else out
+        for value, out in zip(values, outs, strict=True)
+    ]
+
+
+def take(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
+    """A slice of a leaf."""
+    (view,) = values
+    if not isinstance(view, View):
+        return None
+    p = eqn.params
+    steps = p["strides"] or [1] * len(p["start_indices"])
+    cuts = list(zip(range(len(steps)), p["start_indices"], p["limit_indices"], steps, strict=True))
+    return [_slice(view, bind(eqn, [view.value])[0], cuts)]
+
+
+def _slice(view: View, value: Any, cuts: Sequence[Cut]) -> Any:
+    blocks = views.sliced_all(view.blocks, cuts)
+    return View(value, blocks, view.mixed) if blocks else value
+
+
+def take_from(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
+    """A slice of a leaf whose place is a constant, or one row of it, whose number is not."""
+    view, *starts = values
+    if not isinstance(view, View):
+        return None
+    shape, sizes = view.value.shape, eqn.params["slice_sizes"]
+    known = [isinstance(start, CONSTANTS) for start in starts]
+    settled = [walk.settle(start) for start in starts]
+    partial = [d for d, size in enumerate(sizes) if size < shape[d]]
+    if all(known[d] for d in partial):
+        value = bind(eqn, [view.value, *settled])[0]
+        cuts = []
+        for d in partial:
+            start = min(max(int(starts[d]), 0), shape[d] - sizes[d])
+            cuts.append((d, start, start + sizes[d], 1))
+        return [_slice(view, value, cuts)]
+    if len(partial) != 1 or sizes[partial[0]] != 1 or view.repeats():
+        return None
+    (row,) = partial
+    value = bind(eqn, [view.value, *settled])[0]
+    ids = jnp.clip(jnp.asarray(settled[row]), 0, shape[row] - 1)
+    return rows_of(walk, view, row, value, ids, [(d, d) for d in range(len(shape))])
+
+
+def split(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
+    """A leaf in parts."""
+    (view,) = values
+    if not isinstance(view, View):
+        return None
+    outs, start, axis = [], 0, eqn.params["axis"]
+    for value, size in zip(bind(eqn, [view.value]), eqn.params["sizes"], strict=True):
+        outs.append(_slice(view, value, [(axis, start, start + size, 1)]))
+        start += size
+    return outs
+
+
+def concatenate(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
+    """Leaves, or a leaf and other values, one after the other."""
+    axis = eqn.params["dimension"]
+    return _joined(walk, eqn, values, axis, lambda block: block)
+
+
+def stack(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
+    """Leaves, or a leaf and other values, along a new axis."""
+    axis = eqn.params["axis"]
+
+    def widened(block: Block) -> Block:
+        return block._replace(
+            axes=(*block.axes[:axis], None, *block.axes[axis:]),
+            starts=(*block.starts[:axis], 0, *block.starts[axis:]),
+            sizes=(*block.sizes[:axis], 1, *block.sizes[axis:]),
+        )
+
+    return _joined(walk, eqn, values, axis, widened)
+
+
+def _joined(
+    walk: Walk, eqn: Any, values: list[Any], axis: int, change: Callable[[Block], Block]
+) -> list[Any] | None:
+    if not any(isinstance(value, View) for value in values):
+        return None
+    wide = eqn.primitive.name == "concatenate"
+    blocks, taken, start, mixed = [], [], 0, False
+    for value in values:
+        if isinstance(value, View):
+            taken.append(value.value)
+            blocks += [views.shifted(change(block), {axis: start}) for block in value.blocks]
+            mixed = mixed or value.mixed
+        else:
+            taken.append(walk.settle(value))
+            mixed = mixed or not isinstance(plain(value), CONSTANTS)
+        start += jnp.shape(taken[-1])[axis] if wide else 1
+    return [View(bind(eqn, taken)[0], tuple(blocks), mixed)]
+
+
+def pad(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
+    """A leaf with something around it."""
+    view, filling = values
+    config = eqn.params["padding_config"]
+    if not isinstance(view, View) or any(inside for _, _, inside in config):
+        return None
+    shape = view.value.shape
+    cuts = [
+        (d, max(0, -low), shape[d] - max(0, -high), 1) for d, (low, high, _) in enumerate(config)
+    ]
+    before = {d: max(0, int(low)) for d, (low, _, _) in enumerate(config)}
+    kept = views.sliced_all(view.blocks, cuts)
+    value = bind(eqn, [view.value, walk.settle(filling)])[0]
+    blocks = tuple(views.shifted(block, before) for block in kept)
+    return [View(value, blocks, view.mixed) if blocks else value]
+
+
 def stop(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     """A leaf through which no gradient passes."""
     (view,) = values
     # No gradient passes, so this is no use of the leaf at all.
     return bind(eqn, [view.value]) if isinstance(view, View) else None
+
+
+FOLDED: dict[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "max": np.maximum,
+    "min": np.minimum,
+    "clamp": lambda low, x, high: np.clip(x, low, high),
+    "select_n": lambda which, *cases: cases[int(which)],
+    "convert_element_type": lambda x: x,
+}
+"""Arithmetic of single integers, such as places of slices, that is done while walking."""
+
+
+def fold(eqn: Any, values: Sequence[Any]) -> Any:
+    """The result of an equation among constant integers; None for any other."""
+    (out, *more) = eqn.outvars
+    rule = FOLDED.get(eqn.primitive.name)
+    if rule is None or more or out.aval.shape != () or out.aval.dtype.kind not in "iub":
+        return None
+    if not all(isinstance(v, CONSTANTS) and np.ndim(v) == 0 for v in values):
+        return None
+    if any(np.asarray(v).dtype.kind not in "iub" for v in values):
+        return None
+    return np.asarray(rule(*values)).astype(out.aval.dtype)[()]
+
+
+def shape_of(values: Sequence[Array]) -> list[jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of arrays."""
+    return [jax.ShapeDtypeStruct(jnp.shape(v), jnp.result_type(v)) for v in values]

@@ -29,7 +29,7 @@ def block_of(seed: int | Array, rows: Array | np.ndarray, blocks: int) -> Array:
     """The block of each row, uniform and independent of the others.
 
     Args:
-      seed: of the assignment.
+      seed: random seed of the assignment.
       rows: row numbers in ``0..2^32 - 1``, ``[m]``.
       blocks: ``G``.
 
@@ -45,7 +45,7 @@ def bootstrap_weights(seed: int | Array, rows: Array | np.ndarray, draws: int) -
     """How often each row counts in each draw, Poisson of mean 1.
 
     Args:
-      seed: of the draws.
+      seed: random seed of the draws.
       rows: row numbers in ``0..2^32 - 1``, ``[m]``.
       draws: ``B``.
 

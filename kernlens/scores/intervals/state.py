@@ -32,7 +32,7 @@ class Jackknife(NamedTuple):
 
     Attributes:
       blocks: how many, at least 2; 32 give a t quantile within 4% of the normal one.
-      seed: of the assignment of rows.
+      seed: random seed of the assignment of rows.
     """
 
     blocks: int = 32
@@ -44,7 +44,7 @@ class Bootstrap(NamedTuple):
 
     Attributes:
       draws: how many, at least 2.
-      seed: of the multiplicities.
+      seed: random seed of the multiplicities.
     """
 
     draws: int = 200
@@ -96,7 +96,7 @@ def init(
       dims: number of features of each array of the rows, a tree of integers.
       num_classes: number of classes ``C``.
       class_scatters: whether to keep a scatter for each class, as :func:`kernlens.moments.init`.
-      dtype: of the moments; by default jax's float.
+      dtype: dtype of the moments; by default jax's float.
 
     Returns:
       The identity of :func:`merge`.

@@ -29,7 +29,7 @@ def gbc_diagonal(moments: Moments, *, floor: float = 1e-6) -> Score:
     over ordered pairs, with :math:`\bar\sigma` the mean of the two variances.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
       floor: least variance, relative to that of the feature over all rows.
 
     Returns:
@@ -52,7 +52,7 @@ def gbc_spherical(moments: Moments, *, floor: float = 1e-6) -> Score:
     The Gaussian's own distance has ``p`` times the second term; the published code has it once.
 
     Args:
-      moments: of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
       floor: least variance of a feature, relative to that over all rows.
 
     Returns:
@@ -77,7 +77,7 @@ def gbc_full(moments: Moments, *, ridge: float = 1e-3) -> Score:
               + \tfrac12 \log \frac{|\bar\Sigma|}{\sqrt{|\Sigma_c| |\Sigma_{c'}|}}
 
     Args:
-      moments: of the features as they are, with the scatter of each class.
+      moments: moments of the features as they are, with the scatter of each class.
       ridge: added to every covariance, relative to the mean variance of a feature over all rows; a
         class with fewer rows than features has no inverse without it.
 

@@ -66,7 +66,7 @@ def coding_rates(
     since the classes' second moments add up to the whole's, and is taken from what does not cancel.
 
     Args:
-      moments: of ``p`` features, with the scatter of each class.
+      moments: moments of ``p`` features, with the scatter of each class.
       epsilon: distortion :math:`\epsilon > 0` in the squared unit of the features (the
         :math:`\epsilon^2` of some texts).
       weighted: whether classes count by their rows, else each the same.
@@ -226,7 +226,7 @@ def projected_coding_rates(moments: Moments, *, epsilon: float) -> Rates:
     between-class covariance, and ``M`` either :math:`\Sigma` or the covariance of a class.
 
     Args:
-      moments: of ``p`` features, with the scatter of each class.
+      moments: moments of ``p`` features, with the scatter of each class.
       epsilon: distortion, relative to the sum of the singular values of the whole.
 
     Returns:
@@ -237,6 +237,14 @@ def projected_coding_rates(moments: Moments, *, epsilon: float) -> Rates:
 
     References:
       Huang et al. (2022), released code, ``pre_transrate_low_dim_proj``.
+
+    Examples:
+      >>> from kernlens import moments
+      >>> rows = jnp.array([[0.0, 1.0], [0.2, -1.0], [5.0, 1.0], [5.2, -1.0]])
+      >>> m = moments.from_arrays(rows, jnp.array([0, 0, 1, 1]), 2, class_scatters=True)
+      >>> whole, gain = projected_coding_rates(m, epsilon=1e-2)
+      >>> bool(0 < gain <= whole)
+      True
     """
     check_class_scatters(moments)
     basis = eigenbasis(moments)
@@ -269,7 +277,7 @@ def transrate(moments: Moments, *, epsilon: float = 1e-4) -> Score:
     r"""TransRate as in the paper's listing: :math:`R(M) - \frac1C \sum_c R(M_c)`, centred.
 
     Args:
-      moments: of the features as they are, with the scatter of each class.
+      moments: moments of the features as they are, with the scatter of each class.
       epsilon: distortion, in the squared unit of the features.
 
     Returns:

@@ -137,7 +137,7 @@ def train(
       labels: as :func:`classify`.
       decoder: as :func:`classify`.
       held_out: rows that a head does not learn from, bool ``[S, n]``, of the labelled rows.
-      seeds: of initial values and batches, one for each head, ``S``.
+      seeds: seeds of initial values and batches, one for each head, ``S``.
       l2: as :func:`classify`.
       steps: as :func:`classify`.
 

@@ -102,7 +102,7 @@ def log_prior(target: np.ndarray, noise: sampling.Noise, negatives: int) -> np.n
     each count. So training starts from popularity and spends no epoch on learning it.
 
     Args:
-      target: of the training examples, ``[n]``.
+      target: target of the training examples, ``[n]``.
       noise: the distribution of negatives.
       negatives: :math:`k`.
 

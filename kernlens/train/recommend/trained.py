@@ -25,7 +25,7 @@ class Trained(NamedTuple):
         ``bias`` where items have one.
       tables: the embeddings as the towers read them, and which items have none.
       frequency: share of each item, float32 ``[num_items]``.
-      seeds: of the runs of one table.
+      seeds: seeds of the runs of one table.
       losses: mean loss a round, float32 ``[rounds, runs]``; a round is at most 64 steps.
       epoch_losses: mean loss an epoch, float32 ``[epochs, runs]``.
       held_out_losses: loss on held-out examples after each epoch, float32 ``[epochs, runs]``;
