@@ -19,8 +19,8 @@ from kernlens.models import decoders
 from kernlens.probes import Prediction, paired_difference, simultaneous_level, widened
 from kernlens.types import Labels
 
-VERSIONS = {"logistic": 2, "MLP(32)": 2, "MLP(256)": 2}
-"""Of the predictions of a head, 1 if not here: a change of its probe counts it up."""
+VERSION = 3
+"""Of the predictions: a change of the library's probes counts it up."""
 
 FIELDS = ("rows", "class_rows", "embeddings", "scores", "peer", "draws", "level", "seed")
 """Fields of a configuration that predictions, rankers and curves depend on."""

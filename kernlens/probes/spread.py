@@ -290,6 +290,10 @@ def about(
         error = reach * np.sqrt(spread[kind] + gap**2)
         low, high = (side * error for side in (lean if kind == ONE else (1.0, 1.0)))
         low, high = max(value - low, least), min(value + high, most)
+        if kind == ONE and drawn is not None:
+            # Few mistakes: what a test set shows is one of few values, such as none at all.
+            outer = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+            low, high = min(low, outer[0]), max(high, outer[1])
         return Interval(value, float(min(low, value)), float(max(high, value)), level, null)
 
     return Intervals(ends(ONE), ends(MEAN), ends(SAMPLE))
