@@ -328,7 +328,7 @@ class TestSets(NamedTuple):
     """Test sets that several predictions of the same rows share.
 
     Attributes:
-      target: class of each cell of rows that are alike, ``[cells]``.
+      target: class of each cell of interchangeable rows, ``[cells]``.
       given: what each prediction says of the cell, ``[cells]`` each.
       place: cell of each row, ``[n]``.
       taken: rows of the cell in each set, ``[draws, cells]``.
@@ -358,7 +358,7 @@ class TestSets(NamedTuple):
 
         Args:
           drawn: the metric, ``[draws]``.
-          psi: influence of each row on it, the same for rows that are alike, ``[n]``.
+          psi: influence of each row on it, the same for interchangeable rows, ``[n]``.
         """
         own = np.zeros(len(self.target))
         own[self.place] = psi
