@@ -109,6 +109,24 @@ def test_constants_have_a_description(pages):
     assert len(body.strip()) > 10
 
 
+def entries(page):
+    """Documents that the toctrees of a page name or match."""
+    found = set()
+    for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in filter(None, block.splitlines()):
+            if not line.startswith(":"):
+                found |= {path.with_suffix("") for path in page.parent.glob(f"{line}.md")}
+    return found
+
+
+def test_every_page_is_in_the_site():
+    pages = {path.with_suffix("") for path in DOCS.rglob("*.md")}
+    reached = {DOCS / "index"}
+    while new := set().union(*(entries(page.with_suffix(".md")) for page in reached)) - reached:
+        reached |= new
+    assert {str(page.relative_to(DOCS)) for page in pages - reached} == set()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["kernels", "moments", "probes", "intervals"])
 def test_figures_are_drawn_by_code(name, tmp_path):

@@ -617,3 +617,24 @@ def test_bad_inputs_are_refused():
         net.kernel_fn(jnp.ones((2, 3)), jnp.ones((2, 4)))
     with pytest.raises(AssertionError):
         net.kernel_fn(jnp.ones((2, 3), jnp.int32))
+
+
+# --- from inner products -----------------------------------------------------------------------
+
+
+@quick
+def test_kernels_of_inner_products_are_those_of_the_rows():
+    net = serial(dense(1, 1.4, 0.2), relu(), dense(1, 1.1), gelu(), dense(1, 1.2, 0.1))
+    x1, x2 = rows(20), rows(21, 4)
+    with jax.enable_x64(True):
+        expected = net.kernel_fn(x1, np.concatenate([x1, x2]))
+        both = np.concatenate([x1, x2])
+        squares = [np.sum(x**2, axis=1) for x in (x1, both)]
+        got = net.kernel_of_products(x1 @ both.T, *squares, 5)
+        alone = net.kernel_of_products(x1 @ both.T, *squares, 5, "ntk")
+    # A rounded product tells an angle of zero to the root of the machine epsilon.
+    assert_allclose(got.nngp, expected.nngp, rtol=1e-7)
+    assert_allclose(got.ntk, expected.ntk, rtol=1e-7)
+    assert_allclose(alone, got.ntk, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"products \[n1, n2\].*got \(6, 4\), \(6,\), \(6,\)"):
+        net.kernel_of_products(x1 @ x2.T, squares[0], squares[0], 5)

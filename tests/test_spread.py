@@ -348,3 +348,17 @@ def test_probes_that_leave_out_one_row_have_the_same_kinds(probe):
     assert "one training" in lines[0]
     assert "mean of ten trainings [" in lines[1]
     assert "another sample of items [" in lines[1]
+
+
+def test_where_most_test_sets_hold_no_mistake_the_interval_of_one_training_reaches_one():
+    target = np.repeat(np.arange(4), 500).astype(np.int32)
+    predicted = target.copy()
+    predicted[[7, 900]] = 3
+    held = HeldOut(
+        None, predicted, target, np.tile(np.arange(5, dtype=np.int32), 400), tuple("abcd"),
+        np.arange(2000, dtype=np.int32),
+    )  # fmt: skip
+    found = spread.of_classes(held)
+    for name in ("accuracy", "macro_f1"):
+        assert found[name].one.high == 1.0
+        assert found[name].one.low < 1.0 - 1.0 / 500

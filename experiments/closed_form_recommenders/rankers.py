@@ -12,12 +12,12 @@ from kernlens.metrics.ranking.user_ridge import dual_weights
 Scores = Callable[[np.ndarray], np.ndarray]
 """From users' rows ``[b, m]`` to scores of all items ``[b, m]``."""
 
-EASE_STRENGTHS = (500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0)
-NEIGHBOURS = (10, 25, 50, 100, 200)
-RIDGES = (10.0, 20.0, 50.0, 100.0, 200.0)
+EASE_STRENGTHS = (200.0, 500.0, 1_000.0, 2_000.0, 5_000.0)
+NEIGHBOURS = (10, 20, 50, 100)
+RIDGES = (10.0, 20.0, 50.0, 100.0)
 """Of the linear kernel, relative to the mean of its diagonal."""
 
-WIDE_RIDGES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+WIDE_RIDGES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 """Of the tangent kernel."""
 
 NONE = (0.0,)

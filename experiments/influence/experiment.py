@@ -73,7 +73,7 @@ class Config:
     """Relative ridge of the scores."""
     flips: float = 0.1
     """Share of labels that are flipped in the second part."""
-    draws: int = 5
+    draws: int = 4
     """Draws of the flips, and of the spoilt items."""
     spoilt: int = 12
     """Items that are spoilt in the third part."""

@@ -20,7 +20,7 @@ DOCS = committed.HOME.parent / "docs"
 CLAIMED = (
     "thm1_decoder_mismatch", "head_mismatch", "prop1_entity_score", "prop1_bound",
     "prop2_sequence_average", "online_replay", "robust_to_shift", "joint_embeddings",
-    "lens_upgrade",
+    "lens_upgrade", "predicts_value",
 )  # fmt: skip
 """Experiments on a claim, in the order of the paper."""
 

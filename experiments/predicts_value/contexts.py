@@ -214,7 +214,7 @@ def label_noise(own: Context, rng: np.random.Generator) -> Context:
     """One label in five drawn from all labels."""
     codes, wrong = own.codes.copy(), rng.random(len(own.codes)) < 0.2
     codes[wrong] = rng.permutation(own.codes)[wrong]
-    return own._replace(codes=codes)
+    return own._replace(codes=codes, groups=groups(own.x, codes))
 
 
 def copies(own: Context, rng: np.random.Generator) -> Context:
@@ -225,11 +225,9 @@ def copies(own: Context, rng: np.random.Generator) -> Context:
             for c, count in enumerate(np.bincount(own.codes))
         ]
     )
-    places = rng.permutation(np.repeat(np.arange(len(kept)), COPIES))
-    rows = kept[places]
-    return own._replace(
-        x=own.x[rows], codes=own.codes[rows], labelled=np.arange(len(rows)), groups=places
-    )
+    rows = rng.permutation(np.repeat(kept, COPIES))
+    x, codes = own.x[rows], own.codes[rows]
+    return own._replace(x=x, codes=codes, labelled=np.arange(len(rows)), groups=groups(x, codes))
 
 
 DAMAGES: dict[str, Change] = {

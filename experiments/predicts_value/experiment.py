@@ -105,7 +105,7 @@ def foretold(
             continue
         name = f"{some[0].set} | {some[0].damage} | {some[0].embedding} | {head}"
         found = cells(
-            f"{name} | predictions {predictions.VERSIONS.get(head, 1)}",
+            f"{name} | predictions {predictions.VERSION}",
             functools.partial(predictions.predicted, head, some, config),
         )
         for one in some:

@@ -10,7 +10,7 @@ import numpy as np
 import kernlens as kl
 from experiments.predicts_value.contexts import NATURAL, Context, judged
 from experiments.predicts_value.heads import METRICS
-from experiments.predicts_value.settings import Config
+from experiments.predicts_value.settings import PENALTIES, Config
 from kernlens import probes
 from kernlens.kernels import rbf
 from kernlens.lens.compare import Entry, compared
@@ -19,14 +19,17 @@ from kernlens.models import decoders
 from kernlens.probes import Prediction, paired_difference, simultaneous_level, widened
 from kernlens.types import Labels
 
-VERSIONS = {"MLP(32)": 2, "MLP(256)": 2}
-"""Of the predictions of a head, 1 if not here: a change of its probe counts it up."""
+VERSION = 3
+"""Of the predictions: a change of the library's probes counts it up."""
 
 FIELDS = ("rows", "class_rows", "embeddings", "scores", "peer", "draws", "level", "seed")
 """Fields of a configuration that predictions, rankers and curves depend on."""
 
 CLOCKED = 2
 """Embeddings of a set, the first so many, that are predicted a second time to be timed."""
+
+PATH = tuple(1.0 / c for c in PENALTIES)
+"""The penalties that the trained head chooses from."""
 
 UNCLOCKED = "kernel SVM"
 """Trained on 3 splits alone, it is no measure of cost."""
@@ -37,7 +40,7 @@ def asked(head: str, context: Context) -> dict[str, Any] | None:
     d = context.x.shape[1]
     lengthscale = float(np.sqrt(d / 2.0))  # scikit-learn's gamma="scale" on standardised columns
     found: dict[str, dict[str, Any]] = {
-        "logistic": {"decoder": decoders.Linear()},
+        "logistic": {"probe": functools.partial(probes.logistic, penalties=PATH)},
         "logistic, C = 1": {"probe": functools.partial(probes.logistic, penalties=1.0)},
         "MLP(32)": {"decoder": decoders.Mlp(32)},
         "MLP(256)": {"decoder": decoders.Mlp(256)},
@@ -48,7 +51,7 @@ def asked(head: str, context: Context) -> dict[str, Any] | None:
     }
     if head == "logistic" and not judged(context):
         apart = np.arange(len(context.labelled))
-        return {"probe": functools.partial(probes.logistic, groups=apart)}
+        return {"probe": functools.partial(probes.logistic, penalties=PATH, groups=apart)}
     return found.get(head)
 
 

@@ -8,7 +8,7 @@ Columns are found so, unless an argument names them:
 
 - vectors are the only column of lists (or of texts that hold vectors), or the numbered columns of
   one name, ``d0, d1, ...``; no other column becomes a dimension unless it is named;
-- beside one list column of integers, ``scale`` is what each row is multiplied with;
+- with one list column of integers, a column ``scale`` multiplies each row;
 - the id is the column called ``id`` (in any case), the one with the name of an id (``item_id``,
   ``movieId``, ``sku``, ...), pandas' saved index, or the only text; where several columns may be
   it, it has to be named;

@@ -60,7 +60,7 @@ def open_embeddings(
     ======================================  =======================================================
     ``.npy``                                numbers ``[n, d]``; no ids
     ``.npz``                                an array ``[n, d]``, and one of ids, or none
-    ``.parquet``                            an id column, or none, beside a column of lists or
+    ``.parquet``                            an id column, or none, and a column of lists or
                                             numbered columns ``d0, d1, ...``
     ``.arrow``, ``.feather``, ``.ipc``      the same, in Arrow's file or stream format
     ``.csv``, ``.tsv``, also ``.gz``        the same, in text
@@ -99,8 +99,8 @@ def open_embeddings(
       ValueError: an unknown suffix, an empty, truncated or pickled file, another rank than 2, no
         rows or dimensions, values that are not numbers, a missing column or array, several that
         may be meant, a missing or repeated id, files that differ in format, width, dtype or in
-        having ids, a file beyond the limits, or a scale of another shape, of zeros or beside
-        floats.
+        having ids, a file beyond the limits, or a scale of another shape, of zeros or for
+        values that are floats.
       ImportError: a package that reads the format is not installed; names the extra.
     """
     where, behind = shards.parse(path)

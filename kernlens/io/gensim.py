@@ -47,7 +47,7 @@ _MARK = object()
 
 
 def open_keyed_vectors(path: Path, asked: Asked) -> Stored:
-    """A ``.kv`` file and the ``.kv.vectors.npy`` beside it; keys are ids."""
+    """A ``.kv`` file and the ``.kv.vectors.npy`` next to it; keys are ids."""
     state = _state(path)
     keys = state[_KEYS]
     if not isinstance(keys, list) or not all(isinstance(key, str | int) for key in keys):

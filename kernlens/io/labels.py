@@ -81,8 +81,8 @@ def read_labels(
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: an unknown suffix, an empty or damaged file, a missing column, more columns than
-        can be told apart, an ambiguous target, fewer than two classes, a missing or repeated id.
+      ValueError: an unknown suffix, an empty or damaged file, a missing column, several columns
+        that may be meant, an ambiguous target, fewer than two classes, a missing or repeated id.
       ImportError: pyarrow is not installed; names the extra.
     """
     path = Path(path)

@@ -42,8 +42,9 @@ def parse(path: str | Path) -> tuple[Path, dict[str, str]]:
 def members(path: Path, suffixes: Collection[str]) -> list[Path]:
     """The files that are meant, in natural order: part-2 before part-10.
 
-    In a folder, hidden and underscored names are passed over, and what no reader reads beside what
-    one does (README, json, checksums). Folders ``key=value``, as Hive and Spark write, are entered.
+    In a folder, hidden and underscored names are skipped, and files that no reader takes next to
+    those that one does (README, json, checksums). Folders ``key=value``, as Hive and Spark write,
+    are entered.
 
     Raises:
       FileNotFoundError: no file.

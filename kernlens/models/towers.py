@@ -182,7 +182,7 @@ class SelfAttentionTower(nn.Module):
       causal: an item sees what stood before it and itself, and the last item is read out;
         otherwise all see all, and the mean is read out. With one layer, causal is attention of the
         last item alone.
-      max_length: positions told apart, counted from the latest item; older ones share the last.
+      max_length: number of positions, counted from the latest item; older items share the last.
     """
 
     hidden: tuple[int, ...] = (32, 16)

@@ -9,7 +9,7 @@ larger than the spread costs no accuracy.
 Weights are multiplicities: a row of weight 2 counts as two equal rows, a row of weight 0 (padding)
 as none. A row without a label (code below 0) counts in everything that does not name a class.
 
-What is asked for next is answered from what is stored, without the rows or with few of them:
+Edits are answered from what is stored, without the rows or with few of them:
 :func:`select`, :func:`relabel`, :func:`with_labels`, :func:`merge_classes`, :func:`concatenate`,
 :func:`remove`.
 """

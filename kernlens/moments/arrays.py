@@ -18,8 +18,8 @@ CHUNK_BYTES, LARGEST_CHUNK_BYTES = 2**23, 3 * 2**26
 """Size of a chunk, and the most to which a scatter and many class scatters raise it."""
 
 ROWS, ROWS_PER_CLASS = 2**14, 640
-"""Rows of a chunk with which joining its scatter costs little beside it, and rows of a class with
-which the blocks of its scatter are nearly full."""
+"""Minimum rows per chunk, so that merging scatters is cheap, and minimum rows per class, so that
+the blocks of its scatter are nearly full."""
 
 
 def from_arrays(

@@ -84,10 +84,10 @@ def batch_of(
     weights: Array,
     features: Partial,
 ) -> Batch:
-    """Rows as the walks take them: classes that there are not are none.
+    """Rows as the walks take them; codes outside the classes count as no label.
 
-    A feature map without arrays of its own is cheap, and is applied anew by each walk where the
-    rows are in the cache; one with arrays multiplies by them, and is applied here.
+    A feature map without arrays of its own is cheap: each walk applies it to rows that are in the
+    cache. A map with arrays multiplies by them, and is applied here, once.
     """
     num_classes = like.class_counts.shape[0]
     codes = jnp.where((codes >= 0) & (codes < num_classes), codes, num_classes)

@@ -1,4 +1,4 @@
-"""What is asked for next, answered from stored Moments: other dimensions, labels, classes, rows."""
+"""Edits of stored Moments without a new pass: other dimensions, labels, classes or rows."""
 
 from typing import Any
 

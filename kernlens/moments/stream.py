@@ -60,8 +60,8 @@ def from_stream(
         rows of another embedding, to get ``cross`` for :func:`kernlens.moments.concatenate`.
       weights: multiplicity of each row by row number, ``[n]``; 1 by default.
       features: map of the rows of a chunk; :func:`kernlens.kernels.features.identity` by
-        default. One without arrays of its own is applied anew by each of two walks, one with
-        arrays once.
+        default. A map without arrays of its own is applied twice, once by each walk; a map with
+        arrays is applied once.
       scatter: whether to keep the scatter, or its diagonal alone, as in :func:`init`.
       class_scatters: whether to keep a scatter for each class, as in :func:`init`.
       fourths: whether to keep fourth moments of pairs of dimensions, as in :func:`init`.
@@ -92,7 +92,8 @@ def from_stream(
         if n is None or mesh is not None:
             return devices.whole(most)  # over a mesh they stay together, as they would be alone
         count = -(-n // most)
-        # Few chunks share the rows, lest the last be filler; many have one program for any n.
+        # Few chunks share the rows evenly, so that the last is not mostly filler; many have one
+        # program for any n.
         return min(most, n) if rows or count > FEW else -(-n // count)
 
     if isinstance(chunks, Stream):

@@ -290,6 +290,10 @@ def about(
         error = reach * np.sqrt(spread[kind] + gap**2)
         low, high = (side * error for side in (lean if kind == ONE else (1.0, 1.0)))
         low, high = max(value - low, least), min(value + high, most)
+        if kind == ONE and drawn is not None:
+            # Few mistakes: what a test set shows is one of few values, such as none at all.
+            outer = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+            low, high = min(low, outer[0]), max(high, outer[1])
         return Interval(value, float(min(low, value)), float(max(high, value)), level, null)
 
     return Intervals(ends(ONE), ends(MEAN), ends(SAMPLE))
@@ -324,7 +328,7 @@ class TestSets(NamedTuple):
     """Test sets that several predictions of the same rows share.
 
     Attributes:
-      target: class of each cell of rows that are alike, ``[cells]``.
+      target: class of each cell of interchangeable rows, ``[cells]``.
       given: what each prediction says of the cell, ``[cells]`` each.
       place: cell of each row, ``[n]``.
       taken: rows of the cell in each set, ``[draws, cells]``.
@@ -354,7 +358,7 @@ class TestSets(NamedTuple):
 
         Args:
           drawn: the metric, ``[draws]``.
-          psi: influence of each row on it, the same for rows that are alike, ``[n]``.
+          psi: influence of each row on it, the same for interchangeable rows, ``[n]``.
         """
         own = np.zeros(len(self.target))
         own[self.place] = psi

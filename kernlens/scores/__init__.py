@@ -1,8 +1,8 @@
-r"""Scores: Moments to a number, with what labels that carry nothing give beside it.
+r"""Scores: Moments to a number, with its null, what labels that carry no information give.
 
 :data:`SCORES` read features and labels (alignment, evidence, separation), :data:`SPECTRA` features
 alone, :data:`PAIRS` two embeddings of the same rows; all from one streaming pass, at any number of
-rows. :data:`ROWS`, and what is in ``rows``, ``discriminant`` and ``source`` beside them, need the
+rows. :data:`ROWS`, and the other functions of ``rows``, ``discriminant`` and ``source``, need the
 rows or a sample of them. ``curves`` forecasts the error at more labels. A kernel other than the
 linear one goes in by its features. Exact leave-one-out of ridge and of discriminant analysis, with
 metrics in value, is :mod:`kernlens.probes`.

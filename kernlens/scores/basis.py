@@ -79,7 +79,7 @@ def graded_eigh(matrix: Array, *, eps: float) -> tuple[Array, Array]:
 
     With :math:`M = D R D` and ``R`` of unit diagonal, the rank is that of ``R``, and the
     eigenvalues are the squared singular values of :math:`R^{1/2} D`, where those of a small column
-    are not lost beside the square of a large one.
+    are not lost next to the square of a large one.
 
     Args:
       matrix: float64, symmetric, ``[p, p]``; a row and column of zeros for one that is not there.

@@ -69,8 +69,8 @@ def in_float64(
 ) -> Callable[..., Any]:
     """Compiles a score whose arithmetic after the pass over rows is in float64.
 
-    The sums over rows keep their dtype: each of their entries is as good as that. What follows is
-    of size ``[p, p]`` and smaller, and would lose columns of small scale beside those of large.
+    The sums over rows keep their dtype, since each entry is accurate to that. What follows is of
+    size ``[p, p]`` and smaller, and would lose columns of small scale next to those of large.
 
     Args:
       fn: score of arrays; what it makes by :func:`wide` is float64.

@@ -337,10 +337,10 @@ ROWS_BESIDE: dict[str, Estimator] = {
         formula=r"\tfrac np \max_i \|u_i\|^2",
         source="Candès and Recht (2009), definition 1.2; Tsitsulin et al. (2023), section 3.2",
         range="[1, n / p]",
-        null="near 1 for rows that are alike in leverage",
+        null="near 1 for rows of equal leverage",
         predicts="whether rows have directions to themselves",
         pitfalls="a maximum: one outlying row makes it",
         sign=-1,
     ),
 }
-"""What takes two embeddings of the same rows, or moments beside rows, by name."""
+"""Scores that need a second argument: another embedding of the same rows, or their moments."""

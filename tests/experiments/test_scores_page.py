@@ -40,6 +40,7 @@ def test_every_public_function_of_rows_posteriors_and_curves_has_a_row():
             "learning_curve",
             "paired_difference",
             "influence",
+            "label_influence",
             "simultaneous_level",
             "level_together",
             "widened",

@@ -17,7 +17,7 @@ BLOCK = 1024
 
 
 def popularity(counts: np.ndarray) -> np.ndarray:
-    """The baseline that ranks by how often an item occurs: a ``bias`` for all queries alike.
+    """The baseline that ranks by how often an item occurs: one ``bias`` for all queries.
 
     Items of equal count tie, in float32 too, whatever the counts: it is their rank that is given.
 

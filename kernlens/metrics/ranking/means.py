@@ -29,10 +29,10 @@ def mean_with_interval(
 ) -> Interval:
     r"""Mean of a metric over queries, with a bootstrap interval over users.
 
-    Queries of one user are alike, so users are resampled, not queries: in each draw a user counts a
-    Poisson number of times with all its queries, and the draw's mean is
+    Queries of one user depend on each other, so users are resampled, not queries: in each draw a
+    user counts a Poisson number of times with all its queries, and the draw's mean is
     :math:`\sum_u w_u S_u / \sum_u w_u n_u` from the users' sums and counts. The weights are
-    functions of seed, user and draw alone. What training anew would change is not in the interval.
+    functions of seed, user and draw alone. What another training would change is not included.
 
     Args:
       values: metric of each query, in ``[0, 1]``, ``[n]``, such as :func:`recall` returns.

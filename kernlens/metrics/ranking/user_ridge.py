@@ -7,7 +7,6 @@ is the one-hot ridge.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +57,8 @@ def infinite_autoencoder(
 ) -> RowKernel:
     """The tangent kernel of an infinitely wide ReLU autoencoder, by :mod:`kernlens.ntk.infinite`.
 
+    It reads the inner products of the rows, a matrix product.
+
     Args:
       depth: hidden layers, at least 1.
       W_std: standard deviation of the weights, as published by default.
@@ -77,7 +78,15 @@ def infinite_autoencoder(
         raise ValueError(f"depth must be at least 1; got {depth}")
     hidden = [layer for _ in range(depth) for layer in (_dense(W_std, b_std), infinite.relu())]
     net = infinite.serial(*hidden, _dense(W_std, b_std))
-    return partial(net.kernel_fn, get=get)
+
+    def kernel(rows1: np.ndarray, rows2: np.ndarray) -> Any:
+        # Of rows of ones and zeros the products are whole numbers, without rounding.
+        rows1, rows2 = (np.asarray(rows, np.float32) for rows in (rows1, rows2))
+        squares1, squares2 = (np.sum(rows**2, axis=1) for rows in (rows1, rows2))
+        products = rows1 @ rows2.T
+        return net.kernel_of_products(products, squares1, squares2, rows1.shape[1], get)
+
+    return kernel
 
 
 def linear_rows(rows1: np.ndarray, rows2: np.ndarray) -> np.ndarray:

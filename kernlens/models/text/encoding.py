@@ -68,7 +68,7 @@ def encode(
       progress: told of texts done and texts in all, distinct ones, after each step.
       cache: folder in which to keep embeddings, made where it lacks. A file holds those of about
         a thousand texts, under a fingerprint of the weights, the module and the token ids, so a run
-        that was broken off goes on where it was, and a damaged file is computed anew.
+        that was interrupted resumes, and a damaged file is computed again.
 
     Returns:
       Embeddings and how much of each text they were made of, in the order of the texts; [CLS] and

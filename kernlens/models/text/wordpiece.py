@@ -22,7 +22,7 @@ def read_tokenizer(folder: Path) -> Any:
     """The tokenizer of a folder: ``tokenizer.json`` whole, or ``vocab.txt`` with BERT's rules.
 
     Args:
-      folder: with one of the two; ``tokenizer_config.json`` beside a ``vocab.txt`` says whether
+      folder: holds one of the two; a ``tokenizer_config.json`` next to a ``vocab.txt`` says whether
         text is lowercased (it is by default), accents are stripped (by default if lowercased) and
         Chinese characters stand alone (they do by default).
 

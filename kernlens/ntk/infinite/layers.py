@@ -84,10 +84,7 @@ class Layer:
             dependent branches), or a network that ends at positions. All before anything is
             computed.
         """
-        get = KERNELS if get is None else get
-        names = (get,) if isinstance(get, str) else tuple(get)
-        if not names or not set(names) <= set(KERNELS):
-            raise ValueError(f"get must be 'nngp', 'ntk' or a tuple of them; got {get!r}")
+        names = _names(get)
         x2 = x1 if x2 is None else x2
         if jax.tree.structure(x1) != jax.tree.structure(x2):
             raise ValueError(
@@ -97,8 +94,78 @@ class Layer:
         for x, name in ((x1, "x1"), (x2, "x2")):
             chex.assert_equal_shape_prefix(jax.tree.leaves(x), 1)
             checks.check_inputs(x, name)
-        values = _kernels(self.propagate, names, x1, x2)
-        return values[0] if isinstance(get, str) else namedtuple("Kernels", names)(*values)
+        return _named(get, names, _kernels(self.propagate, names, x1, x2))
+
+    def kernel_of_products(
+        self,
+        products: Any,
+        squares1: Any,
+        squares2: Any,
+        width: int,
+        get: str | tuple[str, ...] | None = None,
+    ) -> Array | Any:
+        """The kernels of rows from their inner products alone: of sparse rows, or of many columns.
+
+        Angles between rows below the root of a few machine epsilons count as zero; rows themselves,
+        :meth:`kernel_fn`, resolve all.
+
+        Args:
+          products: inner products of the rows, real, ``[n1, n2]``.
+          squares1: squared norms of the first rows, ``[n1]``.
+          squares2: squared norms of the second rows, ``[n2]``.
+          width: columns of the rows, by which a network scales them.
+          get: as :meth:`kernel_fn`.
+
+        Returns:
+          As :meth:`kernel_fn`.
+
+        Raises:
+          ValueError: as :meth:`kernel_fn`, or shapes that do not fit together.
+        """
+        names = _names(get)
+        given = [jnp.asarray(a, float) for a in (products, squares1, squares2)]
+        shapes = [a.shape for a in given]
+        if len(shapes[0]) != 2 or shapes[1:] != [shapes[0][:1], shapes[0][1:]] or width < 1:
+            raise ValueError(
+                "expected products [n1, n2], squares [n1] and [n2], and a width of at least 1; got "
+                f"{', '.join(map(str, shapes))} and {width}"
+            )
+        for a, name in zip(given, ("products", "squares1", "squares2"), strict=True):
+            checks.check_inputs(a, name)
+        return _named(get, names, _of_products(self.propagate, names, width, *given))
+
+
+def _names(get: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    get = KERNELS if get is None else get
+    names = (get,) if isinstance(get, str) else tuple(get)
+    if not names or not set(names) <= set(KERNELS):
+        raise ValueError(f"get must be 'nngp', 'ntk' or a tuple of them; got {get!r}")
+    return names
+
+
+def _named(get: Any, names: tuple[str, ...], values: list[Array]) -> Any:
+    return values[0] if isinstance(get, str) else namedtuple("Kernels", names)(*values)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _of_products(propagate, names, width, products, squares1, squares2):
+    def at(product: Array, square1: Array, square2: Array) -> list[Array]:
+        var1, var2, nngp = square1 / width, square2 / width, product / width
+        sides = gaps(nngp, var1, var2, noise=4.0, below=jnp.zeros_like(nngp))
+        start = Pair(
+            var1=var1,
+            var2=var2,
+            apart=sides["apart"],
+            across=sides["across"],
+            ntk=jnp.zeros_like(nngp),
+            width=width,
+            normal=False,
+            fresh=False,
+        )
+        after = propagate(start)
+        return [getattr(after, name) for name in names]
+
+    return jax.vmap(jax.vmap(at, (0, None, 0)), (0, 0, None))(products, squares1, squares2)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

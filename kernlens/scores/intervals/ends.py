@@ -65,7 +65,7 @@ def bounds_of(row: Estimator) -> tuple[float, float]:
 def difference(a: Replicates, b: Replicates, *, level: float = 0.9) -> Interval:
     """Paired difference of a score between two embeddings of the same rows.
 
-    Both leave out the same rows, or weigh them alike, so what they share cancels.
+    Both leave out the same rows, or give them the same weights, so what they share cancels.
 
     Args:
       a: of one embedding.

@@ -34,11 +34,11 @@ def replicate(fn: Callable, state: Blocks | Draws) -> Any:
     """A score on the rows as they are and on each resample.
 
     One program a ``fn``, whatever the number of resamples. Leaving out a block takes about six
-    merges a block, and ``2 sqrt(G)`` Moments beside the ``G`` that are there.
+    merges a block, and memory for ``2 sqrt(G)`` Moments besides the ``G`` of the state.
 
     Args:
       fn: tree of Moments to a number, or to a tree of numbers; the same function object each time,
-        or it compiles anew.
+        or it is compiled again.
       state: resampled moments.
 
     Returns:

@@ -84,7 +84,7 @@ def uncentred(m: Moments) -> Array:
 
 
 def equilibrated(pair: Pair) -> Pair:
-    """The same columns, each in its own unit: of the same spans, and none lost beside another."""
+    """The same columns, each in its own unit: the spans stay, and no column is lost to rounding."""
     first, second = column_units(pair.first), column_units(pair.second)
     return Pair(
         in_units(pair.first, first),

@@ -209,8 +209,8 @@ def _rates_of_rows(
 
 @jax.jit
 def _gain(moments: Moments, parts: Array, present: Array, epsilon: float) -> tuple[Score, Array]:
-    """TransRate from the coding rates of the classes that are present; compiled apart from them,
-    lest its factor be made beside their products."""
+    """TransRate from the coding rates of the classes that are present. It is compiled separately,
+    so that its factor and their products are not in memory together."""
     whole, lost = _rate(ratio(moments.scatter, moments.count * epsilon))
     present = present.astype(parts.dtype)
     gain = whole - ratio(jnp.sum(present * parts), present.sum())
