@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 use_compilation_cache()
             run(config)
     except SystemExit as stop:
+        if stop.code is None:  # a completion script was printed
+            return 0
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
