@@ -1,9 +1,14 @@
 """Arrays on the host and the way from there to a device; rows at unit length."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from kernlens.types import Array
 
@@ -65,3 +70,25 @@ def unit_rows(x: Array) -> Array:
     unit = safe / jnp.sqrt(jnp.sum(safe**2, axis=1, keepdims=True))
     # A row that is not finite has no direction, and its finite entries must not pass for one.
     return jnp.where(zero, 0.0, jnp.where(jnp.isfinite(peak), unit, jnp.nan))
+
+
+@contextmanager
+def calm_threads() -> Iterator[None]:
+    """Linear algebra on the host in a single thread while the machine has more work than cores.
+
+    The threads of a factorisation wait for each other at every step, and each may be off its core.
+    On two cores under a load of 20, eigenvalues of 1,500 rows took 27 s in two threads and 5.5 s
+    in one. As a context, or a decorator of a function.
+    """
+    if is_busy():
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    else:
+        yield
+
+
+def is_busy() -> bool:
+    """Whether half as many programs again as there are cores waited to run in the last minute."""
+    if not hasattr(os, "getloadavg"):
+        return False
+    return os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)

@@ -1,11 +1,14 @@
 """Memory on the host and on a device."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from kernlens.arrays import ALIGNMENT, aligned_empty, is_aligned, on_device
+from kernlens.arrays import ALIGNMENT, aligned_empty, calm_threads, is_aligned, on_device
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4, 8, 16, 32])  # in numbers of four bytes
@@ -27,3 +30,17 @@ def test_an_array_on_the_device_is_what_it_was():
         assert got.dtype == np.float16
         assert_array_equal(got, given)
     assert on_device(got) is got
+
+
+@pytest.mark.parametrize("load", [0.0, 1e6])
+def test_linear_algebra_has_one_thread_where_the_machine_is_busy(monkeypatch, load):
+    @calm_threads()
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    with threadpool_limits(3, user_api="blas"):
+        found, after = threads(), threadpool_info()
+    assert found
+    assert set(found) == ({1} if load else {3})
+    assert {pool["num_threads"] for pool in after if pool["user_api"] == "blas"} == {3}
