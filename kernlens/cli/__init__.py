@@ -16,12 +16,16 @@ from typing import Any
 import tyro
 
 from kernlens import interrupts
+from kernlens.cli import memory
 from kernlens.files import use_compilation_cache
 from kernlens.show import terminal
 from kernlens.show.table import one_line, printable
 
 FAULT = 70
 """Exit code where it is not the user's files or words that are wrong."""
+
+DEMO = 2 * 10**9
+"""Bytes of memory that the demo takes at most, by what it took."""
 
 DESCRIPTION = (
     "See what a pretrained embedding will do downstream, before you train anything. "
@@ -124,6 +128,9 @@ def _demo_config() -> type:
 
     @dataclass(frozen=True)
     class Demo(demo.Config):
+        max_memory: memory.Size = None
+        """Most memory to take, such as 2GB; the demo is refused where it needs more. Default: what
+        is free."""
         cache: bool = True
         """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
 
@@ -134,4 +141,5 @@ def _demo_config() -> type:
 def _run_demo(config: Any) -> None:
     from kernlens import demo
 
+    memory.check(DEMO, config.max_memory)
     demo.run(config)

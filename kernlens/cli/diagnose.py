@@ -76,7 +76,7 @@ def diagnose(config: Diagnose) -> None:
     values, *others = rows.values.values()
     assert rows.joined is not None
     ids = rows.joined.ids
-    with Console(file=sys.stderr).status("diagnosing"):
+    with Console(file=sys.stderr).status(f"diagnosing ({rows.needs})"):
         found = lens.diagnose(
             values,
             rows.target,

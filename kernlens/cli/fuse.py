@@ -46,7 +46,7 @@ def fuse(config: Fuse) -> None:
     start = time.perf_counter()
     decoder = words.decoder(config.decoder) if config.decoder else None
     rows = given.read(config)
-    with Console(file=sys.stderr).status("predicting"):
+    with Console(file=sys.stderr).status(f"predicting ({rows.needs})"):
         found = lens.fuse(
             rows.values,
             rows.target,

@@ -52,7 +52,7 @@ def stability(config: Stability) -> None:
     start = time.perf_counter()
     decoders, kernel = words.decoders(config.decoder), words.kernel(config.kernel)
     rows = given.read(config)
-    with Console(file=sys.stderr).status("predicting"):
+    with Console(file=sys.stderr).status(f"predicting ({rows.needs})"):
         found = lens.stability(
             rows.values,
             rows.target,

@@ -89,7 +89,7 @@ def upgrade(config: Upgrade) -> None:
     head = words.head(config.head)
     rows = given.read(config)
     old, new = rows.values.values()
-    with Console(file=sys.stderr).status("predicting"):
+    with Console(file=sys.stderr).status(f"predicting ({rows.needs})"):
         found = lens.upgrade(
             old,
             new,
