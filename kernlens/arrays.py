@@ -1,8 +1,10 @@
 """Arrays on the host and the way from there to a device; rows at unit length."""
 
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import chex
 import jax
@@ -35,6 +37,20 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def is_aligned(array: np.ndarray) -> bool:
     """Whether an array is in C order and starts where :func:`aligned_empty` would start it."""
     return array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
+
+
+def let_go(values: Any) -> None:
+    """Frees the memory of a mapped file's values, which are read again where they are asked for.
+
+    Args:
+      values: an array; one that maps no file, or whose values may have been changed, is left.
+    """
+    base, fixed = values, True
+    while isinstance(base, np.ndarray):
+        fixed = not base.flags.writeable
+        base = base.base
+    if fixed and isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def on_device(x: Array | np.ndarray) -> Array:

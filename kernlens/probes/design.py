@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kernlens.arrays import let_go
 from kernlens.probes.blocks import numbered
 from kernlens.probes.folds import FOLDS
 from kernlens.probes.softmax import Rows
@@ -99,6 +100,7 @@ def design(
     x = np.zeros((num_blocks * size, r + 1), np.float32)
     for z, places in _standard(features, kept, mean, scale):
         x[places, :r] = z @ axes
+    let_go(features)
     norms = np.sort(np.einsum("ij,ij->i", x[:n, :r], x[:n, :r]))
     outlying = float(norms[-max(n // 100, 1) :].sum() / max(norms.sum(), 1e-30))
     x[:n, r] = 1.0
