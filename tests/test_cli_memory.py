@@ -55,7 +55,7 @@ def test_every_command_refuses_over_max_memory_before_it_starts(files, capsys, m
         raise AssertionError("started")
 
     verbs = every_verb(files)
-    assert {words[0] for words in verbs} == {kind.__name__.lower() for kind in cli.VERBS} | {"demo"}
+    assert {words[0] for words in verbs} == {*cli.VERBS, cli.DEMO}
     for name in ("predict", "compare", "upgrade", "stability", "fuse", "diagnose", "standings"):
         monkeypatch.setattr(lens, name, started)
     monkeypatch.setattr(demo, "run", started)

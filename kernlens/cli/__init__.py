@@ -16,16 +16,12 @@ from typing import Any
 import tyro
 
 from kernlens import interrupts
-from kernlens.cli import memory
 from kernlens.files import use_compilation_cache
 from kernlens.show import terminal
 from kernlens.show.table import one_line, printable
 
 FAULT = 70
 """Exit code where it is not the user's files or words that are wrong."""
-
-DEMO = 2 * 10**9
-"""Bytes of memory that the demo takes at most, by what it took."""
 
 DESCRIPTION = (
     "See what a pretrained embedding will do downstream, before you train anything. "
@@ -125,6 +121,7 @@ def _verb(name: str) -> tuple[Any, Callable[[Any], None]]:
 def _demo_config() -> type:
     """The demo's options and the command's own; made late, for the demo imports all of kernlens."""
     from kernlens import demo
+    from kernlens.cli import memory
 
     @dataclass(frozen=True)
     class Demo(demo.Config):
@@ -140,6 +137,7 @@ def _demo_config() -> type:
 
 def _run_demo(config: Any) -> None:
     from kernlens import demo
+    from kernlens.cli import memory
 
-    memory.check(DEMO, config.max_memory)
+    memory.check(memory.DEMO, config.max_memory)
     demo.run(config)

@@ -21,6 +21,9 @@ BASE = 550 * 2**20
 PER_ROW = 400
 """Bytes of a row whatever its dimensions: its id and label as text, its place in every file."""
 
+DEMO = 2 * 10**9
+"""Bytes that the demo takes at most: twice what its short form took."""
+
 SHOWN = 10**9
 """Bytes from which on the estimate is printed to standard error, and not only on a terminal."""
 
