@@ -77,7 +77,7 @@ def data_of(results: Mapping[str, Any]) -> str:
 
 def title_of(config: Mapping[str, Any]) -> str:
     """What a configuration's data set is called: by its folder or file, where it has one."""
-    name = config["root"] or config["data"]
+    name = str(config["root"] or config["data"])
     return TITLES.get(name, name)
 
 

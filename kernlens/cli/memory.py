@@ -24,7 +24,7 @@ PER_ROW = 400
 DEMO = 2 * 10**9
 """Bytes that the demo takes at most: twice what its short form took."""
 
-SHOWN = 10**9
+SHOWN = 2 * 10**9
 """Bytes from which on the estimate is printed to standard error, and not only on a terminal."""
 
 UNPACKED = 10
@@ -160,7 +160,7 @@ def check(needed: int, most: str | None) -> Needs:
             + (f"; --max-memory {_shown(needed, '')} starts it all the same" * (bound is None))
         )
     told = f"about {_shown(needed)} of memory; {_shown(free)} are free"
-    if needed >= SHOWN and not sys.stderr.isatty():
+    if needed > SHOWN and not sys.stderr.isatty():
         print(f"note: needs {told}", file=sys.stderr)
     return Needs(needed, told)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.arrays import let_go
+from kernlens.arrays import aligned_empty, let_go
 from kernlens.probes.blocks import numbered
 from kernlens.probes.folds import FOLDS
 from kernlens.probes.softmax import Rows
@@ -97,7 +97,8 @@ def design(
     axes = np.pad(axes, ((0, 0), (0, r - axes.shape[1])))
     size = _block_rows(n, num_classes or int(codes.max()) + 1)
     num_blocks = _steps(-(-n // size))
-    x = np.zeros((num_blocks * size, r + 1), np.float32)
+    x = aligned_empty((num_blocks * size, r + 1), np.dtype(np.float32))
+    x[:] = 0.0
     for z, places in _standard(features, kept, mean, scale):
         x[places, :r] = z @ axes
     let_go(features)
@@ -108,7 +109,9 @@ def design(
     rough = np.stack([axes.T @ (ratio[:, None] * axes) for ratio in ratios])
     empty = np.arange(r)[~np.any(axes, axis=0)]
     rough[:, empty, empty] = 1.0
-    rows = Rows(jnp.asarray(x.reshape(*shape, r + 1)), _filled(codes, shape), _filled(folds, shape))
+    # A CPU takes it as it lies, since it is aligned; a copy of a million rows would count twice.
+    on_device = jax.device_put(x.reshape(*shape, r + 1), may_alias=True)
+    rows = Rows(on_device, _filled(codes, shape), _filled(folds, shape))
     return Design(rows, jnp.asarray(rough, jnp.float32), axes, mean, scale, n, outlying)
 
 
