@@ -18,8 +18,8 @@ Size = Annotated[str | None, tyro.conf.arg(metavar="SIZE")]
 BASE = 550 * 2**20
 """Bytes of Python, JAX and compiled programs, whatever the rows."""
 
-PER_ROW = 400
-"""Bytes of a row whatever its dimensions: its id and label as text, its place in every file."""
+PER_LABEL, PER_ROW = 250, 50
+"""Bytes of a label with its id, as text, and of a row's place in every file."""
 
 DEMO = 2 * 10**9
 """Bytes that the demo takes at most: twice what its short form took."""
@@ -42,8 +42,8 @@ class Work(NamedTuple):
       kept: predictions that are kept to the end, a number a row and class each.
     """
 
-    copies: float = 4.0
-    answers: float = 5.0
+    copies: float = 1.2
+    answers: float = 4.0
     kept: int = 1
 
 
@@ -101,7 +101,7 @@ def of_rows(
     held = min(4 * rows * width, IN_MEMORY)
     gram = 12 * min(rows, MAX_EXACT) ** 2 if width > max(d for _, d in shapes) else 0
     kept = 4 * rows * outputs * work.kept
-    text = PER_ROW * (num_rows + sum(n for n, _ in shapes))
+    text = PER_LABEL * num_rows + PER_ROW * sum(n for n, _ in shapes)
     return int(BASE + read + solved + held + gram + kept + text)
 
 
