@@ -105,6 +105,11 @@ def items(config: Any, cells: Cells) -> Items:
         found = load_table(config.root, config.columns, config.labels)
     else:
         found = datasets.load(config.data, config.root)
+    return items_of(found, cells)
+
+
+def items_of(found: Interactions, cells: Cells) -> Items:
+    """The items of interactions; their embeddings are made once."""
     cut = functools.cache(functools.partial(first_weeks, found))
     return Items(
         found.labels, lambda run: _embedded(cut(run.weeks), run, cells), found.text,
