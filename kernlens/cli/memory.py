@@ -40,11 +40,17 @@ class Work(NamedTuple):
       copies: of the joined rows, as features, at a time.
       answers: numbers a row and class at a time.
       kept: predictions that are kept to the end, a number a row and class each.
+      base: bytes of Python, JAX and compiled programs, whatever the rows.
     """
 
     copies: float = 1.2
     answers: float = 4.0
     kept: int = 1
+    base: int = BASE
+
+
+SEVERAL = Work(copies=4.0, answers=8.0, kept=8, base=900 * 2**20)
+"""Of verbs that fit many heads, to several embeddings and to what is made of them."""
 
 
 class Needs(NamedTuple):
@@ -102,7 +108,7 @@ def of_rows(
     gram = 12 * min(rows, MAX_EXACT) ** 2 if width > max(d for _, d in shapes) else 0
     kept = 4 * rows * outputs * work.kept
     text = PER_LABEL * num_rows + PER_ROW * sum(n for n, _ in shapes)
-    return int(BASE + read + solved + held + gram + kept + text)
+    return int(work.base + read + solved + held + gram + kept + text)
 
 
 def width_of(config: Any, rows: int, dim: int) -> int:

@@ -4,14 +4,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import tyro
 from rich.console import Console
 
 from kernlens import lens
-from kernlens.cli import answers, gate, given, words
+from kernlens.cli import answers, gate, given, memory, words
 from kernlens.cli.helptext import choices, explained
 from kernlens.files import check_writable, optional
 from kernlens.lens.maps import MAPS
@@ -55,6 +55,8 @@ class Upgrade(given.Given):
     not passed. A way may be named, as in "rotation.macro_f1>0.3". Set it in a pipeline."""
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the map, the advised or else the best, as .safetensors."""
+
+    _work: ClassVar[memory.Work] = memory.SEVERAL
 
     def __post_init__(self):
         super().__post_init__()
