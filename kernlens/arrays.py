@@ -1,9 +1,16 @@
 """Arrays on the host and the way from there to a device; rows at unit length."""
 
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from kernlens.types import Array
 
@@ -30,6 +37,20 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def is_aligned(array: np.ndarray) -> bool:
     """Whether an array is in C order and starts where :func:`aligned_empty` would start it."""
     return array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
+
+
+def let_go(values: Any) -> None:
+    """Frees the memory of a mapped file's values, which are read again where they are asked for.
+
+    Args:
+      values: an array; one that maps no file, or whose values may have been changed, is left.
+    """
+    base, fixed = values, True
+    while isinstance(base, np.ndarray):
+        fixed = not base.flags.writeable
+        base = base.base
+    if fixed and isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def on_device(x: Array | np.ndarray) -> Array:
@@ -65,3 +86,25 @@ def unit_rows(x: Array) -> Array:
     unit = safe / jnp.sqrt(jnp.sum(safe**2, axis=1, keepdims=True))
     # A row that is not finite has no direction, and its finite entries must not pass for one.
     return jnp.where(zero, 0.0, jnp.where(jnp.isfinite(peak), unit, jnp.nan))
+
+
+@contextmanager
+def calm_threads() -> Iterator[None]:
+    """Linear algebra on the host in a single thread while the machine has more work than cores.
+
+    The threads of a factorisation wait for each other at every step, and each may be off its core.
+    On two cores under a load of 20, eigenvalues of 1,500 rows took 27 s in two threads and 5.5 s
+    in one. As a context, or a decorator of a function.
+    """
+    if is_busy():
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    else:
+        yield
+
+
+def is_busy() -> bool:
+    """Whether half as many programs again as there are cores waited to run in the last minute."""
+    if not hasattr(os, "getloadavg"):
+        return False
+    return os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)

@@ -1,11 +1,22 @@
 """Memory on the host and on a device."""
 
+import os
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from kernlens.arrays import ALIGNMENT, aligned_empty, is_aligned, on_device
+from kernlens.arrays import (
+    ALIGNMENT,
+    aligned_empty,
+    calm_threads,
+    is_aligned,
+    let_go,
+    on_device,
+)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4, 8, 16, 32])  # in numbers of four bytes
@@ -27,3 +38,47 @@ def test_an_array_on_the_device_is_what_it_was():
         assert got.dtype == np.float16
         assert_array_equal(got, given)
     assert on_device(got) is got
+
+
+@pytest.mark.parametrize("load", [0.0, 1e6])
+def test_linear_algebra_has_one_thread_where_the_machine_is_busy(monkeypatch, load):
+    @calm_threads()
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    with threadpool_limits(3, user_api="blas"):
+        found, after = threads(), threadpool_info()
+    assert found
+    assert set(found) == ({1} if load else {3})
+    assert {pool["num_threads"] for pool in after if pool["user_api"] == "blas"} == {3}
+
+
+def resident():
+    """Bytes of mapped files that this process has in memory."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("RssFile:")[2].split()[0])
+
+
+def test_a_mapped_file_is_let_go_and_read_again(tmp_path):
+    values = np.random.default_rng(0).standard_normal((2**16, 64), np.float32)
+    np.save(tmp_path / "rows.npy", values)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    view = np.asarray(mapped)[1:]
+    before = resident()
+    assert_array_equal(view, values[1:])
+    assert resident() > before + values.nbytes / 2
+    let_go(view)
+    assert resident() < before + values.nbytes / 4
+    assert_array_equal(view, values[1:])
+
+
+def test_values_that_were_changed_are_kept(tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros((2**10, 64)))
+    copied = np.load(tmp_path / "rows.npy", mmap_mode="c")
+    copied[:] = 7.0
+    view = copied[:]
+    view.flags.writeable = False
+    for given in (copied, view, np.ones(3), [1.0]):
+        let_go(given)
+    assert np.all(copied == 7.0)

@@ -599,3 +599,10 @@ def test_names_of_files_are_text_and_never_markup(files, capsys):
     assert "[red]x[bold]" in out
     assert "\x1b" not in out
     assert "esc\\x1b[31m" in out
+
+
+def test_a_completion_script_is_printed_with_all_verbs(capsys):
+    code, out, err = run(capsys, "--tyro-print-completion", "bash")
+    assert (code, err) == (0, "")
+    assert "complete -" in out
+    assert all(verb in out for verb in cli.VERBS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.runs import SECONDS, Ending, Worker, endings
+from tests.fuzz.runs import MEGABYTES, SECONDS, Ending, Worker, endings
 from tests.fuzz.samples import EMBEDDINGS, EVENT_FILES, LABEL_FILES
 
 NAMES = [*EMBEDDINGS, *LABEL_FILES, *EVENT_FILES]
@@ -44,3 +44,14 @@ def test_damaged_files_are_refused_in_a_sentence(name, tmp_path, worker):
 @pytest.mark.parametrize("name", NAMES)
 def test_many_damaged_files_are_refused_in_a_sentence(name, tmp_path, worker):
     check(name, list(endings(name, LONG, tmp_path, worker)))
+
+
+def test_the_committed_log_has_every_format_and_no_fault():
+    """Of a full run: 600 mutations of each format, none of which crashed."""
+    page = Path(__file__).parents[1] / "docs" / "damaged_files.md"
+    lines = page.read_text().partition("```text\n")[2].partition("```")[0].splitlines()
+    assert [line.split()[0] for line in lines] == NAMES
+    for line in lines:
+        assert f" {LONG} mutations, " in line
+        assert " 0 signals or hangs, 0 tracebacks, " in line
+        assert int(line.partition("worst ")[2].split()[0]) < MEGABYTES

@@ -1,6 +1,9 @@
 """The logistic probe against refits of each fold by scikit-learn, and its laws."""
 
 import importlib
+import os
+import subprocess
+import sys
 from unittest import mock
 
 import numpy as np
@@ -224,3 +227,25 @@ def test_a_sample_of_many_rows_is_told():
     (note,) = (n for n in probes.mlp(X, LABELS, hidden=4, steps=20, max_rows=100).notes
                if "sample" in n)  # fmt: skip
     assert "of 240 labelled rows" in note
+
+
+DEVICES = """
+import jax, numpy as np
+from kernlens import probes
+from tests.test_logistic import LABELS, X
+assert jax.device_count() == 8
+one = probes.logistic(X, LABELS)
+many = probes.logistic(X, LABELS, mesh=jax.make_mesh((4, 2), ("a", "b")))
+np.testing.assert_allclose(many.losses, one.losses, rtol=1e-3, atol=1e-4)
+assert np.mean(many.predicted == one.predicted) > 0.99
+print("same")
+"""
+
+
+def test_eight_devices_give_the_prediction_of_one():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    run = subprocess.run(
+        [sys.executable, "-c", DEVICES],
+        capture_output=True, text=True, env=environment, timeout=300,
+    )  # fmt: skip
+    assert run.stdout.strip() == "same", run.stderr

@@ -70,6 +70,7 @@ def run(path, folder) -> subprocess.CompletedProcess:
         "KERNLENS_CACHE": "off",
         "JUPYTER_PLATFORM_DIRS": "1",
         "IPYTHONDIR": str(folder),
+        "RAY_worker_niceness": "0",  # as other tests run beside it
     }
     return subprocess.run(
         [sys.executable, "-c", RUN, str(path)],

@@ -51,6 +51,12 @@ def convolution(params, x):
     return jnp.tanh(image.reshape(-1, 12) @ params["dense"]).reshape(-1, 2, 3)
 
 
+def parts(params, x):
+    """Stacked layers in a loop and two slices of a matrix, apart from each other; ``[n, 2]``."""
+    h, _ = jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, params["layers"])
+    return jnp.tanh(h @ params["w"][:, :2]) * (h @ params["w"][:, 2:])
+
+
 class Case(NamedTuple):
     f: object
     params: dict
@@ -78,6 +84,7 @@ CASES = {
         draw(8, 3, 2, 2, 2),
         (1,),
     ),
+    "parts": Case(parts, {"layers": draw(9, 3, 3, 3), "w": draw(10, 3, 4)}, draw(11, 4, 3), (-1,)),
 }
 
 

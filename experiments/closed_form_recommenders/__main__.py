@@ -1,9 +1,6 @@
 """The command."""
 
-import sys
-
-from experiments.closed_form_recommenders import experiment
-from experiments.kit import runner
+from experiments.kit import start
 
 if __name__ == "__main__":
-    sys.exit(runner.main(experiment))
+    start.experiment(__package__)

@@ -202,9 +202,10 @@ def _interrupted(folder: Path) -> tuple[Table, str]:
     ]  # fmt: skip
     stopped = [row for row in rows if row["code"] == 130]
     slowest = max((float(str(row["took"])) for row in stopped), default=0.0)
+    others = ", the others had ended by then" if len(stopped) < len(rows) else ""
     line = (
-        f"{len(stopped)} of {len(rows)} commands were interrupted, the others had ended by then; "
-        f"the slowest ended {slowest:.2f} s after the signal."
+        f"{len(stopped)} of {len(rows)} commands were interrupted{others}; the slowest ended "
+        f"{slowest:.2f} s after the signal."
     )
     return Table(rows, columns), line
 

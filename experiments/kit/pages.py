@@ -4,16 +4,19 @@
 
 A page is prose with blocks between ``<!-- results: NAME -->`` and ``<!-- end -->``, NAME that
 of committed results, such as ``prop1_bound/movielens``. The block named ``claims`` has every claim
-of every experiment.
+of every experiment, ``verdicts`` how many of them hold, ``headline`` the numbers that lead the
+README.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from experiments.kit import committed
 from experiments.kit.committed import experiment_of, name_of
 from experiments.kit.shown import footer, table
+from experiments.kit.verdicts import VERDICTS
+from experiments.predicts_value import tables
 from kernlens.files import write_atomically
 
 DOCS = committed.HOME.parent / "docs"
@@ -44,6 +47,33 @@ def claims_block() -> str:
     return "\n\n".join(part for name in CLAIMED for part in _claims(name, found[name]))
 
 
+def verdicts_block() -> str:
+    """How many claims of each experiment came to which verdict."""
+    rows = []
+    for name in CLAIMED:
+        every = [committed.read(folder) for folder in committed.folders()]
+        found = [
+            claim.verdict
+            for results in every
+            if name_of(results) == name
+            for claim in experiment_of(results).claims(results)
+        ]
+        rows.append({"experiment": name} | {one: found.count(one) or "" for one in VERDICTS})
+    return table(rows).markdown()
+
+
+def headline_block() -> str:
+    """What leads the README, and the command that made it."""
+    results = committed.read("predicts_value")
+    return "\n\n".join([tables.headline(results).markdown(), footer(results)])
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "claims": claims_block, "verdicts": verdicts_block, "headline": headline_block,
+}  # fmt: skip
+"""Blocks that are no experiment's."""
+
+
 def _claims(name: str, every: list[Mapping[str, Any]]) -> Iterator[str]:
     yield f"## [{name}](results/{name}.md)"
     rows = [
@@ -59,7 +89,7 @@ def render(text: str) -> str:
 
     def block(match: re.Match) -> str:
         name = match["name"]
-        written = claims_block() if name == "claims" else results_block(name)
+        written = BLOCKS[name]() if name in BLOCKS else results_block(name)
         return f"<!-- results: {name} -->\n\n{written}\n\n<!-- end -->"
 
     return re.sub(
@@ -68,5 +98,5 @@ def render(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for path in sorted(DOCS.rglob("*.md")):
+    for path in [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]:
         write_atomically(path, render(path.read_text()))

@@ -77,14 +77,23 @@ def at_least(config: Any, **lows: float) -> None:
 
 
 def fingerprint(config: Any, fields: Sequence[str] | None = None) -> str:
-    """A short name of a configuration, or of some fields; paths count as where they lead."""
-    names = [f.name for f in dataclasses.fields(config)] if fields is None else fields
-    values = {name: getattr(config, name) for name in names}
+    """A short name of a configuration, or of some fields; paths count as where they lead, and files
+    by their size and time of change too. A field that came later, in whose metadata stands
+    ``later``, counts where it has a value."""
+    every = {f.name: f for f in dataclasses.fields(config)}
+    values = {name: getattr(config, name) for name in (every if fields is None else fields)}
     known = {
-        name: str(value.resolve()) if isinstance(value, Path) else report.to_json(value)
+        name: _place(value) if isinstance(value, Path) else report.to_json(value)
         for name, value in values.items()
+        if value != every[name].default or not every[name].metadata.get("later")
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _place(path: Path) -> str | list[str | int]:
+    if not path.is_file():
+        return str(path.resolve())
+    return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
 
 
 def environment() -> dict[str, Any]:

@@ -70,9 +70,15 @@ def data_of(results: Mapping[str, Any]) -> str:
     """The data set of a results file, with the order inside a history where that is a choice."""
     config = results["config"]
     if config["root"] is None:
-        return TITLES[config["data"]]
-    order = {"time": "by time", "random": "in random order"}[config["order"]]
-    return f"{TITLES[config['root']]} {order}"
+        return title_of(config)
+    order = {"time": "by time", "stored": "as stored", "random": "in random order"}
+    return f"{title_of(config)} {order[config['order']]}"
+
+
+def title_of(config: Mapping[str, Any]) -> str:
+    """What a configuration's data set is called: by its folder or file, where it has one."""
+    name = str(config["root"] or config["data"])
+    return TITLES.get(name, name)
 
 
 def footer(results: Mapping[str, Any]) -> str:

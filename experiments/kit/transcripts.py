@@ -115,7 +115,7 @@ def made(cells: Path, data: str = "complete_journey") -> str:
     """The page of a data set, its embeddings made once and kept in a folder of cells."""
     found = datasets.load(data)
     kept = Cells(cells / "lens_runs" / data, report.console())
-    items = sources.items(data, None, kept)
+    items = sources.items_of(found, kept)
     embeddings = [items.embed(sources.Run(seed=seed)) for seed in range(RUNS)]
     text = sources.texts(found.text, 1, 32)[0]
     label = targets.drop_rare(found.labels[LABEL], LEAST)

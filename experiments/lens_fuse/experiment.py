@@ -20,7 +20,7 @@ import numpy as np
 from experiments.kit import runner, shown
 from experiments.kit.cells import Cells
 from experiments.kit.shown import MET, table
-from experiments.kit.sources import common
+from experiments.kit.sources import common, identity, later_columns
 from experiments.lens_fuse import trained
 from experiments.lens_stability import runs as sources
 from experiments.lens_stability.runs import Run
@@ -50,9 +50,10 @@ class Config:
     """The pairs, the labels and the heads."""
 
     data: str = "complete_journey"
-    """A name that kernlens.datasets.load knows."""
+    """A name that kernlens.datasets.load knows; `table` is one of your own, one row an event."""
     root: Path | None = None
-    """The folder with the data set's files; Complete Journey is found where it is installed."""
+    """The folder with the data set's files, or the file of your own table; Complete Journey is
+    found where it is installed."""
     labels: tuple[str, ...] = ("department", "brand")
     """Labels of the items."""
     pairs: tuple[str, ...] = ("text", "short")
@@ -69,6 +70,9 @@ class Config:
     """Classes of fewer items are left out."""
     synthetic: int = 0
     """Interactions of a synthetic data set to use instead; 0 for the real."""
+    columns: tuple[str, ...] = later_columns()
+    """Columns of your own table, such as user=customer item=sku time=bought_at session=basket
+    text=title; by default those with usual names."""
 
 
 TINY = Config(
@@ -112,11 +116,11 @@ SECOND = {"text": _text, "short": _short, "seed": _seed, "noise": _noise}
 
 def run(config: Config, cells: Cells) -> list[dict[str, Any]]:
     """A row for each pair, label, head and way to join."""
-    name = f"{config.data} {config.synthetic}" if config.synthetic else config.data
+    name = identity(config.data, config.root, config.columns, config.synthetic)
     shared = cells.beside(cells.folder.parents[1] / "lens_runs" / name)
     rows: list[dict[str, Any]] = []
     if config.labels:
-        items = sources.items(config.data, config.root, shared, synthetic=config.synthetic)
+        items = sources.items(config, shared)
         missing = [label for label in config.labels if label not in items.labels]
         if missing:
             raise ValueError(f"--labels must be among {sorted(items.labels)}; got {missing}")

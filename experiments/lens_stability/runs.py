@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.kit.cells import Cells
+from experiments.kit.sources import TABLE, load_table
 from kernlens import datasets
 from kernlens.datasets import sequences
 from kernlens.train import pretrain
@@ -86,14 +86,30 @@ class Items(NamedTuple):
     late: Callable[[float], np.ndarray]
 
 
-def items(data: str, root: Path | None, cells: Cells, *, synthetic: int = 0) -> Items:
-    """The items of a data set; their embeddings are made once."""
-    if synthetic:
+def items(config: Any, cells: Cells) -> Items:
+    """The items of a configuration's data set; their embeddings are made once.
+
+    Args:
+      config: has ``data``, ``root``, ``columns``, ``labels`` and ``synthetic``.
+      cells: that the experiments share.
+
+    Raises:
+      ValueError, FileNotFoundError: as the loader.
+    """
+    if config.synthetic:
         found = datasets.load(
-            "synthetic", num_items=300, num_users=150, num_interactions=synthetic, num_classes=4
-        )
+            "synthetic", num_items=300, num_users=150, num_interactions=config.synthetic,
+            num_classes=4,
+        )  # fmt: skip
+    elif config.data == TABLE:
+        found = load_table(config.root, config.columns, config.labels)
     else:
-        found = datasets.load(data, root)
+        found = datasets.load(config.data, config.root)
+    return items_of(found, cells)
+
+
+def items_of(found: Interactions, cells: Cells) -> Items:
+    """The items of interactions; their embeddings are made once."""
     cut = functools.cache(functools.partial(first_weeks, found))
     return Items(
         found.labels, lambda run: _embedded(cut(run.weeks), run, cells), found.text,

@@ -109,7 +109,7 @@ def _more_tables(summary: Mapping[str, Any]) -> list[Table]:
 def claims(results: Mapping[str, Any]) -> list[Claim]:
     """Rows of claim 1 for versions that drift."""
     summary, rows = results["summary"], results["rows"]
-    where = shown.TITLES.get(results["config"]["data"], "MovieLens-1M")
+    where = shown.title_of(results["config"])
     measured = {
         f"error of {name}": own["macro_f1"]["error"] for name, own in summary["errors"].items()
     }

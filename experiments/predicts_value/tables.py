@@ -45,6 +45,34 @@ def targets(summary: Mapping[str, Any]) -> Table:
     return table(rows, None, f"{natural} natural embeddings, {all_ - natural} damaged ones:")
 
 
+HEADLINE = {
+    "logistic": "logistic regression, penalty tuned", "MLP(32)": "MLP, 32 units",
+    "MLP(256)": "MLP, 256 units", "k-NN": "k nearest neighbours, k tuned",
+    "class means": "class means",
+}  # fmt: skip
+
+
+def headline(results: Mapping[str, Any]) -> Table:
+    """The few numbers that lead the README: macro-F1 on natural embeddings not tuned on."""
+    own = {
+        line["head"]: line
+        for line in results["summary"]["errors"]
+        if line["natural"] and not line["tuned"] and line["metric"] == "macro_f1"
+    }
+    return table(
+        [
+            {
+                "head": title,
+                "error of the prediction": f"{own[head]['error']:.4f}",
+                "of one trained split": f"{own[head]['of_one']:.4f}",
+                "of 5-fold CV": "" if own[head]["of_cv"] is None else f"{own[head]['of_cv']:.4f}",
+                "90% intervals hold one training": f"{own[head]['held']:.0%}",
+            }
+            for head, title in HEADLINE.items()
+        ]
+    )
+
+
 def said(name: str, value: float | None) -> str:
     """A measured number with the last part of its name."""
     if value is None:

@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 use_compilation_cache()
             run(config)
     except SystemExit as stop:
+        if stop.code is None:  # a completion script was printed
+            return 0
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -119,9 +121,13 @@ def _verb(name: str) -> tuple[Any, Callable[[Any], None]]:
 def _demo_config() -> type:
     """The demo's options and the command's own; made late, for the demo imports all of kernlens."""
     from kernlens import demo
+    from kernlens.cli import memory
 
     @dataclass(frozen=True)
     class Demo(demo.Config):
+        max_memory: memory.Size = None
+        """Most memory to take, such as 2GB; the demo is refused where it needs more. Default: what
+        is free."""
         cache: bool = True
         """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
 
@@ -131,5 +137,7 @@ def _demo_config() -> type:
 
 def _run_demo(config: Any) -> None:
     from kernlens import demo
+    from kernlens.cli import memory
 
+    memory.check(memory.DEMO, config.max_memory)
     demo.run(config)

@@ -298,6 +298,7 @@ def _head(config: Given, rows: Rows) -> dict[str, Any]:
         "files": rows.files,
         "taken": rows.told,
         "warnings": rows.warnings,
+        "memory_bytes": rows.needs.size,
         "rows": _rows(rows),
     }
 

@@ -53,7 +53,7 @@ def compare(config: Compare) -> None:
     start = time.perf_counter()
     decoders, kernel = words.decoders(config.decoder), words.kernel(config.kernel)
     rows = given.read(config)
-    with Console(file=sys.stderr).status("predicting"):
+    with Console(file=sys.stderr).status(f"predicting ({rows.needs})"):
         found = lens.compare(
             rows.values,
             rows.target,

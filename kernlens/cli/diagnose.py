@@ -4,14 +4,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import tyro
 from rich.console import Console
 
 from kernlens import io, lens, targets
-from kernlens.cli import answers, given, words
+from kernlens.cli import answers, given, memory, words
 from kernlens.cli.given import MetricName, TargetName
 from kernlens.cli.helptext import explained
 from kernlens.lens.diagnosis import ABSENT
@@ -51,6 +51,8 @@ class Diagnose(given.Given):
     """Forecast what four times the labels would gain. Turn it off to save two to four
     predictions."""
 
+    _work: ClassVar[memory.Work] = memory.SEVERAL
+
     def __post_init__(self):
         super().__post_init__()
         if len(self.embeddings) > 1:
@@ -76,7 +78,7 @@ def diagnose(config: Diagnose) -> None:
     values, *others = rows.values.values()
     assert rows.joined is not None
     ids = rows.joined.ids
-    with Console(file=sys.stderr).status("diagnosing"):
+    with Console(file=sys.stderr).status(f"diagnosing ({rows.needs})"):
         found = lens.diagnose(
             values,
             rows.target,

@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from kernlens import datasets, files
+from kernlens.cli import memory
 from kernlens.cli.helptext import explained
 from kernlens.io.event_times import UNITS
 from kernlens.show.table import printable
@@ -71,6 +72,9 @@ class Embed:
     """Passes over the events, for item2vec."""
     seed: int = 0
     """Random seed, an integer >= 0."""
+    max_memory: memory.Size = None
+    """Most memory to take, such as 2GB or 500MB; what needs more is refused before it starts.
+    Default: what is free."""
     cache: bool = True
     """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
 
@@ -85,6 +89,7 @@ class Embed:
             if getattr(self, name) < least:
                 flag = name.replace("_", "-")
                 raise ValueError(f"--{flag} must be at least {least}; got {getattr(self, name)}")
+        memory.parse(self.max_memory)
         if self.out.suffix.lower() != ".parquet":
             raise ValueError(f"--out must end in .parquet; got {self.out}")
 
@@ -100,7 +105,8 @@ def embed(config: Embed) -> None:
     """
     start = clock.perf_counter()
     files.check_writable(config.out)
-    with Console(file=sys.stderr).status("reading"):
+    needs = memory.check(memory.of_files(config.events), config.max_memory)
+    with Console(file=sys.stderr).status(f"reading ({needs})"):
         data = datasets.load(
             "table",
             config.events,

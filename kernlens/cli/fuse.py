@@ -3,13 +3,13 @@
 import sys
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 from rich.console import Console
 
 from kernlens import lens
-from kernlens.cli import answers, given, words
+from kernlens.cli import answers, given, memory, words
 from kernlens.cli.helptext import explained
 
 
@@ -24,6 +24,8 @@ class Fuse(given.Read):
     decoder: Annotated[str | None, tyro.conf.arg(metavar=given.DECODER)] = None
     """Head that will be trained, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head."""
+
+    _work: ClassVar[memory.Work] = memory.SEVERAL
 
     def __post_init__(self):
         super().__post_init__()
@@ -46,7 +48,7 @@ def fuse(config: Fuse) -> None:
     start = time.perf_counter()
     decoder = words.decoder(config.decoder) if config.decoder else None
     rows = given.read(config)
-    with Console(file=sys.stderr).status("predicting"):
+    with Console(file=sys.stderr).status(f"predicting ({rows.needs})"):
         found = lens.fuse(
             rows.values,
             rows.target,

@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from kernlens import datasets, io, targets
+from kernlens.cli import memory
 from kernlens.cli.helptext import choices, explained, one_of
 from kernlens.cli.words import DECODERS, KERNELS, METRICS, TARGETS
 from kernlens.datasets import NextItems
@@ -30,6 +31,9 @@ else:
     MetricName, ProbeName, TargetName = map(one_of, (METRICS, PROBES, TARGETS))
 
 MIN_WIDTH = 80
+
+SLOW = 5e8
+"""Rows times columns times classes from which on logistic regression may take minutes."""
 
 Files = Annotated[
     tuple[Path, ...],
@@ -93,10 +97,14 @@ class Given:
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE|-")] = None
     """Write everything as JSON to a file; `-` writes it to standard output, and the table to
     standard error."""
+    max_memory: memory.Size = None
+    """Most memory to take, such as 2GB or 500MB; what needs more is refused before it starts.
+    Default: what is free."""
     cache: bool = True
     """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
 
     _needs: ClassVar[str] = "expected --labels FILE"
+    _work: ClassVar[memory.Work] = memory.Work()
 
     def __post_init__(self):
         if not self.embeddings:
@@ -119,6 +127,13 @@ class Given:
                 raise ValueError(f"--{flag} must be at least {low}; got {getattr(self, name)}")
         if self.seed < 0:
             raise ValueError(f"--seed must be at least 0; got {self.seed}")
+        memory.parse(self.max_memory)
+
+    def work(self, files: int) -> memory.Work:
+        """What the verb does with so many embedding files, as far as memory goes."""
+        decoders = getattr(self, "decoder", None)
+        heads = max(len(decoders), 1) if isinstance(decoders, tuple) else 1
+        return self._work._replace(kept=self._work.kept * files * heads)
 
 
 @explained
@@ -189,6 +204,7 @@ class Rows(NamedTuple):
       told: what was taken as id, dimensions and label, or columns of the log, in one line.
       warnings: what makes the answer suspicious.
       embeddings: all rows of each; none of next items.
+      needs: what the verb takes of memory at most.
     """
 
     values: dict[str, np.ndarray]
@@ -199,6 +215,7 @@ class Rows(NamedTuple):
     told: str = ""
     warnings: tuple[str, ...] = ()
     embeddings: Mapping[str, io.Embeddings] = MappingProxyType({})
+    needs: memory.Needs = memory.Needs()
 
 
 def read(config: Given, *others: Path) -> Rows:
@@ -218,7 +235,7 @@ def read(config: Given, *others: Path) -> Rows:
     paths = dict(zip(names, map(str, given), strict=True))
     limits = io.Limits(expansion=config.max_expansion)
     with Console(stderr=True).status("reading"):
-        embeddings = {
+        opened = {
             name: io.open_embeddings(
                 path,
                 id_column=config.id_column,
@@ -228,18 +245,22 @@ def read(config: Given, *others: Path) -> Rows:
                 scale=config.scale,
                 drop_nonfinite=config.drop_nonfinite,
                 limits=limits,
-            ).read()
+            )
             for name, path in zip(names, given, strict=True)
         }
-        dropped = {name: own.dropped_ids for name, own in embeddings.items()}
-        taken = {name: own.told for name, own in embeddings.items()}
+        taken = {name: own.told for name, own in opened.items()}
+        shapes = [own.shape for own in opened.values()]
         if isinstance(config, Read) and config.interactions is not None:
+            needs = _checked_memory(config, shapes, shapes[0][0], 1)
+            embeddings = {name: own.read() for name, own in opened.items()}
+            dropped = {name: own.dropped_ids for name, own in embeddings.items()}
             values, ids = io.align(embeddings)
             log = io.read_events(
                 config.interactions, user=config.user, item=config.item, time=config.time
             )
             ask = datasets.next_items(*log[:3], ids=ids, cutoff=config.cutoff, k=config.k)
-            return Rows(values, ask, None, dropped, paths, _told(taken, log.told))
+            told = _told(taken, log.told)
+            return Rows(values, ask, None, dropped, paths, told, needs=needs)
         assert config.labels is not None
         label_file = io.read_labels(
             config.labels,
@@ -251,6 +272,12 @@ def read(config: Given, *others: Path) -> Rows:
             min_class_count=config.min_class_count,
             limits=limits,
         )
+        outputs = len(getattr(label_file.labels, "names", "1"))
+        num_labels = targets.num_rows(label_file.labels)
+        needs = _checked_memory(config, shapes, num_labels, outputs)
+        _propose(config, shapes, num_labels, outputs)
+        embeddings = {name: own.read() for name, own in opened.items()}
+        dropped = {name: own.dropped_ids for name, own in embeddings.items()}
         joined = io.join(
             embeddings,
             label_file,
@@ -265,7 +292,31 @@ def read(config: Given, *others: Path) -> Rows:
     for note in (*label_file.notes, *warnings):
         print("warning:", one_line(note), file=sys.stderr)
     told = _told(taken, label_file.told)
-    return Rows(joined.values, joined.labels, joined, dropped, paths, told, warnings, embeddings)
+    return Rows(
+        joined.values, joined.labels, joined, dropped, paths, told, warnings, embeddings, needs
+    )  # fmt: skip
+
+
+def _propose(config: Given, shapes: Sequence[tuple[int, int]], num_rows: int, outputs: int) -> None:
+    """Names the fast probe where the usual one would take long."""
+    rows, dim = min(num_rows, *(n for n, _ in shapes)), max(d for _, d in shapes)
+    usual = isinstance(config, Read) and not (config.probe or config.kernel)
+    if usual and not getattr(config, "decoder", None) and rows * dim * outputs > SLOW:
+        print(
+            f"note: logistic regression of {outputs:,} classes on {rows:,} rows of {dim} "
+            "dimensions may take minutes; --probe discriminant takes seconds",
+            file=sys.stderr,
+        )
+
+
+def _checked_memory(
+    config: Given, shapes: Sequence[tuple[int, int]], num_rows: int, outputs: int
+) -> memory.Needs:
+    """What the command needs; ValueError where that is more than it may have."""
+    rows, dim = min(n for n, _ in shapes), max(d for _, d in shapes)
+    width = memory.width_of(config, rows, dim)
+    needed = memory.of_rows(shapes, num_rows, outputs, config.work(len(shapes)), width)
+    return memory.check(needed, config.max_memory)
 
 
 def _told(embeddings: dict[str, str], asked: str) -> str:

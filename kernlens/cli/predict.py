@@ -50,7 +50,7 @@ def predict(config: Predict) -> None:
     kernel = words.kernel(config.kernel)
     rows = given.read(config)
     (values,) = rows.values.values()
-    with Console(file=sys.stderr).status("predicting"):
+    with Console(file=sys.stderr).status(f"predicting ({rows.needs})"):
         found = lens.predict(
             values,
             rows.target,

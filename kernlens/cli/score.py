@@ -48,7 +48,7 @@ def score(config: Score) -> None:
     """
     start = time.perf_counter()
     rows = given.read(config)
-    with Console(file=sys.stderr).status("scoring"):
+    with Console(file=sys.stderr).status(f"scoring ({rows.needs})"):
         standings = lens.standings(
             rows.values,
             rows.target,

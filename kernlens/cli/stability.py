@@ -3,13 +3,13 @@
 import sys
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 from rich.console import Console
 
 from kernlens import lens
-from kernlens.cli import answers, given, words
+from kernlens.cli import answers, given, memory, words
 from kernlens.cli.helptext import explained
 from kernlens.probes import PROBES
 
@@ -28,6 +28,8 @@ class Stability(given.Read):
     Default: a linear head. With several, the runs are compared under each."""
     shown: int = 5
     """Items and classes to list, those that move most, an integer >= 0."""
+
+    _work: ClassVar[memory.Work] = memory.SEVERAL
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,7 +54,7 @@ def stability(config: Stability) -> None:
     start = time.perf_counter()
     decoders, kernel = words.decoders(config.decoder), words.kernel(config.kernel)
     rows = given.read(config)
-    with Console(file=sys.stderr).status("predicting"):
+    with Console(file=sys.stderr).status(f"predicting ({rows.needs})"):
         found = lens.stability(
             rows.values,
             rows.target,

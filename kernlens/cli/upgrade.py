@@ -4,14 +4,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import tyro
 from rich.console import Console
 
 from kernlens import lens
-from kernlens.cli import answers, gate, given, words
+from kernlens.cli import answers, gate, given, memory, words
 from kernlens.cli.helptext import choices, explained
 from kernlens.files import check_writable, optional
 from kernlens.lens.maps import MAPS
@@ -56,6 +56,8 @@ class Upgrade(given.Given):
     save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the map, the advised or else the best, as .safetensors."""
 
+    _work: ClassVar[memory.Work] = memory.SEVERAL
+
     def __post_init__(self):
         super().__post_init__()
         if len(self.embeddings) != 2:
@@ -89,7 +91,7 @@ def upgrade(config: Upgrade) -> None:
     head = words.head(config.head)
     rows = given.read(config)
     old, new = rows.values.values()
-    with Console(file=sys.stderr).status("predicting"):
+    with Console(file=sys.stderr).status(f"predicting ({rows.needs})"):
         found = lens.upgrade(
             old,
             new,

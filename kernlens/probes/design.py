@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from kernlens.arrays import aligned_empty, let_go
 from kernlens.probes.blocks import numbered
 from kernlens.probes.folds import FOLDS
 from kernlens.probes.softmax import Rows
@@ -63,6 +65,7 @@ def design(
     *,
     standardised: bool = True,
     num_classes: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Design:
     """Rows standardised and rotated, in float64 on the host; two passes, three where p > n.
 
@@ -74,6 +77,7 @@ def design(
       standardised: whether each column has a scale of its own; else one is shared by all, which
         makes their mean variance 1 and leaves their inner products in proportion.
       num_classes: number of classes, ``codes.max() + 1`` by default; it sets the size of a block.
+      mesh: devices over which the rows of each block are spread; by default one.
 
     Returns:
       Design.
@@ -95,10 +99,14 @@ def design(
     r = -(-(axes.shape[1] + 1) // 8) * 8 - 1
     axes = np.pad(axes, ((0, 0), (0, r - axes.shape[1])))
     size = _block_rows(n, num_classes or int(codes.max()) + 1)
+    if mesh is not None:
+        size = -(-size // mesh.size) * mesh.size
     num_blocks = _steps(-(-n // size))
-    x = np.zeros((num_blocks * size, r + 1), np.float32)
+    x = aligned_empty((num_blocks * size, r + 1), np.dtype(np.float32))
+    x[:] = 0.0
     for z, places in _standard(features, kept, mean, scale):
         x[places, :r] = z @ axes
+    let_go(features)
     norms = np.sort(np.einsum("ij,ij->i", x[:n, :r], x[:n, :r]))
     outlying = float(norms[-max(n // 100, 1) :].sum() / max(norms.sum(), 1e-30))
     x[:n, r] = 1.0
@@ -106,7 +114,14 @@ def design(
     rough = np.stack([axes.T @ (ratio[:, None] * axes) for ratio in ratios])
     empty = np.arange(r)[~np.any(axes, axis=0)]
     rough[:, empty, empty] = 1.0
-    rows = Rows(jnp.asarray(x.reshape(*shape, r + 1)), _filled(codes, shape), _filled(folds, shape))
+    spread = None
+    if mesh is not None:
+        # One axis, along which the compiler shares out the sums by itself.
+        line = Mesh(mesh.devices.ravel(), ("rows",))
+        spread = NamedSharding(line, PartitionSpec(None, "rows"))
+    # A CPU takes it as it lies, since it is aligned; a copy of a million rows would count twice.
+    on_device = jax.device_put(x.reshape(*shape, r + 1), spread, may_alias=True)
+    rows = Rows(on_device, _filled(codes, shape, spread), _filled(folds, shape, spread))
     return Design(rows, jnp.asarray(rough, jnp.float32), axes, mean, scale, n, outlying)
 
 
@@ -170,10 +185,10 @@ def _standard(features, kept, mean, scale):
         yield (values - mean) / scale, places
 
 
-def _filled(values: np.ndarray, shape: tuple[int, ...]) -> Array:
+def _filled(values: np.ndarray, shape: tuple[int, ...], spread: Any = None) -> Array:
     full = np.full(shape[0] * shape[1], -1, np.int32)
     full[: len(values)] = values
-    return jnp.asarray(full.reshape(shape))
+    return jax.device_put(full.reshape(shape), spread)
 
 
 def _block_rows(n: int, num_classes: int) -> int:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from kernlens import metrics
 from kernlens.probes import copies, softmax, spread
@@ -51,6 +52,7 @@ def logistic(
     standardised: bool = True,
     max_rows: int | None = MAX_ROWS,
     groups: np.ndarray | None = None,
+    mesh: Mesh | None = None,
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
@@ -85,6 +87,8 @@ def logistic(
       groups: equal for rows that are copies of one another, ``[n]``, and ``-1`` for a row to leave
         out. Default: those of :func:`kernlens.probes.copies.groups`. Copies share a fold: a head
         that learnt a row's copy has learnt the row.
+      mesh: devices of this process over which rows are spread, as in
+        ``kl.predict(..., probe=functools.partial(probes.logistic, mesh=mesh))``; by default one.
       draws: test sets that are drawn for the intervals, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``; see :mod:`kernlens.probes.spread`.
       seed: random seed of folds, sample and draws.
@@ -107,7 +111,7 @@ def logistic(
     if metric not in METRICS:
         raise ValueError(f"metric must be one that the probe gives, {METRICS}; got {metric!r}")
     given = sorted_rows(features, labels, max_rows=max_rows, groups=groups, seed=seed)
-    fitted = fit_path(given, path, metric, standardised=standardised)
+    fitted = fit_path(given, path, metric, standardised=standardised, mesh=mesh)
     return predicted_by(given, fitted, metric=metric, draws=draws, level=level, seed=seed)
 
 
@@ -214,14 +218,21 @@ def sorted_rows(
 
 
 def fit_path(
-    given: Given, penalties: np.ndarray, metric: str, *, standardised: bool = True
+    given: Given,
+    penalties: np.ndarray,
+    metric: str,
+    *,
+    standardised: bool = True,
+    mesh: Mesh | None = None,
 ) -> Fitted:
     """The optima along a path, strongest penalty first, as far as it is worth going.
 
     Where the metric of two penalties running is below its best before them and the log loss rises,
     weaker ones only fit what is not there, and take longest.
     """
-    made = design(given.features, given.kept, given.codes, given.folds, standardised=standardised)
+    made = design(
+        given.features, given.kept, given.codes, given.folds, standardised=standardised, mesh=mesh
+    )
     num_classes = len(given.classes)
     shares = np.bincount(given.codes) / len(given.codes)
     width = made.rows.x.shape[2]

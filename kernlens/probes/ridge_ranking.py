@@ -22,6 +22,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from kernlens import moments as moments_
+from kernlens.arrays import calm_threads
 from kernlens.datasets.sequences import Histories, Past
 from kernlens.kernels.features import FeatureMap
 from kernlens.kernels.sequence_kernels import SparseAverages
@@ -182,6 +183,7 @@ def fit_sparse(
     return _solved(scatter, sums, counts, mean, item_vectors, strengths)
 
 
+@calm_threads()
 def _solved(
     scatter: np.ndarray,
     sums: np.ndarray,

@@ -186,13 +186,20 @@ def first_curvature(rows: Rows, shares: Array) -> Array:
     Returns:
       Array, ``[C, r + 1, r + 1]``; ``[C, r + 1]`` of many columns.
     """
-    valid = (rows.codes >= 0).astype(rows.x.dtype)
     spread = shares * (1.0 - shares)
+    width = rows.x.shape[-1]
+    blocked = _is_blocked(width, len(shares))
+
+    def add(total, given):
+        x, codes = given
+        x = jnp.where((codes >= 0)[:, None], x, 0.0)
+        return total + (x.T @ x if blocked else jnp.sum(jnp.square(x), axis=0)), None
+
+    # By blocks, since products of all rows at once copy them.
+    start = jnp.zeros((width, width) if blocked else width, rows.x.dtype)
     with jax.default_matmul_precision("highest"):
-        x = rows.x * valid[..., None]
-        if not _is_blocked(rows.x.shape[-1], len(shares)):
-            return spread[:, None] * jnp.sum(jnp.square(x), axis=(0, 1))
-        return spread[:, None, None] * jnp.einsum("abi,abj->ij", x, x)
+        total, _ = jax.lax.scan(add, start, (rows.x, rows.codes))
+    return spread[:, None, None] * total if blocked else spread[:, None] * total
 
 
 def _is_blocked(width: int, num_classes: int) -> bool:

@@ -252,7 +252,8 @@ def measure(
     Args:
       kernel_of: ``kernel_of(problem, trace_axes, method) -> kernel(x, params)``.
       spec: ``task``, ``methods``, ``n``, ``dtype``, ``repeats``, ``seconds`` and ``keep``, the
-        folder for a part of each kernel (or None).
+        folder for a part of each kernel (or None); ``least`` rounds, where given, even past
+        ``seconds``.
 
     Returns:
       For each method, milliseconds of every repeat, seconds to trace and to compile, bytes.
@@ -294,6 +295,7 @@ def measure(
         )
         del value
     rounds = min(spec["repeats"], int(spec["seconds"] / sum(first for _, first in calls)))
+    rounds = max(rounds, spec.get("least", 0))
     if rounds == 0:  # too slow to be run again
         for (_, first), row in zip(calls, found, strict=True):
             row["milliseconds"].append(1e3 * first)

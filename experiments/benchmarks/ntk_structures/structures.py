@@ -128,7 +128,10 @@ def experts(rng: np.random.Generator, n: int, d: int) -> Pair:
     def plain(p: Any, x: jax.Array) -> jax.Array:
         gates = jax.nn.softmax(x @ p["router"])
         each = zip(p["up"], p["down"], strict=True)
-        return sum(gates[:, e, None] * (jnp.tanh(x @ u) @ v) for e, (u, v) in enumerate(each))
+        total = jnp.zeros((x.shape[0], OUTPUTS), x.dtype)
+        for e, (u, v) in enumerate(each):
+            total = total + gates[:, e, None] * (jnp.tanh(x @ u) @ v)
+        return total
 
     def written(p: Any, x: jax.Array) -> jax.Array:
         h = jnp.tanh(jnp.einsum("bd,edf->ebf", x, p["up"]))

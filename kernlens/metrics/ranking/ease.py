@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens.arrays import calm_threads
 from kernlens.metrics.ranking import places
 from kernlens.metrics.ranking.baselines import binary, placed, read_items
 from kernlens.metrics.ranking.measures import reciprocal_rank
@@ -135,6 +136,7 @@ def ease(
     return placed(scores, queries)
 
 
+@calm_threads()
 def _weights(gram: np.ndarray, strength: float) -> np.ndarray:
     """The weights of a Gram matrix, which is overwritten."""
     from scipy.linalg import get_lapack_funcs

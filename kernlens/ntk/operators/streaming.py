@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kernlens.files import synced
 from kernlens.ntk.memory import host_bytes
 from kernlens.ntk.operators.operator import check_block_size, check_kernel, check_rows, num_rows
 from kernlens.types import Kernel
@@ -176,7 +177,9 @@ class _Part:
             file.write(b"\1")
 
     def finish(self) -> None:
-        """Moves the whole file into place."""
+        """Moves the whole file into place, once it is on the disk."""
+        with self._data.open("rb+") as file:
+            synced(file)
         os.replace(self._data, self.out)
         self._list.unlink()
 

@@ -10,7 +10,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 from kernlens.ntk.walk import views
 from kernlens.ntk.walk.flow import CONSTANTS, Walk, bind, plain
 from kernlens.ntk.walk.shapes import shape_of
-from kernlens.ntk.walk.sites import Read, Site
+from kernlens.ntk.walk.sites import Read, Site, WeightedIds
 from kernlens.ntk.walk.views import Block, Loop, View
 from kernlens.types import Array
 
@@ -91,15 +91,13 @@ def scan(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     walk.opaque |= found.opaque
     for leaf, sites in found.biases.items():
         walk.biases.setdefault(leaf, []).extend(start + i for i in sites)
-    for shape in found.shapes:
-        walk.note((length, *shape.shape), shape.dtype, [])
+    taps = [walk.note((length, *shape.shape), shape.dtype, []) for shape in found.shapes]
     moved = [_left(site, length, found.depth) for site in found.sites]
     walk.sites += [site._replace(tap=site.tap + first) for site in moved]
     if walk.taps is None:
         walk.read.extend([None] * len(found.sites))
         outs = bind(eqn, plains)
     else:
-        taps = list(walk.taps[first : first + len(found.shapes)])
         carry, (ys, read) = jax.lax.scan(
             lambda c, x: step(x[1], c, x[0]),
             init,
@@ -197,49 +195,35 @@ def switch(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         return None
     index = walk.settle(index)
     known = [value if isinstance(value, View) else walk.settle(value) for value in operands]
-    given = [value for value in known if not isinstance(value, View)]
-
-    def run(branch: Any, taps: Sequence[Array] | None, given: Sequence[Array]) -> Any:
-        inner = walk.inner(taps)
-        rest = iter(given)
-        args = [value if isinstance(value, View) else next(rest) for value in known]
-        outs = [inner.settle(out) for out in inner.run(inner, *branch, args)]
-        reads = [Read(read.left) for read in inner.read if read is not None]
-        return outs, reads, inner
-
-    found: list[Walk] = []
-
-    def outline(branch: Any, given: Sequence[Array]) -> Any:
-        outs, reads, inner = run(branch, None, given)
-        found.append(inner)
-        return outs, reads
-
-    shapes = []
-    for branch in branches:
-        shapes.append(jax.eval_shape(lambda g, b=branch: outline(b, g), shape_of(given))[1])
-    taps, first_of = [], []
-    for inner in found:
+    outs: list[Any] = []
+    for k, branch in enumerate(branches):
+        taken = index == k
+        # All branches are evaluated: a batch takes them all, and jax would copy each leaf for
+        # each example to choose between its gradients.
+        inner = walk.branch(taken)
+        args = [v if isinstance(v, View) else _guarded(taken, v) for v in known]
+        made = [inner.settle(out) for out in inner.run(inner, *branch, args)]
         first, start = len(walk.shapes), len(walk.sites)
-        first_of.append(len(taps))
         walk.opaque |= inner.opaque
         for leaf, sites in inner.biases.items():
             walk.biases.setdefault(leaf, []).extend(start + i for i in sites)
-        for shape in inner.shapes:
-            taps.append(walk.note(shape.shape, shape.dtype, []))
+        walk.shapes += inner.shapes
         walk.sites += [site._replace(tap=site.tap + first) for site in inner.sites]
-    if walk.taps is None:
-        walk.read.extend([None] * sum(len(inner.sites) for inner in found))
-        return bind(eqn, [index, *map(plain, known)])
-
-    def taken(k: int) -> Any:
-        def branch(taps: list[Array], given: list[Array]) -> Any:
-            own = taps[first_of[k] : first_of[k] + len(found[k].shapes)]
-            outs, reads, _ = run(branches[k], own, given)
-            silent = [jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), one) for one in shapes]
-            return outs, [*silent[:k], reads, *silent[k + 1 :]]
-
-        return branch
-
-    outs, reads = jax.lax.switch(index, [taken(k) for k in range(len(branches))], taps, given)
-    walk.read.extend(read for own in reads for read in own)
+        walk.read += [None if read is None else Read(_silenced(taken, read)) for read in inner.read]
+        outs = [jnp.where(taken, a, b) for a, b in zip(made, outs, strict=True)] if k else made
     return outs
+
+
+def _guarded(taken: Array, value: Any) -> Any:
+    """A value through which no gradient passes where a branch is not taken, not even a NaN."""
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        return value
+    return jnp.where(taken, value, jax.lax.stop_gradient(value))
+
+
+def _silenced(taken: Array, read: Read) -> Any:
+    """What a site read, or zeros where its branch was not taken."""
+    if isinstance(read.left, WeightedIds):
+        weights = jnp.where(taken, read.left.weights, jnp.zeros_like(read.left.weights))
+        return read.left._replace(weights=weights)
+    return jnp.where(taken, read.left, jnp.zeros_like(read.left))

@@ -29,13 +29,15 @@ class _Product(NamedTuple):
 
     ``dims`` tells for each dimension where it comes from: ``("left", d)`` of the one, ``("right",
     d)`` of the other, or ``("both", d)``. Both factors have those first that both have, then those
-    that are summed over, then their own.
+    that are summed over, then their own. ``source`` is the number of the cotangent that ``right``
+    is, or None where it is none of them.
     """
 
     value: Any
     left: Any
     right: Any
     dims: tuple[tuple[str, int], ...]
+    source: int | None = None
 
 
 def custom(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
@@ -67,12 +69,17 @@ def custom(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     at = {i: met[floats.index(i)] for i in views_at if i in floats}
     passed = {i: own.source for i, own in at.items() if _is_passed(values[i], own, outs)}
     taps: dict[int, Any] = {}
+    # Sites whose right factor is the cotangent of an output, which can have the tap itself.
+    written: dict[int, list[Any]] = {}
     for i in views_at:
         own = at.get(i)
         if i in passed:
             continue
         found = _product_of(values[i], own) if isinstance(own, _Product) else None
-        if isinstance(own, _Product) and found is not None:
+        source = own.source if isinstance(own, _Product) else None
+        if found is not None and source is not None and source not in passed.values():
+            written.setdefault(source, []).extend(found)
+        elif isinstance(own, _Product) and found is not None:
             taps[i] = walk.note(own.right.shape, own.right.dtype, found)
         else:
             walk.settle(values[i])
@@ -83,7 +90,9 @@ def custom(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         results = _call(lambda args: bind(eqn, args), trace, floats, taps)(
             plains, list(taps.values())
         )
-    for k in set(passed.values()):
+    for k in sorted(written):
+        results[k] = walk.add(results[k], written[k])
+    for k in sorted(set(passed.values())):
         blocks = [b for i, source in passed.items() if source == k for b in values[i].blocks]
         results[k] = View(results[k], tuple(blocks), len(values) > 1)
     return results
@@ -196,21 +205,25 @@ def _linear_rule(eqn: Any, values: Sequence[Any], out: Any) -> Any:
         right = first.value.transpose([*axes, *rest])
         left = jnp.ones(right.shape[: len(axes)], right.dtype)
         dims = tuple(("right", len(axes) + i) for i in range(len(rest)))
-        return _Product(out, left, right, dims)
+        source = first.source if [*axes, *rest] == sorted([*axes, *rest]) else None
+        return _Product(out, left, right, dims, source)
     return out
 
 
 def _dot(eqn: Any, values: Sequence[Any], out: Any) -> Any:
     contracts, batches = eqn.params["dimension_numbers"]
     moving = 0 if isinstance(values[0], _Linear | _Product) else 1
-    factors, own = [], []
+    factors, own, source = [], [], None
     for i, value in enumerate(values):
         flat = jnp.asarray(_flat(value))
         rest = [d for d in range(flat.ndim) if d not in (*contracts[i], *batches[i])]
-        factors.append(flat.transpose([*batches[i], *contracts[i], *rest]))
+        order = [*batches[i], *contracts[i], *rest]
+        factors.append(flat.transpose(order))
+        if isinstance(value, _Linear) and order == sorted(order):
+            source = value.source
         own.append(len(rest))
     shared, before = len(batches[0]), len(batches[0]) + len(contracts[0])
     dims = [("both", i) for i in range(shared)]
     for i in range(2):
         dims += [("right" if i == moving else "left", before + k) for k in range(own[i])]
-    return _Product(out, factors[1 - moving], factors[moving], tuple(dims))
+    return _Product(out, factors[1 - moving], factors[moving], tuple(dims), source)

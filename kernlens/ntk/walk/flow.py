@@ -77,6 +77,13 @@ class Spread(NamedTuple):
     number: Any = None
 
 
+class Stopped(NamedTuple):
+    """A view through which no gradient passes; ``source`` is the view's own value."""
+
+    value: Any
+    source: Any
+
+
 class Walk:
     """State of one evaluation: the taps and sites met so far, and what the sites read.
 
@@ -87,12 +94,19 @@ class Walk:
         self.taps = taps
         self.run = run
         self.depth = depth
+        self.taken: Any = None
         self.shapes: list[jax.ShapeDtypeStruct] = []
         self.sites: list[Site] = []
         self.read: list[Read | None] = []
         self.exits: dict[int, list[int | None]] = {}
         self.opaque: set[int] = set()
         self.biases: dict[int, list[int]] = {}
+
+    def branch(self, taken: Array) -> "Walk":
+        """A walk over a branch inside this one's, whose taps are silent where it is not taken."""
+        inner = self.inner(None if self.taps is None else self.taps[len(self.shapes) :])
+        inner.taken = taken if self.taken is None else self.taken & taken
+        return inner
 
     def inner(self, taps: Sequence[Array] | None, loops: int = 0) -> "Walk":
         """A walk over a jaxpr inside this one's."""
@@ -105,7 +119,10 @@ class Walk:
         for site, read in found:
             self.sites.append(site._replace(tap=index))
             self.read.append(read)
-        return None if self.taps is None else self.taps[index]
+        if self.taps is None:
+            return None
+        tap = self.taps[index]
+        return tap if self.taken is None else jnp.where(self.taken, tap, jnp.zeros_like(tap))
 
     def add(self, value: Array, found: Sequence[tuple[Site, Read]]) -> Tapped:
         """Notes sites that wrote one value, and adds their tap to it."""
@@ -132,7 +149,7 @@ class Walk:
         if isinstance(value, Tapped | Bent):
             self.exits.setdefault(value.tap, []).append(None)
             return value.value
-        return value.value if isinstance(value, Spread) else value
+        return value.value if isinstance(value, Spread | Stopped) else value
 
 
 OUTPUT = -1
@@ -145,7 +162,8 @@ CONSTANTS = (np.ndarray, np.generic, float, int)
 
 def plain(value: Any) -> Any:
     """What flows without what is known of it."""
-    return value.value if isinstance(value, View | Tapped | Bent | TableRows | Spread) else value
+    known = View | Tapped | Bent | TableRows | Spread | Stopped
+    return value.value if isinstance(value, known) else value
 
 
 def number_of(value: Any) -> Any:

@@ -10,6 +10,7 @@ from kernlens.ntk.walk.flow import (
     CONSTANTS,
     Rows,
     Spread,
+    Stopped,
     TableRows,
     Walk,
     bind,
@@ -110,7 +111,10 @@ def _select_view(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         return None
     which = jnp.asarray(walk.settle(which), bool)
     taken = [v.value if isinstance(v, View) else walk.settle(v) for v in values[1:]]
-    value = bind(eqn, [plain(values[0]), *taken])[0]
+    sources = [v.source if isinstance(v, Stopped) else plain(v) for v in values[1:]]
+    # A leaf or itself, its gradient stopped: a choice by example would copy it for each.
+    same = sources[0] is sources[1]
+    value = sources[0] if same else bind(eqn, [plain(values[0]), *taken])[0]
     blocks = []
     for view, chosen in zip(values[1:], (~which, which), strict=True):
         for block in view.blocks if isinstance(view, View) else ():

@@ -12,6 +12,7 @@ from kernlens.ntk.walk.flow import (
     CONSTANTS,
     Bent,
     Spread,
+    Stopped,
     TableRows,
     Tapped,
     Walk,
@@ -226,7 +227,7 @@ def stop(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
     """A leaf through which no gradient passes."""
     (view,) = values
     # No gradient passes, so this is no use of the leaf at all.
-    return bind(eqn, [view.value]) if isinstance(view, View) else None
+    return [Stopped(bind(eqn, [view.value])[0], view.value)] if isinstance(view, View) else None
 
 
 FOLDED: dict[str, Callable[..., Any]] = {

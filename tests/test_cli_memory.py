@@ -1,0 +1,150 @@
+"""What a command takes of memory is told and bounded before it starts."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernlens import cli, demo, lens
+from kernlens.cli import memory
+from tests.test_cli import files, run
+
+__all__ = ["files"]
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2GB", 2 * 10**9), ("2 gb", 2 * 10**9), ("1.5GiB", 3 * 2**29), ("500M", 5 * 10**8),
+        ("64KiB", 2**16), ("1000", 1000), ("7B", 7), (None, None),
+    ],
+)  # fmt: skip
+def test_sizes_are_read_as_people_write_them(text, size):
+    assert memory.parse(text) == size
+
+
+@pytest.mark.parametrize("text", ["much", "-1GB", "0", "2 XB", "", "1e9"])
+def test_another_text_is_a_wrong_command_line(files, capsys, text):
+    given = ("predict", "good.npy", "--labels", "labels.csv", f"--max-memory={text}")
+    code, out, err = run(capsys, *given)
+    assert (code, out) == (2, "")
+    assert "--max-memory must be a size such as 2GB or 500MB" in " ".join(err.split())
+
+
+def every_verb(files):
+    (files / "events.csv").write_text("user_id,item_id,timestamp\na,x,1700000000\n")
+    np.save("other.npy", np.load("good.npy"))
+    labelled = ("--labels", "labels.csv")
+    return [
+        ("predict", "good.npy", *labelled), ("compare", "good.npy", *labelled),
+        ("upgrade", "good.npy", "other.npy", *labelled),
+        ("stability", "good.npy", "other.npy", *labelled),
+        ("fuse", "good.npy", "other.npy", *labelled), ("diagnose", "good.npy", *labelled),
+        ("score", "good.npy", *labelled), ("embed", "events.csv"), ("demo",),
+        ("predict", "good.npy", "--interactions", "events.csv"),
+    ]  # fmt: skip
+
+
+def test_every_command_refuses_over_max_memory_before_it_starts(files, capsys, monkeypatch):
+    def started(*_, **__):
+        raise AssertionError("started")
+
+    verbs = every_verb(files)
+    assert {words[0] for words in verbs} == {*cli.VERBS, cli.DEMO}
+    for name in ("predict", "compare", "upgrade", "stability", "fuse", "diagnose", "standings"):
+        monkeypatch.setattr(lens, name, started)
+    monkeypatch.setattr(demo, "run", started)
+    monkeypatch.setattr("kernlens.datasets.load", started)
+    for words in verbs:
+        code, out, err = run(capsys, *words, "--max-memory", "100MB")
+        assert (code, out) == (1, ""), words
+        assert "of memory, and 100 MB are allowed by --max-memory; give fewer rows" in err, words
+        assert err.count("\n") == 1, words
+        # Without the option, what is free is the bound.
+        with monkeypatch.context() as patch:
+            patch.setattr(memory, "host_bytes", lambda: 200 * 10**6)
+            code, out, err = run(capsys, *words)
+        assert (code, out) == (1, ""), words
+        assert "and 200 MB are free; " in err, words
+        allowed = err.partition("--max-memory ")[2].split()[0]
+        assert memory.parse(allowed) >= memory.BASE, words
+
+
+def test_what_a_refusal_names_starts_it(files, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "host_bytes", lambda: 200 * 10**6)
+    given = ("predict", "good.npy", "--labels", "labels.csv", "--json", "-")
+    code, _, err = run(capsys, *given)
+    assert code == 1
+    allowed = err.partition("--max-memory ")[2].split()[0]
+    code, out, _ = run(capsys, *given, "--max-memory", allowed)
+    assert code == 0
+    assert json.loads(out)["memory_bytes"] <= memory.parse(allowed)
+
+
+def test_large_commands_tell_their_estimate(files, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "SHOWN", 10**6)
+    monkeypatch.setattr(memory, "host_bytes", lambda: 8 * 10**9)
+    code, _, err = run(capsys, "predict", "good.npy", "--labels", "labels.csv")
+    assert code == 0
+    assert err.startswith("note: needs about ")
+    assert err.endswith("MB of memory; 8.0 GB are free\n")
+
+
+def test_many_classes_have_the_fast_probe_proposed(files, capsys, monkeypatch):
+    monkeypatch.setattr("kernlens.cli.given.SLOW", 100)
+    given = ("predict", "good.npy", "--labels", "labels.csv")
+    expected = "logistic regression of 4 classes on 150 rows of 6 dimensions may take minutes; "
+    assert expected + "--probe discriminant takes seconds" in run(capsys, *given)[2]
+    for option in (("--probe", "discriminant"), ("--decoder", "cosine"), ("--kernel", "rbf")):
+        assert run(capsys, *given, *option)[2] == ""
+
+
+def peak_of(folder, *words):
+    """Megabytes of the command as a process, the processor's seconds, and its own estimate."""
+    code = "import sys; from kernlens.cli import main; sys.exit(main())"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}", *words, "--json", "found.json", "--no-cache"],
+        cwd=folder, text=True, capture_output=True, env={**PATHS, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    estimate = json.loads((folder / "found.json").read_text())["memory_bytes"]
+    return after.ru_maxrss / 1024, seconds, estimate / 2**20
+
+
+PATHS = {"PATH": "/usr/bin:/bin"}
+
+
+def classes_of(folder, rows, dim, count):
+    """Normal classes and their labels, as files."""
+    rng = np.random.default_rng(0)
+    codes = rng.permutation(np.arange(rows) % count)
+    means = 0.6 * rng.standard_normal((count, dim), dtype=np.float32)
+    np.save(folder / "rows.npy", means[codes] + rng.standard_normal((rows, dim), dtype=np.float32))
+    (folder / "labels.csv").write_text("label\n" + "".join(f"c{code}\n" for code in codes))
+
+
+@pytest.mark.slow
+def test_a_million_rows_stay_under_a_gigabyte_and_a_half_and_under_the_estimate(tmp_path):
+    classes_of(tmp_path, 10**6, 64, 20)
+    given = ("predict", "rows.npy", "--labels", "labels.csv")
+    for options in (("--probe", "discriminant"), ()):
+        peak, _, estimate = peak_of(tmp_path, *given, *options)
+        assert peak < 1500
+        assert peak < estimate < 2.5 * peak
+
+
+@pytest.mark.slow
+def test_two_thousand_classes_take_under_twenty_seconds_on_two_cores(tmp_path):
+    """By the seconds of the processor, which other programs do not lengthen."""
+    classes_of(tmp_path, 20_000, 32, 2_000)
+    given = ("predict", "rows.npy", "--labels", "labels.csv", "--probe", "discriminant")
+    _, seconds, _ = peak_of(tmp_path, *given)
+    assert seconds < 2 * 20
