@@ -135,7 +135,7 @@ def test_figures_are_drawn_by_code(name, tmp_path):
     text = figures.draw(name, tmp_path).read_text()
     labels = set(re.findall(r"<!-- (.*?) -->", text))
     committed = set(re.findall(r"<!-- (.*?) -->", (figures.FOLDER / f"{name}.svg").read_text()))
-    words = {label for label in committed if re.search("[a-z]", label)}
+    words = {label for label in committed if re.search("[a-z]", label) and "$" not in label}
     assert words
     assert words <= labels
 

@@ -168,3 +168,10 @@ def test_the_demo_is_interrupted_at_random_moments(tmp_path):
     for moment in np.random.default_rng(7).uniform(0.5, 20.0, 5):
         command = [sys.executable, *DEMO, "--out", str(tmp_path / "demo")]
         check(interrupt("demo", command, float(moment)))
+
+
+def test_every_experiment_begins_where_an_interrupt_ends_it():
+    """The imports, which take seconds, are under the handler too."""
+    for experiment in (*EXPERIMENTS, *AWAITED):
+        text = (Path(str(experiment.__file__)).parent / "__main__.py").read_text()
+        assert "start.experiment(__package__)" in text, experiment.__name__

@@ -1,6 +1,15 @@
 """The command."""
 
-from experiments.map_reduce.example import main
+from kernlens import interrupts
+
+
+def run() -> int:
+    """Imports here, so that Ctrl-C ends that too."""
+    from experiments.map_reduce import example
+
+    example.main()
+    return 0
+
 
 if __name__ == "__main__":
-    main()
+    interrupts.leave(run)

@@ -17,7 +17,6 @@ from kernlens.metrics.ranking.ease import hidden_items
 from kernlens.metrics.ranking.measures import reciprocal_rank
 from kernlens.metrics.ranking.places import Place
 from kernlens.metrics.ranking.protocol import Queries
-from kernlens.ntk import infinite
 
 RowKernel = Callable[[np.ndarray, np.ndarray], Any]
 """``kernel(rows1 [n1, m], rows2 [n2, m]) -> [n1, n2]``, on float32 rows."""
@@ -74,10 +73,13 @@ def infinite_autoencoder(
     References:
       Sachdeva, Dhaliwal, Wu and McAuley (2022), section 3.
     """
+    from kernlens.ntk import infinite  # Flax, which most rankings need not load
+
     if depth < 1:
         raise ValueError(f"depth must be at least 1; got {depth}")
-    hidden = [layer for _ in range(depth) for layer in (_dense(W_std, b_std), infinite.relu())]
-    net = infinite.serial(*hidden, _dense(W_std, b_std))
+    dense = infinite.dense(1, W_std, b_std)
+    hidden = [layer for _ in range(depth) for layer in (dense, infinite.relu())]
+    net = infinite.serial(*hidden, dense)
 
     def kernel(rows1: np.ndarray, rows2: np.ndarray) -> Any:
         # Of rows of ones and zeros the products are whole numbers, without rounding.
@@ -205,10 +207,6 @@ def user_ridge(
         return model.scores(some) if len(some) else np.zeros(some.shape)
 
     return placed(scores, queries)
-
-
-def _dense(W_std: float, b_std: float) -> infinite.Layer:
-    return infinite.dense(1, W_std, b_std)
 
 
 def _validated(held: Any, kernel: RowKernel, path: np.ndarray, seed: int) -> np.ndarray:
