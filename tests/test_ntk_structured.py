@@ -292,6 +292,18 @@ def branches(p, x):
     return jnp.where(x > 0, h @ p["u"], h)
 
 
+def gated(p, x):
+    """A layer next to the last, gated by the example and chosen by it, and added to it."""
+    h = jnp.tanh(dense(p[0], x)) * jnp.sin(x) + x
+    return dense(p[1], jnp.where(x[:, :1] > 0, h, x))
+
+
+def gated_by_itself(p, x):
+    """A layer next to the last whose gate depends on it, so that its slopes are no diagonal."""
+    h = dense(p[0], x)
+    return dense(p[1], jnp.tanh(h) * jnp.cumsum(h, axis=1))
+
+
 def sliced(p, x):
     """Slices of a matrix and of its bias, some of them with steps or by their number."""
     even, odd = x @ p["w"][:, ::2], x @ p["w"][:, 1::2]
@@ -451,6 +463,8 @@ CASES = [
     ),
     Case("ways through", ways_through, [layer(3, 4), layer(4, 4), draw(3, 4, 2)], PLAIN),
     Case("stopped", stopped, [layer(3, 4), layer(4, 2), draw(2)], PLAIN),
+    Case("gated", gated, [layer(3, 3), layer(3, 2)], PLAIN),
+    Case("gated by itself", gated_by_itself, [layer(3, 3), layer(3, 2)], PLAIN),
     Case("sliced", sliced, {"w": draw(3, 4), "b": draw(4), "layers": draw(3, 2, 2)}, PLAIN),
     Case(
         "joined",

@@ -6,16 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from kernlens.ntk.walk import calls, custom, lookups, products, shapes
 from kernlens.ntk.walk.calls import CALLS, opened
 from kernlens.ntk.walk.flow import (
-    CONSTANTS,
     OUTPUT,
     Bent,
-    Spread,
+    Stopped,
     TableRows,
     Tapped,
     Walk,
@@ -161,7 +159,7 @@ def _apply(walk: Walk, eqn: Any, values: list[Any]) -> list[Any]:
 
 
 def _bend(eqn: Any, values: list[Any]) -> list[Any] | None:
-    """Elementwise functions of what one site wrote, and of constants."""
+    """Elementwise functions of what one site wrote, and of other values."""
     bent = [value for value in values if isinstance(value, Tapped | Bent)]
     if not bent or len({value.tap for value in bent}) != 1 or len(eqn.outvars) != 1:
         return None
@@ -169,9 +167,10 @@ def _bend(eqn: Any, values: list[Any]) -> list[Any] | None:
     if eqn.outvars[0].aval.shape != shape or not _is_elementwise(eqn):
         return None
     for value in values:
-        own = isinstance(value, Tapped | Bent) and jnp.shape(value.value) == shape
-        spread = isinstance(value, Spread) and isinstance(value.narrow, CONSTANTS)
-        if not (own or spread or (isinstance(value, CONSTANTS) and np.ndim(value) == 0)):
+        # Other values may be anything: one that depends on this tap has read it, another exit.
+        if isinstance(value, View | TableRows | Stopped):
+            return None
+        if jnp.shape(plain(value)) not in ((), shape):
             return None
     out = bind(eqn, [plain(value) for value in values])[0]
     return [Bent(out, bent[0].tap, False)]
