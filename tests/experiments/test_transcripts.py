@@ -1,4 +1,4 @@
-"""The transcripts in the docs: their commands run on the files that are written for them."""
+"""The transcripts in the docs: their commands run, and print what the page shows."""
 
 import re
 
@@ -7,6 +7,7 @@ import pytest
 
 from experiments.kit import transcripts
 from kernlens import datasets
+from tests.test_readme import alike
 
 
 def test_commands_run_on_the_files_and_stand_in_the_page(tmp_path, monkeypatch):
@@ -29,3 +30,14 @@ def test_commands_run_on_the_files_and_stand_in_the_page(tmp_path, monkeypatch):
     assert not re.search(r" +$", found, flags=re.MULTILINE)
     with pytest.raises(RuntimeError, match=r"nothing\.npy"):
         transcripts.printed("kernlens predict nothing.npy --labels departments.csv")
+
+
+@pytest.mark.slow
+def test_the_page_is_what_the_commands_print(tmp_path):
+    kept, found = transcripts.PAGE.read_text(), transcripts.made(tmp_path)
+    assert alike(kept, found)
+
+
+def test_the_page_has_every_command():
+    kept = transcripts.PAGE.read_text()
+    assert all(command in kept for command in transcripts.COMMANDS.values())
