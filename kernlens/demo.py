@@ -1,9 +1,10 @@
 """The demo: predict a small grid of embeddings of real grocery data, then train, and compare."""
 
 import functools
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,7 +157,7 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
         found_of: dict[str, Found] = {}
         rows = grid(config, data, task, console, found_of)
         found = {
-            "command": "kernlens demo",
+            "command": command_of(config),
             "config": config,
             "num_items": num_items,
             "classes": task.names,
@@ -182,6 +183,17 @@ class Found(NamedTuple):
 
     prediction: Prediction
     rows: np.ndarray
+
+
+def command_of(config: Config) -> str:
+    """The command that repeats a run; the folder it wrote to does not matter."""
+    words = ["kernlens", "demo"]
+    for field in fields(Config):
+        value = getattr(config, field.name)
+        if field.name != "out" and value != field.default:
+            flag = f"--{field.name.replace('_', '-')}"
+            words += [flag] if value is True else [flag, str(value)]
+    return shlex.join(words)
 
 
 def grid(

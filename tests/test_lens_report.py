@@ -5,6 +5,7 @@ import re
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,6 +13,7 @@ import kernlens as kl
 from kernlens import cli, lens, probes
 from kernlens.lens import mistakes
 from kernlens.lens.report import Provenance, page_of, verdict
+from kernlens.lens.sections import spectrum
 from kernlens.show.page import rendered
 from tests.cases import gaussian_classes
 
@@ -124,14 +126,15 @@ def test_a_verdict_says_where_nothing_beats_chance():
 
 
 def test_the_spectrum_is_that_of_the_covariance():
-    (section,) = [own for own in page_of(kl.predict(PROBLEM.x, PROBLEM.codes, probe=quick),
-                                         np.eye(6)[np.arange(150) % 6] * [1, 1, 1, 2, 2, 0]).sections
-                  if own.title == "Spectrum"]  # fmt: skip
-    (row,) = section.tables[0].rows
-    values = np.linalg.eigvalsh(np.cov((np.eye(6)[np.arange(150) % 6] * [1, 1, 1, 2, 2, 0]).T))
-    assert row["first"] == pytest.approx(values[-1] / values.sum())
-    share = np.cumsum(values[::-1]) / values.sum()
-    assert row["d90"] == 1 + np.sum(share < 0.9)
+    x = np.eye(6)[np.arange(150) % 6] * [1, 1, 1, 2, 2, 0]
+    (row,) = spectrum(x).tables[0].rows
+    values = np.linalg.eigvalsh(np.cov(x.T))[::-1]
+    assert row["first"] == pytest.approx(values[0] / values.sum())
+    share = np.cumsum(values) / values.sum()
+    for percent in (50, 90, 99):
+        assert row[f"d{percent}"] == 1 + np.sum(share < percent / 100)
+    assert spectrum(np.ones((5, 1))).paragraphs == ["No embedding has variance."]
+    assert spectrum(np.arange(5.0)[:, None]).tables[0].rows[0]["d99"] == 1
 
 
 def test_report_and_export_refuse_what_they_cannot_show(compared, tmp_path):
@@ -167,15 +170,17 @@ def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERNLENS_CACHE", "off")
     for name, rows in ROWS.items():
-        np.save(f"{name}.npy", rows)
-    lines = [f"{i},{name or ''}" for i, name in enumerate(LABELS)]
-    (tmp_path / "labels.csv").write_text("\n".join(["id,label", *lines, "900,tea"]) + "\n")
+        table = pa.table({"id": IDS, "vector": list(rows)})
+        pq.write_table(table, f"{name}.parquet")
+    lines = [f"{i},{name or ''}" for i, name in zip(IDS, LABELS, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label", *lines, "sku900,tea"]) + "\n")
     return tmp_path
 
 
 def test_the_command_writes_both(files, capsys):
     pytest.importorskip("plotly", reason="the extra 'report' is not installed")
-    given = ("compare", "good.npy", "bad.npy", "--labels", "labels.csv", "--probe", "discriminant")
+    given = ("compare", "good.parquet", "bad.parquet", "--labels", "labels.csv")
+    given = (*given, "--probe", "discriminant")
     code = cli.main([*given, "--html", "out.html", "--export", "rows.parquet", "--no-cache"])
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
@@ -184,21 +189,21 @@ def test_the_command_writes_both(files, capsys):
     text = text[: text.index('id="charts"')]
     sentence = next(line for line in out.splitlines() if "macro-F1, " in line or "is best" in line)
     assert f'<h1 id="verdict">{sentence}</h1>' in text
-    command = "kernlens compare good.npy bad.npy --labels labels.csv --probe discriminant --html"
-    assert f"$ {command} out.html" in text
+    command = "compare good.parquet bad.parquet --labels labels.csv --probe discriminant"
+    assert f"$ kernlens {command} --html out.html" in text
     cells = re.findall(r'data-label="rows not joined">([^<]*)<', text)
     assert cells == ["0", "0", "1"]
-    assert "&#x27;900&#x27;" in text
+    assert "&#x27;sku900&#x27;" in text
     rows = pq.read_table(files / "rows.parquet").to_pydict()
-    assert rows["id"] == [str(i) for i in KNOWN]
+    assert rows["id"] == IDS[KNOWN].tolist()
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("compare", "good.npy", "--html", "nowhere/r.html"), "nowhere: no such folder"),
-        (("compare", "good.npy", "--export", "rows.csv"), "written as .parquet"),
-        (("score", "good.npy", "--export", "rows.parquet"), "a score gives none"),
+        (("compare", "good.parquet", "--html", "nowhere/r.html"), "nowhere: no such folder"),
+        (("compare", "good.parquet", "--export", "rows.csv"), "written as .parquet"),
+        (("score", "good.parquet", "--export", "rows.parquet"), "--export writes an answer"),
     ],
 )
 def test_what_cannot_be_written_is_said_before_the_work(argv, message, files, capsys):

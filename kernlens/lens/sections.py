@@ -259,7 +259,7 @@ def _of_diagnosis(result: Diagnosis) -> list[Section | None]:
     charts_ = _gaps(
         "What would help", helps, TITLES[result.prediction.metric], result.prediction.level
     )
-    if gains:
+    if len(gains) > len(helps):
         charts_ += _gaps(
             "Gain of each remedy for this head",
             gains,
@@ -366,7 +366,7 @@ def rows_sections(result: Any, ids: np.ndarray | None) -> list[Section | None]:
     drawn = []
     if confused is not None:
         pairs = {
-            f"{row['true']} → {row['given']}": row["share"]
+            f"{row['true']}{charts.ARROW}{row['given']}": row["share"]
             for row in sorted(confused.rows, key=lambda row: -row["share"])[:10]
         }
         drawn = [

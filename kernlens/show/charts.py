@@ -19,8 +19,11 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 """Colours are never alone in telling lines apart."""
 
-LONGEST = 30
+LONGEST = 24
 """Characters of a name in a chart; its table has all of it."""
+
+ARROW = " → "
+"""Between two names in one."""
 
 MOST_ROWS = 24
 MOST_LINES = 6
@@ -360,9 +363,13 @@ def _scale(log: bool) -> dict[str, Any]:
     return {"type": "log", "exponentformat": "power"} if log else {}
 
 
-def _short(name: str) -> str:
+def _short(name: str, longest: int = LONGEST) -> str:
+    """A name with its middle left out; of two with an arrow, each."""
     name = printable(name)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}…{name[-8:]}"
+    if ARROW in name and len(name) > longest:
+        return ARROW.join(_short(part, longest // 2) for part in name.split(ARROW, 1))
+    end = longest // 3
+    return name if len(name) <= longest else f"{name[: longest - 1 - end]}…{name[-end:]}"
 
 
 def _more(count: int) -> str:

@@ -119,6 +119,7 @@
       select.add(new Option(name, index));
     }
     select.add(new Option("as given", ""), 0);
+    select.value = "";
     select.addEventListener("change", () => {
       if (select.value === "") return;
       const right = heads[select.value].classList.contains("right");
@@ -127,7 +128,9 @@
     const label = document.createElement("label");
     label.className = "order";
     label.append("Sort by ", select);
-    table.before(label);
+    if (!table.classList.contains("stacked")) label.hidden = true;
+    if (table.caption) table.caption.append(label);
+    else table.before(label);
     const most = narrow.matches ? 5 : 10;
     const count = table.tBodies[0].rows.length;
     if (count > most) {
