@@ -469,15 +469,19 @@ def show(
         [table(rows)],
     )  # fmt: skip
     comparison = compared_of(rows, kept)
-    predicted = page.Section("The predictions alone", [comparison.sentence()])
     ids = np.array([str(item) for item in items])
     made = Provenance(["Every number is in results.json."], (), found["command"])
     whole = page_of(
         comparison, {name: own.rows for name, own in kept.items()}, ids, made
     )  # fmt: skip
+    first_section, *others = whole.sections
+    alone = first_section._replace(
+        title="The predictions alone",
+        paragraphs=[comparison.sentence(), *first_section.paragraphs],
+    )
     return page.Page(
         "kernlens demo: predicted without training, then trained", found["conclusion"], [told],
-        [truth, predicted, *whole.sections],
+        [truth, alone, *others],
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def write(config: Given, rows: Rows, found: Any) -> None:
     judged = lens.judged(found)
     ids, more = None, []
     if judged is not None and rows.joined is not None:
-        ids = rows.joined.ids[labelled_rows(rows.target)]
+        ids = rows.joined.ids[labelled_rows(rows.joined.labels)]
         if len(ids) != len(judged.prediction.target):
             ids, more = None, [SAMPLE]
     if config.html is not None:

@@ -133,7 +133,7 @@ def verdict(result: Any) -> str:
         if is_chance(value, sign):
             return f"{said}, which is no better than chance ({value.null:.3f})."
         return f"{said}; chance gives {value.null:.3f}."
-    if isinstance(result, Sequence) and not hasattr(result, "_fields"):
+    if not hasattr(result, "sentence"):
         best: dict[str, list[str]] = {}
         for own in result:
             best.setdefault(own.best, []).append(own.score)
@@ -144,7 +144,7 @@ def verdict(result: Any) -> str:
 
 def _lead(result: Any) -> tuple[list[str], list[str]]:
     """What was asked, for the top of the page, and notes for its end."""
-    notes = list(getattr(result, "notes", ()))
+    notes: list[str] = list(getattr(result, "notes", ()))
     if isinstance(result, Diagnosis):
         return [result.heading()], list(result.prediction.notes)
     if isinstance(result, Comparison):
