@@ -12,6 +12,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 __version__ = version("kernlens")
 
 VERBS = ("compare", "diagnose", "fuse", "predict", "stability", "upgrade")
+WRITERS = ("export", "report")
 TYPES = {
     "Interval": "types",
     "Labels": "types",
@@ -40,12 +41,12 @@ ALIASES = {
 }
 """Names that users type, and the module in its room that each stands for."""
 
-__all__ = ["__version__", *VERBS, *TYPES, *ALIASES]
+__all__ = ["__version__", *VERBS, *WRITERS, *TYPES, *ALIASES]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a verb, a type or the module behind an alias when it is first asked for."""
-    if name in VERBS or name in TYPES:
+    """Imports a verb, a writer, a type or the module behind an alias when it is first asked for."""
+    if name in VERBS or name in WRITERS or name in TYPES:
         room = importlib.import_module(f"{__name__}.{TYPES.get(name, 'lens')}")
         return getattr(room, name)
     if name in ALIASES:

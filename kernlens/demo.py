@@ -1,9 +1,10 @@
 """The demo: predict a small grid of embeddings of real grocery data, then train, and compare."""
 
 import functools
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kernlens import datasets, files, moments, probes, targets
 from kernlens.kernels import features
+from kernlens.lens.compare import Comparison, Entry, compared
+from kernlens.lens.report import Provenance, page_of
+from kernlens.lens.verdicts import BEST
 from kernlens.metrics.agreement import Agreement, agreement
 from kernlens.models import decoders
+from kernlens.probes import Prediction
 from kernlens.scores import SCORES
-from kernlens.show import report
+from kernlens.show import charts, page, report
 from kernlens.show.table import Column, Table
 from kernlens.train import heads, loop, pretrain, sampling
 from kernlens.types import Interactions, Interval, Labels, Outcome
@@ -131,7 +136,8 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
     """
     console = console or report.console()
     files.check_folder("--out", config.out)
-    files.optional("matplotlib", extra="report")
+    for package in ("matplotlib", "plotly"):
+        files.optional(package, extra="report")
     with console.status(f"reading {config.data}"):
         data = datasets.load(config.data)
     if config.label not in data.labels:
@@ -148,22 +154,53 @@ def run(config: Config, console: Console | None = None) -> dict[str, Any]:
     config.out.mkdir(parents=True, exist_ok=True)
     with files.held("--out", config.out):
         files.clean(config.out)
-        rows = grid(config, data, task, console)
+        found_of: dict[str, Found] = {}
+        rows = grid(config, data, task, console, found_of)
         found = {
-            "command": "kernlens demo",
+            "command": command_of(config),
             "config": config,
             "num_items": num_items,
             "classes": task.names,
+            "conclusion": conclusion(rows),
             "agreement": agreement_line(rows),
             "failure": failure_line(rows, "LR"),
             "rows": rows,
         }
         write(config, found, console)
+        items = data.item_keys[targets.labelled_rows(task)]
+        page.write_page(config.out / "index.html", show(config, found, found_of, items))
+        console.print(f"wrote {config.out}/index.html, figure.png, table.txt, results.json")
     return report.to_json(found)
 
 
-def grid(config: Config, data: Interactions, task: Labels, console: Console) -> list[Row]:
-    """A row for each setting and seed, with bars of progress."""
+class Found(NamedTuple):
+    """What the report shows of an embedding, and results.json does not hold.
+
+    Attributes:
+      prediction: row by row.
+      rows: labelled rows of the embedding, ``[n, d]``.
+    """
+
+    prediction: Prediction
+    rows: np.ndarray
+
+
+def command_of(config: Config) -> str:
+    """The command that repeats a run; the folder it wrote to does not matter."""
+    words = ["kernlens", "demo"]
+    for field in fields(Config):
+        value = getattr(config, field.name)
+        if field.name != "out" and value != field.default:
+            flag = f"--{field.name.replace('_', '-')}"
+            words += [flag] if value is True else [flag, str(value)]
+    return shlex.join(words)
+
+
+def grid(
+    config: Config, data: Interactions, task: Labels, console: Console,
+    kept: dict[str, Found] | None = None,
+) -> list[Row]:  # fmt: skip
+    """A row for each setting and seed, with bars of progress; ``kept`` gets predictions by name."""
     trained = {
         name: functools.partial(heads.classify, decoder=decoder, seeds=config.head_seeds)
         for name, decoder in (("LR", decoders.Linear()), ("MLP", decoders.Mlp(32)))
@@ -188,7 +225,7 @@ def grid(config: Config, data: Interactions, task: Labels, console: Console) -> 
                 data, seeds=config.seeds, noise=noise, on_round=on_round, **setting._asdict()
             )
             rows += [
-                judge(embeddings, task, trained, setting=setting.name, seed=seed)
+                judge(embeddings, task, trained, setting=setting.name, seed=seed, kept=kept)
                 for seed, embeddings in enumerate(fitted.embeddings)
             ]
             bars.advance(whole)
@@ -202,6 +239,7 @@ def judge(
     *,
     setting: str,
     seed: int,
+    kept: dict[str, Found] | None = None,
 ) -> Row:
     """Predicts one embedding, scores it, and trains heads on it.
 
@@ -211,12 +249,15 @@ def judge(
       trained: heads to train, by name.
       setting: how the embedding was pretrained.
       seed: its pretraining seed.
+      kept: gets what was predicted of each row, by name.
     """
     rows = targets.labelled_rows(task)
     x, labels = embeddings[rows], task._replace(codes=task.codes[rows])
     start = time.perf_counter()
-    predicted = probes.PROBES["discriminant"](x, labels).metrics["macro_f1"]
+    prediction = probes.PROBES["discriminant"](x, labels)
     seconds = time.perf_counter() - start
+    if kept is not None:
+        kept[name_of(setting, seed)] = Found(prediction, x)
     estimator = SCORES[SCORE]
     summary = moments.from_arrays(
         estimator.features(jnp.asarray(x)),
@@ -229,7 +270,7 @@ def judge(
     return Row(
         setting=setting,
         seed=seed,
-        predicted=predicted,
+        predicted=prediction.metrics["macro_f1"],
         predict_seconds=seconds,
         score=float(estimator.fn(summary).value),
         mean_cosine=float(jnp.sum(jnp.mean(unit, axis=0) ** 2)),
@@ -241,6 +282,25 @@ def judge(
 def agree(rows: Sequence[Row], values: Sequence[float], head: str) -> Agreement:
     """Agreement of a value of each row with the macro-F1 of a trained head, without intervals."""
     return agreement(np.array(values), np.array([row.mean(head) for row in rows]), draws=1)
+
+
+def name_of(setting: str, seed: int) -> str:
+    """Name of an embedding; the seed only where there are several."""
+    return f"{setting} seed {seed}" if seed else setting
+
+
+def conclusion(rows: Sequence[Row]) -> str:
+    """What the demo shows, in one sentence: whether the prediction came true."""
+    head = next(iter(rows[0].trained))
+    best = max(rows, key=lambda row: row.predicted.value)
+    place = 1 + sum(row.mean(head) > best.mean(head) for row in rows)
+    found = "is best" if place == 1 else f"is number {place} of {len(rows)}"
+    missed = agree(rows, [row.predicted.value for row in rows], head).mean_absolute_error.value
+    return (
+        f"{name_of(best.setting, best.seed)} was predicted best, and {found} once {head} is "
+        f"trained: predictions of {len(rows)} embeddings miss the trained macro-F1 by {missed:.3f} "
+        "on average."
+    )
 
 
 def agreement_line(rows: Sequence[Row]) -> str:
@@ -290,13 +350,13 @@ def table(rows: Sequence[Row]) -> Table:
     columns = [
         Column("setting"),
         Column("predicted", "predicted macro-F1", ".3f"),
-        Column("predict_seconds", "s", ".2f"),
+        Column("predict_seconds", "seconds to predict", ".2f"),
     ]
     for head in rows[0].trained:
         columns += [
             Column(head, f"trained {head}", ".3f"),
-            Column(f"{head} spread", "±", ".3f"),
-            Column(f"{head} seconds", "s", ".1f"),
+            Column(f"{head} spread", f"± {head}", ".3f"),
+            Column(f"{head} seconds", f"seconds to train {head}", ".1f"),
         ]
     cells = [
         {
@@ -356,19 +416,81 @@ def write(config: Config, found: Mapping[str, Any], console: Console) -> None:
     report.write_text(out / "table.txt", "\n".join([made.text(), *lines]) + "\n")
     report.write_json(out / "results.json", found)
     report.write_figure(out / "figure.png", drawn)
-    report.write_page(
-        out / "index.html",
-        title="kernlens demo: predicted without training, then trained",
-        paragraphs=[
-            f"Each row is an item embedding, pretrained on {config.data} with the window (w), "
-            f"negatives (k) and epochs (e) named, and used to classify {found['num_items']:,} "
-            f"items into {len(found['classes'])} classes ({config.label}). The prediction is "
-            f"closed form; its interval (90%) is over the items. The trained values are means "
-            f"over {config.head_seeds} splits, ± their standard deviation.",
-            *lines,
-        ],
-        tables=[made],
-        made=drawn,
-        foot=f"Made by `{found['command']}`; every number is in results.json.",
+
+
+def show(
+    config: Config, found: Mapping[str, Any], kept: Mapping[str, Found], items: np.ndarray
+) -> page.Page:
+    """The page: what was predicted against what was trained, then the report of the predictions.
+
+    Args:
+      config: what was run.
+      found: the content of results.json.
+      kept: by name of the embedding.
+      items: ids of the labelled items, ``[n]``.
+    """
+    rows: Sequence[Row] = found["rows"]
+    first, *_ = heads_trained = list(rows[0].trained)
+    names = [name_of(row.setting, row.seed) for row in rows]
+
+    def points(value: Callable[[Row], Interval], shown: Sequence[str]) -> dict[str, Any]:
+        return {
+            f"trained {head}": [
+                (name, value(row), row.mean(head), row.spread(head))
+                for name, row in zip(names, rows, strict=True)
+            ]
+            for head in shown
+        }
+
+    drawn = [
+        charts.points(
+            "Predicted against trained macro-F1",
+            "A point on the dashed line was predicted exactly. Bars are the interval of the "
+            "prediction and the standard deviation of the trainings.",
+            points(lambda row: row.predicted, heads_trained),
+            x_axis="predicted macro-F1 (no training)", y_axis="trained macro-F1", diagonal=True,
+        ),
+        charts.points(
+            f"The published score, {SCORE}, against trained macro-F1",
+            "A score that ranked embeddings well would rise from left to right.",
+            points(lambda row: Interval(row.score, row.score, row.score, 0.9), [first]),
+            x_axis=SCORE, y_axis="trained macro-F1", diagonal=False,
+        ),
+    ]  # fmt: skip
+    told = (
+        f"Each row is an item embedding, pretrained on {config.data} with the window (w), "
+        f"negatives (k) and epochs (e) named, and used to classify {found['num_items']:,} items "
+        f"into {len(found['classes'])} classes ({config.label}). The prediction is closed form; "
+        "its interval (90%) is over the items. Trained values are means over "
+        f"{config.head_seeds} splits, ± their standard deviation."
     )
-    console.print(f"wrote {out}/index.html, figure.png, table.txt, results.json")
+    truth = page.Section(
+        "Did the predictions come true?", [found["agreement"], found["failure"]], drawn,
+        [table(rows)],
+    )  # fmt: skip
+    comparison = compared_of(rows, kept)
+    ids = np.array([str(item) for item in items])
+    made = Provenance(["Every number is in results.json."], (), found["command"])
+    whole = page_of(
+        comparison, {name: own.rows for name, own in kept.items()}, ids, made
+    )  # fmt: skip
+    first_section, *others = whole.sections
+    alone = first_section._replace(
+        title="The predictions alone",
+        paragraphs=[comparison.sentence(), *first_section.paragraphs],
+    )
+    return page.Page(
+        "kernlens demo: predicted without training, then trained", found["conclusion"], [told],
+        [truth, alone, *others],
+    )  # fmt: skip
+
+
+def compared_of(rows: Sequence[Row], kept: Mapping[str, Found]) -> Comparison:
+    """The predictions of the demo as ``kernlens compare`` has them."""
+    seconds = {name_of(row.setting, row.seed): row.predict_seconds for row in rows}
+    return compared(
+        [
+            Entry(name, "", own.prediction, own.rows.shape[1], seconds[name], BEST)
+            for name, own in kept.items()
+        ]
+    )

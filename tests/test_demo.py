@@ -9,6 +9,7 @@ from kernlens.types import Interval, Labels
 
 @pytest.mark.slow  # `.ci/run` runs the short demo on real data
 def test_demo_writes_its_report(tmp_path, capsys):
+    pytest.importorskip("plotly", reason="the extra 'report' is not installed")
     arguments = ["demo", "--data", "synthetic", "--label", "class", "--short", "--no-cache"]
     arguments += ["--head-seeds", "2", "--out", str(tmp_path / "demo")]
     assert cli.main(arguments) == 0
@@ -23,7 +24,13 @@ def test_demo_writes_its_report(tmp_path, capsys):
         assert f"{np.mean(row['trained']['LR']):.3f}" in text
         assert len(row["trained"]["LR"]) == len(row["trained"]["MLP"]) == 2
     assert "\x89PNG" in (tmp_path / "demo" / "figure.png").read_bytes().decode("latin1")[:8]
-    assert found["agreement"] in (tmp_path / "demo" / "index.html").read_text()
+    page = (tmp_path / "demo" / "index.html").read_text()
+    assert f'<h1 id="verdict">{found["conclusion"]}</h1>' in page
+    assert found["agreement"] in page
+    assert "Rows with the largest held-out loss" in page
+    command = "kernlens demo --data synthetic --label class --head-seeds 2 --short"
+    assert found["command"] == command
+    assert f"$ {command}" in page
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,20 @@ def test_agreement_is_with_the_mean_of_the_trainings():
     assert demo.table(rows).cells()[0][1:] == [
         "0.300 [0.200, 0.400]", "0.50", "0.350", "0.071", "2.0", "1.00",
     ]  # fmt: skip
+
+
+def test_the_conclusion_says_whether_the_best_is_best():
+    rows = [
+        row("a", 0, 0.1, 3.0, [0.1, 0.2]),
+        row("b", 0, 0.3, 1.0, [0.3, 0.4]),
+        row("c", 1, 0.2, 2.0, [0.2, 0.3]),
+    ]
+    assert demo.conclusion(rows) == (
+        "b was predicted best, and is best once LR is trained: predictions of 3 embeddings miss "
+        "the trained macro-F1 by 0.050 on average."
+    )
+    rows[2] = row("c", 1, 0.35, 2.0, [0.2, 0.3])
+    assert demo.conclusion(rows).startswith("c seed 1 was predicted best, and is number 2 of 3")
 
 
 def test_failure_finds_the_collapsed_embedding():

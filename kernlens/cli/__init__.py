@@ -16,6 +16,7 @@ from typing import Any
 import tyro
 
 from kernlens import interrupts
+from kernlens.cli import typed
 from kernlens.files import use_compilation_cache
 from kernlens.show import terminal
 from kernlens.show.table import one_line, printable
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with interrupts.prompt():
             run, config = _parse(argv)
+            typed.TYPED.set(argv)
             if config.cache:
                 use_compilation_cache()
             run(config)

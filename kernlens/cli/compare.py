@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from kernlens import lens
-from kernlens.cli import answers, given, words
+from kernlens.cli import answers, given, pages, words
 from kernlens.cli.helptext import explained
 from kernlens.probes import PROBES
 from kernlens.scores import SCORES
@@ -71,6 +71,7 @@ def compare(config: Compare) -> None:
             standings = lens.standings(rows.values, rows.target, chosen, level=config.level)
     seconds = time.perf_counter() - start
     given.write_json(config, answers.comparison(config, rows, found, standings, seconds))
+    pages.write(config, rows, found)
     tables, lines = answers.of_comparison(rows, found)
     tables = [*tables, *(standing.table() for standing in standings)]
     given.show(config, tables, lines, answers.how(found.metric, config.level, seconds))

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from kernlens import io, lens, targets
-from kernlens.cli import answers, given, memory, words
+from kernlens.cli import answers, given, memory, pages, words
 from kernlens.cli.given import MetricName, TargetName
 from kernlens.cli.helptext import explained
 from kernlens.lens.diagnosis import ABSENT
@@ -94,6 +94,7 @@ def diagnose(config: Diagnose) -> None:
         )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.diagnosis(config, rows, found, seconds))
+    pages.write(config, rows, found)
     blamed = [
         f"{own.name}: {', '.join(map(str, own.worst(WORST)))}"
         + (f" and {len(own.worst()) - WORST:,} more" if len(own.worst()) > WORST else "")

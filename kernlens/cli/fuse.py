@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from kernlens import lens
-from kernlens.cli import answers, given, memory, words
+from kernlens.cli import answers, given, memory, pages, words
 from kernlens.cli.helptext import explained
 
 
@@ -59,5 +59,6 @@ def fuse(config: Fuse) -> None:
         )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.fusion(config, rows, found, seconds))
+    pages.write(config, rows, found)
     lines = [found.sentence(), *answers.of_rows(rows, found.alone[0].prediction), *found.notes]
     given.show(config, [found.table()], lines, answers.how(found.metric, config.level, seconds))

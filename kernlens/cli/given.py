@@ -17,7 +17,7 @@ from kernlens.cli import memory
 from kernlens.cli.helptext import choices, explained, one_of
 from kernlens.cli.words import DECODERS, KERNELS, METRICS, TARGETS
 from kernlens.datasets import NextItems
-from kernlens.files import check_writable
+from kernlens.files import check_writable, optional
 from kernlens.probes import PROBES
 from kernlens.show import report, terminal
 from kernlens.show.table import Table, one_line, printable
@@ -97,6 +97,12 @@ class Given:
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE|-")] = None
     """Write everything as JSON to a file; `-` writes it to standard output, and the table to
     standard error."""
+    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write a report to show to others: one HTML page with charts, tables, the worst rows, and what
+    was read."""
+    export: Annotated[Path | None, tyro.conf.arg(metavar="FILE.parquet")] = None
+    """Write a row an item, with a 2-D map, the class predicted, its held-out loss and what is wrong
+    with it, for tools such as embedding-atlas."""
     max_memory: memory.Size = None
     """Most memory to take, such as 2GB or 500MB; what needs more is refused before it starts.
     Default: what is free."""
@@ -128,6 +134,13 @@ class Given:
         if self.seed < 0:
             raise ValueError(f"--seed must be at least 0; got {self.seed}")
         memory.parse(self.max_memory)
+        if self.export is not None:
+            if self.export.suffix != ".parquet":
+                raise ValueError(f"--export {self.export}: rows are written as .parquet")
+            if getattr(self, "interactions", None) is not None:
+                raise ValueError(
+                    "--export writes a row an item with its class; next items have none"
+                )
 
     def work(self, files: int) -> memory.Work:
         """What the verb does with so many embedding files, as far as memory goes."""
@@ -228,8 +241,12 @@ def read(config: Given, *others: Path) -> Rows:
     Raises:
       ValueError, OSError, ImportError: a file that cannot be used; says which and why.
     """
-    if config.json is not None and config.json != Path("-"):
-        check_writable(config.json)
+    json = None if config.json == Path("-") else config.json
+    for path in (json, config.html, config.export):
+        if path is not None:
+            check_writable(path)
+    if config.html is not None:
+        optional("plotly", extra="report")
     given = (*config.embeddings, *others)
     names = _names(given)
     paths = dict(zip(names, map(str, given), strict=True))

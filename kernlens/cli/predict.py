@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from kernlens import lens
-from kernlens.cli import answers, given, words
+from kernlens.cli import answers, given, pages, words
 from kernlens.cli.helptext import explained
 from kernlens.probes import PROBES
 
@@ -64,5 +64,6 @@ def predict(config: Predict) -> None:
         )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.prediction(config, rows, found, seconds))
+    pages.write(config, rows, found)
     shown = answers.of_prediction(rows, found)
     given.show(config, *shown, answers.how(found.metric, config.level, seconds))

@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from kernlens import lens
-from kernlens.cli import answers, given
+from kernlens.cli import answers, given, pages
 from kernlens.cli.helptext import explained
 from kernlens.scores import SCORES
 from kernlens.show.table import printable
@@ -35,6 +35,8 @@ class Score(given.Given):
         super().__post_init__()
         if not self.scores:
             raise ValueError("--scores must name at least one score")
+        if self.export is not None:
+            raise ValueError("--export writes an answer to each row, and a score gives none")
 
 
 def score(config: Score) -> None:
@@ -57,6 +59,7 @@ def score(config: Score) -> None:
         )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.scores(config, rows, standings, seconds))
+    pages.write(config, rows, standings)
     how = f"{config.level:.0%} intervals over rows; {seconds:.1f} s"
     lines = [answers.joined_line(rows), printable(rows.told)]
     given.show(config, [own.table() for own in standings], lines, how)

@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from kernlens import lens
-from kernlens.cli import answers, given, memory, words
+from kernlens.cli import answers, given, memory, pages, words
 from kernlens.cli.helptext import explained
 from kernlens.probes import PROBES
 
@@ -68,6 +68,7 @@ def stability(config: Stability) -> None:
         )
     seconds = time.perf_counter() - start
     given.write_json(config, answers.stability(config, rows, found, seconds))
+    pages.write(config, rows, found)
     tables = [found.table(), found.pairs()]
     if config.shown and found.names:
         tables.append(found.classes(shown=config.shown))

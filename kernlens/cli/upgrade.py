@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from kernlens import lens
-from kernlens.cli import answers, gate, given, memory, words
+from kernlens.cli import answers, gate, given, memory, pages, words
 from kernlens.cli.helptext import choices, explained
 from kernlens.files import check_writable, optional
 from kernlens.lens.maps import MAPS
@@ -111,6 +111,7 @@ def upgrade(config: Upgrade) -> None:
     if config.save is not None:
         found.map.save(config.save)
     given.write_json(config, answers.upgrade(config, rows, found, outcomes, seconds))
+    pages.write(config, rows, found)
     floor = [found.floor_sentence()] if found.floor is not None else []
     saved = [] if config.save is None else [f"the {found.map.name} is in {config.save}"]
     said = (found.sentence(), *floor, *found.warnings, *found.notes, *saved)

@@ -3,11 +3,14 @@
 from kernlens.lens.compare import Comparison, Entry, compare, decoder_name
 from kernlens.lens.diagnose import diagnose
 from kernlens.lens.diagnosis import Diagnosis, Finding
+from kernlens.lens.export import export
 from kernlens.lens.fuse import Fused, Fusion, fuse
 from kernlens.lens.joins import JOINS
+from kernlens.lens.mistakes import Judged, judged
 from kernlens.lens.next_items import NextItemsPrediction, Ranks
 from kernlens.lens.next_items_compare import NextItemsComparison, NextItemsEntry
 from kernlens.lens.predict import predict
+from kernlens.lens.report import Provenance, report
 from kernlens.lens.stability import Moves, Stability, stability
 from kernlens.lens.standings import Standing, standings
 from kernlens.lens.upgrade import Upgrade, upgrade
@@ -40,10 +43,12 @@ __all__ = [
     "Finding",
     "Fused",
     "Fusion",
+    "Judged",
     "Moves",
     "NextItemsComparison",
     "NextItemsEntry",
     "NextItemsPrediction",
+    "Provenance",
     "Ranks",
     "Stability",
     "Standing",
@@ -51,8 +56,11 @@ __all__ = [
     "compare",
     "decoder_name",
     "diagnose",
+    "export",
     "fuse",
+    "judged",
     "predict",
+    "report",
     "stability",
     "standings",
     "upgrade",

@@ -1,6 +1,5 @@
-"""Reports: JSON, text, a figure and an HTML page; the only writer of results."""
+"""Results on disk: JSON, text and figures; :mod:`kernlens.show.page` writes pages."""
 
-import html
 import io as text_io
 import json
 import textwrap
@@ -12,7 +11,6 @@ import numpy as np
 from rich.console import Console
 
 from kernlens.files import write_atomically
-from kernlens.show.table import Table
 from kernlens.show.values import to_json
 
 TITLE_WIDTH = 46
@@ -137,52 +135,3 @@ def write_figure(path: str | Path, made: Any) -> None:
     metadata = {"Date": None} if path.suffix == ".svg" else None
     made.savefig(buffer, format=path.suffix[1:], metadata=metadata)
     write_atomically(path, buffer.getvalue())
-
-
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;color:#1b1f24;max-width:70rem;margin:2.5rem auto;
- padding:0 1.5rem}
-h1{font-size:1.7rem;margin-bottom:.2rem}
-caption{font-size:1.15rem;font-weight:bold;text-align:left;margin-top:2rem}
-table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .7rem;border-bottom:1px solid #e3e6ea;white-space:nowrap;text-align:left}
-th{border-bottom:2px solid #9aa3ad}.right{text-align:right}
-.scroll{overflow-x:auto}img,svg{max-width:100%;height:auto}.quiet{color:#5b6570}
-"""
-
-
-def write_page(
-    path: str | Path,
-    *,
-    title: str,
-    paragraphs: Sequence[str],
-    tables: Sequence[Table],
-    made: Any,
-    foot: str = "",
-) -> None:
-    """Writes one self-contained HTML page: text, figure, tables.
-
-    Args:
-      path: where to.
-      title: heading.
-      paragraphs: plain text, shown before the figure.
-      tables: shown after the figure, each under its title.
-      made: a matplotlib Figure, embedded as SVG.
-      foot: plain text at the end.
-    """
-    buffer = text_io.StringIO()
-    made.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs]
-    parts.append(svg[svg.index("<svg") :])
-    parts += [f'<div class="scroll">{table.html()}</div>' for table in tables]
-    parts.append(f'<p class="quiet">{html.escape(foot)}</p>')
-    write_atomically(
-        path,
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
-        + "\n".join(parts)
-        + "</body></html>\n",
-    )

@@ -164,22 +164,44 @@ class Table(NamedTuple):
         ]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
-    def html(self) -> str:
-        """A ``<table>`` with the title as its caption."""
+    def html(self, *, stacked: bool = False) -> str:
+        """A ``<table>`` with the title as its caption.
 
+        Args:
+          stacked: whether it is for a page of :mod:`kernlens.show.page`: each cell then repeats the
+            head of its column, shown where a phone stacks the cells of a row.
+        """
         marked = ' class="right"'
+        head = [printable(column.head) for column in self.columns]
 
         def line(tag: str, cells: Sequence[str]) -> str:
+            own = [marked if self._is_right(column) else "" for column in self.columns]
+            if stacked and tag == "th":
+                own = [f'{mark} role="columnheader" scope="col"' for mark in own]
+            elif stacked:
+                own = [
+                    f'{mark} role="cell" data-label="{html.escape(name)}"'
+                    for mark, name in zip(own, head, strict=True)
+                ]
             made = "".join(
-                f"<{tag}{marked if self._is_right(column) else ''}>{html.escape(cell)}</{tag}>"
-                for column, cell in zip(self.columns, cells, strict=True)
+                f"<{tag}{mark}>{html.escape(cell)}</{tag}>"
+                for mark, cell in zip(own, cells, strict=True)
             )
-            return f"<tr>{made}</tr>"
+            return f"<tr{role('row')}>{made}</tr>"
+
+        def role(name: str) -> str:
+            # Cells that are stacked are no table to a screen reader unless it is told.
+            return f' role="{name}"' if stacked else ""
 
         caption = f"<caption>{html.escape(printable(self.title))}</caption>" if self.title else ""
-        head = line("th", [printable(column.head) for column in self.columns])
         body = "".join(line("td", cells) for cells in self.cells())
-        return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
+        wide = " stacked" if len(self.columns) > 2 else ""
+        classes = f' class="sorted{wide}"{role("table")}' if stacked else ""
+        group = role("rowgroup")
+        return (
+            f"<table{classes}>{caption}<thead{group}>{line('th', head)}</thead>"
+            f"<tbody{group}>{body}</tbody></table>"
+        )
 
     def json(self) -> list[dict[str, Any]]:
         """The rows in JSON's types, numbers in full."""
