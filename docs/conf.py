@@ -7,6 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import demo_report  # noqa: E402
 import reference  # noqa: E402
 
 import kernlens  # noqa: E402
@@ -65,9 +66,16 @@ def link_to_site(app, docname, source):
     source[0] = re.sub(r"\]\((?:\.\./)+SCORES\.md\)", "](/scores.md)", source[0])
 
 
+def add_demo_report(app, error):
+    """Puts the demo's report next to the pages that link to it."""
+    if error is None and app.builder.format == "html":
+        demo_report.write(Path(app.outdir))
+
+
 def setup(app):
     """Writes the reference before Sphinx looks for pages."""
     app.connect("source-read", link_to_site)
+    app.connect("build-finished", add_demo_report)
     app.connect("autodoc-process-docstring", show_code)
     app.connect("autodoc-skip-member", skip_fields)
     reference.write(HERE / "api")

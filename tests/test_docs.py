@@ -145,3 +145,20 @@ def test_pages_begin_with_a_title_and_name_no_machine(page):
     text = page.read_text()
     assert text.startswith(("# ", "```{include}"))
     assert not re.search(r"/(work|tmp|root|home)/", text)
+
+
+def test_the_report_on_the_site_is_of_today_and_small():
+    module = loaded("demo_report")
+    text = module.KEPT.read_text(encoding="utf-8")
+    assert module.kept(text) == text, "run python docs/demo_report.py"
+    assert len(text) < 300_000
+    assert "$ kernlens demo --short" in text
+
+
+def test_the_report_on_the_site_gets_plotly(tmp_path):
+    pytest.importorskip("plotly", reason="the extra 'report' is not installed")
+    module = loaded("demo_report")
+    module.write(tmp_path)
+    text = (tmp_path / module.KEPT.name).read_text(encoding="utf-8")
+    assert 1_000_000 < len(text) < 6_000_000
+    assert module.kept(text) == module.KEPT.read_text(encoding="utf-8")

@@ -243,8 +243,7 @@ def test_it_prints_in_light_with_all_rows(tab, tmp_path):
     tab.open(tab.path)
     dark = tab.run("getComputedStyle(document.body).backgroundColor")
     tab.run(
-        "window.seen = null; addEventListener('beforeprint', () => setTimeout(() => 0)); "
-        "addEventListener('beforeprint', () => { window.seen = "
+        "window.seen = null; addEventListener('beforeprint', () => { window.seen = "
         "getComputedStyle(document.body).backgroundColor; }); 0"
     )
     tab.pdf(tmp_path / "page.pdf")
@@ -255,4 +254,7 @@ def test_it_prints_in_light_with_all_rows(tab, tmp_path):
     shown = "[...document.querySelectorAll('table')[1].tBodies[0].rows].filter(r => r.offsetHeight)"
     assert tab.run(f"{shown}.length") == 14
     assert tab.run("document.querySelector('nav').offsetHeight") == 0
+    tab.size(700)
+    wide = "[...document.querySelectorAll('table')].some(own => own.offsetWidth > innerWidth)"
+    assert not tab.run(wide)
     tab.media()
