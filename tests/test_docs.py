@@ -92,7 +92,7 @@ def test_the_module_behind_every_alias_is_on_a_page(alias, pages):
 
 
 def test_verbs_and_types_are_at_the_front_door(pages):
-    for name in (*kernlens.VERBS, *kernlens.TYPES):
+    for name in (*kernlens.VERBS, *kernlens.WRITERS, *kernlens.TYPES):
         assert is_described(pages["kernlens.rst"], "kernlens", name), name
 
 
