@@ -470,7 +470,9 @@ def show(
     )  # fmt: skip
     comparison = compared_of(rows, kept)
     ids = np.array([str(item) for item in items])
-    made = Provenance(["Every number is in results.json."], (), found["command"])
+    made = Provenance(
+        ["What was predicted and trained is in results.json too."], (), found["command"]
+    )
     whole = page_of(
         comparison, {name: own.rows for name, own in kept.items()}, ids, made
     )  # fmt: skip

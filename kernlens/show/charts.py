@@ -360,7 +360,7 @@ def _span(ends: Sequence[float]) -> tuple[float, float]:
 
 
 def _scale(log: bool) -> dict[str, Any]:
-    return {"type": "log", "exponentformat": "power"} if log else {}
+    return {"type": "log", "exponentformat": "power", "dtick": "D2"} if log else {}
 
 
 def _short(name: str, longest: int = LONGEST) -> str:
