@@ -119,12 +119,14 @@ def joined_line(rows: Rows) -> str:
     return printable(line)
 
 
-def how(metric: str, level: float, seconds: float) -> str:
-    """How the answer was made."""
+def how(metric: str, level: float, seconds: float, *, of_classes: bool = True) -> str:
+    """How the answer was made; intervals of one training are those of classes alone."""
     over, title = ONE, TITLES.get(metric)
     if title is None:
         over, title = "users", title_of(metric)
-    kind = "intervals over" if over == "users" else "intervals of"
+    elif not of_classes:
+        over = "held-out rows, all together"
+    kind = "intervals of" if over == ONE else "intervals over"
     return f"ordered by {title}; {level:.0%} {kind} {over}; {seconds:.1f} s"
 
 

@@ -13,6 +13,7 @@ from kernlens.cli import answers, given, pages, words
 from kernlens.cli.helptext import explained
 from kernlens.probes import PROBES
 from kernlens.scores import SCORES
+from kernlens.types import Labels
 
 if TYPE_CHECKING:
     ScoreName = str
@@ -74,4 +75,7 @@ def compare(config: Compare) -> None:
     pages.write(config, rows, found)
     tables, lines = answers.of_comparison(rows, found)
     tables = [*tables, *(standing.table() for standing in standings)]
-    given.show(config, tables, lines, answers.how(found.metric, config.level, seconds))
+    how = answers.how(
+        found.metric, config.level, seconds, of_classes=isinstance(rows.target, Labels)
+    )
+    given.show(config, tables, lines, how)

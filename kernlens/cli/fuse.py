@@ -11,6 +11,7 @@ from rich.console import Console
 from kernlens import lens
 from kernlens.cli import answers, given, memory, pages, words
 from kernlens.cli.helptext import explained
+from kernlens.types import Labels
 
 
 @explained
@@ -61,4 +62,11 @@ def fuse(config: Fuse) -> None:
     given.write_json(config, answers.fusion(config, rows, found, seconds))
     pages.write(config, rows, found)
     lines = [found.sentence(), *answers.of_rows(rows, found.alone[0].prediction), *found.notes]
-    given.show(config, [found.table()], lines, answers.how(found.metric, config.level, seconds))
+    given.show(
+        config,
+        [found.table()],
+        lines,
+        answers.how(
+            found.metric, config.level, seconds, of_classes=isinstance(rows.target, Labels)
+        ),
+    )

@@ -12,6 +12,7 @@ from kernlens import lens
 from kernlens.cli import answers, given, pages, words
 from kernlens.cli.helptext import explained
 from kernlens.probes import PROBES
+from kernlens.types import Labels
 
 
 @explained
@@ -66,4 +67,7 @@ def predict(config: Predict) -> None:
     given.write_json(config, answers.prediction(config, rows, found, seconds))
     pages.write(config, rows, found)
     shown = answers.of_prediction(rows, found)
-    given.show(config, *shown, answers.how(found.metric, config.level, seconds))
+    how = answers.how(
+        found.metric, config.level, seconds, of_classes=isinstance(rows.target, Labels)
+    )
+    given.show(config, *shown, how)

@@ -17,6 +17,7 @@ from kernlens.files import check_writable, optional
 from kernlens.lens.maps import MAPS
 from kernlens.lens.upgrade import FEW_LABELS
 from kernlens.show.table import printable
+from kernlens.types import Labels
 
 if TYPE_CHECKING:
     MapName = str
@@ -116,7 +117,9 @@ def upgrade(config: Upgrade) -> None:
     saved = [] if config.save is None else [f"the {found.map.name} is in {config.save}"]
     said = (found.sentence(), *floor, *found.warnings, *found.notes, *saved)
     lines = (*map(printable, said), *answers.of_rows(rows, found.before))
-    how = answers.how(found.metric, config.level, seconds)
+    how = answers.how(
+        found.metric, config.level, seconds, of_classes=isinstance(rows.target, Labels)
+    )
     given.show(config, found.tables(), lines, how)
     for outcome in outcomes:
         print(printable(outcome.sentence()), file=sys.stderr)

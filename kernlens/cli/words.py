@@ -103,7 +103,11 @@ def _number(text: str) -> int | float:
     try:
         return int(text)
     except ValueError:
+        pass
+    try:
         return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number") from None
 
 
 def _imported(flag: str, word: str) -> Any:

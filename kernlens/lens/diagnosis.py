@@ -231,7 +231,7 @@ class Diagnosis:
             return cheap if worth[cheap].value >= worth[most].low else most
         if any(own.verdict == OPEN and own.name == "suspect labels" for own in self.found):
             return "The labels, the join or an overlap of classes (asked)"
-        return "None of these; only another embedding can help"
+        return "None of these would help; what is left is another embedding, or cleaner labels"
 
     def best_remedy(self) -> Finding | None:
         """The remedy of the embedding that gains most, where one does."""
