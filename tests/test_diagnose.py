@@ -134,7 +134,7 @@ def finding(name, gain, word):
         ([("outlier rows", UP, FAULT)], BETTER, "The number of labels", "no"),
         ([("decoder mismatch", UP, FAULT)], WIDE, "The head", "no"),
         ([("suspect labels", None, OPEN)], SMALL, "The labels, the join or an overlap", "yes"),
-        ([("outlier rows", WIDE, HARMLESS)], WIDE, "None of these; only another", "yes"),
+        ([("outlier rows", WIDE, HARMLESS)], WIDE, "None of these would help", "yes"),
         ([("no signal", None, INVALID)], UP, "Nothing: no relation of these rows", "no"),
         ([("duplicates", None, INVALID)], None, "The split (duplicates)", "yes"),
     ],

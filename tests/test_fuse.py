@@ -124,6 +124,7 @@ def test_what_is_learnt_does_not_see_the_rows_that_judge_it(monkeypatch):
         np.testing.assert_array_equal(left_out, np.flatnonzero(folds == k))
 
 
+@pytest.mark.slow
 def test_labels_of_nothing_are_not_predicted_by_what_was_learnt_on_them():
     # A map learnt on the rows that judge it would find something in noise of many columns.
     rng = np.random.default_rng(1)
@@ -151,6 +152,7 @@ def test_stitching_one_prediction_gives_it_back():
         stitched([whole, probes.logistic(SECOND, LABELS, seed=5)])
 
 
+@pytest.mark.slow
 def test_readers_that_standardise_see_plain_joins_as_one():
     found = lens.fuse(PARTS, LABELS, decoder=decoders.Neighbours(5, standardised=True), draws=9)
     assert {own.name for own in found.joined} == {"standardised", "low-rank map"}

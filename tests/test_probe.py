@@ -510,7 +510,7 @@ GOOD = problem(0)
             np.where(np.arange(len(GOOD.features))[:, None] % 20 == 3, np.inf, GOOD.features),
             GOOD.labels,
             {},
-            "3 of 47 labelled rows are not, first row 3",
+            "3 of 47 labelled rows are not, the first is row 3",
         ),
         (GOOD.features, GOOD.labels._replace(codes=0 * GOOD.labels.codes), {}, r"\['class 0'\]"),
         (GOOD.features, GOOD.labels._replace(codes=0 * GOOD.labels.codes - 1), {}, r"got \[\]"),

@@ -91,5 +91,7 @@ def test_committed_configurations_hold_no_option_that_is_gone(name):
     results = read(FOLDERS[name])
     experiment = committed.experiment_of(results)
     assert experiment in EXPERIMENTS
-    assert report.to_json(summaries.config_of(experiment, results["config"])) == results["config"]
+    known = report.to_json(summaries.config_of(experiment, results["config"]))
+    # An option that came later has the default under which the committed run was made.
+    assert {option: known.get(option) for option in results["config"]} == results["config"]
     assert (FOLDERS[name] / "figure.png").exists()
