@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 
+import kernlens as kl
 from kernlens import probes
 from kernlens.train.heads import stratified_split
 from kernlens.types import Labels
@@ -138,3 +139,23 @@ def test_the_path_makes_up_for_a_scale_that_outliers_take():
     free = probes.logistic(x, labels, draws=20)
     assert free.path.chosen < 1.0
     assert abs(free.value.value - trained(x, codes, free.path.chosen).mean()) <= 0.03
+
+
+@pytest.mark.parametrize("shape", [(60, 800, 3), (30, 768, 2), (100, 120, 10)])
+@pytest.mark.parametrize("penalty", [1.0, 0.01])
+def test_noise_of_more_columns_than_rows_is_not_learnt_by_heart(shape, penalty):
+    n, p, num_classes = shape
+    x = np.random.default_rng(0).normal(size=(n, p)).astype(np.float32)
+    codes = (np.arange(n) % num_classes).astype(np.int32)
+    labels = Labels(codes, tuple(map(str, range(num_classes))))
+    found = probes.logistic(x, labels, penalties=penalty)
+    losses = []
+    for k in range(5):
+        held = found.held_out.folds == k
+        scaler = StandardScaler().fit(x[~held])
+        head = LogisticRegression(C=1.0 / penalty, max_iter=5000, tol=1e-9)
+        head.fit(scaler.transform(x[~held]), codes[~held])
+        shares = head.predict_proba(scaler.transform(x[held]))
+        losses.append(-np.mean(np.log(shares[np.arange(held.sum()), codes[held]])))
+    assert found.metrics["log_loss"].value == pytest.approx(np.mean(losses), rel=0.03)
+    assert kl.predict(x, labels).value.low < 1.0 / num_classes + 0.05

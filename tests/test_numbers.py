@@ -7,7 +7,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import cross_val_predict
 from sklearn.multiclass import OneVsRestClassifier
 
-from kernlens import metrics, probes
+import kernlens as kl
+from kernlens import metrics, probes, targets
 from kernlens.metrics import influence, multi_label, regression
 from kernlens.probes import paired
 from kernlens.probes.numbers import many_labels, numbers
@@ -178,3 +179,16 @@ def test_labels_that_do_not_vary_are_left_out_or_refused():
 
 def test_metrics_hand_on():
     assert metrics.majority(np.array([0, 0, 1])).accuracy == pytest.approx(2 / 3)
+
+
+def test_numbers_that_are_all_alike_are_refused():
+    with pytest.raises(ValueError, match=r"the numbers are all 0\.5"):
+        kl.predict(np.random.default_rng(0).normal(size=(40, 3)), targets.values(np.full(40, 0.5)))
+
+
+def test_intervals_end_where_metrics_do():
+    rng = np.random.default_rng(6)
+    n = int(rng.integers(6, 30))
+    x = rng.normal(size=(n, 2))
+    found = kl.predict(x, targets.values(x[:, 0] + rng.standard_t(1.5, size=n) * 0.1))
+    assert found.metrics["r2"].high <= 1.0

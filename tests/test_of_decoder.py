@@ -211,3 +211,12 @@ def test_pretrained_items_walk_the_same_road():
     rows = datasets.synthetic.embeddings(data, seed=1)
     found = kl.predict(rows, data.labels["class"], decoder=decoders.Mlp(8))
     assert found.value.separated
+
+
+def test_what_is_no_kernel_is_refused():
+    rows = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    codes = np.arange(60) % 3
+    with pytest.raises(ValueError, match="symmetric and positive semi-definite"):
+        kl.predict(rows, codes, kernel=lambda x1, x2: -(x1 @ x2.T))
+    with pytest.raises(ValueError, match=r"the kernel fails on rows \[2, 5\] and \[3, 5\]"):
+        kl.predict(rows, codes, kernel=lambda x1, x2: x1 @ x2)

@@ -30,6 +30,9 @@ SKETCHED = 512
 CHECKED = 256
 """Rows on which the error of an approximation is measured."""
 
+WRONG = 0.05
+"""Error of exact features from which on what was given is no kernel."""
+
 FEATURE_ROWS = 65_536
 """Rows whose features are made at a time."""
 
@@ -114,6 +117,12 @@ def read(
         map_fn = feature_maps.exact(made.kernel, x, max_rows=MAX_EXACT)
         phi = np.asarray(map_fn(x))
         _check_finite(phi)
+        error = _error(made.kernel, map_fn, x[:CHECKED])
+        if error > WRONG:
+            raise ValueError(
+                "a kernel must be symmetric and positive semi-definite; the inner products of this "
+                f"one's features are off by {error:.0%} (kernlens.testing.check_kernel says where)"
+            )
         used = np.any(phi != 0, axis=0)
         phi = phi[:, used]
         note = f"kernel read by its {phi.shape[1]:,} exact features on these {n:,} rows"
@@ -169,7 +178,14 @@ def _checked(kernel: Any, dim: int) -> Any:
     if not callable(kernel):
         raise ValueError(f"a kernel is a function (x1, x2) -> K [n1, n2]; got {kernel!r}")
     blocks = [jax.ShapeDtypeStruct((size, dim), jnp.float32) for size in (2, 3)]
-    shape = getattr(jax.eval_shape(kernel, *blocks), "shape", None)
+    try:
+        shape = getattr(jax.eval_shape(kernel, *blocks), "shape", None)
+    except Exception as error:  # whatever a user's function raises
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"the kernel fails on rows [2, {dim}] and [3, {dim}], where it must give [2, 3] by "
+            f"functions of jax.numpy: {said[0][:200]}"
+        ) from error
     if shape != (2, 3):
         raise ValueError(
             f"a kernel of rows [2, {dim}] and [3, {dim}] must give [2, 3]; got {shape}"

@@ -125,7 +125,7 @@ def answered(
 
 def _lonely(held: HeldOut, num_classes: int) -> tuple[str, ...]:
     """What is said of classes that no fold holds out."""
-    alone = len(np.unique(held.target[held.folds < 0]))
+    alone = len(np.setdiff1d(held.target, held.target[held.folds >= 0]))
     if not alone:
         return ()
     return (f"{alone} of {num_classes} classes have one distinct row, which is never held out",)

@@ -401,7 +401,8 @@ def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, .
 
 
 def _lonely(given: Given) -> np.ndarray:
-    return np.unique(given.codes[given.folds < 0])
+    held = np.bincount(given.codes[given.folds >= 0], minlength=len(given.classes))
+    return np.flatnonzero(held == 0)
 
 
 def _few(given: Given) -> np.ndarray:

@@ -10,6 +10,7 @@ from kernlens.probes.blocks import check_rows
 from kernlens.probes.paths import STRENGTHS
 from kernlens.probes.prediction import (
     AVERAGE_PRECISION,
+    LOWER_IS_BETTER,
     MACRO_F1,
     MAE,
     MICRO_F1,
@@ -59,6 +60,8 @@ def numbers(
     target = values[kept]
     if not np.all(np.isfinite(target)):
         raise ValueError("the numbers to predict must be finite, or NaN where there is none")
+    if target.size and np.all(target == target[0]):
+        raise ValueError(f"the numbers are all {target[0]:g}; there is nothing to predict")
     strengths = np.asarray(strengths, np.float64)
     groups = np.full(len(values), -1)
     groups[kept] = np.unique(target, return_inverse=True)[1]
@@ -199,7 +202,8 @@ def _with_intervals(found: Prediction, level: float, nulls: dict[str, float]) ->
     for name, own in values.items():
         error = reach * float(np.std(paired.influence(found, name), ddof=1))
         low = own.value - error if name == R2 else max(own.value - error, 0.0)
-        made[name] = Interval(own.value, low, own.value + error, level, nulls.get(name))
+        high = own.value + error if name in LOWER_IS_BETTER else min(own.value + error, 1.0)
+        made[name] = Interval(own.value, low, high, level, nulls.get(name))
     return found._replace(metrics=made)
 
 
