@@ -77,7 +77,8 @@ def item2vec(key: Any, counts: Any, *, num_items: int) -> dict[str, Any]:
 
     def step(state, _):
         params, moments = state
-        updates, moments = optimizer.update(jax.grad(loss)(params), moments)
+        with jax.numpy_dtype_promotion("standard"):  # optax counts steps in integers
+            updates, moments = optimizer.update(jax.grad(loss)(params), moments)
         return (optax.apply_updates(params, updates), moments), None
 
     start = (params, optimizer.init(params))
