@@ -220,7 +220,7 @@ def _initial(init_fn: Callable[..., Any], key: Array, x: Any) -> Params:
     one = jax.tree.map(lambda leaf: leaf[:1], x)
     try:
         made = init_fn(key, one)
-    except (TypeError, AttributeError, IndexError):
+    except (TypeError, AttributeError, IndexError, ValueError):
         # A stax init takes the shape of its input.
         made = init_fn(key, jax.tree.map(jnp.shape, one))
     stax = isinstance(made, tuple) and len(made) == 2 and _is_shape(made[0])
