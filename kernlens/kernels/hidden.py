@@ -11,8 +11,8 @@ MLP_PENALTY = 10.0
 """Penalty of the weights in the recipe that trains MLPs, of :mod:`kernlens.train.heads`."""
 
 LEARNT = 4
-"""Random features that do what one learnt feature does: on Complete Journey's embeddings and on
-digits, heads of 16 to 256 units reach what logistic regression on four times as many does."""
+"""Random features that stand for one learnt feature. On Complete Journey's departments logistic
+regression on them stays .008 (32 units) and .022 (256) of macro-F1 below the trained head."""
 
 MAX_HIDDEN = 2048
 """Most random features of an MLP."""
