@@ -1,5 +1,7 @@
 """k nearest neighbours and class means against float64 loops and scikit-learn, fold by fold."""
 
+import importlib
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
@@ -12,10 +14,12 @@ from kernlens.cli import words
 from kernlens.kernels.of_decoder import TREE_WORDS
 from kernlens.models import decoders
 from kernlens.probes import nearest as nearest_
+from kernlens.probes.folds import share_out
 from kernlens.probes.nearest import nearest
 from kernlens.types import Labels
 from tests.cases import gaussian_classes
 
+neighbours_ = importlib.import_module("kernlens.probes.neighbours")  # the package has the function
 PROBLEM = gaussian_classes(0, n=260, dim=5, separation=0.8)
 X, CODES = PROBLEM.x, PROBLEM.codes
 LABELS = Labels(CODES, tuple("abcd"))
@@ -32,18 +36,20 @@ def by_loop(x, apart, num):
     return found
 
 
-def refitted(found, fit):
+def refitted(target, folds, fit):
     """Classes of each fold by a classifier that saw the others, and means over folds."""
-    held, predicted = found.held_out, found.predicted.copy()
+    predicted, scores = np.empty_like(target), []
     for k in range(5):
-        at = held.folds == k
+        at = folds == k
         predicted[at] = fit(~at).predict_of(at)
-    scores = []
-    for k in range(5):
-        at = held.folds == k
-        f1 = f1_score(found.target[at], predicted[at], average="macro", zero_division=0)
-        scores.append([accuracy_score(found.target[at], predicted[at]), f1])
+        f1 = f1_score(target[at], predicted[at], average="macro", zero_division=0)
+        scores.append([accuracy_score(target[at], predicted[at]), f1])
     return predicted, np.mean(scores, axis=0)
+
+
+def partitions(groups):
+    """Ten, of which the first is that of the answers."""
+    return [share_out(CODES, groups, seed=[0, i] if i else 0) for i in range(10)]
 
 
 class Refit:
@@ -86,8 +92,11 @@ def test_votes_are_scikit_learns(k, options):
         model = KNeighborsClassifier(k, algorithm="brute").fit(z[train], CODES[train])
         return Refit(lambda at: model.predict(z[at]))
 
-    predicted, (accuracy, macro_f1) = refitted(found, fit)
-    np.testing.assert_array_equal(found.predicted, predicted)
+    every = partitions(np.arange(260))
+    np.testing.assert_array_equal(found.held_out.folds, every[0])
+    refits = [refitted(CODES, folds, fit) for folds in every]
+    np.testing.assert_array_equal(found.predicted, refits[0][0])
+    accuracy, macro_f1 = np.mean([scores for _, scores in refits], axis=0)
     assert found.metrics["accuracy"].value == pytest.approx(accuracy, abs=1e-12)
     assert found.metrics["macro_f1"].value == pytest.approx(macro_f1, abs=1e-12)
     assert found.metrics["error_rate"].value == pytest.approx(1 - accuracy, abs=1e-12)
@@ -103,7 +112,7 @@ def test_class_means_are_refitted_without_each_fold(priors, temperature):
         bias = np.log(np.bincount(CODES[train]) / np.sum(train)) if priors else 0.0
         return Refit(lambda at: np.argmax(X[at] @ means.T / temperature + bias, axis=1))
 
-    predicted, (accuracy, macro_f1) = refitted(found, fit)
+    predicted, (accuracy, macro_f1) = refitted(CODES, found.held_out.folds, fit)
     np.testing.assert_array_equal(found.predicted, predicted)
     assert found.metrics["accuracy"].value == pytest.approx(accuracy, abs=1e-12)
     assert found.metrics["macro_f1"].value == pytest.approx(macro_f1, abs=1e-12)
@@ -119,7 +128,33 @@ def test_priors_of_a_decoder_reach_the_probe():
     np.testing.assert_array_equal(asked.predicted, expected.predicted)
 
 
-def test_each_fold_is_answered_with_the_k_that_is_best_on_the_others():
+def test_lists_that_end_too_soon_are_sought_again(monkeypatch):
+    copied = np.concatenate([X, np.repeat(X[:4], 30, axis=0)])
+    labels = Labels(np.concatenate([CODES, np.repeat(CODES[:4], 30)]), tuple("abcd"))
+    asked = [{"groups": np.arange(380)}, {}]
+    expected = [probes.neighbours(copied, labels, **options) for options in asked]
+    monkeypatch.setattr(neighbours_, "_depth", lambda num, folds: 3)
+    for options, one in zip(asked, expected, strict=True):
+        assert probes.neighbours(copied, labels, **options).metrics == one.metrics
+
+
+def test_a_value_hangs_little_on_how_rows_are_shared_out():
+    """Of one partition into five it has three times the spread of the mean of ten."""
+    found = [probes.neighbours(X, LABELS, k=3, seed=i).value.value for i in range(8)]
+    refits = []
+    for seed in range(8):
+        folds, scores = share_out(CODES, np.arange(260), seed=seed), []
+        for f in range(5):
+            model = KNeighborsClassifier(3, algorithm="brute").fit(X[folds != f], CODES[folds != f])
+            given = model.predict(X[folds == f])
+            scores.append(f1_score(CODES[folds == f], given, average="macro", zero_division=0))
+        refits.append(np.mean(scores))
+    assert np.std(found) < 0.6 * np.std(refits)
+    assert abs(np.mean(found) - np.mean(refits)) < np.std(refits)
+
+
+def test_each_fold_is_answered_with_the_k_that_is_best_on_the_others(monkeypatch):
+    monkeypatch.setattr(neighbours_, "SPLITS", 5)
     found = probes.neighbours(X, LABELS)
     tried = {k: probes.neighbours(X, LABELS, k=k) for k in (1, 3, 5, 10, 20, 50)}
     folds, expected = found.held_out.folds, np.empty_like(found.predicted)

@@ -35,7 +35,10 @@ def check(config: Config) -> None:
       ValueError: an option out of range, or an unknown set or head.
       FileNotFoundError: a folder or a file that is not there.
     """
-    runner.at_least(config, rows=100, splits=1, slow_splits=1, folds=2, samples=1, draws=1, jobs=1)
+    runner.at_least(
+        config, rows=100, splits=1, slow_splits=1, light_splits=1, neighbour_splits=1, folds=2,
+        samples=1, draws=1, jobs=1,
+    )  # fmt: skip
     for field, known in (("sets", sets.SETS), ("heads", HEADS)):
         unknown = [name for name in getattr(config, field) if name not in known]
         if unknown:

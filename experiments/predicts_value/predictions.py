@@ -19,7 +19,7 @@ from kernlens.models import decoders
 from kernlens.probes import Prediction, paired_difference, simultaneous_level, widened
 from kernlens.types import Labels
 
-VERSION = 3
+VERSION = 4
 """Of the predictions: a change of the library's probes counts it up."""
 
 FIELDS = ("rows", "class_rows", "embeddings", "scores", "peer", "draws", "level", "seed")

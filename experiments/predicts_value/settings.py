@@ -19,7 +19,8 @@ BASES = {
 CUTS = (
     "At most 4,000 rows of a set: the largest classes give fewer, so that rare ones stay whole; of "
     "Complete Journey's categories the 25 largest.",
-    "10 splits, 20 of sets below 1,000 rows; 3 of kernel SVM and boosting; 100 of class means.",
+    "10 splits, 20 of sets below 1,000 rows; 3 of kernel SVM and boosting; 40 of k-NN "
+    "and 100 of class means, which cost little.",
     "Damaged embeddings: no MLP(256), cosine head, kernel SVM or boosting; no rankers.",
     "Rankers on sets of 3 natural embeddings and more; randalo where another Python has it.",
     "tabicl is not run: its weights come from a model hub and not with its package.",
@@ -73,6 +74,8 @@ class Config:
     """Splits of kernel SVM and boosting."""
     light_splits: int = 100
     """Splits of class means and of the cosine head, which cost nothing and vary most."""
+    neighbour_splits: int = 40
+    """Splits of k-NN, which costs little."""
     folds: int = 3
     """Folds of the inner cross-validation by which a trained head takes its penalty."""
     embeddings: int = 0
@@ -100,6 +103,8 @@ class Config:
             return self.slow_splits
         if head in ("class means", "cosine"):
             return self.light_splits
+        if head == "k-NN":
+            return self.neighbour_splits
         return self.splits if n >= 1000 else 2 * self.splits
 
 
@@ -110,6 +115,7 @@ TINY = Config(
     splits=2,
     slow_splits=1,
     light_splits=4,
+    neighbour_splits=3,
     embeddings=2,
     damages=False,
     samples=1,

@@ -14,7 +14,8 @@ VERSIONS = {"logistic": 3}
 """Of the code that trains a head, 1 if not here: a change of what is trained counts it up."""
 
 FIELDS = (
-    "rows", "class_rows", "splits", "slow_splits", "light_splits", "folds", "seed",
+    "rows", "class_rows", "splits", "slow_splits", "light_splits", "neighbour_splits", "folds",
+    "seed",
 )  # fmt: skip
 """Fields of a configuration that outcomes depend on, with the set and the head in a cell's name."""
 

@@ -1,5 +1,7 @@
 """Predictions of classes by folds: each metric as a split has it, the mean over folds."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from kernlens import metrics
@@ -44,6 +46,7 @@ def answered(
     draws: int,
     level: float,
     seed: int,
+    values: Mapping[str, float] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Prediction:
     """The prediction of a classifier, from its held-out answers.
@@ -55,6 +58,8 @@ def answered(
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: random seed of the draws.
+      values: by field of ``Classification``, where the probe has better ones than the means over
+        these folds.
       notes: of the prediction.
 
     Returns:
@@ -72,13 +77,14 @@ def answered(
             f"the {len(classes)} classes has"
         )
     target, predicted = held.target[counted], held.predicted[counted]
-    points = by_fold(held.target, held.predicted[None], held.folds, num_folds=num_folds)
-    values = {name: float(np.nanmean(own)) for name, own in points._asdict().items()}
+    if values is None:
+        points = by_fold(held.target, held.predicted[None], held.folds, num_folds=num_folds)
+        values = {name: float(np.nanmean(own)) for name, own in points._asdict().items()}
     if held.log_probabilities is None:
         loss, most = ERROR_RATE, 1.0
         null = 1.0 - float(metrics.by_chance(target, predicted).accuracy)
         losses = (held.predicted != held.target).astype(np.float32)
-        values[loss] = 1.0 - values[ACCURACY]
+        values = {**values, loss: 1.0 - values[ACCURACY]}
     else:
         counts = np.bincount(held.target)
         loss, most = LOG_LOSS, np.inf
@@ -86,7 +92,8 @@ def answered(
         losses = -held.log_probabilities[np.arange(len(held.target)), classes[held.target]]
         losses = np.minimum(losses, MAX_LOSS)
         tests = held_rows(held.target, held.folds, num_folds=num_folds)
-        values[loss] = float(np.mean([np.mean(losses[rows], dtype=np.float64) for rows in tests]))
+        mean = float(np.mean([np.mean(losses[rows], dtype=np.float64) for rows in tests]))
+        values = {**values, loss: mean}
     losses = np.where(counted, losses, np.float32(np.inf))
     held = held._replace(
         predicted=classes[held.predicted].astype(np.int32),

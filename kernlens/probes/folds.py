@@ -1,5 +1,7 @@
 """Folds: rows shared out class by class, copies of a row kept together, and what a split tests."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 FOLDS = 5
@@ -7,7 +9,7 @@ FOLDS = 5
 
 
 def share_out(
-    codes: np.ndarray, groups: np.ndarray, *, folds: int = FOLDS, seed: int = 0
+    codes: np.ndarray, groups: np.ndarray, *, folds: int = FOLDS, seed: int | Sequence[int] = 0
 ) -> np.ndarray:
     """The fold that holds a row out, as equally many of each class as can be.
 

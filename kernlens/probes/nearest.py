@@ -20,7 +20,9 @@ ROUNDING = 8.0
 """Rounding of a squared distance from a product, in units of the dtype's epsilon."""
 
 
-def nearest(x: np.ndarray, apart: np.ndarray, num: int) -> np.ndarray:
+def nearest(
+    x: np.ndarray, apart: np.ndarray, num: int, *, queries: np.ndarray | None = None
+) -> np.ndarray:
     r"""The ``num`` rows nearest to each row by Euclidean distance, none of its own set.
 
     Candidates come from :math:`\|x_j\|^2 - 2 \langle x_i, x_j\rangle` in float32, which runs at the
@@ -33,20 +35,21 @@ def nearest(x: np.ndarray, apart: np.ndarray, num: int) -> np.ndarray:
       apart: set of each row, integers ``[n]``, at least -1: rows of one set are not neighbours,
         such as the rows of a fold. A row is in its own set.
       num: neighbours wanted, at least 1.
+      queries: numbers of the rows whose neighbours are wanted, ``[q]``; all by default.
 
     Returns:
-      Row numbers, nearest first, of equal distances the smaller number first, int32 ``[n, num]``;
+      Row numbers, nearest first, of equal distances the smaller number first, int32 ``[q, num]``;
       ``-1`` where there are no more rows of other sets.
     """
     x = np.asarray(x, np.float64)
     x = x - np.mean(x, axis=0)
     x = x / (np.max(np.abs(x), initial=0.0) or 1.0)
-    everyone = np.arange(len(x))
-    found, unsure = _found(x.astype(np.float32), apart, everyone, num)
+    queries = np.arange(len(x)) if queries is None else queries
+    found, unsure = _found(x.astype(np.float32), apart, queries, num)
     again = np.flatnonzero(unsure)
     if len(again):
         with jax.enable_x64(True):
-            found[again], _ = _found(x, apart, again, num)
+            found[again], _ = _found(x, apart, queries[again], num)
     return found
 
 
