@@ -10,7 +10,7 @@ import kernlens as kl
 from kernlens import datasets, heads, kernels, ntk, probes, targets
 from kernlens.kernels import features
 from kernlens.kernels.mapped import mapped, sampled, standard_of
-from kernlens.kernels.of_decoder import DECODERS, of_decoder
+from kernlens.kernels.of_decoder import DECODERS, Rule, of_decoder
 from kernlens.kernels.readout import Readout
 from kernlens.lens import reading
 from kernlens.models import decoders
@@ -94,6 +94,22 @@ def test_any_other_head_has_its_tangent_kernel_at_initialisation():
         phi = made.sketch(4096)(x)
         np.testing.assert_allclose(phi @ phi.T, gram, atol=0.2 * float(jnp.max(gram)))
         assert made.standardised
+
+
+def test_the_row_of_a_decoder_says_which_probe_it_has(monkeypatch):
+    class Wide(decoders.Mlp):
+        pass
+
+    def features(decoder, *, dim, num_outputs, seed):
+        return of_decoder(decoders.Linear(), dim=dim)
+
+    found = kl.predict(X, LABELS, decoder=decoders.Mlp(4))
+    expected = probes.mlp(X, LABELS, hidden=4)
+    assert found.metrics == expected.metrics
+    assert reading.read(X, decoder=decoders.Mlp(4)).readout is Readout.LINEAR
+    monkeypatch.setitem(DECODERS, "mlp", Rule(decoders.Mlp, features))
+    found = kl.predict(X, LABELS, decoder=Wide(4))
+    assert found.metrics == probes.logistic(X, LABELS).metrics
 
 
 @pytest.mark.parametrize("decoder", [None, decoders.Linear()])

@@ -56,11 +56,22 @@ def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 
       Jacot, Gabriel and Hongler (2018) for the tangent kernel; Rahimi and Recht (2008) for a
       network's random features; Xu and Yang (2023), section 3.
     """
-    for rule in DECODERS.values():
-        if isinstance(decoder, rule.kind):
-            return rule.kernel(decoder, dim=dim, num_outputs=num_outputs, seed=seed)
+    rule = _rule_of(decoder)
+    if rule is not None:
+        return rule.kernel(decoder, dim=dim, num_outputs=num_outputs, seed=seed)
     init_fn, apply_fn = _functions(decoder, num_outputs)
     return _empirical(init_fn, apply_fn, dim=dim, seed=seed)
+
+
+def layers_of(decoder: Decoder) -> Mapping[str, Any] | None:
+    """Options of the probe that trains a decoder's hidden layers; None where a kernel tells what
+    the decoder learns."""
+    rule = _rule_of(decoder)
+    return None if rule is None or rule.layers is None else rule.layers(decoder)
+
+
+def _rule_of(decoder: Any) -> "Rule | None":
+    return next((rule for rule in DECODERS.values() if isinstance(decoder, rule.kind)), None)
 
 
 def _linear(decoder: decoders.Linear, *, dim: int, num_outputs: int, seed: int) -> DecoderKernel:
@@ -213,11 +224,14 @@ class Rule(NamedTuple):
       kind: its class.
       kernel: ``(decoder, *, dim, num_outputs, seed) -> DecoderKernel``.
       words: fields that a word sets on the command line, as in ``inner-product:priors``.
+      layers: ``decoder -> options`` of the probe of classes that trains its hidden layers
+        (``Readout.LAYERS``); None where the readout of its kernel says which probe it has.
     """
 
     kind: type
     kernel: Callable[..., DecoderKernel]
     words: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    layers: Callable[[Any], Mapping[str, Any]] | None = None
 
 
 PRIORS = {"priors": {"priors": True}}
@@ -226,7 +240,7 @@ DECODERS: dict[str, Rule] = {
     "linear": Rule(decoders.Linear, _linear),
     "inner-product": Rule(decoders.InnerProduct, _inner_product, PRIORS),
     "cosine": Rule(decoders.Cosine, _cosine, PRIORS),
-    "mlp": Rule(decoders.Mlp, _mlp),
+    "mlp": Rule(decoders.Mlp, _mlp, layers=lambda decoder: {"hidden": decoder.widths}),
     "knn": Rule(
         decoders.Neighbours,
         _neighbours,

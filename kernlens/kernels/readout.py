@@ -18,6 +18,8 @@ class Readout(enum.Enum):
     """Inner products with the mean features of each class."""
     NEIGHBOURS = "neighbours"
     """Votes of the rows whose features are nearest."""
+    LAYERS = "layers"
+    """Hidden layers that are trained as well: more than a kernel of their start can tell."""
 
 
 class DecoderKernel(NamedTuple):

@@ -36,6 +36,7 @@ READOUTS: dict[Readout, Probe] = {
     Readout.LINEAR: logistic,
     Readout.CLASS_MEANS: class_means,
     Readout.NEIGHBOURS: neighbours,
+    Readout.LAYERS: mlp,
 }
 """The probe of classes by readout of the decoder."""
 
@@ -172,10 +173,11 @@ def predict_rows(
         groups = None if groups is None else groups[known]
         rows, target = np.asarray(rows)[known], take(target, known)
         _check_rows(rows)
-    if probe is None and kernel is None and isinstance(target, Labels):
-        probe, decoder = _trained(decoder)
     outputs = len(target.names) if isinstance(target, Labels | MultiLabels) else 1
-    reading = read(rows, decoder=decoder, kernel=kernel, num_outputs=outputs, seed=seed)
+    layers = probe is None and isinstance(target, Labels)
+    reading = read(
+        rows, decoder=decoder, kernel=kernel, num_outputs=outputs, layers=layers, seed=seed
+    )
     own = probe or probe_of(target, reading.readout)
     found = _options(own, reading, metric, asked=probe is None)
     if isinstance(target, Labels) and "groups" in _taken(own):
@@ -199,18 +201,6 @@ def predict_rows(
         )  # fmt: skip
         found = found._replace(curve=made, notes=(*found.notes, *made.notes))
     return found._replace(notes=(*found.notes, *reading.notes))
-
-
-def _trained(decoder: Decoder | None) -> tuple[Probe | None, Decoder | None]:
-    """The probe that trains a head whose hidden layers are no kernel, and the decoder otherwise."""
-    if decoder is None:
-        return None, None
-    # Here, since Flax takes half a second to load and most calls need none of it.
-    from kernlens.models import decoders
-
-    if isinstance(decoder, decoders.Mlp):
-        return partial(mlp, hidden=decoder.widths), None
-    return None, decoder
 
 
 def _of_curve(found: Prediction) -> str:

@@ -68,6 +68,7 @@ def read(
     decoder: Decoder | None = None,
     kernel: Kernel | None = None,
     num_outputs: int = 1,
+    layers: bool = False,
     seed: int = 0,
 ) -> Reading:
     """The features through which a decoder, or a kernel, sees an embedding.
@@ -81,6 +82,8 @@ def read(
       decoder: whose features; None for the rows as they are.
       kernel: whose features, in place of a decoder's.
       num_outputs: outputs of the decoder.
+      layers: whether hidden layers that are trained are left to a probe that trains them, which
+        reads the rows as they are; else their random features are read.
       seed: random seed of landmarks, random features and initial parameters.
 
     Returns:
@@ -94,8 +97,11 @@ def read(
         raise ValueError("give a decoder or a kernel, not both: a decoder has its own kernel")
     if decoder is not None:
         # Here, since Flax takes half a second to load and most calls need none of it.
-        from kernlens.kernels.of_decoder import of_decoder
+        from kernlens.kernels.of_decoder import layers_of, of_decoder
 
+        options = layers_of(decoder) if layers else None
+        if options is not None:
+            return Reading(rows, np.asarray, Readout.LAYERS, options=options)
         made = of_decoder(decoder, dim=int(rows.shape[1]), num_outputs=num_outputs, seed=seed)
     elif kernel is not None:
         made = DecoderKernel(_checked(kernel, int(rows.shape[1])))
