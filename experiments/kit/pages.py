@@ -4,8 +4,8 @@
 
 A page is prose with blocks between ``<!-- results: NAME -->`` and ``<!-- end -->``, NAME that
 of committed results, such as ``prop1_bound/movielens``. The block named ``claims`` has every claim
-of every experiment, ``verdicts`` how many of them hold, ``headline`` the numbers that lead the
-README.
+of every experiment, ``verdicts`` the paper's six with their verdicts, ``headline``
+and ``peers`` the numbers of the README.
 """
 
 import re
@@ -47,19 +47,43 @@ def claims_block() -> str:
     return "\n\n".join(part for name in CLAIMED for part in _claims(name, found[name]))
 
 
+PAPER = {
+    "Runs that converged alike differ more under an unlike decoder (Theorem 1)": (
+        "thm1_decoder_mismatch", "decoder unlike",
+    ),
+    "Theorem 1's and the contrastive bound hold and rank runs": ("thm1_decoder_mismatch", "bound"),
+    "Proposition 1's score orders embeddings as trained classifiers do": (
+        "prop1_entity_score", "score ranks",
+    ),
+    "Proposition 1's inequality, in and out of distribution": ("prop1_bound", "inequality"),
+    "Proposition 2's average orders embeddings as trained recommenders do": (
+        "prop2_sequence_average", "orders embeddings",
+    ),
+    "Choosing by the kernel pays online": ("online_replay", "pays online"),
+}  # fmt: skip
+"""What the paper claims: the experiment that tests it, and words that its claims there hold."""
+
+
 def verdicts_block() -> str:
-    """How many claims of each experiment came to which verdict."""
+    """The claims of the paper, and on how many data sets and pretrainings each verdict fell."""
+    every = [committed.read(folder) for folder in committed.folders()]
     rows = []
-    for name in CLAIMED:
-        every = [committed.read(folder) for folder in committed.folders()]
+    for claim, (name, words) in PAPER.items():
         found = [
-            claim.verdict
+            one.verdict
             for results in every
             if name_of(results) == name
-            for claim in experiment_of(results).claims(results)
+            for one in experiment_of(results).claims(results)
+            if words in one.text
         ]
-        rows.append({"experiment": name} | {one: found.count(one) or "" for one in VERDICTS})
+        linked = {"claim": claim, "tested by": name}
+        rows.append(linked | {one: found.count(one) or "" for one in VERDICTS})
     return table(rows).markdown()
+
+
+def peers_block() -> str:
+    """How kernlens and its peers order embeddings."""
+    return tables.peers(committed.read("predicts_value")).markdown()
 
 
 def headline_block() -> str:
@@ -70,6 +94,7 @@ def headline_block() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "claims": claims_block, "verdicts": verdicts_block, "headline": headline_block,
+    "peers": peers_block,
 }  # fmt: skip
 """Blocks that are no experiment's."""
 

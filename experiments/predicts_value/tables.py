@@ -155,27 +155,66 @@ def damages(summary: Mapping[str, Any]) -> Table:
     return table(list(found.values()), formats, title)
 
 
-def rankers(summary: Mapping[str, Any]) -> Table:
-    """Rankers by their mean order over sets not tuned on, heads together."""
+def _orders(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What a ranker's order is worth over sets not tuned on, heads together, by ranker."""
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for line in summary["orders"]:
         if not line["tuned"]:
             lines.setdefault(line["ranker"], []).append(line)
+    keys = ("kendall", "weighted", "spearman", "regret")
 
-    def middle(name: str, key: str) -> float:
-        return sum(line[key] for line in lines[name]) / len(lines[name])
+    def middle(ranker: str, key: str) -> float:
+        return sum(line[key] for line in lines[ranker]) / len(lines[ranker])
 
-    chief = [name for name in CHIEF if name in lines]
-    others = sorted((n for n in lines if n not in chief), key=lambda n: -middle(n, "kendall"))
+    return {
+        ranker: {"lines": len(found)}
+        | {key: middle(ranker, key) for key in keys}
+        | ({"fidelity": middle(ranker, "fidelity")} if ranker in CHIEF[:3] else {})
+        for ranker, found in lines.items()
+    }
+
+
+PEERS = {
+    "5-fold CV": "5-fold CV of logistic regression", "k-NN, best k": "k nearest neighbours",
+    "logme_centred": "LogME", "h_score": "H-score", "gbc_spherical": "GBC",
+    "dimension": "the larger one first",
+}  # fmt: skip
+"""Rankers that the README sets beside kernlens."""
+
+
+def peers(results: Mapping[str, Any]) -> Table:
+    """How well kernlens and its peers order embeddings, and which of them give the value."""
+    summary = results["summary"]
+    found, measured = _orders(summary), summary["measured"]
+    errors = {"kernlens": measured["linear.macro_f1"], "5-fold CV": measured["cv.macro_f1"]}
+    rows = [
+        {
+            "by": title,
+            "Kendall τ": found[name]["kendall"],
+            "points lost by its choice": 100.0 * found[name]["regret"],
+            "error of its value": errors.get(name),
+        }
+        for name, title in ({"kernlens": "kernlens"} | PEERS).items()
+        if name in found
+    ]
+    formats = {"Kendall τ": ".2f", "points lost by its choice": ".1f", "error of its value": ".4f"}
+    return table(rows, formats)
+
+
+def rankers(summary: Mapping[str, Any]) -> Table:
+    """Rankers by their mean order over sets not tuned on, heads together."""
+    found = _orders(summary)
+    chief = [name for name in CHIEF if name in found]
+    others = sorted((n for n in found if n not in chief), key=lambda n: -found[n]["kendall"])
     rows = [
         {
             "ranker": name,
-            "sets × heads": len(lines[name]),
-            "τ": middle(name, "kendall"),
-            "weighted τ": middle(name, "weighted"),
-            "Spearman": middle(name, "spearman"),
-            "regret, points": 100.0 * middle(name, "regret"),
-            "fidelity": middle(name, "fidelity") if name in CHIEF[:3] else None,
+            "sets × heads": found[name]["lines"],
+            "τ": found[name]["kendall"],
+            "weighted τ": found[name]["weighted"],
+            "Spearman": found[name]["spearman"],
+            "regret, points": 100.0 * found[name]["regret"],
+            "fidelity": found[name].get("fidelity"),
         }
         for name in [*chief, *others[:SHOWN]]
     ]
