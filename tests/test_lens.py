@@ -3,10 +3,11 @@
 import functools
 import subprocess
 import sys
+from statistics import NormalDist
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import studentized_range, ttest_1samp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
@@ -16,7 +17,7 @@ from kernlens import lens, metrics, moments, probes, targets
 from kernlens.models import decoders
 from kernlens.probes import PROBES, paths, spread
 from kernlens.scores import SCORES
-from kernlens.types import Classification, Labels
+from kernlens.types import Classification, Interval, Labels
 from tests.cases import gaussian_classes
 
 PROBLEM = gaussian_classes(0, n=150, separation=0.8)
@@ -79,19 +80,16 @@ def test_differences_are_the_paired_ones_to_the_best_and_between_neighbours(metr
     to_previous = set(zip(names[1:], names[:-1], strict=True))
     assert set(found.differences) == to_best | to_previous
     by_name = {entry.name: entry for entry in found.entries}
-    together = probes.simultaneous_level(
-        [entry.prediction for entry in found.entries], metric, level=0.8, seed=5
-    )
+    predictions = [entry.prediction for entry in found.entries]
+    gaps = probes.pairwise_differences(predictions, metric, level=0.8, seed=5)
     for (a, b), difference in found.differences.items():
         expected = probes.paired_difference(
-            by_name[a].prediction,
-            by_name[b].prediction,
-            metric=metric,
-            draws=300,
-            level=0.8,
-            seed=5,
+            by_name[a].prediction, by_name[b].prediction, metric=metric, level=0.8
         )
-        assert difference == probes.widened(expected, together)
+        assert difference == gaps[names.index(a), names.index(b)]
+        assert difference.value == expected.value
+        assert difference.low <= expected.low + 1e-12
+        assert difference.high >= expected.high - 1e-12
         assert difference.value <= 0.0
         if b == names[0]:
             verdict = lens.WORSE if difference.separated else lens.TIED
@@ -159,6 +157,66 @@ def test_intervals_of_many_equal_predictions_hold_together():
     # The best and the worst of twelve equal ones: one by one they nearly always seem to differ.
     assert alone > 20
     assert together <= 10  # 40 trials at 10%: above 10 with probability 0.001
+
+
+def test_what_is_decided_lets_the_rest_be_narrower():
+    """Four independent values of equal variance, whose gaps have the studentised range."""
+    rng = np.random.default_rng(0)
+    psi, _ = np.linalg.qr(rng.standard_normal((400, 4)))
+    psi = psi.T  # equal variances, no correlation: a gap has a standard error of sqrt(2)
+    error = np.sqrt(2.0)
+    reach = NormalDist().inv_cdf(0.95) * error
+
+    def told(values):
+        gaps = {
+            (i, j): Interval(values[i] - values[j], values[i] - values[j] - reach,
+                             values[i] - values[j] + reach, 0.9)
+            for i in range(4) for j in range(i)
+        }  # fmt: skip
+        return gaps, probes.step_down(gaps, psi, level=0.9)
+
+    # The largest of all six gaps needs 2.29 standard errors, half the studentised range of four.
+    wide = probes.level_together(psi, level=0.9)
+    z = NormalDist().inv_cdf(0.5 * (1.0 + wide))
+    assert z == pytest.approx(studentized_range.ppf(0.9, 4, np.inf) / np.sqrt(2), rel=0.01)
+    gaps, found = told(np.zeros(4))
+    assert found == {pair: probes.widened(gap, wide) for pair, gap in gaps.items()}
+    # One value far off: the other three are compared among themselves, as if they were alone.
+    gaps, found = told(np.array([0.0, 0.6, 2.2 * error, 20.0]))
+    z = studentized_range.ppf(0.9, 3, np.inf) / np.sqrt(2)
+    assert z < 2.2 < wide_reach(found[3, 0], error)
+    assert wide_reach(found[1, 0], error) < z
+    assert found[2, 0].separated
+    assert not found[1, 0].separated
+    assert not probes.widened(gaps[2, 0], wide).separated
+
+
+def wide_reach(found, error):
+    """Half-width in standard errors."""
+    return 0.5 * (found.high - found.low) / error
+
+
+def test_no_sign_among_equal_values_is_wrong_more_often_than_the_level_says():
+    """Two groups of equal values, far apart: all is decided between them, little within."""
+    rng = np.random.default_rng(1)
+    wrong = called = 0
+    for trial in range(150):
+        psi = rng.standard_normal((6, 50))
+        psi -= psi.mean(axis=1, keepdims=True)
+        values = np.repeat([0.0, 100.0], 3) + rng.standard_normal((6, 50)).sum(axis=1)
+        reach = NormalDist().inv_cdf(0.95)
+        gaps = {}
+        for i in range(6):
+            for j in range(i):
+                value, half = values[i] - values[j], reach * float(np.linalg.norm(psi[i] - psi[j]))
+                gaps[i, j] = Interval(value, value - half, value + half, 0.9)
+        found = probes.step_down(gaps, psi, level=0.9, seed=trial)
+        called += all(found[i, j].separated for i in range(3, 6) for j in range(3))
+        within = [(1, 0), (2, 0), (2, 1), (4, 3), (5, 3), (5, 4)]
+        wrong += any(found[pair].separated for pair in within)
+    assert called == 150
+    # 10% of 150, a little more as 50 rows tell the variances: above 31 with probability 1e-4.
+    assert 3 < wrong <= 31
 
 
 def test_two_embeddings_need_no_wider_interval():

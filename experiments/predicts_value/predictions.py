@@ -16,13 +16,13 @@ from kernlens.kernels import rbf
 from kernlens.lens.compare import Entry, compared
 from kernlens.lens.verdicts import TIED, WORSE
 from kernlens.models import decoders
-from kernlens.probes import Prediction, paired_difference, simultaneous_level, widened
+from kernlens.probes import Prediction, pairwise_differences
 from kernlens.types import Labels
 
 VERSION = 4
 """Of the predictions: a change of the library's probes counts it up."""
 
-FIELDS = ("rows", "class_rows", "embeddings", "scores", "peer", "draws", "level", "seed")
+FIELDS = ("rows", "class_rows", "embeddings", "scores", "peer", "level", "seed")
 """Fields of a configuration that predictions, rankers and curves depend on."""
 
 CLOCKED = 2
@@ -70,8 +70,8 @@ def predicted(head: str, contexts: Sequence[Context], config: Config) -> dict[st
 
     Returns:
       ``values``, by embedding and metric; ``seconds`` of the processor, of those timed; and for
-      natural embeddings ``pairs``, each ``[first, second, difference, low, high]`` with intervals
-      that hold together, and ``worse``, the embeddings that :func:`kernlens.compare` calls so.
+      natural embeddings ``pairs``, each ``[first, second, difference, low, high]``, whose signs
+      hold together, and ``worse``, the embeddings that :func:`kernlens.compare` calls so.
     """
     found: dict[str, Prediction] = {}
     seconds = {}
@@ -124,22 +124,12 @@ def in_pairs(
     """Differences between all pairs of embeddings, and the verdicts of a comparison."""
     names = list(found)
     metric = found[names[0]].metric
-    together = simultaneous_level(list(found.values()), metric, level=config.level)
-    pairs = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            gap = widened(
-                paired_difference(
-                    found[first], found[second], metric=metric, draws=config.draws,
-                    level=config.level,
-                ),
-                together,
-            )  # fmt: skip
-            pairs.append([first, second, *map(float, gap[:3])])
+    gaps = pairwise_differences(list(found.values()), metric, level=config.level, seed=config.seed)
+    pairs = [[names[i], names[j], *map(float, gap[:3])] for (i, j), gap in gaps.items()]
     entries = [
         Entry(context.embedding, "", found[context.embedding], context.x.shape[1], 0.0, TIED)
         for context in contexts
     ]
-    told = compared(entries, draws=config.draws, level=config.level, seed=config.seed)
+    told = compared(entries, level=config.level, seed=config.seed)
     worse = [entry.name for entry in told.entries if entry.verdict == WORSE]
     return {"pairs": pairs, "best": told.best.name, "worse": worse}

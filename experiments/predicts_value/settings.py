@@ -88,8 +88,6 @@ class Config:
     """Scores that rank, by name; all by default."""
     large: bool = True
     """Whether to measure time and memory at 10^5 x 768 and 10^6 x 64."""
-    draws: int = 1000
-    """Bootstrap draws of a comparison."""
     level: float = 0.9
     """Nominal coverage of the intervals."""
     jobs: int = 2
@@ -121,6 +119,5 @@ TINY = Config(
     samples=1,
     scores=("gcv", "debiased_alignment"),
     large=False,
-    draws=50,
     jobs=1,
 )

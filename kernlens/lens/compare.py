@@ -14,9 +14,7 @@ from kernlens.probes import (
     LOWER_IS_BETTER,
     TITLES,
     Prediction,
-    paired_difference,
-    simultaneous_level,
-    widened,
+    pairwise_differences,
 )
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.targets import as_target
@@ -59,7 +57,7 @@ class Comparison(NamedTuple):
     Attributes:
       entries: one for each embedding and decoder, best first.
       differences: paired differences by pair of labels of entries, the first minus the second:
-        each entry to the best, and to the one before it. All of them hold together at ``level``.
+        each entry to the best, and to the one before it. Their signs hold together at ``level``.
       metric: the metric that orders the entries.
       level: nominal coverage of all intervals, in ``(0, 1)``.
     """
@@ -166,8 +164,9 @@ def compare(
 
     Metrics have the interval of one training; differences that of another sample of items, to which
     all heads are fitted. They are paired: all entries answer the same rows, so hard rows and rare
-    classes cancel. Their intervals hold together, over all pairs of entries: among many
-    equal embeddings none seems worse by chance more often than ``1 - level`` says.
+    classes cancel. Their signs hold together, over all pairs of entries: among many equal
+    embeddings none seems worse by chance more often than ``1 - level`` says
+    (:func:`kernlens.probes.step_down`).
 
     Args:
       embeddings: rows by name, ``{name: rows}``, as :func:`predict` takes them; or a list of
@@ -216,17 +215,14 @@ def compare(
                 raise ValueError(f"{label}: {error}") from error
             seconds = time.perf_counter() - start
             entries.append(Entry(name, title, prediction, int(rows.shape[1]), seconds, BEST))
-    return compared(entries, draws=draws, level=level, seed=seed)
+    return compared(entries, level=level, seed=seed)
 
 
-def compared(
-    entries: Sequence[Entry], *, draws: int = 2000, level: float = 0.9, seed: int = 0
-) -> Comparison:
+def compared(entries: Sequence[Entry], *, level: float = 0.9, seed: int = 0) -> Comparison:
     """Entries whose predictions are made, best first, with their differences and verdicts.
 
     Args:
       entries: of the same rows and target; their verdicts are not read.
-      draws: as :func:`compare`.
       level: as :func:`compare`.
       seed: as :func:`compare`.
 
@@ -236,17 +232,13 @@ def compared(
     metric = entries[0].prediction.metric
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     entries = sorted(entries, key=lambda entry: -sign * entry.prediction.value.value)
-    together = simultaneous_level(
+    gaps = pairwise_differences(
         [entry.prediction for entry in entries], metric, level=level, seed=seed
     )
     best, differences = entries[0], {}
     for i, entry in enumerate(entries):
         for other in dict.fromkeys((0, i - 1)) if i else ():
-            found = paired_difference(
-                entry.prediction, entries[other].prediction,
-                metric=metric, draws=draws, level=level, seed=seed,
-            )  # fmt: skip
-            differences[entry.label, entries[other].label] = widened(found, together)
+            differences[entry.label, entries[other].label] = gaps[i, other]
         if i and differences[entry.label, best.label].separated:
             verdict = WORSE
         elif is_chance(entry.prediction.value, sign):

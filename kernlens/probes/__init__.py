@@ -21,7 +21,9 @@ from kernlens.probes.paired import (
     influence,
     level_together,
     paired_difference,
+    pairwise_differences,
     simultaneous_level,
+    step_down,
     widened,
 )
 from kernlens.probes.paths import MIN_STRENGTH, NEAR, STRENGTHS
@@ -66,7 +68,9 @@ __all__ = [
     "mlp",
     "neighbours",
     "paired_difference",
+    "pairwise_differences",
     "ridge",
     "simultaneous_level",
+    "step_down",
     "widened",
 ]

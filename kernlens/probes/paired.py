@@ -1,12 +1,14 @@
 """Differences between predictions of the same rows, for one pair or for many pairs at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
 from kernlens.metrics import influence as influences
 from kernlens.probes import spread
+from kernlens.probes.held_out import HeldOut
 from kernlens.probes.prediction import (
     AVERAGE_PRECISION,
     MACRO_F1,
@@ -56,13 +58,15 @@ def paired_difference(
       ValueError: targets or names that differ, a metric that one of them lacks, or an argument out
         of its range.
     """
-    if a.held_out is not None and b.held_out is not None:
-        return differences(a, b, metric=metric, draws=draws, level=level, seed=seed).sample
     check_draws(draws, level)
     _check_same(a, b, metric)
     value = a.metrics[metric].value - b.metrics[metric].value
     gaps = influence(a, metric) - influence(b, metric)
-    gaps = gaps[np.isfinite(gaps)]
+    kept = np.isfinite(gaps)
+    if a.held_out is not None and b.held_out is not None:
+        rows = _rows(a.held_out, kept)
+        return _about(value, gaps[kept], rows, level=level).sample
+    gaps = gaps[kept]
     reach = normal_quantile(level) * float(np.std(gaps, ddof=1)) / np.sqrt(len(gaps))
     return Interval(float(value), float(value - reach), float(value + reach), level)
 
@@ -98,20 +102,29 @@ def differences(
         raise ValueError("differences needs predictions of classes, with their held-out answers")
     psi = influence(a, metric) - influence(b, metric)
     kept = np.isfinite(psi)
-    rows = spread.answers_of(a.held_out._replace(folds=np.where(kept, a.held_out.folds, -1)))
+    rows = _rows(a.held_out, kept)
     value, drawn = a.metrics[metric].value - b.metrics[metric].value, None
     if metric in spread.INFLUENCES:
         given = (a.held_out.predicted[kept], b.held_out.predicted[kept])
         first, second = spread.test_sets(rows, given, draws=draws, seed=seed).metrics()
         drawn = getattr(first, metric) - getattr(second, metric)
+    return _about(value, psi[kept], rows, drawn=drawn, level=level)
+
+
+def _rows(held: HeldOut, kept: np.ndarray) -> spread.Answers:
+    return spread.answers_of(held._replace(folds=np.where(kept, held.folds, -1)))
+
+
+def _about(
+    value: float,
+    psi: np.ndarray,
+    rows: spread.Answers,
+    *,
+    drawn: np.ndarray | None = None,
+    level: float,
+) -> spread.Intervals:
     return spread.about(
-        float(value),
-        psi[kept],
-        rows,
-        drawn=drawn,
-        level=level,
-        other=spread.OTHER_GAP,
-        least=-np.inf,
+        float(value), psi, rows, drawn=drawn, level=level, other=spread.OTHER_GAP, least=-np.inf
     )
 
 
@@ -207,8 +220,6 @@ def simultaneous_level(
     References:
       Hothorn, Bretz and Westfall (2008), for the largest of correlated differences.
     """
-    if len(predictions) < 3:
-        return level
     psi = np.stack([np.nan_to_num(influence(own, metric)) for own in predictions])
     return level_together(psi, level=level, seed=seed)
 
@@ -225,25 +236,107 @@ def level_together(psi: np.ndarray, *, level: float = 0.9, seed: int = 0) -> flo
     Returns:
       Level in ``[level, 1)``; ``level`` itself of fewer than three values.
     """
-    if len(psi) < 3:
-        return level
+    null = _null(psi, seed)
+    return _level(null, null.pairs(), level)
+
+
+def pairwise_differences(
+    predictions: Sequence[Prediction], metric: str, *, level: float = 0.9, seed: int = 0
+) -> dict[tuple[int, int], Interval]:
+    """Differences between all pairs of predictions, whose signs hold together.
+
+    Args:
+      predictions: of the same rows.
+      metric: one that all have.
+      level: with which no difference has the wrong sign, in ``(0, 1)``; see :func:`step_down`.
+      seed: random seed of the draws.
+
+    Returns:
+      Intervals of prediction ``i`` minus ``j``, by ``(i, j)`` with ``i > j``.
+
+    Raises:
+      ValueError: as :func:`paired_difference`.
+    """
+    gaps = {
+        (i, j): paired_difference(a, b, metric=metric, level=level)
+        for i, a in enumerate(predictions)
+        for j, b in enumerate(predictions[:i])
+    }
+    psi = np.stack([np.nan_to_num(influence(own, metric)) for own in predictions])
+    return step_down(gaps, psi, level=level, seed=seed)
+
+
+def step_down(
+    gaps: Mapping[tuple[int, int], Interval],
+    psi: np.ndarray,
+    *,
+    level: float = 0.9,
+    seed: int = 0,
+) -> dict[tuple[int, int], Interval]:
+    """Intervals of differences, widened until their signs hold together.
+
+    All are as wide as :func:`level_together` asks. Those that then leave out 0 are decided; they
+    cannot be mistaken for others any more, so that the rest needs less, and so on until none is
+    decided. The chance that any difference of 0 is called is ``1 - level`` at most, as it is where
+    all intervals have the first width, and more differences are called.
+
+    Args:
+      gaps: intervals at ``level`` of value ``i`` minus value ``j``, by ``(i, j)``.
+      psi: as :func:`level_together`, ``[k, n]``.
+      level: with which no difference of 0 is called, in ``(0, 1)``.
+      seed: random seed of the draws.
+
+    Returns:
+      The intervals, each as wide as the step had it that decided it, or the last step.
+
+    References:
+      Romano and Wolf (2005), Exact and approximate stepdown methods for multiple hypothesis
+      testing.
+    """
+    null, found, left = _null(psi, seed), {}, dict(gaps)
+    while left:
+        together = _level(null, left, level)
+        made = {pair: widened(own, together) for pair, own in left.items()}
+        decided = {pair: own for pair, own in made.items() if own.separated}
+        found |= decided or made
+        left = {pair: own for pair, own in left.items() if decided and pair not in decided}
+    return {pair: found[pair] for pair in gaps}
+
+
+class _Null(NamedTuple):
+    """Normal draws of values that do not differ, ``[DRAWS, k]``, and the standard errors of their
+    differences, 0 of values that are the same, ``[k, k]``."""
+
+    drawn: np.ndarray
+    errors: np.ndarray
+
+    def pairs(self) -> Iterable[tuple[int, int]]:
+        return zip(*np.triu_indices(len(self.errors), 1), strict=True)
+
+
+def _null(psi: np.ndarray, seed: int) -> _Null:
     covariance = psi @ psi.T
     variances = np.diag(covariance)
     scale = np.max(variances)
     if not scale > 0:
-        return level
-    gaps = variances[:, None] + variances[None, :] - 2.0 * covariance
-    first, second = np.triu_indices(len(psi), 1)
-    # Predictions that are the same have no difference to draw.
-    differ = gaps[first, second] > 1e-12 * scale
-    if not np.any(differ):
-        return level
-    first, second = first[differ], second[differ]
+        return _Null(np.zeros((1, len(psi))), np.zeros_like(covariance))
+    gaps = (variances[:, None] + variances[None, :] - 2.0 * covariance) / scale
     values, vectors = np.linalg.eigh(covariance / scale)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     drawn = np.random.default_rng(seed).standard_normal((DRAWS, len(psi))) @ root.T
-    errors = np.sqrt(gaps[first, second] / scale)
-    largest = np.max(np.abs(drawn[:, first] - drawn[:, second]) / errors, axis=1)
+    return _Null(drawn, np.sqrt(np.where(gaps > 1e-12, gaps, 0.0)))
+
+
+def _level(null: _Null, pairs: Iterable[tuple[int, int]], level: float) -> float:
+    """Level of each interval with which those of the pairs hold together."""
+    # Predictions that are the same have no difference to draw.
+    differ = [pair for pair in pairs if null.errors[pair] > 0]
+    if len(differ) < 2:
+        return level
+    largest = np.zeros(len(null.drawn))
+    for i, j in differ:
+        gap = np.abs(null.drawn[:, i] - null.drawn[:, j]) / null.errors[i, j]
+        np.maximum(largest, gap, out=largest)
     together = 2.0 * NormalDist().cdf(float(np.quantile(largest, level))) - 1.0
     return float(np.clip(together, level, np.nextafter(1.0, 0.0)))
 

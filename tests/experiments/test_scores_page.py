@@ -43,6 +43,8 @@ def test_every_public_function_of_rows_posteriors_and_curves_has_a_row():
             "label_influence",
             "simultaneous_level",
             "level_together",
+            "pairwise_differences",
+            "step_down",
             "widened",
         },
     }
