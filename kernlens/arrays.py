@@ -1,10 +1,8 @@
-"""Arrays on the host and the way from there to a device; rows at unit length."""
+"""The way of arrays from the host to a device; rows at unit length."""
 
-import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import chex
 import jax
@@ -12,45 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from kernlens.host import ALIGNMENT
 from kernlens.types import Array
-
-ALIGNMENT = 64
-"""Bytes at whose multiples a CPU device takes an array as it lies, without a copy."""
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array of unspecified values that a CPU device need not copy.
-
-    Args:
-      shape: of the array.
-      dtype: of the array.
-
-    Returns:
-      Array, in C order, that starts at a multiple of ``ALIGNMENT``.
-    """
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
-
-
-def is_aligned(array: np.ndarray) -> bool:
-    """Whether an array is in C order and starts where :func:`aligned_empty` would start it."""
-    return array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
-
-
-def let_go(values: Any) -> None:
-    """Frees the memory of a mapped file's values, which are read again where they are asked for.
-
-    Args:
-      values: an array; one that maps no file, or whose values may have been changed, is left.
-    """
-    base, fixed = values, True
-    while isinstance(base, np.ndarray):
-        fixed = not base.flags.writeable
-        base = base.base
-    if fixed and isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
-        base.madvise(mmap.MADV_DONTNEED)
 
 
 def on_device(x: Array | np.ndarray) -> Array:

@@ -1,22 +1,37 @@
 """The values that flow along the road, and the aliases every module shares."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-import jax
 import numpy as np
-
-Array: TypeAlias = jax.Array
-"""A device array."""
 
 Params: TypeAlias = Any
 """A pytree of arrays."""
 
-Kernel: TypeAlias = Callable[[Array, Array], Array]
-"""``kernel(x1 [n1, d], x2 [n2, d]) -> [n1, n2]``."""
+if TYPE_CHECKING:
+    import jax
 
-ApplyFn: TypeAlias = Callable[[Params, Any], Array]
-"""``apply_fn(params, x) -> outputs``, with a leading batch axis on both."""
+    Array: TypeAlias = jax.Array
+    """A device array."""
+
+    Kernel: TypeAlias = Callable[[Array, Array], Array]
+    """``kernel(x1 [n1, d], x2 [n2, d]) -> [n1, n2]``."""
+
+    ApplyFn: TypeAlias = Callable[[Params, Any], Array]
+    """``apply_fn(params, x) -> outputs``, with a leading batch axis on both."""
+else:
+
+    def __getattr__(name: str) -> Any:
+        """The types of what JAX holds; files are read, and refused, without importing it."""
+        if name not in ("Array", "Kernel", "ApplyFn"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from jax import Array
+
+        made = {"Array": Array, "Kernel": Callable[[Array, Array], Array],
+                "ApplyFn": Callable[[Params, Any], Array]}  # fmt: skip
+        globals().update(made)
+        return made[name]
+
 
 Decoder: TypeAlias = Any
 """A Flax module, or a pair ``(init_fn(key, x) -> params, apply_fn(params, x) -> outputs)``."""

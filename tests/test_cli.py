@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy as safetensors
 
-from kernlens import cli, demo, lens, metrics
+from kernlens import cli, lens, metrics
+from kernlens.cli.options import demo
 from kernlens.files import cache_folder, use_compilation_cache
 from kernlens.io.embeddings import READERS
 from kernlens.kernels import KERNELS
@@ -391,16 +392,18 @@ def test_help_names_every_choice(files, capsys):
         assert name in out
     code, out, _ = run(capsys, "demo", "--help")
     assert code == 0
-    for name in demo.Config.__dataclass_fields__:
+    for name in demo.Demo.__dataclass_fields__:
         assert "--" + name.replace("_", "-") in out
 
 
 def test_the_demo_gets_its_options(files, capsys, monkeypatch):
     seen = []
-    monkeypatch.setattr(demo, "run", seen.append)
-    assert run(capsys, "demo", "--seeds", "3", "--out", "there")[0] == 0
-    (config,) = seen
-    assert isinstance(config, demo.Config)
+    monkeypatch.setattr("kernlens.cli.demo.run", lambda *given: seen.append(given))
+    given = ("demo", "--seeds", "3", "--out", "there", "--data", "synthetic", "--label", "class")
+    assert run(capsys, *given)[0] == 0
+    ((config, task),) = seen
+    assert isinstance(config, demo.Demo)
+    assert task.data.num_items == len(task.labels.codes)
     assert (config.seeds, str(config.out)) == (3, "there")
 
 
@@ -416,7 +419,7 @@ def test_how_a_command_ends(files, capsys, monkeypatch, raised, code, message):
     def stop(_):
         raise raised
 
-    monkeypatch.setattr(demo, "run", stop)
+    monkeypatch.setattr(demo.Demo, "read", stop)
     assert run(capsys, "demo") == (code, "", message)
 
 
@@ -424,7 +427,7 @@ def test_a_fault_of_ours_is_not_passed_off_as_the_users(files, capsys, monkeypat
     def fail(_):
         raise ZeroDivisionError("by 0")
 
-    monkeypatch.setattr(demo, "run", fail)
+    monkeypatch.setattr(demo.Demo, "read", fail)
     message = "unexpected ZeroDivisionError: by 0; a fault of kernlens; KERNLENS_TRACEBACK=1"
     assert run(capsys, "demo") == (70, "", f"error: {message} shows where\n")
     monkeypatch.setenv("KERNLENS_TRACEBACK", "1")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernlens import cli, demo, lens
+from kernlens import cli, lens
 from kernlens.cli import memory
 from tests.test_cli import files, run
 
@@ -55,10 +55,10 @@ def test_every_command_refuses_over_max_memory_before_it_starts(files, capsys, m
         raise AssertionError("started")
 
     verbs = every_verb(files)
-    assert {words[0] for words in verbs} == {*cli.VERBS, cli.DEMO}
+    assert {words[0] for words in verbs} == {*cli.VERBS}
     for name in ("predict", "compare", "upgrade", "stability", "fuse", "diagnose", "standings"):
         monkeypatch.setattr(lens, name, started)
-    monkeypatch.setattr(demo, "run", started)
+    monkeypatch.setattr("kernlens.cli.demo.run", started)
     monkeypatch.setattr("kernlens.datasets.load", started)
     for words in verbs:
         code, out, err = run(capsys, *words, "--max-memory", "100MB")
@@ -67,7 +67,7 @@ def test_every_command_refuses_over_max_memory_before_it_starts(files, capsys, m
         assert err.count("\n") == 1, words
         # Without the option, what is free is the bound.
         with monkeypatch.context() as patch:
-            patch.setattr(memory, "host_bytes", lambda: 200 * 10**6)
+            patch.setattr(memory, "free_bytes", lambda: 200 * 10**6)
             code, out, err = run(capsys, *words)
         assert (code, out) == (1, ""), words
         assert "and 200 MB are free; " in err, words
@@ -76,7 +76,7 @@ def test_every_command_refuses_over_max_memory_before_it_starts(files, capsys, m
 
 
 def test_what_a_refusal_names_starts_it(files, capsys, monkeypatch):
-    monkeypatch.setattr(memory, "host_bytes", lambda: 200 * 10**6)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 200 * 10**6)
     given = ("predict", "good.npy", "--labels", "labels.csv", "--json", "-")
     code, _, err = run(capsys, *given)
     assert code == 1
@@ -88,7 +88,7 @@ def test_what_a_refusal_names_starts_it(files, capsys, monkeypatch):
 
 def test_large_commands_tell_their_estimate(files, capsys, monkeypatch):
     monkeypatch.setattr(memory, "SHOWN", 10**6)
-    monkeypatch.setattr(memory, "host_bytes", lambda: 8 * 10**9)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 8 * 10**9)
     code, _, err = run(capsys, "predict", "good.npy", "--labels", "labels.csv")
     assert code == 0
     assert err.startswith("note: needs about ")
@@ -96,7 +96,7 @@ def test_large_commands_tell_their_estimate(files, capsys, monkeypatch):
 
 
 def test_many_classes_have_the_fast_probe_proposed(files, capsys, monkeypatch):
-    monkeypatch.setattr("kernlens.cli.given.SLOW", 100)
+    monkeypatch.setattr("kernlens.cli.rows.SLOW", 100)
     given = ("predict", "good.npy", "--labels", "labels.csv")
     expected = "logistic regression of 4 classes on 150 rows of 6 dimensions may take minutes; "
     assert expected + "--probe discriminant takes seconds" in run(capsys, *given)[2]

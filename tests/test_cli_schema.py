@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernlens import cli
-from kernlens.cli import answers
+from kernlens.cli import records
 from tests.cases import gaussian_classes
 
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "schema.json").read_text())
@@ -55,8 +55,8 @@ def files(tmp_path, monkeypatch):
 
 def test_the_schema_is_one_and_has_the_version_that_is_written():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    assert SCHEMA["$defs"]["head"]["properties"]["schema"]["const"] == answers.SCHEMA
-    assert set(cli.VERBS) - {"embed"} <= set(SCHEMA["$defs"])
+    assert SCHEMA["$defs"]["head"]["properties"]["schema"]["const"] == records.SCHEMA
+    assert set(cli.VERBS) - {"embed", "demo"} <= set(SCHEMA["$defs"])
 
 
 @pytest.mark.slow

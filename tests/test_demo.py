@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from kernlens import cli, demo
+from kernlens import cli
+from kernlens.demo import grid, story
 from kernlens.types import Interval, Labels
 
 
@@ -56,12 +57,12 @@ def test_out_that_is_a_file_is_refused_before_the_work(tmp_path, capsys):
 
 
 def test_settings_hold_collapsed_and_trained_embeddings():
-    assert {setting.epochs for setting in demo.SETTINGS} >= {1, 4}
-    assert len(set(demo.SETTINGS)) == len(demo.SETTINGS)
+    assert {setting.epochs for setting in grid.SETTINGS} >= {1, 4}
+    assert len(set(grid.SETTINGS)) == len(grid.SETTINGS)
 
 
 def row(setting, seed, predicted, score, trained, cosine=0.0):
-    return demo.Row(
+    return grid.Row(
         setting, seed, Interval(predicted, predicted - 0.1, predicted + 0.1, 0.9), 0.5, score,
         cosine, {"LR": np.array(trained)}, {"LR": 2.0},
     )  # fmt: skip
@@ -73,11 +74,11 @@ def test_agreement_is_with_the_mean_of_the_trainings():
         row("b", 0, 0.3, 1.0, [0.3, 0.4]),
         row("c", 0, 0.2, 2.0, [0.2, 0.3]),
     ]
-    line = demo.agreement_line(rows)
+    line = story.agreement_line(rows)
     assert "over 3 embeddings: LR Spearman 1.00, mean |error| 0.050;" in line
     assert line.endswith("predicting took 1.5 s in all, training 6 s.")
-    assert [cells[0] for cells in demo.table(rows).cells()] == ["b", "c", "a"]
-    assert demo.table(rows).cells()[0][1:] == [
+    assert [cells[0] for cells in story.table(rows).cells()] == ["b", "c", "a"]
+    assert story.table(rows).cells()[0][1:] == [
         "0.300 [0.200, 0.400]", "0.50", "0.350", "0.071", "2.0", "1.00",
     ]  # fmt: skip
 
@@ -88,23 +89,23 @@ def test_the_conclusion_says_whether_the_best_is_best():
         row("b", 0, 0.3, 1.0, [0.3, 0.4]),
         row("c", 1, 0.2, 2.0, [0.2, 0.3]),
     ]
-    assert demo.conclusion(rows) == (
+    assert story.conclusion(rows) == (
         "b was predicted best, and is best once LR is trained: predictions of 3 embeddings miss "
         "the trained macro-F1 by 0.050 on average."
     )
     rows[2] = row("c", 1, 0.35, 2.0, [0.2, 0.3])
-    assert demo.conclusion(rows).startswith("c seed 1 was predicted best, and is number 2 of 3")
+    assert story.conclusion(rows).startswith("c seed 1 was predicted best, and is number 2 of 3")
 
 
 def test_failure_finds_the_collapsed_embedding():
     rows = [row(f"s{i}", 0, 0.1 * i, 0.1 * i, [0.1 * i]) for i in range(1, 8)]
     rows.append(row("collapsed", 3, 0.05, 0.99, [0.05], cosine=0.98))
-    line = demo.failure_line(rows, "LR")
+    line = story.failure_line(rows, "LR")
     assert "ranks collapsed (seed 3) number 1 of 8, at 0.99; trained LR puts it number 8" in line
     assert line.endswith("items is 0.98: most of what the score reads is their common direction.")
     rows[-1] = rows[-1]._replace(mean_cosine=0.1)
-    assert demo.failure_line(rows, "LR").endswith("items is 0.10.")
-    assert "puts no embedding more than 0 places" in demo.failure_line(rows[:-1], "LR")
+    assert story.failure_line(rows, "LR").endswith("items is 0.10.")
+    assert "puts no embedding more than 0 places" in story.failure_line(rows[:-1], "LR")
 
 
 def test_an_embedding_is_judged_by_its_labelled_rows():
@@ -114,7 +115,7 @@ def test_an_embedding_is_judged_by_its_labelled_rows():
     hidden = Labels(np.where(np.arange(60) % 4 == 0, -1, codes).astype(np.int32), ("a", "b", "c"))
     kept = np.flatnonzero(hidden.codes >= 0)
     found, alone = (
-        demo.judge(rows, task, {}, setting="w2 k1 e1", seed=0)
+        grid.judge(rows, task, {}, setting="w2 k1 e1", seed=0)
         for rows, task in ((x, hidden), (x[kept], hidden._replace(codes=codes[kept])))
     )
     assert found.predicted == alone.predicted

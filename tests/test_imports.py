@@ -10,9 +10,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
-    "types", "interrupts", "arrays", "containers", "targets", "embeddings", "files", "show", "io",
-    "datasets", "models", "ntk", "kernels", "moments", "scores", "metrics", "train", "probes",
-    "lens", "sklearn", "testing", "demo", "cli",
+    "types", "host", "steps", "interrupts", "arrays", "containers", "targets", "embeddings",
+    "files", "show", "io", "datasets", "models", "ntk", "kernels", "moments", "scores", "metrics",
+    "train", "probes", "lens", "sklearn", "testing", "demo", "cli",
 )  # fmt: skip
 HEAVY = (
     "pandas", "polars", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax",

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from numpy.testing import assert_array_equal
 
 from kernlens import io, moments
-from kernlens.arrays import aligned_empty
+from kernlens.host import aligned_empty
 from kernlens.kernels import features
 from tests.test_moments import assert_close, problem, reference
 

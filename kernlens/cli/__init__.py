@@ -9,7 +9,6 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -30,14 +29,6 @@ DESCRIPTION = (
 )
 
 
-@dataclass(frozen=True)
-class _Demo:
-    """Predicts, then trains, a small grid of item embeddings, and sets the two side by side.
-
-    Example: kernlens demo --short
-    """
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
@@ -56,11 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         with interrupts.prompt():
-            run, config = _parse(argv)
+            verb, config = _parse(argv)
             typed.TYPED.set(argv)
+            config.check()
+            rows = config.read()
             if config.cache:
                 use_compilation_cache()
-            run(config)
+            _answer(verb)(config, rows)
     except SystemExit as stop:
         if stop.code is None:  # a completion script was printed
             return 0
@@ -87,26 +80,23 @@ def _told(error: str, code: int = 1) -> int:
 
 
 VERBS = (
-    "predict", "compare", "upgrade", "stability", "fuse", "diagnose", "score", "embed",
+    "predict", "compare", "upgrade", "stability", "fuse", "diagnose", "score", "embed", "demo",
 )  # fmt: skip
-"""Each in a module of its own: a dataclass of options and a function that takes it."""
+"""Each is a dataclass in :mod:`kernlens.cli.options`, which checks and reads its files without JAX,
+and a function of that and of what was read, in a module of its own."""
 
-DEMO = "demo"
 
-
-def _parse(argv: list[str]) -> tuple[Callable[[Any], None], Any]:
-    """What to run, and its options. A verb is parsed alone, so that errors are about it alone."""
+def _parse(argv: list[str]) -> tuple[str, Any]:
+    """The verb and its options. A verb is parsed alone, so that errors are about it alone."""
     word = argv[0] if argv else ""
-    if word in (*VERBS, DEMO):
-        options, run = (_demo_config(), _run_demo) if word == DEMO else _verb(word)
-        return run, tyro.cli(options, prog=f"kernlens {word}", args=argv[1:])
+    if word in VERBS:
+        return word, tyro.cli(_options(word), prog=f"kernlens {word}", args=argv[1:])
     if word and not word.startswith("-"):
-        near = difflib.get_close_matches(word, (*VERBS, DEMO), 1)
+        near = difflib.get_close_matches(word, VERBS, 1)
         meant = f"did you mean {near[0]}? " if near else ""
-        told = f"no command {word!r}; {meant}there are {', '.join((*VERBS, DEMO))}"
+        told = f"no command {word!r}; {meant}there are {', '.join(VERBS)}"
         raise SystemExit(_told(told, 2))
-    made: dict[str, tuple[Any, Callable]] = {name: _verb(name) for name in VERBS}
-    options = {name: option for name, (option, _) in made.items()} | {DEMO: _Demo}
+    options = {name: _options(name) for name in VERBS}
     # Only help ends up here, or a lack of words, and both leave the process.
     tyro.extras.subcommand_cli_from_dict(
         options, prog="kernlens", description=DESCRIPTION, args=argv
@@ -114,32 +104,11 @@ def _parse(argv: list[str]) -> tuple[Callable[[Any], None], Any]:
     raise SystemExit(2)
 
 
-def _verb(name: str) -> tuple[Any, Callable[[Any], None]]:
-    """The options of a verb and the function that takes them; imported when it is needed."""
-    module = importlib.import_module(f"kernlens.cli.{name}")
-    return getattr(module, name.capitalize()), getattr(module, name)
+def _options(verb: str) -> Any:
+    """The options of a verb; imported when they are needed."""
+    return getattr(importlib.import_module(f"kernlens.cli.options.{verb}"), verb.capitalize())
 
 
-def _demo_config() -> type:
-    """The demo's options and the command's own; made late, for the demo imports all of kernlens."""
-    from kernlens import demo
-    from kernlens.cli import memory
-
-    @dataclass(frozen=True)
-    class Demo(demo.Config):
-        max_memory: memory.Size = None
-        """Most memory to take, such as 2GB; the demo is refused where it needs more. Default: what
-        is free."""
-        cache: bool = True
-        """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
-
-    Demo.__doc__ = demo.Config.__doc__
-    return Demo
-
-
-def _run_demo(config: Any) -> None:
-    from kernlens import demo
-    from kernlens.cli import memory
-
-    memory.check(memory.DEMO, config.max_memory)
-    demo.run(config)
+def _answer(verb: str) -> Callable[[Any, Any], None]:
+    """The function that answers a verb; it imports JAX."""
+    return getattr(importlib.import_module(f"kernlens.cli.{verb}"), verb)

@@ -4,15 +4,16 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kernlens import lens
-from kernlens.probes import METRICS
-from kernlens.probes.prediction import MAE, R2, RMSE
+from kernlens.cli.words import CLASS_METRICS
 from kernlens.types import Interval
 
+if TYPE_CHECKING:
+    from kernlens import lens
+
 FLIPS = ("negative_flips", "positive_flips", "other_flips", "churn")
-NAMES = (*FLIPS, *METRICS, R2, RMSE, MAE)
+NAMES = (*FLIPS, *CLASS_METRICS, "r2", "rmse", "mae")
 """What a gate can be about."""
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
@@ -79,7 +80,7 @@ def parse(texts: Sequence[str]) -> tuple[Gate, ...]:
     return tuple(found)
 
 
-def outcomes(gates: Sequence[Gate], found: lens.Upgrade) -> list[Outcome]:
+def outcomes(gates: Sequence[Gate], found: "lens.Upgrade") -> list[Outcome]:
     """What comes of each gate; a value that is undefined passes none.
 
     Raises:

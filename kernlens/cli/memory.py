@@ -8,10 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from kernlens.kernels.hidden import LEARNT, MAX_HIDDEN
-from kernlens.lens.reading import IN_MEMORY, LANDMARKS, MAX_EXACT
-from kernlens.ntk.memory import host_bytes
-from kernlens.probes.logistic import MAX_NUMBERS, MAX_ROWS
+from kernlens.host import free_bytes
 
 Size = Annotated[str | None, tyro.conf.arg(metavar="SIZE")]
 
@@ -98,6 +95,9 @@ def of_rows(
       work: what the verb does.
       width: features that a decoder or kernel makes of a row, as `width_of` says.
     """
+    from kernlens.lens.reading import IN_MEMORY, MAX_EXACT
+    from kernlens.probes.logistic import MAX_NUMBERS, MAX_ROWS
+
     rows = min(min(n for n, _ in shapes), num_rows)
     widest = max(width, *(d for _, d in shapes))
     # The rows read, and those joined; they are the same where all stay in place.
@@ -114,6 +114,9 @@ def of_rows(
 def width_of(config: Any, rows: int, dim: int) -> int:
     """Features that the heads and the kernel of a command line make of a row at most; 0 for the
     dimensions themselves."""
+    from kernlens.kernels.hidden import LEARNT, MAX_HIDDEN
+    from kernlens.lens.reading import LANDMARKS, MAX_EXACT
+
     given = getattr(config, "decoder", None) or ()
     decoders = (given,) if isinstance(given, str) else tuple(given)
     widths = [0]
@@ -156,7 +159,7 @@ def check(needed: int, most: str | None) -> Needs:
       ValueError: more is needed; says both, and what to do.
     """
     bound = parse(most)
-    free = host_bytes()
+    free = free_bytes()
     if needed > (free if bound is None else bound):
         against = "free" if bound is None else "allowed by --max-memory"
         raise ValueError(

@@ -6,11 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernlens import probes, targets
-from kernlens.kernels import KERNELS
-from kernlens.kernels.of_decoder import DECODERS, TREE_WORDS, TREES
-from kernlens.lens.next_items import MEASURES
+from kernlens import targets
+from kernlens.cli.names import names
 from kernlens.types import Target
+
+DECODERS = names("kernels.of_decoder", "DECODERS")
+TREE_WORDS = names("kernels.of_decoder", "TREE_WORDS")
+(TREES,) = names("kernels.of_decoder", "TREES")
+KERNELS = names("kernels.closed_form", "KERNELS")
+PROBES = names("probes.about", "PROBES")
+SCORES = names("scores", "SCORES")
+MAPS = names("lens.maps", "MAPS")
+CLASS_METRICS = names("probes.logistic", "METRICS")
 
 TARGETS: dict[str, Callable[[Any], Target]] = {
     "classes": targets.labels,
@@ -19,7 +26,9 @@ TARGETS: dict[str, Callable[[Any], Target]] = {
 }
 """What a label column may ask, by the word typed."""
 
-METRICS = (*probes.METRICS, "r2", "rmse", "mae", "average_precision", *MEASURES)
+METRICS = (
+    *CLASS_METRICS, "r2", "rmse", "mae", "average_precision", *names("lens.next_items", "MEASURES")
+)  # fmt: skip
 """What answers can be ordered by: of classes and labels, of numbers, of next items."""
 
 
@@ -39,7 +48,9 @@ def decoder(word: str) -> Any:
     """
     name, *given = word.split(":")
     if name in DECODERS:
-        rule, fields = DECODERS[name], {}
+        from kernlens.kernels import of_decoder
+
+        rule, fields = of_decoder.DECODERS[name], {}
         for part in given:
             fields |= rule.words.get(part, {})
         try:
@@ -66,6 +77,13 @@ def decoders(words: Sequence[str]) -> dict[str, Any] | None:
     return {word: decoder(word) for word in words} or None
 
 
+def probe(word: str | None) -> Any:
+    """A probe by name, or None."""
+    from kernlens import probes
+
+    return None if word is None else probes.PROBES[word]
+
+
 def kernel(word: str | None) -> Any:
     """A kernel by name, or ``module:name``.
 
@@ -75,7 +93,9 @@ def kernel(word: str | None) -> Any:
     if word is None:
         return None
     if word in KERNELS:
-        return KERNELS[word]
+        from kernlens import kernels
+
+        return kernels.KERNELS[word]
     if ":" not in word:
         raise ValueError(
             f"--kernel {word}: no such kernel; choose one of {', '.join(KERNELS)}, or module:name"
@@ -97,6 +117,22 @@ def head(word: str | None) -> Any:
     if ":" not in word:
         raise ValueError(f"--head {word}: expected module:name of a trained head")
     return _imported("--head", word)
+
+
+def check(config: Any) -> None:
+    """Refuses decoders, kernels and heads that are unknown or cannot be imported.
+
+    Args:
+      config: a command line, with some of these options.
+    """
+    given = getattr(config, "decoder", None) or ()
+    for word in (given,) if isinstance(given, str) else given:
+        if word.partition(":")[0] not in DECODERS:
+            decoder(word)
+    word = getattr(config, "kernel", None)
+    if word not in KERNELS:
+        kernel(word)
+    head(getattr(config, "head", None))
 
 
 def _number(text: str) -> int | float:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from kernlens.containers.libraries import array, columns, is_array, is_column, listed, values_of
@@ -126,11 +125,18 @@ def cells_of(x: np.ndarray | Sequence) -> Cells:
         return Cells(x, x == "", TEXT)
     if x.dtype.kind in "Mm":
         return Cells(x, np.isnat(x), TIME)
-    if jnp.issubdtype(x.dtype, np.integer):
+    if _is_number(x.dtype, "int"):
         return Cells(x if x.dtype.kind in "iu" else x.astype(np.int64), present, NUMBER)
-    if jnp.issubdtype(x.dtype, np.floating):
+    if _is_number(x.dtype, "float"):
         return numeric(x if x.dtype.kind == "f" else x.astype(np.float32))
     raise ValueError(f"expected text, numbers or bool; got dtype {x.dtype}")
+
+
+def _is_number(dtype: np.dtype, kind: str) -> bool:
+    """Whether a dtype holds ``int`` or ``float`` numbers, those of JAX such as bfloat16 too."""
+    return dtype.kind in {"int": "iu", "float": "f"}[kind] or (
+        dtype.kind == "V" and kind in dtype.name
+    )
 
 
 def numeric(x: np.ndarray) -> Cells:
@@ -219,7 +225,7 @@ def _kind(type_: type, row: int) -> str:
         return TIME
     if issubclass(type_, numbers.Real | Decimal):
         return NUMBER
-    if issubclass(type_, np.generic) and jnp.issubdtype(type_, np.floating):  # such as bfloat16
+    if issubclass(type_, np.generic) and _is_number(np.dtype(type_), "float"):
         return NUMBER
     if issubclass(type_, Mapping | numbers.Complex):
         raise ValueError(f"expected text, numbers or bool; got {type_.__name__} in row {row}")

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
+
+if TYPE_CHECKING:
+    import jax
 
 UNREADABLE = (BufferError, RuntimeError, TypeError, ValueError)
 """What libraries raise for memory that they cannot hand over."""
@@ -98,7 +100,7 @@ def numbers_of(x: Any) -> np.ndarray | None:
     return found.astype(np.float64) if found.dtype == object else found  # bool with missing ones
 
 
-def array(x: Any) -> np.ndarray | jax.Array:
+def array(x: Any) -> "np.ndarray | jax.Array":
     """An array or tensor of any library; its memory is shared where that library allows it.
 
     Args:
@@ -112,7 +114,11 @@ def array(x: Any) -> np.ndarray | jax.Array:
     Raises:
       ValueError: neither can read it.
     """
-    if isinstance(x, np.ndarray | jax.Array):
+    if isinstance(x, np.ndarray):
+        return x
+    import jax
+
+    if isinstance(x, jax.Array):
         return x
     given, x = x, x.detach() if hasattr(x, "detach") else x  # torch, which refuses otherwise
     readers = [np.from_dlpack, jax.numpy.from_dlpack] if hasattr(x, "__dlpack__") else []

@@ -19,7 +19,7 @@ What was taken as what stands in ``told``, and the command line prints it.
 """
 
 from kernlens.io.arrays import arrays_from_bytes, arrays_to_bytes, read_arrays, write_arrays
-from kernlens.io.embeddings import open_embeddings, read_embeddings
+from kernlens.io.embeddings import check_readable, open_embeddings, read_embeddings
 from kernlens.io.events import Events, align, read_events
 from kernlens.io.join import Joined, JoinedStream, Unjoined, join, join_stream, some
 from kernlens.io.label_columns import LabelColumn, read_label_column
@@ -43,6 +43,7 @@ __all__ = [
     "align",
     "arrays_from_bytes",
     "arrays_to_bytes",
+    "check_readable",
     "fingerprint",
     "join",
     "join_stream",

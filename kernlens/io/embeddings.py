@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kernlens import files
 from kernlens.io import (
     delimited,
     gensim,
@@ -17,7 +18,15 @@ from kernlens.io import (
 )
 from kernlens.io.columns import check_ids
 from kernlens.io.limits import LIMITS, Asked, Limits
-from kernlens.io.stored import BFLOAT16, FLOAT8, EmptyError, Stored, choose_reader
+from kernlens.io.stored import (
+    BFLOAT16,
+    FLOAT8,
+    EmptyError,
+    Stored,
+    choose_reader,
+    suffix_of,
+    unknown_suffix,
+)
 from kernlens.io.stream import EmbeddingFiles, Embeddings, Part, stamp
 
 READERS: dict[str, Callable[[Path, Asked], Stored]] = {
@@ -42,6 +51,35 @@ READERS: dict[str, Callable[[Path, Asked], Stored]] = {
     ".bin": word2vec.open_binary,
     ".kv": gensim.open_keyed_vectors,
 }
+
+
+PACKAGES = {
+    ".h5": ("h5py", "hdf5"),
+    ".hdf5": ("h5py", "hdf5"),
+    ".safetensors": ("safetensors", "text"),
+}
+"""Packages that read a format, and the extra of kernlens that installs each."""
+
+
+def check_readable(path: str | Path) -> None:
+    """Refuses embeddings that are not there or cannot be read here, without opening them.
+
+    Args:
+      path: as that of :func:`open_embeddings`.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: an unknown suffix, or files of several formats.
+      ImportError: a package that reads the format is not installed; names the extra.
+    """
+    where, _ = shards.parse(path)
+    for own in shards.members(where, READERS)[:1]:
+        suffix = suffix_of(own)
+        if suffix not in READERS:
+            raise unknown_suffix(own, READERS)
+        if suffix in PACKAGES:
+            package, extra = PACKAGES[suffix]
+            files.optional(package, extra=extra)
 
 
 def open_embeddings(

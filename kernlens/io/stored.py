@@ -2,19 +2,19 @@
 
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
-from kernlens.arrays import aligned_empty
+from kernlens.host import aligned_empty
 from kernlens.io import roles
 from kernlens.io.limits import ASKED, Asked
 
-BFLOAT16 = np.dtype(jnp.bfloat16)
-FLOAT8 = tuple(np.dtype(kind) for kind in (jnp.float8_e4m3fn, jnp.float8_e5m2))
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FLOAT8 = tuple(np.dtype(kind) for kind in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2))
 _HELD_BYTES = 2**26
 _AHEAD_BYTES = 2**24
 
@@ -61,13 +61,19 @@ def suffix_of(path: Path) -> str:
     return path.with_suffix("").suffix.lower() + suffix if suffix == ".gz" else suffix
 
 
+def unknown_suffix(path: Path, readers: Collection[str]) -> ValueError:
+    """The error of a file that no reader takes."""
+    return ValueError(
+        f"{path}: cannot read files ending in {suffix_of(path)!r}; choose one of "
+        f"{', '.join(readers)}"
+    )
+
+
 def choose_reader(path: Path, readers: Mapping[str, Callable]) -> Callable:
     """The reader for a file's suffix; an unknown suffix or an empty file is a ValueError."""
     suffix = suffix_of(path)
     if suffix not in readers:
-        raise ValueError(
-            f"{path}: cannot read files ending in {suffix!r}; choose one of {', '.join(readers)}"
-        )
+        raise unknown_suffix(path, readers)
     if path.stat().st_size == 0:
         raise EmptyError(f"{path}: empty file, 0 bytes; expected {suffix}")
     return readers[suffix]

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 from jax.typing import DTypeLike
 
-from kernlens.arrays import aligned_empty, is_aligned
+from kernlens.host import aligned_empty, is_aligned
 from kernlens.kernels.features import FeatureMap, identity
 from kernlens.moments.arrays import check_codes, is_finite, rows_of_chunk
 from kernlens.moments.mesh import over_devices, reduced, start_on, step

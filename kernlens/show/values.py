@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from kernlens.types import Interval
 
 
@@ -31,7 +28,7 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Path):
         # A results file names the data, not the machine it lay on; "." has a name too.
         return (value if value.name not in ("", "..") else value.resolve()).name
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
+    if hasattr(value, "tolist"):  # arrays and scalars of NumPy and JAX
         return to_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None

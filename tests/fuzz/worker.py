@@ -16,23 +16,21 @@ import time
 import traceback
 from pathlib import Path
 
-from kernlens import cli, datasets
-from kernlens.cli import answers, given
-from kernlens.cli.embed import Embed
-from kernlens.cli.predict import Predict
+from kernlens import cli
+from kernlens.cli import answers
+from kernlens.cli.options.embed import Embed
+from kernlens.cli.options.predict import Predict
+from kernlens.cli.rows import Rows
+from kernlens.types import Interactions
 
 _MOST_MEMORY = 8 * 2**30  # keeps a fault from taking the machine's
 
 
-def _read(config: Predict) -> None:
-    rows = given.read(config)
+def _rows(config: Predict, rows: Rows) -> None:
     print(answers.joined_line(rows), rows.told)
 
 
-def _load(config: Embed) -> None:
-    data = datasets.load(
-        "table", config.events, order=config.order, min_count=config.min_count, seed=config.seed
-    )
+def _events(config: Embed, data: Interactions) -> None:
     print(data.num_items, data.notes)
 
 
@@ -43,8 +41,8 @@ def _peak() -> float:
 
 
 def main() -> None:
-    vars(importlib.import_module("kernlens.cli.predict"))["predict"] = _read
-    vars(importlib.import_module("kernlens.cli.embed"))["embed"] = _load
+    vars(importlib.import_module("kernlens.cli.predict"))["predict"] = _rows
+    vars(importlib.import_module("kernlens.cli.embed"))["embed"] = _events
     parse = functools.cache(lambda *words: cli_parse(list(words)))
     cli_parse, cli._parse = cli._parse, lambda argv: parse(*argv)  # most of the time otherwise
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY * 4, _MOST_MEMORY * 4))

@@ -1,27 +1,17 @@
 """Options that all verbs share: the files, how they are read, and what is written."""
 
-import functools
-import sys
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import tyro
-from rich.console import Console
 
-from kernlens import datasets, io, targets
-from kernlens.cli import memory
+from kernlens import io
+from kernlens.cli import memory, rows, words
 from kernlens.cli.helptext import choices, explained, one_of
-from kernlens.cli.words import DECODERS, KERNELS, METRICS, TARGETS
-from kernlens.datasets import NextItems
-from kernlens.files import check_writable, optional
-from kernlens.probes import PROBES
-from kernlens.show import report, terminal
-from kernlens.show.table import Table, one_line, printable
-from kernlens.types import Target
+from kernlens.cli.words import DECODERS, KERNELS, METRICS, PROBES, TARGETS
+from kernlens.files import check_writable, existing, optional
 
 if TYPE_CHECKING:
     MetricName = str | None
@@ -29,11 +19,6 @@ if TYPE_CHECKING:
     TargetName = str | None
 else:
     MetricName, ProbeName, TargetName = map(one_of, (METRICS, PROBES, TARGETS))
-
-MIN_WIDTH = 80
-
-SLOW = 5e8
-"""Rows times columns times classes from which on logistic regression may take minutes."""
 
 Files = Annotated[
     tuple[Path, ...],
@@ -111,6 +96,7 @@ class Given:
 
     _needs: ClassVar[str] = "expected --labels FILE"
     _work: ClassVar[memory.Work] = memory.Work()
+    _beside: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         if not self.embeddings:
@@ -141,6 +127,34 @@ class Given:
                 raise ValueError(
                     "--export writes a row an item with its class; next items have none"
                 )
+
+    def check(self) -> None:
+        """Refuses, before anything is read, files, outputs, packages and words that cannot do.
+
+        Raises:
+          ValueError, OSError, ImportError: says which and why.
+        """
+        json = None if self.json == Path("-") else self.json
+        for path in (json, self.html, self.export):
+            if path is not None:
+                check_writable(path)
+        if self.html is not None:
+            optional("plotly", extra="report")
+        for path in self.read_together():
+            io.check_readable(path)
+        for name in ("labels", *self._beside):
+            path = getattr(self, name, None)
+            if path is not None:
+                existing(path)
+        words.check(self)
+
+    def read(self) -> rows.Rows:
+        """Reads and joins the files."""
+        return rows.read(self)
+
+    def read_together(self) -> tuple[Path, ...]:
+        """Embedding files of the same items: those to judge, and others that are read with them."""
+        return self.embeddings
 
     def work(self, files: int) -> memory.Work:
         """What the verb does with so many embedding files, as far as memory goes."""
@@ -187,6 +201,7 @@ class Read(Given):
     ndcg of next items. Lower is better for log_loss, rmse and mae; log_loss separates embeddings
     whose accuracies tie."""
 
+    _beside: ClassVar[tuple[str, ...]] = ("interactions",)
     _needs: ClassVar[str] = "expected --labels FILE, or --interactions FILE for next items"
 
     def __post_init__(self):
@@ -203,190 +218,3 @@ class Read(Given):
             raise ValueError(f"--{asked[0]} {other} --interactions")
         if self.separator is not None and self.target not in (None, "labels"):
             raise ValueError(f"--separator splits labels; got --target {self.target}")
-
-
-class Rows(NamedTuple):
-    """What the files hold.
-
-    Attributes:
-      values: embeddings by name.
-      target: what is predicted of their rows.
-      joined: the rows that all files have; None of next items.
-      dropped: ids of the rows left out because they were not finite, by embedding.
-      files: file of each embedding.
-      told: what was taken as id, dimensions and label, or columns of the log, in one line.
-      warnings: what makes the answer suspicious.
-      embeddings: all rows of each; none of next items.
-      needs: what the verb takes of memory at most.
-    """
-
-    values: dict[str, np.ndarray]
-    target: Target | NextItems
-    joined: io.Joined | None
-    dropped: dict[str, np.ndarray]
-    files: dict[str, str]
-    told: str = ""
-    warnings: tuple[str, ...] = ()
-    embeddings: Mapping[str, io.Embeddings] = MappingProxyType({})
-    needs: memory.Needs = memory.Needs()
-
-
-def read(config: Given, *others: Path) -> Rows:
-    """Reads and joins the files; what a label file has to say goes to standard error.
-
-    Args:
-      config: the command line.
-      *others: further embedding files of the same items.
-
-    Raises:
-      ValueError, OSError, ImportError: a file that cannot be used; says which and why.
-    """
-    json = None if config.json == Path("-") else config.json
-    for path in (json, config.html, config.export):
-        if path is not None:
-            check_writable(path)
-    if config.html is not None:
-        optional("plotly", extra="report")
-    given = (*config.embeddings, *others)
-    names = _names(given)
-    paths = dict(zip(names, map(str, given), strict=True))
-    limits = io.Limits(expansion=config.max_expansion)
-    with Console(stderr=True).status("reading"):
-        opened = {
-            name: io.open_embeddings(
-                path,
-                id_column=config.id_column,
-                columns=config.columns,
-                key=config.key,
-                by_row=config.by_row,
-                scale=config.scale,
-                drop_nonfinite=config.drop_nonfinite,
-                limits=limits,
-            )
-            for name, path in zip(names, given, strict=True)
-        }
-        taken = {name: own.told for name, own in opened.items()}
-        shapes = [own.shape for own in opened.values()]
-        if isinstance(config, Read) and config.interactions is not None:
-            needs = _checked_memory(config, shapes, shapes[0][0], 1)
-            embeddings = {name: own.read() for name, own in opened.items()}
-            dropped = {name: own.dropped_ids for name, own in embeddings.items()}
-            values, ids = io.align(embeddings)
-            log = io.read_events(
-                config.interactions, user=config.user, item=config.item, time=config.time
-            )
-            ask = datasets.next_items(*log[:3], ids=ids, cutoff=config.cutoff, k=config.k)
-            told = _told(taken, log.told)
-            return Rows(values, ask, None, dropped, paths, told, needs=needs)
-        assert config.labels is not None
-        label_file = io.read_labels(
-            config.labels,
-            id_column=config.id_column,
-            label_column=config.label_column,
-            target=_target(config),
-            by_row=config.by_row,
-            missing=config.missing,
-            min_class_count=config.min_class_count,
-            limits=limits,
-        )
-        outputs = len(getattr(label_file.labels, "names", "1"))
-        num_labels = targets.num_rows(label_file.labels)
-        needs = _checked_memory(config, shapes, num_labels, outputs)
-        _propose(config, shapes, num_labels, outputs)
-        embeddings = {name: own.read() for name, own in opened.items()}
-        dropped = {name: own.dropped_ids for name, own in embeddings.items()}
-        joined = io.join(
-            embeddings,
-            label_file,
-            max_unjoined=config.max_unjoined,
-            max_unjoined_labels=config.max_unjoined_labels,
-        )
-        warnings = tuple(
-            f"dimension {', '.join(map(str, dims[:5]))} of {name} alone gives the label: is it the "
-            "label, or made of it? Leave it out with --columns"
-            for name, dims in io.telling(joined.values, joined.labels).items()
-        )
-    for note in (*label_file.notes, *warnings):
-        print("warning:", one_line(note), file=sys.stderr)
-    told = _told(taken, label_file.told)
-    return Rows(
-        joined.values, joined.labels, joined, dropped, paths, told, warnings, embeddings, needs
-    )  # fmt: skip
-
-
-def _propose(config: Given, shapes: Sequence[tuple[int, int]], num_rows: int, outputs: int) -> None:
-    """Names the fast probe where the usual one would take long."""
-    rows, dim = min(num_rows, *(n for n, _ in shapes)), max(d for _, d in shapes)
-    usual = isinstance(config, Read) and not (config.probe or config.kernel)
-    if usual and not getattr(config, "decoder", None) and rows * dim * outputs > SLOW:
-        print(
-            f"note: logistic regression of {outputs:,} classes on {rows:,} rows of {dim} "
-            "dimensions may take minutes; --probe discriminant takes seconds",
-            file=sys.stderr,
-        )
-
-
-def _checked_memory(
-    config: Given, shapes: Sequence[tuple[int, int]], num_rows: int, outputs: int
-) -> memory.Needs:
-    """What the command needs; ValueError where that is more than it may have."""
-    rows, dim = min(n for n, _ in shapes), max(d for _, d in shapes)
-    width = memory.width_of(config, rows, dim)
-    needed = memory.of_rows(shapes, num_rows, outputs, config.work(len(shapes)), width)
-    return memory.check(needed, config.max_memory)
-
-
-def _told(embeddings: dict[str, str], asked: str) -> str:
-    """What was taken as what, embeddings that are alike together."""
-    alike: dict[str, list[str]] = {}
-    for name, told in embeddings.items():
-        alike.setdefault(told, []).append(name)
-    if len(embeddings) == 1:
-        (told,) = alike
-        return f"{told} · {asked}"
-    parts = [f"{', '.join(names)}: {told}" for told, names in alike.items()]
-    return " · ".join([*parts, asked])
-
-
-def show(config: Given, tables: Sequence[Table], lines: Sequence[str], how: str) -> None:
-    """Prints tables and lines, to standard error where JSON has standard output."""
-    console = Console(stderr=config.json == Path("-"), markup=False, highlight=False, emoji=False)
-    console.width = max(console.width, MIN_WIDTH)
-    for table in tables:
-        console.print(table.rich(console.width))
-        console.print()
-    for line in (*lines, how):
-        console.print(line)
-
-
-def write_json(config: Given, content: Any) -> None:
-    """Writes what was asked for as JSON, before anything is shown: a table on the screen means
-    that the file is there too."""
-    if config.json == Path("-"):
-        terminal.print_json(content)
-    elif config.json is not None:
-        report.write_json(config.json, content)
-
-
-def _target(config: Given) -> Callable[[Any], Target]:
-    """What makes a target of a label column."""
-    word, separator = getattr(config, "target", None), getattr(config, "separator", None)
-    if separator is not None:
-        return functools.partial(targets.multi_labels, separator=separator)
-    return targets.as_target if word is None else TARGETS[word]
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """File stems, printable; with the column, or the whole path, where stems are equal."""
-    parsed = [io.parse(path) for path in paths]
-    stems = [path.name.removesuffix(".gz").rpartition(".")[0] or path.name for path, _ in parsed]
-    longer = [
-        f"{stem}::{behind['columns']}" if "columns" in behind else stem
-        for stem, (_, behind) in zip(stems, parsed, strict=True)
-    ]
-    return [
-        printable(
-            stem if stems.count(stem) == 1 else long if longer.count(long) == 1 else str(path)
-        )
-        for stem, long, path in zip(stems, longer, paths, strict=True)
-    ]

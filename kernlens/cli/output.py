@@ -1,14 +1,18 @@
-"""What ``--html`` and ``--export`` write: a report of the answer, and its rows."""
+"""What is printed of an answer, and written to the files that were asked for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from kernlens import io, lens
 from kernlens.cli import answers
-from kernlens.cli.given import Given, Rows
+from kernlens.cli.options.given import Given
+from kernlens.cli.rows import Rows
 from kernlens.cli.typed import command
+from kernlens.show import report, terminal
 from kernlens.show.table import Column, Table, printable
 from kernlens.targets import labelled_rows
 
@@ -16,18 +20,36 @@ SAMPLE = (
     "The head read a sample of the rows; the worst rows are numbered within it, not by their ids."
 )
 
+MIN_WIDTH = 80
 
-def write(config: Given, rows: Rows, found: Any) -> None:
-    """Writes the report and the export, where they were asked for.
+
+def show(config: Given, tables: Sequence[Table], lines: Sequence[str], how: str) -> None:
+    """Prints tables and lines, to standard error where JSON has standard output."""
+    console = Console(stderr=config.json == Path("-"), markup=False, highlight=False, emoji=False)
+    console.width = max(console.width, MIN_WIDTH)
+    for table in tables:
+        console.print(table.rich(console.width))
+        console.print()
+    for line in (*lines, how):
+        console.print(line)
+
+
+def write(config: Given, rows: Rows, found: Any, content: dict[str, Any]) -> None:
+    """Writes JSON, report and export, where they were asked for.
 
     Args:
       config: the command line.
       rows: that were read.
       found: the answer of the verb, or standings by scores.
+      content: the same, as JSON has it.
 
     Raises:
       ValueError, OSError, ImportError: what cannot be written; says which and why.
     """
+    if config.json == Path("-"):
+        terminal.print_json(content)
+    elif config.json is not None:
+        report.write_json(config.json, content)
     judged = lens.judged(found)
     ids, more = None, []
     if judged is not None and rows.joined is not None:

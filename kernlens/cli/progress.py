@@ -1,0 +1,59 @@
+"""How far a command is, on a terminal: one line on standard error, gone when it is done."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+from kernlens import steps
+from kernlens.show.table import printable
+
+LONGEST = 40
+"""Characters of the name of a step."""
+
+
+@contextlib.contextmanager
+def shown(what: str, *, console: Console | None = None) -> Iterator[None]:
+    """Shows what is done inside, the step that is taken, and the time that is left.
+
+    Args:
+      what: is done, such as ``reading``.
+      console: where it is shown; standard error by default. No terminal, nothing shown.
+    """
+    console = console or Console(file=sys.stderr)
+    bar = Progress(
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(20), _Times(),
+        console=console, transient=True, disable=not console.is_terminal, refresh_per_second=4,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(what, total=None)
+
+        def listen(open_steps: tuple[steps.Step, ...]) -> None:
+            names = [printable(step.name)[:LONGEST] for step in open_steps if step.name]
+            done = steps.fraction(open_steps)
+            bar.update(
+                task, description=": ".join([what, *names]), total=1.0, completed=done
+            )  # fmt: skip
+
+        with steps.listening(listen):
+            yield
+
+
+class _Times(ProgressColumn):
+    """The time since the start, and what is left at this rate."""
+
+    def render(self, task: Task) -> Text:
+        passed = task.elapsed or 0.0
+        told = _clock(passed)
+        if task.total and task.completed:
+            told += f", about {_clock(passed * (task.total / task.completed - 1.0))} left"
+        return Text(told, style="progress.elapsed")
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as ``0:01:10``."""
+    return str(timedelta(seconds=round(seconds)))
