@@ -88,7 +88,49 @@ def test_nothing_is_cut_off_in_a_narrow_terminal(width):
     text = in_terminal(made, width)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
-    assert text.count("[+0.05, +0.20]") == 2
+    assert text.count("+0.12 [+0.05, +0.20]") == 2
+
+
+def compared(name):
+    """A row of a comparison under decoders, with two metrics and the longest verdict."""
+    gap = Interval(-0.009, -0.029, 0.011, 0.9)
+    row = {
+        "embedding": name,
+        "decoder": "mlp:32",
+        "d": 32,
+        "f1": Interval(0.861, 0.827, 0.895, 0.9),
+    }
+    row |= {"accuracy": row["f1"], "gap": gap, "verdict": "cannot be told apart from the best"}
+    columns = (
+        Column("embedding"), Column("decoder"), Column("d", format="d", spare=True),
+        Column("f1", "macro-F1", ".3f"), Column("accuracy", format=".3f", spare=True),
+        Column("gap", "difference to best", "+.3f"), Column("verdict"),
+    )  # fmt: skip
+    return Table([row, row], columns)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 160])
+def test_no_interval_is_broken_and_no_column_lost_at_any_width(width):
+    made = compared("behaviour_2024_q3_v2_final")
+    text = in_terminal(made, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert text.count("0.861 [0.827, 0.895]") == 4
+    assert text.count("-0.009 [-0.029, +0.011]") == 2
+    # Spare columns are the first to stand below.
+    first, _, below = text.partition("\n\n")
+    assert "macro-F1" in first
+    assert "verdict" in first
+    assert ("accuracy" in below) == (width < 120)
+    # A verdict takes three lines at most.
+    assert len(first.splitlines()) <= 2 + 3 * 2
+
+
+def test_text_gives_way_where_nothing_else_can():
+    made = compared("behaviour_2024_q3_v2_final")
+    text = in_terminal(made, 44)
+    assert max(map(len, text.splitlines())) <= 44
+    assert text.count("0.861 [0.827, 0.895]") == 4
 
 
 def of_intervals(low):

@@ -85,7 +85,7 @@ class Comparison(NamedTuple):
         columns = [
             Column("embedding"),
             *([Column("decoder")] if any(entry.decoder for entry in self.entries) else []),
-            Column("d", format="d"),
+            Column("d", format="d", spare=True),
             *(Column(name, TITLES[name], ".3f", spare=name != self.metric) for name in shown),
             *([Column("to_best", "difference to best", "+.3f")] if len(self.entries) > 1 else []),
             Column("verdict", styles=STYLES),

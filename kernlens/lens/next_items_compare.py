@@ -109,7 +109,7 @@ class NextItemsComparison(NamedTuple):
         columns = [
             Column("embedding"),
             *([Column("decoder", "tower")] if any(e.decoder for e in self.entries) else []),
-            Column("d", format="d"),
+            Column("d", format="d", spare=True),
             *metric_columns(self.best.ranks, self.metric, every=False),
             *([Column("to_best", "minus best", "+.3f")] if len(self.entries) > 1 else []),
             Column("to_baseline", f"minus {self.best_baseline}", "+.3f"),

@@ -15,14 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernlens.files import optional
+from kernlens.show import fitting
 from kernlens.show.values import to_json
 from kernlens.types import Interval
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#|$~^])")
-
-
-FOLDED = 16
-"""Characters to which a long name may be folded."""
 
 
 class Column(NamedTuple):
@@ -33,7 +30,7 @@ class Column(NamedTuple):
       title: shown at its head; the key by default.
       format: format specification of its numbers and intervals, such as ``".3f"``.
       styles: style of the terminal by text of the cell, such as ``{"best": "bold green"}``.
-      spare: whether a terminal that is too narrow for all columns goes without it.
+      spare: whether it is the first to stand below, in a terminal that is too narrow for all.
     """
 
     key: str
@@ -75,24 +72,30 @@ class Table(NamedTuple):
         """For a terminal; names are never read as markup.
 
         Args:
-          width: of the terminal; where the table is wider, intervals stand under their values, and
-            where it is wider still, spare columns are left out.
+          width: of the terminal; where the table is wider, text is folded, and columns that find no
+            room, spare ones first, follow below in tables of their own. No number and no interval
+            is broken.
 
         Returns:
-          A ``rich.table.Table``.
+          A ``rich.console.Group`` of tables.
         """
+        from rich.console import Group
+
+        blocks = [self] if width is None else self._blocks(width)
+        made: list[Any] = []
+        for block in blocks:
+            made += ["", block._rich(width)] if made else [block._rich(width)]
+        return Group(*made)
+
+    def _rich(self, width: int | None) -> Any:
+        """As a ``rich.table.Table``."""
         from rich import box
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        widths = self._widths()
-        narrow = width is not None and _line(widths) > width
-        if width is not None and narrow:
-            least = [self._needs(i) for i in range(len(self.columns))]
-            if _line(least) > width and any(column.spare for column in self.columns):
-                kept = [column for column in self.columns if not column.spare]
-                return self._replace(columns=kept).rich(width)
-            widths = _shared(least, widths, width, [self._is_right(c) for c in self.columns])
+        full, right = self._widths(), [self._is_right(c) for c in self.columns]
+        narrow = width is not None and fitting.line(full) > width
+        widths = fitting.shared(self._least(), full, width, right) if narrow and width else full
         made = RichTable(
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
@@ -104,28 +107,34 @@ class Table(NamedTuple):
             title_style="bold",
         )
         for i, column in enumerate(self.columns):
-            right = self._is_right(column)
             head = printable(column.head)
             made.add_column(
-                Text(textwrap.fill(head, widths[i]) if narrow and right else head),
-                justify="right" if right else "left",
-                no_wrap=right,
+                Text(textwrap.fill(head, widths[i]) if narrow and right[i] else head),
+                justify="right" if right[i] else "left",
+                no_wrap=right[i],
                 overflow="fold",
                 width=widths[i] if narrow else None,
             )
-        for row, cells in zip(self.rows, self.cells(), strict=True):
+        for cells in self.cells():
             made.add_row(
                 *(
-                    Text(
-                        cell.replace(" [", "\n[")
-                        if narrow and isinstance(row.get(column.key), Interval)
-                        else cell,
-                        style=column.styles.get(cell, ""),
-                    )
+                    Text(cell, style=column.styles.get(cell, ""))
                     for column, cell in zip(self.columns, cells, strict=True)
                 )
             )
         return made
+
+    def _blocks(self, width: int) -> list["Table"]:
+        """Tables that fit into the width, each with columns that the others lack."""
+        right = [self._is_right(column) for column in self.columns]
+        if fitting.line(self._widths()) <= width:
+            return [self]
+        spare = [column.spare for column in self.columns]
+        groups = fitting.groups(self._least(), right, spare, width)
+        return [
+            Table(self.rows, [self.columns[i] for i in group], "" if k else self.title)
+            for k, group in enumerate(groups)
+        ]
 
     def text(self) -> str:
         """Plain lines, columns lined up; trailing spaces cut."""
@@ -265,14 +274,13 @@ class Table(NamedTuple):
         lines = [[printable(column.head) for column in self.columns], *self.cells()]
         return [max(map(len, column)) for column in zip(*lines, strict=True)]
 
-    def _needs(self, i: int) -> int:
-        """Least width of a column: its longest part, or what text may be folded to."""
-        column = self.columns[i]
-        texts = [printable(column.head), *(cells[i] for cells in self.cells())]
-        if self._is_right(column):
-            parts = [part for text in texts[1:] for part in text.replace(" [", "\n[").split("\n")]
-            return max(map(len, [*parts, *texts[0].split()]), default=0)
-        return min(max(len(word) for text in texts for word in text.split(" ")), FOLDED)
+    def _least(self) -> list[int]:
+        """Least width of each column: that of its numbers, or what text may be folded to."""
+        columns = zip(*self.cells(), strict=True) if self.rows else [()] * len(self.columns)
+        return [
+            fitting.least(printable(column.head), cells, self._is_right(column))
+            for column, cells in zip(self.columns, columns, strict=True)
+        ]
 
     def _is_right(self, column: Column) -> bool:
         """Whether a column holds numbers."""
@@ -325,22 +333,6 @@ def _spread(row: Mapping[str, Any]) -> dict[str, Any]:
 def _logged(text: str) -> str:
     """A name that loggers take: other characters become underscores."""
     return re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("_") or "_"
-
-
-def _line(widths: Sequence[int]) -> int:
-    """Characters of a line, two blanks between columns."""
-    return sum(widths) + 2 * (len(widths) - 1)
-
-
-def _shared(
-    least: Sequence[int], full: Sequence[int], width: int, right: Sequence[bool]
-) -> list[int]:
-    """The least widths, and what is left over given to columns of text, from the first on."""
-    found = list(least)
-    for i, on_right in enumerate(right):
-        if not on_right:
-            found[i] += max(0, min(full[i] - found[i], width - _line(found)))
-    return found
 
 
 def shown(value: Any, spec: str = "") -> str:
