@@ -1,6 +1,6 @@
 """Errors, coverage and regret against the targets, few labels and new items."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def summarise(config: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
     for name in TARGETS:
         mine = [row for row in rows if kind(row) == name]
         if mine:
-            found[name] = _errors(mine)
+            found[name] = {**_errors(mine), "with raw rows": _errors(mine, {OLD, FEW, FRESH})}
     regrets = {}
     for head in HEADS:
         mine = [row for row in rows if row["head"] == head]
@@ -64,7 +64,7 @@ def _few(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         gains["the mapped head"].append(float(own - max(mapped)))
         gains["a fresh head"].append(float(own - fresh))
     return {
-        **_errors(rows, (FEW,)),
+        **_errors(rows, {way for row in rows for way in row["ways"]} - {FEW}),
         "gain over": {
             name: {"mean": float(np.mean(own)), "least": float(np.min(own))}
             for name, own in gains.items()
@@ -94,15 +94,15 @@ def _new(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _errors(
-    rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None
+    rows: Sequence[Mapping[str, Any]], out: Collection[str] = (OLD, RAW, FEW, FRESH)
 ) -> dict[str, Any]:
-    """Errors of the ways that targets are of, or of some by name."""
+    """Errors of the ways that targets are of, or of all but some."""
     found: dict[str, Any] = {"pairs": len(rows)}
     for key in ("macro_f1", "negative_flips"):
         errors, held = [], []
         for row in rows:
             for name, way in row["ways"].items():
-                if name in (OLD, RAW, FEW, FRESH) if names is None else name not in names:
+                if name in out:
                     continue
                 own, values = way["predicted"][key], np.asarray(way["trained"][key])
                 own = own["value"] if isinstance(own, Mapping) else own.value

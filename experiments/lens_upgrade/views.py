@@ -31,11 +31,12 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
                     "largest": own[key]["largest"],
                     "bias": own[key]["bias"],
                     "one split held": own[key]["held"],
+                    "mean error with raw rows": own["with raw rows"][key]["error"],
                 }
             )
     digits = {
         "mean error": ".4f", "wanted": ".3f", "largest": ".3f", "bias": "+.4f",
-        "one split held": ".2f",
+        "one split held": ".2f", "mean error with raw rows": ".4f",
     }  # fmt: skip
     drift = []
     for row in results["rows"]:
