@@ -1,6 +1,6 @@
 """Answers of the verbs as tables and lines of text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,10 +43,26 @@ def of_comparison(rows: Rows, found: lens.Comparison | lens.NextItemsComparison)
     if isinstance(found, lens.NextItemsComparison):
         lines = [found.sentence(), found.heading, printable(rows.told), *found.notes]
         return Shown([found.table(), found.baseline_table()], lines)
-    notes = dict.fromkeys(note for e in found.entries for note in e.prediction.notes)
+    notes = noted({entry.label: entry.prediction.notes for entry in found.entries})
     lines = [found.sentence(), *of_rows(rows, found.best.prediction), *notes]
     curve = found.best.prediction.curve
     return Shown([found.table()] if curve is None else [found.table(), curve.table()], lines)
+
+
+def noted(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Notes of several answers, each once; those that not all have, with the names of their own.
+
+    >>> noted({"a": ["same", "edge"], "b": ["same"]})
+    ['same', 'a: edge']
+    """
+    said: dict[str, list[str]] = {}
+    for name, own in notes.items():
+        for note in own:
+            said.setdefault(note, []).append(name)
+    return [
+        note if len(names) == len(notes) else f"{', '.join(map(printable, names))}: {note}"
+        for note, names in said.items()
+    ]
 
 
 def of_rows(rows: Rows, prediction: Prediction) -> list[str]:

@@ -2,8 +2,9 @@
 
 import math
 import re
+import shlex
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,15 @@ MISSING = (
     "", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT", "null", "NULL", "None",
 )  # fmt: skip
 """Texts that other programs write where there is no label."""
+
+SUSPECTED = frozenset({
+    "unknown", "unk", "other", "others", "misc", "miscellaneous", "none", "null", "nan", "na",
+    "n.a.", "n/a", "n.d.", "missing", "not available", "not applicable", "not set", "undefined",
+    "unspecified", "unlabelled", "unlabeled", "uncategorised", "uncategorized", "unclassified",
+    "tbd", "?", "-", "--",
+})  # fmt: skip
+"""Texts, in small letters, that may mean that there is no label; they count as classes, with a
+note."""
 
 _ALL_DIFFERENT = 20
 """Labels of which none occurs twice that are taken for ids."""
@@ -90,14 +100,20 @@ def read_labels(
         path, id_column=id_column, label_column=label_column, by_row=by_row, limits=limits
     )
     where = f"{path}, column {found.name!r}"
-    values, notes = _cells(where, found, MISSING if missing is None else missing, limits)
+    values, none = _cells(where, found, MISSING if missing is None else missing, limits)
+    notes = [
+        f"{count:,} labels {text!r} count as no label (--missing says which do)"
+        for text, count in none.items()
+    ]
     try:
         labels = target(values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if isinstance(labels, Labels):
         labels, more = _classes(where, labels, min_class_count)
-        notes += more
+        notes += [*more, *_suspected(labels, values, none)]
+        if target is targets.as_target:
+            notes += _ordered(labels, values)
     elif min_class_count > 1:
         raise ValueError(
             f"{where}: --min-class-count {min_class_count} counts rows of classes, and this column "
@@ -120,8 +136,8 @@ def check_classes(where: str, names: Sequence[str]) -> None:
 
 def _cells(
     where: str, column: LabelColumn, missing: Collection[str], limits: Limits
-) -> tuple[list[Any], list[str]]:
-    """Values of a column as a target is made of them, and what counts as no label."""
+) -> tuple[list[Any], dict[str, int]]:
+    """Values of a column as a target is made of them, and how often which text is no label."""
     values = [value.strip() if isinstance(value, str) else value for value in column.values]
     none: Counter[str] = Counter()
     for row, value in enumerate(values):
@@ -134,11 +150,7 @@ def _cells(
     if not column.typed:
         _refuse_unbounded(where, known)
         values = numbers_of_text(values)
-    return values, [
-        f"{count:,} labels {text!r} count as no label (--missing says which do)"
-        for text, count in none.items()
-        if text
-    ]
+    return values, {text: count for text, count in none.items() if text}
 
 
 def _text_of(value: Any) -> str | None:
@@ -206,6 +218,29 @@ def _classes(where: str, labels: Labels, min_class_count: int) -> tuple[Labels, 
             "Name the label with --label-column"
         )
     return labels, notes
+
+
+def _suspected(labels: Labels, values: Sequence[Any], none: Mapping[str, int]) -> list[str]:
+    """Tells of classes whose names say that there is no label."""
+    found = [name for name in labels.names if name.lower() in SUSPECTED]
+    if not found or len(labels.names) - len(found) < 2:
+        return []
+    counts = Counter(value for value in values if isinstance(value, str))
+    listed = ", ".join(f"{counts[name]:,} labels {name!r}" for name in found)
+    option = shlex.join(["--missing", *none, *found])
+    return [f"{listed} count as classes; {option} makes them no label"]
+
+
+def _ordered(labels: Labels, values: Sequence[Any]) -> list[str]:
+    """Tells that whole numbers are read as classes, which may be amounts such as stars."""
+    known = [value for value in values if value is not None]
+    if len(labels.names) < 3 or not all(type(value) in (int, float) for value in known):
+        return []
+    low, high = int(min(known)), int(max(known))
+    return [
+        f"whole numbers from {low} to {high} are read as {len(labels.names)} classes; --target "
+        "numbers reads them as numbers, such as ratings (--target classes: no note)"
+    ]
 
 
 def _cut(path: Path, labels: Target, last: Any) -> list[str]:

@@ -241,7 +241,7 @@ def compared(entries: Sequence[Entry], *, level: float = 0.9, seed: int = 0) -> 
             differences[entry.label, entries[other].label] = gaps[i, other]
         if i and differences[entry.label, best.label].separated:
             verdict = WORSE
-        elif is_chance(entry.prediction.value, sign):
+        elif entry.prediction.is_chance:
             verdict = CHANCE
         elif len(entries) == 1:
             verdict = ABOVE
@@ -265,18 +265,6 @@ def same_rows(embeddings: Any, target: Any) -> tuple[dict[str, Any], Any]:
     if len({shape[:1] for shape in shapes.values()}) > 1:
         raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")
     return named, as_target(target)
-
-
-def is_chance(value: Interval, sign: float) -> bool:
-    """Whether a metric's interval holds what chance gives, or lies on the worse side of it.
-
-    Args:
-      value: with its null; a metric without one is taken for better.
-      sign: -1.0 where less is better, else 1.0.
-    """
-    if value.null is None:
-        return False
-    return not (value.low > value.null if sign > 0 else value.high < value.null)
 
 
 def named_decoders(decoders: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernlens.lens import mistakes
-from kernlens.lens.compare import Comparison, is_chance
+from kernlens.lens.compare import Comparison
 from kernlens.lens.diagnosis import Diagnosis
 from kernlens.lens.fuse import Fusion
 from kernlens.lens.next_items import NextItemsPrediction
@@ -18,7 +18,7 @@ from kernlens.lens.sections import SECTIONS, rows_sections, spectrum
 from kernlens.lens.stability import Stability
 from kernlens.lens.standings import Standing
 from kernlens.lens.upgrade import Upgrade
-from kernlens.probes import LOWER_IS_BETTER, TITLES, Prediction
+from kernlens.probes import TITLES, Prediction
 from kernlens.show.page import Page, Section, write_page
 from kernlens.show.table import Column, Table
 from kernlens.targets import as_target, labelled_rows, num_rows
@@ -126,11 +126,10 @@ def verdict(result: Any) -> str:
     """The answer in one sentence."""
     if isinstance(result, Prediction):
         value, title = result.value, TITLES[result.metric]
-        sign = -1.0 if result.metric in LOWER_IS_BETTER else 1.0
         said = f"A trained head will reach {title} {value:.3f} on held-out rows"
         if value.null is None:
             return f"{said}."
-        if is_chance(value, sign):
+        if result.is_chance:
             return f"{said}, which is no better than chance ({value.null:.3f})."
         return f"{said}; chance gives {value.null:.3f}."
     if not hasattr(result, "sentence"):

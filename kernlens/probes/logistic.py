@@ -392,7 +392,7 @@ def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, .
         side = "weaker" if best else "stronger"
         found.append(
             f"the penalty chosen by {metric}, {fitted.penalties[best]:g}, is at the edge of the "
-            f"path; a {side} one may do better"
+            f"path; a {side} one may do better: penalties= of kernlens.probes.logistic, in Python"
         )
     if not np.all(fitted.converged):
         short = fitted.penalties[~fitted.converged]

@@ -113,6 +113,17 @@ class Prediction(NamedTuple):
         """Nominal coverage of the intervals, in ``(0, 1)``."""
         return self.value.level
 
+    @property
+    def is_chance(self) -> bool:
+        """Whether the interval of the metric asked for holds what chance gives, or is worse; a
+        metric without a null is taken for better."""
+        null = self.value.null
+        if null is None:
+            return False
+        if self.metric in LOWER_IS_BETTER:
+            return not self.value.high < null
+        return not self.value.low > null
+
     def table(self) -> Table:
         """The metrics, the one asked for first."""
         order = [self.metric, *(name for name in TITLES if name != self.metric)]
@@ -134,13 +145,18 @@ class Prediction(NamedTuple):
         return f"{len(self.target):,} rows {what}, {self.level:.0%} intervals {over}"
 
     def others(self) -> tuple[str, ...]:
-        """The metric asked for with the other intervals, a line; none where there are none."""
+        """That the metric asked for is no better than chance, where it is not, and that metric with
+        the other intervals, where it has any: a line each."""
+        chance = ()
+        if self.is_chance:
+            title, value = TITLES[self.metric], self.value
+            chance = (f"{title} {value.value:.3f} is no better than chance, {value.null:.3f}.",)
         if self.metric not in self.means:
-            return ()
+            return chance
         found = ((MEAN, self.means[self.metric]), (SAMPLE, self.samples[self.metric]))
         listed = "; ".join(f"{kind} [{own.low:.3f}, {own.high:.3f}]" for kind, own in found)
         more = "" if self.curve is None else f"; {self.curve.sentence()}"
-        return (f"{TITLES[self.metric]} {self.value.value:.3f}: {listed}{more}",)
+        return (*chance, f"{TITLES[self.metric]} {self.value.value:.3f}: {listed}{more}")
 
     to_frame = to_frame
 
