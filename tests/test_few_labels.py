@@ -24,7 +24,14 @@ def drawn(codes, draw, seed=0, per_class=8):
     return np.concatenate([own[np.argsort(key[own])][:per_class] for own in rows])
 
 
-@pytest.mark.parametrize(("scale", "penalty"), [(1.0, 1.0), (0.05, 1.0), (10.0, 1.0), (1.0, 0.01)])
+@pytest.mark.parametrize(
+    ("scale", "penalty"),
+    [
+        (0.05, 1.0),
+        (1.0, 0.01),
+        *(pytest.param(scale, 1.0, marks=pytest.mark.slow) for scale in (1.0, 10.0)),
+    ],
+)
 def test_each_draw_is_scikit_learns(scale, penalty):
     x, labels = items(0, scale=scale)
     found = few_labels(x, labels, penalty=penalty, draws=4)

@@ -64,5 +64,5 @@ def test_stability_and_fusion(rows):
     x, other, kind = rows
     found = kl.stability({"a": x, "b": other}, kind)
     check(found, "kappa", found.moves[0].kappa)
-    both = kl.fuse({"a": x, "b": other}, kind)
+    both = kl.fuse({"a": x, "b": other}, kind, decoder=decoders.InnerProduct())
     check(both, "macro_f1", both.alone[0].prediction.metrics["macro_f1"])

@@ -141,7 +141,9 @@ def test_the_path_makes_up_for_a_scale_that_outliers_take():
     assert abs(free.value.value - trained(x, codes, free.path.chosen).mean()) <= 0.03
 
 
-@pytest.mark.parametrize("shape", [(60, 800, 3), (30, 768, 2), (100, 120, 10)])
+@pytest.mark.parametrize(
+    "shape", [(60, 800, 3), (30, 768, 2), pytest.param((100, 120, 10), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("penalty", [1.0, 0.01])
 def test_noise_of_more_columns_than_rows_is_not_learnt_by_heart(shape, penalty):
     n, p, num_classes = shape

@@ -97,12 +97,8 @@ def test_notebooks_are_thin(path):
     assert faults(path) == []
 
 
-def as_case(path):
-    quick = path.stem == "quickstart"
-    return pytest.param(path, marks=[] if quick else [pytest.mark.slow], id=path.stem)
-
-
-@pytest.mark.parametrize("path", [as_case(path) for path in NOTEBOOKS])
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path, tmp_path):
     done = run(tiny(path, tmp_path), tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]

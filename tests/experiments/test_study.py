@@ -13,6 +13,7 @@ from kernlens.train import heads
 from kernlens.types import Labels
 
 DATA = synthetic.load(num_items=120, num_users=60, num_interactions=6_000, num_classes=3, seed=0)
+QUICK = {name: probes.PROBES[name] for name in ("discriminant", "class_means")}
 READERS = {"LR": functools.partial(heads.classify, decoder=decoders.Linear(), seeds=2)}
 
 
@@ -35,7 +36,7 @@ def test_cell_holds_what_each_part_says_alone():
         DATA.labels["class"],
         study.Setting(2, 2, 1),
         seeds=(4, 9),
-        probes=probes.PROBES,
+        probes=QUICK,
         readers=READERS,
         baselines={"norm": lambda x, task: float(np.mean(np.linalg.norm(x, axis=1)))},
         dim=6,
@@ -45,7 +46,7 @@ def test_cell_holds_what_each_part_says_alone():
     assert told == rows
     first = rows[0]
     assert first["setting"] == "w2 k2 e1"
-    assert set(first["predicted"]) == set(probes.PROBES)
+    assert set(first["predicted"]) == set(QUICK)
     assert set(first["scores"]) == set(study.ALIGNMENTS)
     assert set(first["baselines"]) == {"dimension", "pretraining_loss", "norm"}
     assert first["baselines"]["dimension"]["value"] == 6
@@ -60,10 +61,10 @@ def test_judge_reads_labelled_rows_alone():
     labels = Labels(codes, ("a", "b", "c"))
     hidden = labels._replace(codes=np.where(np.arange(60) % 4 == 0, -1, codes).astype(np.int32))
     kept = np.flatnonzero(hidden.codes >= 0)
-    judge = functools.partial(study.judge, probes=probes.PROBES, readers={})
+    judge = functools.partial(study.judge, probes=QUICK, readers={})
     whole = judge(x, hidden)
     alone = judge(x[kept], labels._replace(codes=codes[kept]))
-    for name in probes.PROBES:
+    for name in QUICK:
         whole["predicted"][name].pop("seconds")
         alone["predicted"][name].pop("seconds")
     assert whole["predicted"] == alone["predicted"]
