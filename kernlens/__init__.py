@@ -1,4 +1,4 @@
-"""See what a pretrained embedding will do downstream, before you train anything."""
+"""See what a pretrained embedding will do downstream, before you commit to it."""
 
 import importlib
 import os

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernlens.show import charts
-from kernlens.show.page import Page, Section, rendered, with_plotly, write_page
+from kernlens.show.page import Page, Section, bare, filled, rendered, write_page
 from kernlens.show.table import Column, Table
 from kernlens.types import Interval
 from tests import browser
@@ -68,9 +68,13 @@ def test_a_page_is_one_file_of_less_than_six_megabytes(page, tmp_path):
     write_page(tmp_path / "report.html", page)
     assert [own.name for own in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").stat().st_size < 6_000_000
-    assert with_plotly(rendered(page)) == (tmp_path / "report.html").read_text()
-    with pytest.raises(ValueError, match="no place for plotly"):
-        with_plotly("<html></html>")
+    text = (tmp_path / "report.html").read_text()
+    assert filled(rendered(page)) == text
+    assert bare(text) == rendered(page)
+    for asset in ("page.css", "page.js"):
+        assert resources.files("kernlens.show").joinpath(asset).read_text() in text
+    with pytest.raises(ValueError, match="no <style"):
+        filled("<html></html>")
 
 
 def test_without_plotly_the_error_names_the_extra(page, tmp_path, monkeypatch):

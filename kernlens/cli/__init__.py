@@ -24,7 +24,7 @@ FAULT = 70
 """Exit code where it is not the user's files or words that are wrong."""
 
 DESCRIPTION = (
-    "See what a pretrained embedding will do downstream, before you train anything. "
+    "See what a pretrained embedding will do downstream, before you commit to it. "
     "`kernlens --version` prints the version."
 )
 

@@ -6,6 +6,7 @@ everything else. Names from outside are escaped wherever they stand, in charts t
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 from kernlens.files import optional, write_atomically
 from kernlens.show.table import Table, printable
 
-PLOTLY = '<script id="plotly">'
-"""Start of the script that holds plotly; :func:`with_plotly` fills it."""
+STYLE, PLOTLY, SCRIPT = '<style id="style">', '<script id="plotly">', '<script id="page">'
+"""Starts of what is equal in every page; :func:`filled` puts it in, :func:`bare` takes it out."""
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 """Content security policy of a page."""
@@ -86,11 +87,11 @@ def write_page(path: str | Path, page: Page) -> None:
       ImportError: plotly is not installed; names the extra.
       OSError: the file cannot be written.
     """
-    write_atomically(path, with_plotly(rendered(page)))
+    write_atomically(path, filled(rendered(page)))
 
 
 def rendered(page: Page) -> str:
-    """The page without plotly, whose charts stay empty until :func:`with_plotly` adds it."""
+    """The page without style and scripts, which :func:`filled` adds."""
     charts = [chart for section in page.sections for chart in section.charts]
     numbers = iter(range(len(charts)))
     links = "".join(
@@ -119,24 +120,37 @@ def rendered(page: Page) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"<title>{_text(page.title)}</title><style>\n{_asset('page.css')}</style></head><body>\n"
+        f"<title>{_text(page.title)}</title>{STYLE}</style></head><body>\n"
         + "\n".join(body)
         + f'\n<script type="application/json" id="charts">{drawn}</script>\n'
-        + f"{PLOTLY}</script>\n<script>\n{_asset('page.js')}</script>\n</body></html>\n"
+        + f"{PLOTLY}</script>\n{SCRIPT}</script>\n</body></html>\n"
     )
 
 
-def with_plotly(text: str) -> str:
-    """A page of :func:`rendered` with plotly in it.
+def filled(text: str) -> str:
+    """A page of :func:`rendered` with its style, its script and plotly.
 
     Raises:
       ImportError: plotly is not installed; names the extra.
+      ValueError: the text has no place for them.
     """
-    if PLOTLY not in text:
-        raise ValueError("expected a page of rendered(); it has no place for plotly")
-    source = optional("plotly.offline", extra="report").get_plotlyjs()
-    before, _, after = text.rpartition(PLOTLY)
-    return f"{before}{PLOTLY}{source}{after}"
+    plotly = optional("plotly.offline", extra="report").get_plotlyjs()
+    for start, source in (
+        (STYLE, f"\n{_asset('page.css')}"),
+        (PLOTLY, plotly),
+        (SCRIPT, f"\n{_asset('page.js')}"),
+    ):
+        before, found, after = text.partition(start)
+        if not found:
+            raise ValueError(f"expected a page of rendered(); it has no {start}")
+        text = f"{before}{start}{source}{after}"
+    return text
+
+
+def bare(text: str) -> str:
+    """A page of :func:`filled` as :func:`rendered` had it."""
+    starts = "|".join(map(re.escape, (STYLE, PLOTLY, SCRIPT)))
+    return re.sub(rf"({starts}).*?(?=</(?:style|script)>)", r"\1", text, flags=re.DOTALL)
 
 
 def _section(i: int, section: Section, numbers: Any) -> str:
