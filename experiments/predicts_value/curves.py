@@ -11,6 +11,7 @@ from experiments.predicts_value import trained
 from experiments.predicts_value.contexts import Context, few
 from experiments.predicts_value.heads import METRICS
 from experiments.predicts_value.predictions import rows_of
+from experiments.predicts_value.rows import digits
 from experiments.predicts_value.settings import Config
 
 TIMES = (4, 16)
@@ -54,8 +55,8 @@ def of_set(
                         "tuned": context.tuned,
                         "times": times,
                         "metric": metric,
-                        "trained": float(np.mean(outcome[metric])),
-                        **own,
+                        "trained": digits(np.mean(outcome[metric])),
+                        **{key: digits(value) for key, value in own.items()},
                     }
                 )
     return found

@@ -18,9 +18,19 @@ from typing import Any
 import jax
 
 from experiments.kit import runner
-from experiments.predicts_value import contexts, curves, large, predictions, rankers, sets, trained
+from experiments.predicts_value import (
+    contexts,
+    curves,
+    large,
+    orders,
+    predictions,
+    rankers,
+    sets,
+    trained,
+)
 from experiments.predicts_value.contexts import NATURAL, Context
 from experiments.predicts_value.figure import draw
+from experiments.predicts_value.rows import pairs, row
 from experiments.predicts_value.settings import HEADS, TINY, Config
 from experiments.predicts_value.summary import summarise
 from experiments.predicts_value.tables import claims, tables
@@ -66,15 +76,19 @@ def run(config: Config, cells: runner.Cells) -> dict[str, Any]:
         natural = contexts.natural(given)
         every = [*natural, *contexts.naive(given), *contexts.damaged(given, config)]
         outcomes = {one.title: trained.outcomes(one, config, kept) for one in every}
-        told, pairs = foretold(natural, config, told_by)
+        told, compared = foretold(natural, config, told_by)
         for one in every[len(natural) :]:
             told |= foretold([one], config, told_by)[0]
-        rows += [row(one, outcomes[one.title], told[one.title]) for one in every]
+        made = [row(one, outcomes[one.title], told[one.title]) for one in every]
+        rows += made
         by_set.append(
             {
                 "set": name,
                 "tuned": given.tuned,
-                "pairs": pairs,
+                "pairs": {
+                    head: pairs(own, orders.truths(made, name, head))
+                    for head, own in compared.items()
+                },
                 "rankers": told_by(
                     f"{name} | rankers | {rankers.VERSION}",
                     functools.partial(rankers.ranked, given, natural, config),
@@ -102,7 +116,7 @@ def foretold(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Predictions of contexts of the same rows, by title and head; and by head, their pairs."""
     told: dict[str, Any] = {one.title: {} for one in some}
-    pairs = {}
+    compared = {}
     for head in config.heads:
         if head not in trained.heads_of(some[0]) or predictions.asked(head, some[0]) is None:
             continue
@@ -117,24 +131,5 @@ def foretold(
                 **found["values"][key], "seconds": found["seconds"].get(key),
             }  # fmt: skip
         if "pairs" in found:
-            pairs[head] = {key: found[key] for key in ("pairs", "best", "worse")}
-    return told, pairs
-
-
-def row(context: Context, outcomes: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
-    """What results files keep of a context."""
-    n = len(context.labelled)
-    distinct = n if context.groups is None else len(set(context.groups[context.labelled].tolist()))
-    return {
-        "set": context.set,
-        "embedding": context.embedding,
-        "damage": context.damage,
-        "tuned": context.tuned,
-        "judged": contexts.judged(context),
-        "rows": n,
-        "distinct": distinct,
-        "columns": context.x.shape[1],
-        "classes": len(set(context.codes.tolist())),
-        "outcomes": outcomes,
-        "predictions": told,
-    }
+            compared[head] = {key: found[key] for key in ("pairs", "best", "worse")}
+    return told, compared

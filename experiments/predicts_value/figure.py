@@ -59,17 +59,17 @@ def draw(results: Mapping[str, Any]) -> Any:
             label, colour = FAMILIES[family(row["set"])]
             natural = row["damage"] == "natural"
             for head in HEADS:
-                if WITH.get(head, head) != panel or head not in row["predictions"]:
+                own = row["heads"].get(head, {}).get("macro_f1", {})
+                if WITH.get(head, head) != panel or "predicted" not in own:
                     continue
-                own = row["predictions"][head]["macro_f1"]
-                trained = float(np.mean(row["outcomes"][head]["judged"]["macro_f1"]))
+                trained = own["trained"]
                 if natural:
-                    gaps.append(abs(own["value"] - trained))
+                    gaps.append(abs(own["predicted"] - trained))
                     ax.plot(
                         [trained] * 2, [own["low"], own["high"]], color=colour, lw=0.7, alpha=0.3
                     )
                 (mark,) = ax.plot(
-                    trained, own["value"], "o", ms=4.0 if natural else 3.0, color=colour,
+                    trained, own["predicted"], "o", ms=4.0 if natural else 3.0, color=colour,
                     mfc=colour if natural else "none", mew=0.7, alpha=0.9 if natural else 0.6,
                 )  # fmt: skip
                 if natural:

@@ -14,31 +14,25 @@ LEAST = 8
 FEW = 3
 """Natural embeddings of a set whose order is shown."""
 
-APART = 0.02
-"""Difference of trained means from which on a pair should be called."""
-
 KERNLENS = "kernlens"
+
+AGREEMENTS = ("spearman", "kendall", "weighted", "regret", "fidelity")
+"""What is measured of an order."""
 
 
 def of_sets(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every ranker's order in every set of three or more, for every head, by macro-F1."""
     found = []
     for one in rows["sets"]:
-        mine = [
-            row
-            for row in rows["contexts"]
-            if row["set"] == one["set"] and row["damage"] == "natural"
-        ]
+        mine = natural(rows["contexts"], one["set"])
         if len(mine) < FEW:
             continue
-        for head in mine[0]["outcomes"]:
-            if head == "logistic, log loss":
-                continue
-            trained = {row["embedding"]: truth(row, head) for row in mine}
+        for head in mine[0]["heads"]:
+            trained = truths(mine, one["set"], head)
             told = {
-                row["embedding"]: row["predictions"][head]["macro_f1"]["value"]
+                row["embedding"]: row["heads"][head]["macro_f1"]["predicted"]
                 for row in mine
-                if head in row["predictions"]
+                if "predicted" in row["heads"][head]["macro_f1"]
             }
             rankers = {KERNLENS: told} if told else {}
             rankers |= {
@@ -55,9 +49,28 @@ def of_sets(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def truth(row: Mapping[str, Any], head: str) -> float:
-    """Mean macro-F1 of the trainings."""
-    return float(np.mean(row["outcomes"][head]["judged"]["macro_f1"]))
+def averaged(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means of every ranker's agreements over sets and heads, sets tuned on or not apart."""
+    groups: dict[tuple[bool, str], list[Mapping[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault((line["tuned"], line["ranker"]), []).append(line)
+    return [
+        {"tuned": tuned, "ranker": ranker, "orders": len(own)}
+        | {key: float(np.mean([line[key] for line in own])) for key in AGREEMENTS}
+        for (tuned, ranker), own in groups.items()
+    ]
+
+
+def natural(rows: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
+    """The natural embeddings of a set."""
+    return [row for row in rows if row["set"] == name and row["damage"] == "natural"]
+
+
+def truths(rows: Sequence[Mapping[str, Any]], name: str, head: str) -> dict[str, float]:
+    """Mean macro-F1 of the trainings on a set's natural embeddings."""
+    return {
+        row["embedding"]: row["heads"][head]["macro_f1"]["trained"] for row in natural(rows, name)
+    }
 
 
 def value_of(value: Any) -> float:
@@ -118,31 +131,17 @@ def measured(rows: Mapping[str, Any]) -> dict[str, float | None]:
 def verdicts(rows: Mapping[str, Any]) -> dict[str, float | None]:
     """Shares of wrong "worse" verdicts, and of clear pairs that are called, over all heads."""
     wrong: list[bool] = []
-    called: list[bool] = []
+    apart = called = 0
     for one in rows["sets"]:
         if one["tuned"]:
             continue
         for head, told in one["pairs"].items():
-            trained = {
-                row["embedding"]: truth(row, head)
-                for row in rows["contexts"]
-                if row["set"] == one["set"] and row["damage"] == "natural"
-            }
+            trained = truths(rows["contexts"], one["set"], head)
             wrong += [trained[name] >= trained[told["best"]] for name in told["worse"]]
-            called += calls(told["pairs"], trained)
+            apart, called = apart + told["apart"], called + told["called"]
     return {
         "worse.wrong": float(np.mean(wrong)) if wrong else None,
         "worse.count": len(wrong),
-        "pairs.called": float(np.mean(called)) if called else None,
-        "pairs.count": len(called),
+        "pairs.called": called / apart if apart else None,
+        "pairs.count": apart,
     }
-
-
-def calls(pairs: Sequence[Sequence[Any]], trained: Mapping[str, float]) -> list[bool]:
-    """Whether each pair that training sets apart is called, in its true order."""
-    found = []
-    for first, second, _, low, high in pairs:
-        gap = trained[first] - trained[second]
-        if abs(gap) > APART:
-            found.append(bool(low > 0.0 if gap > 0 else high < 0.0))
-    return found

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.predicts_value import orders
+from experiments.predicts_value.heads import METRICS
 from experiments.predicts_value.rankers import CV
 from experiments.predicts_value.settings import HEADS, Config
 from experiments.predicts_value.targets import TARGETS, judge
@@ -14,9 +15,6 @@ NATURAL = "natural"
 LINEAR, MLPS = ("logistic",), ("MLP(32)", "MLP(256)")
 ENOUGH = 1000
 """Rows from which on value targets hold; below, one trained split is the yardstick."""
-
-TRAININGS = 10
-"""Trainings whose mean an interval of the mean is for."""
 
 MANY = 2000
 """Rows from which on the mean's interval is to be narrow."""
@@ -32,7 +30,7 @@ def summarise(config: Config, rows: Mapping[str, Any]) -> dict[str, Any]:
         "errors": errors(points),
         "sets": by_set(points),
         "damages": by_damage(points),
-        "orders": orders.of_sets(rows),
+        "orders": orders.averaged(orders.of_sets(rows)),
         "departures": departures(rows),
         "measured": known,
         "targets": [judge(target, known) for target in TARGETS],
@@ -47,18 +45,14 @@ def points_of(rows: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         for name, values in one["rankers"].get(CV, {}).items()
     }
     for row in rows["contexts"]:
-        for head, told in row["predictions"].items():
-            for metric, own in told.items():
-                if metric == "seconds":
+        beside = cv.get((row["set"], row["embedding"]), {})
+        natural = row["damage"] == NATURAL
+        for head, kept in row["heads"].items():
+            for metric in METRICS:
+                own = kept.get(metric, {})
+                if "predicted" not in own:
                     continue
-                outcome = row["outcomes"][head]
-                trained = np.array(outcome["judged"][metric], float)
-                single = np.array(outcome["single"][metric], float)
-                if not np.all(np.isfinite(trained)) or own["value"] is None:
-                    continue
-                truth = float(trained.mean())
-                beside = cv.get((row["set"], row["embedding"]), {})
-                natural = row["damage"] == NATURAL
+                truth = own["trained"]
                 yield {
                     "set": row["set"],
                     "embedding": row["embedding"],
@@ -69,27 +63,12 @@ def points_of(rows: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
                     "rows": row["rows"],
                     "head": head,
                     "metric": metric,
-                    "trained": truth,
-                    "predicted": own["value"],
-                    "error": abs(own["value"] - truth),
-                    "signed": own["value"] - truth,
-                    "of_one": float(np.mean(np.abs(single - truth))),
-                    "blur": float(np.std(trained) / np.sqrt(max(len(trained) - 1, 1))),
+                    "error": abs(own["predicted"] - truth),
+                    "signed": own["predicted"] - truth,
+                    "blur": float(own["sd"] / np.sqrt(max(kept["splits"] - 1, 1))),
                     "of_cv": abs(beside[metric] - truth) if natural and metric in beside else None,
-                    "held": float(np.mean((own["low"] <= single) & (single <= own["high"]))),
-                    **of_mean(own, trained),
+                    **own,
                 }
-
-
-def of_mean(own: Mapping[str, Any], trained: np.ndarray) -> dict[str, float | None]:
-    """How often the interval of the mean holds means of ten trainings, and its half-width."""
-    if own.get("mean_low") is None:
-        return {"mean_held": None, "half_width": None}
-    low, high = own["mean_low"], own["mean_high"]
-    blocks = max(len(trained) // TRAININGS, 1)
-    means = trained[: blocks * TRAININGS].reshape(blocks, -1).mean(axis=1)
-    held = float(np.mean((low <= means) & (means <= high)))
-    return {"mean_held": held, "half_width": 0.5 * (high - low)}
 
 
 def select(points: Sequence[Mapping[str, Any]], **wanted: Any) -> list[Mapping[str, Any]]:
@@ -121,7 +100,7 @@ def errors(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for natural in (True, False):
         for tuned in (True, False):
             for head in HEADS:
-                for metric in ("macro_f1", "accuracy", "log_loss"):
+                for metric in METRICS:
                     some = large(
                         select(
                             points,
@@ -208,12 +187,10 @@ def departures(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     for head in HEADS[1:]:
         gaps = [
-            np.mean(row["outcomes"][head]["judged"]["macro_f1"])
-            - np.mean(row["outcomes"]["logistic"]["judged"]["macro_f1"])
+            row["heads"][head]["macro_f1"]["trained"]
+            - row["heads"]["logistic"]["macro_f1"]["trained"]
             for row in rows["contexts"]
-            if row["damage"] == NATURAL
-            and head in row["outcomes"]
-            and "logistic" in row["outcomes"]
+            if row["damage"] == NATURAL and head in row["heads"] and "logistic" in row["heads"]
         ]
         if gaps:
             found.append(
@@ -236,7 +213,7 @@ def measured(
     enough = large(own)
     natural, damaged = select(enough, natural=True), select(enough, natural=False)
     found: dict[str, float | None] = {}
-    for metric in ("macro_f1", "accuracy", "log_loss"):
+    for metric in METRICS:
         linear = select(natural, head=LINEAR, metric=metric)
         found[f"linear.{metric}"] = mean(linear, "error")
         found[f"cv.{metric}"] = mean(linear, "of_cv")
@@ -282,7 +259,7 @@ def costs(rows: Mapping[str, Any]) -> dict[str, float | None]:
         if row["rows"] < ENOUGH or row["damage"] != NATURAL or row["tuned"]:
             continue
         for head, into in (("logistic", linear_trained), ("MLP(32)", mlp)):
-            took = row["predictions"].get(head, {}).get("seconds")
+            took = row["heads"].get(head, {}).get("predict_seconds")
             training = warm(rows, row, head)
             if took is not None and training is not None:
                 into.append(took / (20 * training))
@@ -306,15 +283,15 @@ def warm(rows: Mapping[str, Any], row: Mapping[str, Any], head: str) -> float | 
     not; None of one alone.
     """
     alike = [
-        other["outcomes"][head]["seconds"]
+        other["heads"][head]["seconds"]
         for other in rows["contexts"]
         if (other["set"], other["columns"], other["damage"])
         == (row["set"], row["columns"], NATURAL)
-        and head in other["outcomes"]
+        and head in other["heads"]
     ]
-    if head not in row["outcomes"] or (head in MLPS and len(alike) < 2):
+    if head not in row["heads"] or (head in MLPS and len(alike) < 2):
         return None
-    return min(alike) if head in MLPS else row["outcomes"][head]["seconds"]
+    return min(alike) if head in MLPS else row["heads"][head]["seconds"]
 
 
 def curve(rows: Mapping[str, Any], times: int) -> float | None:

@@ -155,23 +155,9 @@ def damages(summary: Mapping[str, Any]) -> Table:
     return table(list(found.values()), formats, title)
 
 
-def _orders(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _orders(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """What a ranker's order is worth over sets not tuned on, heads together, by ranker."""
-    lines: dict[str, list[Mapping[str, Any]]] = {}
-    for line in summary["orders"]:
-        if not line["tuned"]:
-            lines.setdefault(line["ranker"], []).append(line)
-    keys = ("kendall", "weighted", "spearman", "regret")
-
-    def middle(ranker: str, key: str) -> float:
-        return sum(line[key] for line in lines[ranker]) / len(lines[ranker])
-
-    return {
-        ranker: {"lines": len(found)}
-        | {key: middle(ranker, key) for key in keys}
-        | ({"fidelity": middle(ranker, "fidelity")} if ranker in CHIEF[:3] else {})
-        for ranker, found in lines.items()
-    }
+    return {line["ranker"]: line for line in summary["orders"] if not line["tuned"]}
 
 
 PEERS = {
@@ -209,12 +195,12 @@ def rankers(summary: Mapping[str, Any]) -> Table:
     rows = [
         {
             "ranker": name,
-            "sets × heads": found[name]["lines"],
+            "sets × heads": found[name]["orders"],
             "τ": found[name]["kendall"],
             "weighted τ": found[name]["weighted"],
             "Spearman": found[name]["spearman"],
             "regret, points": 100.0 * found[name]["regret"],
-            "fidelity": found[name].get("fidelity"),
+            "fidelity": found[name]["fidelity"] if name in CHIEF[:3] else None,
         }
         for name in [*chief, *others[:SHOWN]]
     ]

@@ -22,6 +22,7 @@ from experiments.predicts_value import (
     items,
     orders,
     rankers,
+    rows,
     sets,
     settings,
     small,
@@ -265,8 +266,8 @@ def test_a_pair_is_called_only_in_its_true_order():
     pairs = [
         ("a", "b", 0.1, 0.05, 0.15), ("a", "c", 0.1, -0.01, 0.2), ("b", "c", 0.0, -0.1, 0.1),
     ]  # fmt: skip
-    assert orders.calls(pairs, trained) == [True, False]
-    assert orders.calls([("b", "a", 0.1, 0.05, 0.15)], trained) == [False]
+    assert rows.calls(pairs, trained) == [True, False]
+    assert rows.calls([("b", "a", 0.1, 0.05, 0.15)], trained) == [False]
 
 
 def test_cross_validation_is_the_mean_over_folds(context):
@@ -314,44 +315,70 @@ def test_the_verdict_has_its_truth_table():
     assert [tables.verdict(*given) for given in ((3, 0), (2, 1), (0, 3))] == [HOLDS, PART, FAILS]
 
 
-def row(predicted: float, low: float, high: float) -> dict:
-    values = {"macro_f1": [0.5, 0.7], "accuracy": [0.6, 0.8], "log_loss": [None, None]}
+def row(context: contexts.Context, predicted: float, low: float, high: float) -> dict:
+    values = {"macro_f1": [0.5, 0.7], "accuracy": [0.6, 0.8], "log_loss": [np.nan, np.nan]}
     own = {"value": predicted, "low": low, "high": high, "mean_low": 0.55, "mean_high": 0.59}
-    return {
-        "set": "made", "embedding": "a", "damage": "natural", "tuned": False, "judged": True,
-        "rows": 2000, "distinct": 2000, "columns": 4, "classes": 3,
-        "outcomes": {"logistic": {"judged": values, "single": values, "seconds": 0.1}},
-        "predictions": {"logistic": {"macro_f1": own, "seconds": 0.2}},
-    }  # fmt: skip
+    trained = {"judged": values, "single": values, "seconds": 0.1}
+    return rows.row(
+        context, {"logistic": trained, "logistic, log loss": trained},
+        {"logistic": {"macro_f1": own, "seconds": 0.2}},
+    )  # fmt: skip
 
 
-def test_a_point_is_judged_against_the_mean_of_the_trainings():
-    rows = {
-        "contexts": [row(0.57, 0.55, 0.72)],
+def test_a_point_is_judged_against_the_mean_of_the_trainings(context):
+    kept = row(context._replace(labelled=np.arange(240).repeat(10)), 0.57, 0.55, 0.72)
+    assert set(kept["heads"]) == {"logistic"}
+    own = {"macro_f1", "accuracy", "splits", "seconds", "predict_seconds"}
+    assert set(kept["heads"]["logistic"]) == own
+    found = {
+        "contexts": [kept],
         "sets": [
             {"set": "made", "tuned": False, "pairs": {},
-             "rankers": {rankers.CV: {"a": {"macro_f1": 0.64, "seconds": 2.0}}}}
+             "rankers": {rankers.CV: {"rows": {"macro_f1": 0.64, "seconds": 2.0}}}}
         ],
         "curves": [
             {"tuned": False, "times": 4, "metric": "macro_f1", "predicted": 0.5, "trained": 0.52}
         ],
         "large": [],
     }  # fmt: skip
-    (point,) = summary.points_of(rows)
+    (point,) = summary.points_of(found)
     assert point["trained"] == pytest.approx(0.6)
     assert point["error"] == pytest.approx(0.03)
     assert point["of_cv"] == pytest.approx(0.04)
     assert point["of_one"] == pytest.approx(0.1)
+    assert point["blur"] == pytest.approx(0.1)
     assert (point["held"], point["mean_held"]) == (0.5, 0.0)
-    found = summary.measured(rows, [point])
+    found = summary.measured(found, [point])
     assert found["cost.linear.cv"] == pytest.approx(0.1)
     assert found["cost.linear.trained"] == pytest.approx(0.1)
     assert found["curve.4"] == pytest.approx(2.0)
     assert found["mean.half_width"] == pytest.approx(0.02)
     own = {"mean_low": 0.45, "mean_high": 0.55}
     tens = np.repeat([0.5, 0.6, 0.54], 10)
-    assert summary.of_mean(own, tens)["mean_held"] == pytest.approx(2 / 3)
+    assert rows.of_mean(own, tens)["mean_held"] == pytest.approx(2 / 3, abs=1e-5)
     assert found["mlp.macro_f1"] is None
+
+
+def test_verdicts_are_counted_over_sets_and_heads(context):
+    made = [
+        row(context._replace(embedding=name), value, 0.0, 1.0)
+        for name, value in (("a", 0.5), ("b", 0.4), ("c", 0.3))
+    ]
+    for one, mean in zip(made, (0.5, 0.45, 0.44), strict=True):
+        one["heads"]["logistic"]["macro_f1"]["trained"] = mean
+    assert orders.truths(made, "made", "logistic") == {"a": 0.5, "b": 0.45, "c": 0.44}
+    told = {
+        "best": "b", "worse": ["a", "c"],
+        "pairs": [("b", "a", -0.1, -0.2, -0.01), ("c", "a", -0.1, -0.2, 0.01),
+                  ("c", "b", -0.1, -0.2, -0.01)],
+    }  # fmt: skip
+    kept = rows.pairs(told, orders.truths(made, "made", "logistic"))
+    assert kept == {"best": "b", "worse": ["a", "c"], "apart": 2, "called": 1}
+    one = {"set": "made", "tuned": False, "pairs": {"logistic": kept}, "rankers": {}}
+    found = orders.verdicts({"contexts": made, "sets": [one, {**one, "tuned": True}]})
+    assert found == {"worse.wrong": 0.5, "worse.count": 2, "pairs.called": 0.5, "pairs.count": 2}
+    (line,) = orders.averaged(orders.of_sets({"contexts": made, "sets": [one]}))
+    assert (line["ranker"], line["orders"], line["spearman"]) == (orders.KERNLENS, 1, 1.0)
 
 
 def test_options_that_cannot_be_run_are_refused(tmp_path):
