@@ -133,7 +133,7 @@ def run(config: Config, cells: Cells) -> list[dict[str, Any]]:
                 rows += _rows(config, cells, pair, label, made, items.labels[label])
     for name in config.small:
         drawn, labels = sources.small_set(name, 2)
-        made = functools.partial(dict, zip(("first", "second"), drawn, strict=True))
+        made = functools.partial(dict, first=drawn[0], second=drawn[1])
         rows += _rows(config, cells, "draw", name, made, labels)
     return rows
 

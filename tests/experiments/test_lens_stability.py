@@ -1,12 +1,15 @@
 """Stability and joins, predicted against trained: summaries, targets, trained references."""
 
+import io
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn.neighbors import KNeighborsClassifier
 
+from experiments.kit.cells import Cells
 from experiments.kit.shown import MET
 from experiments.lens_fuse import experiment as fuse
 from experiments.lens_fuse import trained as fused
@@ -105,6 +108,14 @@ def test_signs_are_judged_where_the_trained_gain_matters():
     assert found["parts"]["all"]["said_right"] == 1.0
     assert fuse.summarise(fuse.TINY, [*right[:18], *wrong])["met"] is False
     assert fuse.summarise(fuse.TINY, small)["met"] is None
+
+
+def test_each_head_of_a_small_set_reads_both_embeddings(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(fuse, "judge", lambda given, *_: read.append(list(given)) or [])
+    config = fuse.Config(labels=(), small=("wine",), min_class_count=5)
+    fuse.run(config, Cells(tmp_path / "fuse" / "run", Console(file=io.StringIO())))
+    assert read == [["first", "second"]] * 2
 
 
 def test_trained_joins_learn_on_training_rows_alone():
