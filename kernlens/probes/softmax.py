@@ -52,7 +52,11 @@ MAX_BLOCKS = 2**24
 
 MANY_PRODUCTS = 8
 """Products of a step, at least, from which on the blocks are made again; or an eighth of the
-columns, since making them costs as much as half as many products as there are columns."""
+columns, since making them costs as much as a third as many products as there are columns."""
+
+PATIENCE = 3
+"""Times as many products that a fold takes before that: its blocks, those of all rows at the same
+penalty, are nearly its own."""
 
 BY_HEART = 8
 """Times as many rows as columns, filled up, below which a solution is held to more digits."""
@@ -155,7 +159,10 @@ def solve(
         centre, known, predicted, losses = state
         k, rough, offset = given
         weights = (valid & ((rows.folds != k) | (k < 0))).astype(rows.x.dtype)
-        found = _newton(rows, weights, penalty, rough, centre + offset, known, num_classes, gap)
+        patience = jnp.where(k < 0, 1, PATIENCE)
+        found = _newton(
+            rows, weights, penalty, rough, centre + offset, known, patience, num_classes, gap
+        )
         point = found.point
         # The only row of its class has, without it, no class to go to: it is a mistake.
         answers = jnp.where(is_own & (k < 0), 0.0, point.probabilities)
@@ -225,7 +232,7 @@ def log_probabilities(rows: Rows, folds: Array) -> Array:
         return jax.lax.map(block, (rows.x, rows.folds))
 
 
-def _newton(rows, weights, penalty, rough, theta, known, num_classes, gap) -> _State:
+def _newton(rows, weights, penalty, rough, theta, known, patience, num_classes, gap) -> _State:
     size, width = jnp.sum(weights), theta.shape[1]
     # Rows that hardly outnumber the columns can be learnt by heart. What a fold then says of the
     # rows that it holds out hangs on digits that are lost in the loss of all rows, from where it
@@ -233,7 +240,7 @@ def _newton(rows, weights, penalty, rough, theta, known, num_classes, gap) -> _S
     by_heart = rows.codes.size <= BY_HEART * width
     floor = 0.0 if by_heart else 30.0 * theta.size
     limit = gap * jnp.maximum(size * jnp.clip(size / MANY, 1.0, 10.0), floor)
-    limit = limit * (1e-3 if by_heart else 1.0)
+    limit = limit * (1e-3 if by_heart else 1.0) / patience**2
     rough = _padded(penalty, rough)
     blocked = known.curvature.ndim == 3
     many = max(MANY_PRODUCTS, width // 8) if blocked and not by_heart else 0
@@ -324,7 +331,9 @@ def _newton(rows, weights, penalty, rough, theta, known, num_classes, gap) -> _S
         return _Known(curvature, _inverse(curvature, rough))
 
     def body(state):
-        known = jax.lax.cond(state.recent >= many, again, lambda state: state.known, state)
+        known = jax.lax.cond(
+            state.recent >= patience * many, again, lambda state: state.known, state
+        )
         products, d = direction(state.point, known.inverse)
         # What a step leaves is of higher order than what it gains.
         last = -0.5 * _dot(state.point.gradient, d) <= LAST * limit
