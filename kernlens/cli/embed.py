@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from kernlens import files
+from kernlens import files, steps
 from kernlens.cli import progress
 from kernlens.cli.options.embed import Embed
 from kernlens.show.table import printable
@@ -55,7 +55,12 @@ def _learn(data: Interactions, config: Embed) -> np.ndarray:
     if config.order == "random":
         raise ValueError("item2vec learns from the order of events; expected --method ppmi")
     fitted = pretrain.contrastive(
-        data, window=config.window, dim=config.dim, epochs=config.epochs, seeds=[config.seed]
+        data,
+        window=config.window,
+        dim=config.dim,
+        epochs=config.epochs,
+        seeds=[config.seed],
+        on_round=lambda progress: steps.at("", progress.done, progress.rounds),
     )
     return np.asarray(fitted.embeddings[0])
 

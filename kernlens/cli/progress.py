@@ -35,9 +35,8 @@ def shown(what: str, *, console: Console | None = None) -> Iterator[None]:
         def listen(open_steps: tuple[steps.Step, ...]) -> None:
             names = [printable(step.name)[:LONGEST] for step in open_steps if step.name]
             done = steps.fraction(open_steps)
-            bar.update(
-                task, description=": ".join([what, *names]), total=1.0, completed=done
-            )  # fmt: skip
+            said = ": ".join([what, *names])
+            bar.update(task, description=said, total=1.0, completed=done, refresh=True)
 
         with steps.listening(listen):
             yield

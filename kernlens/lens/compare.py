@@ -1,13 +1,14 @@
 """Which of these embeddings is best under which decoder, and are they really different?"""
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
-from kernlens import containers
+from kernlens import containers, steps
 from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_named
-from kernlens.lens.next_items_compare import NextItemsComparison, compare_next_items
+from kernlens.lens.next_items_compare import NextItemsComparison, compare_next_items, label_of
 from kernlens.lens.predict import Probe, predict, refuse_curve, refuse_probe
 from kernlens.lens.verdicts import ABOVE, BEST, CHANCE, STYLES, TIED, WORSE
 from kernlens.probes import (
@@ -48,7 +49,7 @@ class Entry(NamedTuple):
     @property
     def label(self) -> str:
         """Name of the embedding, and of the decoder where there is one."""
-        return f"{self.name} · {self.decoder}" if self.decoder else self.name
+        return label_of((self.name, self.decoder))
 
 
 class Comparison(NamedTuple):
@@ -201,20 +202,18 @@ def compare(
             draws=draws, level=level, seed=seed,
         )  # fmt: skip
     named, target = same_rows(embeddings, target)
-    entries = []
-    for name, rows in named.items():
-        for title, decoder in named_decoders(decoders).items():
-            start = time.perf_counter()
-            try:
-                prediction = predict(
-                    rows, target, decoder=decoder, kernel=kernel, probe=probe, metric=metric,
-                    draws=draws, level=level, seed=seed, curve=curve,
-                )  # fmt: skip
-            except ValueError as error:
-                label = f"{name} · {title}" if title else name
-                raise ValueError(f"{label}: {error}") from error
-            seconds = time.perf_counter() - start
-            entries.append(Entry(name, title, prediction, int(rows.shape[1]), seconds, BEST))
+    entries, heads = [], named_decoders(decoders)
+    for name, title in steps.steps(itertools.product(named, heads), label_of):
+        rows, start = named[name], time.perf_counter()
+        try:
+            prediction = predict(
+                rows, target, decoder=heads[title], kernel=kernel, probe=probe, metric=metric,
+                draws=draws, level=level, seed=seed, curve=curve,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ValueError(f"{label_of((name, title))}: {error}") from error
+        seconds = time.perf_counter() - start
+        entries.append(Entry(name, title, prediction, int(rows.shape[1]), seconds, BEST))
     return compared(entries, level=level, seed=seed)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kernlens import containers
+from kernlens import containers, steps
 from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_rows
 from kernlens.lens.causes import CAUSES, Cause, Evidence, Measure
@@ -104,6 +104,9 @@ def diagnose(
     known = labelled_rows(target)
     _check_finite(rows, known, "embeddings")
     names = _names(ids, len(rows))
+    causes = CAUSES if causes is None else causes
+    parts = steps.steps(["this head", *causes])
+    next(parts)
     evidence = _evidence(
         rows[known], take(target, known), decoder=decoder,
         counts=_of_known(_counts(interactions, len(rows)), known),
@@ -112,7 +115,7 @@ def diagnose(
         metric=metric, curve=curve, max_rows=max_rows, draws=draws, level=level, seed=seed,
     )  # fmt: skip
     findings = []
-    for name, cause in (CAUSES if causes is None else causes).items():
+    for (name, cause), _ in zip(causes.items(), parts, strict=False):
         measure = cause.measure(evidence)
         if measure is not None:
             findings.append(_finding(name, cause, measure, evidence, known, names))

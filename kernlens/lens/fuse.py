@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens import steps
 from kernlens.datasets.next_items import NextItems
 from kernlens.lens.compare import same_rows
 from kernlens.lens.joins import JOINS, Join, JoinFn
@@ -201,8 +202,9 @@ def fuse(
             raise ValueError(f"{name}: embeddings must be finite where the target is known")
     groups = shared_groups(list(named.values()), target) if isinstance(target, Labels) else None
     asked = {"metric": metric, "groups": groups, "level": level, "seed": seed, "draws": draws}
-    alone = []
-    for name, rows in named.items():
+    alone, joins = [], _seen(target, decoder, named)
+    parts = steps.steps([*named, *joins])
+    for (name, rows), _ in zip(named.items(), parts, strict=False):
         try:
             prediction = predict_rows(rows, target, decoder=decoder, **asked)
         except ValueError as error:
@@ -210,7 +212,7 @@ def fuse(
         alone.append(Fused(name, prediction, None, ALONE, partial(_one, name)))
     joined = [
         _joined(name, join, named, target, decoder, alone[0].prediction, asked)
-        for name, join in _seen(target, decoder, named).items()
+        for (name, join), _ in zip(joins.items(), parts, strict=False)
     ]
     return _compared(alone, joined, draws=draws, level=level, seed=seed)
 
@@ -280,7 +282,7 @@ def _cross_fitted(
             f"weights are learnt of at most {len(folds):,} rows of this width; got "
             f"{len(target.codes):,}: give a sample of them"
         )
-    for k in range(FOLDS):
+    for k in steps.steps(range(FOLDS), lambda k: f"fold {k + 1}"):
         learners = target._replace(codes=np.where(folds == k, -1, target.codes))
         join_fn = join.fit(parts, learners, given["seed"])
         found.append(predict_rows(join_fn(parts), target, **{**given, "draws": 1}))

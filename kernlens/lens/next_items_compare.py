@@ -1,11 +1,13 @@
 """Which embedding ranks next items best, and does any of them beat a baseline without one?"""
 
+import itertools
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens import steps
 from kernlens.datasets.next_items import NextItems
 from kernlens.embeddings import as_named
 from kernlens.lens.next_items import (
@@ -62,7 +64,7 @@ class NextItemsEntry(NamedTuple):
     @property
     def label(self) -> str:
         """Name of the embedding, and of the tower where there is one."""
-        return f"{self.name} · {self.decoder}" if self.decoder else self.name
+        return label_of((self.name, self.decoder))
 
     @property
     def loses(self) -> bool:
@@ -219,19 +221,19 @@ def compare_next_items(
     tables = _named(embeddings)
     asked = ask_baselines(ask, metric=metric, draws=draws, level=level)
     places, made, notes = [], [], {}
-    for name, table in tables.items():
-        for title, decoder in decoders.items():
-            start = time.perf_counter()
-            label = f"{name} · {title}" if title else name
-            try:
-                map_fn, told = history_map(table, ask, decoder=decoder, kernel=kernel, seed=seed)
-                place, ranker = ranked(map_fn, asked)
-            except ValueError as error:
-                raise ValueError(f"{label}: {error}") from error
-            seconds = time.perf_counter() - start
-            places.append(place)
-            made.append((name, title, int(table.shape[1]), ranker.strength, seconds))
-            notes[name] = told
+    for name, title in steps.steps(itertools.product(tables, decoders), label_of):
+        table, start = tables[name], time.perf_counter()
+        try:
+            map_fn, told = history_map(
+                table, ask, decoder=decoders[title], kernel=kernel, seed=seed
+            )
+            place, ranker = ranked(map_fn, asked)
+        except ValueError as error:
+            raise ValueError(f"{label_of((name, title))}: {error}") from error
+        seconds = time.perf_counter() - start
+        places.append(place)
+        made.append((name, title, int(table.shape[1]), ranker.strength, seconds))
+        notes[name] = told
     ranks, baselines = ranks_of(places, asked, draws=draws, level=level, seed=seed)
     best_baseline = next(iter(baselines.values()))
     order = sorted(range(len(made)), key=lambda i: -ranks[i].metrics[asked.metric].value)
@@ -256,6 +258,12 @@ def compare_next_items(
         )  # fmt: skip
     told = (" ".join((*asked.notes, counted(asked, notes))), PROMISE, REMINDER)
     return NextItemsComparison(tuple(entries), baselines, asked.metric, level, asked, told)
+
+
+def label_of(entry: tuple[str, str]) -> str:
+    """The name of an embedding, and of a decoder where it has one."""
+    name, decoder = entry
+    return f"{name} · {decoder}" if decoder else name
 
 
 def _named(embeddings: Any) -> dict[str, Any]:

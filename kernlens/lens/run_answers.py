@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens import steps
 from kernlens.lens.predict import predict_rows
 from kernlens.lens.seed_noise import has_seed_noise, noise_of
 from kernlens.lens.served import answered_by
@@ -60,7 +61,7 @@ def answers_of(
         return trained(named, target, decoder, groups=groups, metric=metric, level=level, seed=seed)
     given = {"metric": metric, "groups": groups, "level": level, "seed": seed, **asked}
     found = {}
-    for name, rows in named.items():
+    for name, rows in steps.steps(named.items(), lambda own: own[0]):
         try:
             found[name] = predict_rows(rows, target, decoder=decoder, draws=1, **given)
         except ValueError as error:
@@ -112,7 +113,7 @@ def trained(
     held = HeldOut(None, codes, codes, folds, labels.names, groups.astype(np.int32))
     counted = folds >= 0
     found, noise = {}, []
-    for r, (name, rows) in enumerate(named.items()):
+    for r, (name, rows) in enumerate(steps.steps(named.items(), lambda own: own[0])):
         own = (seed + 2 * r, seed + 2 * r + 1)
         try:
             made = train_heads(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens import steps
 from kernlens.datasets.next_items import NextItems
 from kernlens.lens import distances as facts
 from kernlens.lens.compare import named_decoders, same_rows
@@ -329,7 +330,7 @@ def stability(
     }  # fmt: skip
     found = {
         title: answers_of(named, target, title, decoder=decoder, **asked)
-        for title, decoder in named_decoders(decoders).items()
+        for title, decoder in steps.steps(named_decoders(decoders).items(), lambda own: own[0])
     }
     first = next(iter(next(iter(found.values())).predictions.values()))
     counted = counted_rows(first)

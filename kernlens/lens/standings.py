@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from kernlens import steps
 from kernlens.lens.compare import same_rows
 from kernlens.lens.verdicts import BEST, STYLES, TIED, WORSE
 from kernlens.scores import Estimator, intervals
@@ -87,7 +88,7 @@ def standings(
     if not scores:
         return ()
     found = {}
-    for name, rows in named.items():
+    for name, rows in steps.steps(named.items(), lambda own: own[0]):
         try:
             found[name] = intervals.table_replicates(
                 scores, rows, labels.codes, len(labels.names), method=method

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens import steps
 from kernlens.lens import maps as maps_of
 from kernlens.lens import refits
 from kernlens.lens.flips import Flips, flips, share
@@ -98,14 +99,17 @@ def ways_of(
     # Of an MLP that is trained below, folds and columns are all that is asked of these heads.
     is_trained = isinstance(decoder, decoders.Mlp) and train is not False
     asked["decoder"] = None if is_trained else decoder
+    steps.at("head of the new version", 0, 4)
     again = heads(found.new, found.labels, **_with_penalty(found.new, found, asked))
     # Folds are those of items and labels alone: the same on both versions.
+    steps.at("head of the old version", 1, 4)
     on_old = None
     if given is None and not is_trained:
         on_old = heads(found.old, found.labels, **_with_penalty(found.old, found, asked))
     own: Head = on_old if given is None else given  # pyright: ignore[reportAssignmentType]
     held = again.held_out
     notes.extend(again.prediction.notes)
+    steps.at("maps", 2, 4)
     fitted = fitted_maps(found, held.folds, maps)
     floor, trained = None, None
     if is_trained:
@@ -139,6 +143,7 @@ def ways_of(
             predicted(answered_by(scores[name], held, own.has_probabilities)), one.r2, 0,
         )  # fmt: skip
     features = np.asarray(again.features_fn(found.new))
+    steps.at("head that is distilled", 3, 4)
     taught = _taught(own, found.old, again)
     if trained is None:
         learnt = refits.distilled(again, features, taught).answers(found.new)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens import steps
 from kernlens.kernels.mapped import walk
 from kernlens.probes import power_laws
 from kernlens.probes.folds import share_out
@@ -235,8 +236,8 @@ def learning_curve(
     together = whole.held_out.groups if groups is None else groups[rows]
     together = together if len(together) == len(rows) else np.arange(len(rows))
     levels = [_answers([whole])]
-    for halving in range(1, HALVINGS + 1):
-        count = 2**halving
+    sizes = [2**halving for halving in range(1, HALVINGS + 1)]
+    for count in steps.steps(sizes, lambda count: f"1/{count} of the labels"):
         if len(rows) / count < LEAST_ROWS:
             break
         shares = share_out(codes[rows], together, folds=count, seed=seed)
