@@ -1,7 +1,7 @@
 """What a command takes of memory is told and bounded before it starts."""
 
 import json
-import resource
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -104,22 +104,59 @@ def test_many_classes_have_the_fast_probe_proposed(files, capsys, monkeypatch):
         assert run(capsys, *given, *option)[2] == ""
 
 
+def run_alone(folder, *words):
+    """Megabytes that the command takes as a process, and the processor's seconds."""
+    code = "import sys; from kernlens.cli import main; sys.exit(main())"
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words, "--no-cache"], cwd=folder, stdout=said,
+            stderr=said, env={**PATHS, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, (folder / "said").read_text()
+    return used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
+
+
 def peak_of(folder, *words):
     """Megabytes of the command as a process, the processor's seconds, and its own estimate."""
-    code = "import sys; from kernlens.cli import main; sys.exit(main())"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}", *words, "--json", "found.json", "--no-cache"],
-        cwd=folder, text=True, capture_output=True, env={**PATHS, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    peak, seconds = run_alone(folder, *words, "--json", "found.json")
     estimate = json.loads((folder / "found.json").read_text())["memory_bytes"]
-    return after.ru_maxrss / 1024, seconds, estimate / 2**20
+    return peak, seconds, estimate / 2**20
 
 
 PATHS = {"PATH": "/usr/bin:/bin"}
+ONE, TWO = ("rows.npy",), ("rows.npy", "other.npy")
+PEAKS = {
+    "predict": ONE, "compare": TWO, "score": TWO, "upgrade": TWO, "stability": TWO, "fuse": TWO,
+    "diagnose": (*ONE, "--no-curve"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", PEAKS)
+def test_estimates_are_above_the_peak_and_below_twice_it(tmp_path, verb):
+    classes_of(tmp_path, 2000, 16, 5)
+    rows = np.load(tmp_path / "rows.npy")
+    noise = np.random.default_rng(1).standard_normal(rows.shape, dtype=np.float32)
+    np.save(tmp_path / "other.npy", rows + 0.5 * noise)
+    peak, _, estimate = peak_of(tmp_path, verb, *PEAKS[verb], "--labels", "labels.csv")
+    assert peak < estimate < 2 * peak
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "base"), [("ppmi", memory.HOST), ("item2vec", memory.BASE)]
+)  # fmt: skip
+def test_the_estimate_of_an_embedding_is_above_the_peak_and_below_twice_it(tmp_path, method, base):
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(0, 2500, 50_000), rng.integers(0, 500, 50_000)
+    lines = (f"{users[k]},{items[k]},{1_700_000_000 + 60 * k}" for k in range(len(users)))
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(lines))
+    given = ("embed", "events.csv", "--method", method, "--epochs", "1")
+    peak, _ = run_alone(tmp_path, *given)
+    estimate = memory.of_files(tmp_path / "events.csv", base) / 2**20
+    assert peak < estimate < 2 * peak
 
 
 def classes_of(folder, rows, dim, count):

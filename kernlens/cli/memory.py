@@ -15,8 +15,15 @@ Size = Annotated[str | None, tyro.conf.arg(metavar="SIZE")]
 BASE = 550 * 2**20
 """Bytes of Python, JAX and compiled programs, whatever the rows."""
 
+HOST = 250 * 2**20
+"""The same without JAX."""
+
 PER_LABEL, PER_ROW = 250, 50
 """Bytes of a label with its id, as text, and of a row's place in every file."""
+
+PASSED, MOST_PASSED = 3, 2**27
+"""Copies of the rows while they are standardised and checked, and bytes of these at most: more rows
+pass in chunks."""
 
 DEMO = 2 * 10**9
 """Bytes that the demo takes at most: twice what its short form took."""
@@ -38,16 +45,21 @@ class Work(NamedTuple):
       answers: numbers a row and class at a time.
       kept: predictions that are kept to the end, a number a row and class each.
       base: bytes of Python, JAX and compiled programs, whatever the rows.
+      joins: whether embeddings are joined side by side.
     """
 
     copies: float = 1.2
     answers: float = 4.0
     kept: int = 1
     base: int = BASE
+    joins: bool = False
 
 
-SEVERAL = Work(copies=4.0, answers=8.0, kept=8, base=900 * 2**20)
+SEVERAL = Work(copies=8.0, answers=8.0, kept=8, base=650 * 2**20)
 """Of verbs that fit many heads, to several embeddings and to what is made of them."""
+
+SCORES = Work(copies=2.0, base=650 * 2**20)
+"""Of scores, whose intervals are compiled programs of their own."""
 
 
 class Needs(NamedTuple):
@@ -99,16 +111,18 @@ def of_rows(
     from kernlens.probes.logistic import MAX_NUMBERS, MAX_ROWS
 
     rows = min(min(n for n, _ in shapes), num_rows)
-    widest = max(width, *(d for _, d in shapes))
+    dims = [d for _, d in shapes]
+    widest = max(width, sum(dims) if work.joins else max(dims))
     # The rows read, and those joined; they are the same where all stay in place.
-    read = 4 * sum(n * d for n, d in shapes) + 4 * rows * sum(d for _, d in shapes)
+    read = 4 * sum(n * d for n, d in shapes) + 4 * rows * sum(dims)
     fitted = min(rows, MAX_ROWS, MAX_NUMBERS // (widest + outputs))
     solved = 4 * fitted * (work.copies * (widest + 8) + work.answers * outputs)
+    passed = min(4 * PASSED * rows * widest, MOST_PASSED)
     held = min(4 * rows * width, IN_MEMORY)
-    gram = 12 * min(rows, MAX_EXACT) ** 2 if width > max(d for _, d in shapes) else 0
+    gram = 12 * min(rows, MAX_EXACT) ** 2 if width > max(dims) else 0
     kept = 4 * rows * outputs * work.kept
     text = PER_LABEL * num_rows + PER_ROW * sum(n for n, _ in shapes)
-    return int(work.base + read + solved + held + gram + kept + text)
+    return int(work.base + read + solved + passed + held + gram + kept + text)
 
 
 def width_of(config: Any, rows: int, dim: int) -> int:
@@ -136,13 +150,18 @@ def width_of(config: Any, rows: int, dim: int) -> int:
     return max(widths)
 
 
-def of_files(path: Path) -> int:
-    """Bytes that a log of events needs at most, by the size of its files."""
+def of_files(path: Path, base: int = BASE) -> int:
+    """Bytes that a log of events needs at most, by the size of its files.
+
+    Args:
+      path: a file, or a folder of them.
+      base: bytes of what is needed whatever the events; :data:`HOST` without JAX.
+    """
     paths = [path] if path.is_file() else [own for own in path.rglob("*") if own.is_file()]
     sizes = (
         own.stat().st_size * (UNPACKED if own.suffix in (".gz", ".parquet") else 1) for own in paths
     )
-    return BASE + 6 * sum(sizes)
+    return base + 6 * sum(sizes)
 
 
 def check(needed: int, most: str | None) -> Needs:

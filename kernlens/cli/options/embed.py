@@ -97,7 +97,8 @@ class Embed:
 
     def read(self) -> Interactions:
         """Reads the events."""
-        needs = memory.check(memory.of_files(self.events), self.max_memory)
+        base = memory.HOST if self.method == "ppmi" else memory.BASE
+        needs = memory.check(memory.of_files(self.events, base), self.max_memory)
         with progress.shown(f"reading ({needs})"):
             return datasets.load(
                 "table",

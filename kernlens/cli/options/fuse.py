@@ -22,7 +22,7 @@ class Fuse(given.Read):
     """Head that will be trained, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head."""
 
-    _work: ClassVar[memory.Work] = memory.SEVERAL
+    _work: ClassVar[memory.Work] = memory.SEVERAL._replace(joins=True)
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,10 +1,11 @@
 """Options of ``kernlens score``."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import tyro
 
+from kernlens.cli import memory
 from kernlens.cli.helptext import explained
 from kernlens.cli.options import given
 from kernlens.cli.words import SCORES
@@ -25,6 +26,8 @@ class Score(given.Given):
 
     scores: tuple[ScoreName, ...] = ("centred_alignment", "logme", "h_score")
     """Scores to compute; SCORES.md says what each predicts and where it misleads."""
+
+    _work: ClassVar[memory.Work] = memory.SCORES
 
     def __post_init__(self):
         super().__post_init__()
