@@ -24,6 +24,9 @@ EXIT = 130
 PATIENCE = 1.0
 """Seconds from the signal until the process is ended where it stands."""
 
+_SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"
+"""Clears the line of a progress bar, and shows the cursor that it hides."""
+
 _AGAIN = 0.05
 """Seconds from a dropped interrupt until it is raised again."""
 
@@ -99,6 +102,8 @@ def _again() -> None:
 def _end(message: str) -> None:
     """Ends the process at once; what is written is written aside, so that nothing is half there."""
     with contextlib.suppress(Exception):
+        if os.isatty(2):
+            message = f"{_SHOW_CURSOR}{message}"
         os.write(2, f"{message}\n".encode())
     with contextlib.suppress(OSError):  # Linux lists the processes that were started here
         for task in Path("/proc/self/task").iterdir():

@@ -72,7 +72,7 @@ def test_every_command_refuses_over_max_memory_before_it_starts(files, capsys, m
         assert (code, out) == (1, ""), words
         assert "and 200 MB are free; " in err, words
         allowed = err.partition("--max-memory ")[2].split()[0]
-        assert memory.parse(allowed) >= memory.BASE, words
+        assert memory.parse(allowed) >= memory.HOST, words
 
 
 def test_what_a_refusal_names_starts_it(files, capsys, monkeypatch):

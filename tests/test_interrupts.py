@@ -1,5 +1,7 @@
 """Ctrl-C ends a command within two seconds, wherever it is met: real signals, real processes."""
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -104,6 +106,46 @@ def test_an_interrupt_ends_what_would_go_on(wait, said):
     assert took < LIMIT * slowness()
     assert said in out + err
     assert "Traceback" not in err
+
+
+SHOWS = """
+import hashlib, sys
+from kernlens import interrupts
+from kernlens.cli import progress
+
+with interrupts.prompt("stopped"), progress.shown("computing"):
+    sys.__stdout__.write("ready\\n")
+    sys.__stdout__.flush()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals of its own")
+def test_a_terminal_has_its_cursor_back_where_the_process_is_ended():
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHOWS], cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs
+    )
+    os.close(theirs)
+    assert process.stdout is not None
+    shown = b""
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the end of a terminal, on Linux
+            while more := os.read(ours, 4096):
+                shown += more
+        assert process.wait(timeout=30) == interrupts.EXIT
+    finally:
+        process.kill()
+        process.stdout.close()
+        os.close(ours)
+    assert b"\x1b[?25l" in shown
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
+    assert shown.endswith(b"\x1b[?25hstopped\r\n")
 
 
 @pytest.mark.slow  # it waits for JAX's callback to run, which a busy machine puts off
