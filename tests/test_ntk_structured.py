@@ -167,6 +167,20 @@ class Convolutions(nn.Module):
         return x.mean((1, 2))
 
 
+class Pooled(nn.Module):
+    """Convolutions without strides, and a pool of each channel over all positions."""
+
+    window: bool
+    outputs: int = 3
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(3, (3, 2), kernel_dilation=(1, 2))(x)
+        x = nn.gelu(nn.Conv(4, (2, 2), padding=((1, 0), (0, 2)))(jnp.tanh(x)))
+        x = nn.max_pool(x, x.shape[1:3]).reshape(len(x), -1) if self.window else x.mean((1, 2))
+        return nn.Dense(self.outputs)(x)
+
+
 class Upward(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -302,6 +316,21 @@ def gated_by_itself(p, x):
     """A layer next to the last whose gate depends on it, so that its slopes are no diagonal."""
     h = dense(p[0], x)
     return dense(p[1], jnp.tanh(h) * jnp.cumsum(h, axis=1))
+
+
+def pooled(across, p, x):
+    """Rows of a layer, pooled over positions or across what the layer wrote at each."""
+    h = jnp.tanh(dense(p[0], jnp.sin(jnp.stack([x, 2.0 * x, x - 1.0], axis=1)))) * x[:, :, None]
+    return dense(p[1], h.sum(2 if across else 1))
+
+
+def channels_first(channels, p, x):
+    """Convolutions of images with channels first, pooled by a window of one or more channels."""
+    for kernel in p["kernels"]:
+        x = jnp.tanh(jax.lax.conv(x, kernel, (1, 1), "SAME"))
+    window, pads = (1, channels, *x.shape[2:]), ((0, 0), (0, channels - 1), (0, 0), (0, 0))
+    x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1, 1, 1, 1), pads)
+    return dense(p, x.reshape(len(x), -1))
 
 
 def sliced(p, x):
@@ -465,6 +494,19 @@ CASES = [
     Case("stopped", stopped, [layer(3, 4), layer(4, 2), draw(2)], PLAIN),
     Case("gated", gated, [layer(3, 3), layer(3, 2)], PLAIN),
     Case("gated by itself", gated_by_itself, [layer(3, 3), layer(3, 2)], PLAIN),
+    Case("pooled", partial(pooled, False), [layer(3, 3), layer(3, 4)], PLAIN),
+    Case("pooled across", partial(pooled, True), [layer(3, 3), layer(3, 4)], PLAIN),
+    linen("pooled by a window", Pooled(window=True), draw(ROWS, 4, 3, 2)),
+    linen("pooled by a mean", Pooled(window=False), draw(ROWS, 4, 3, 2)),
+    *(
+        Case(
+            f"channels first, pooled by {channels}",
+            partial(channels_first, channels),
+            {"kernels": [draw(3, 2, 3, 3), draw(3, 3, 2, 2)], **layer(3, 2)},
+            draw(ROWS, 2, 4, 3),
+        )
+        for channels in (1, 2)
+    ),
     Case("sliced", sliced, {"w": draw(3, 4), "b": draw(4), "layers": draw(3, 2, 2)}, PLAIN),
     Case(
         "joined",
@@ -648,14 +690,49 @@ def test_explanation_names_leaves_ways_and_costs():
     assert len(lines) == 4
 
 
-def test_explanation_of_the_method_asked_for():
-    params, x = cast([layer(3, 4), layer(4, 2)], "float32"), jnp.zeros((6, 3), jnp.float32)
-    for method in ("jacobian", "vector_products"):
-        why = explain(mlp, x, None, params, method=method, block_size=2)
-        assert why.method is Method(method)
-        assert why.block_size == 2
-        assert all(choice.contraction is Contraction.JACOBIAN for choice in why.leaves)
-        assert len(why.leaves) == (4 if method == "jacobian" else 0)
+def test_a_layer_before_a_pool_costs_the_same_for_any_number_of_outputs():
+    for window in (True, False):
+        costs = []
+        for outputs in (2, 20):
+            case = linen("", Pooled(window, outputs), draw(2, 6, 6, 3))
+            params, x = cast((case.params, case.x), "float32")
+            why = explain(case.f, x, None, params)
+            costs.append({choice.path[-2]: choice.operations for choice in why.leaves})
+        assert costs[0]["Conv_1"] == costs[1]["Conv_1"]
+        assert 5 * costs[0]["Conv_0"] < costs[1]["Conv_0"]
+
+
+def test_gradients_smaller_than_their_factors_are_kept_in_their_place():
+    used = []
+    for n in (64, 512):
+        case = linen("", Pooled(False), draw(n, 32, 32, 3))
+        params, x = cast((case.params, case.x), "float32")
+        program = jax.jit(empirical_ntk_fn(case.f)).lower(x, None, params).compile()
+        used.append(program.memory_analysis().temp_size_in_bytes)
+    # The second layer reads 12 numbers at 32 * 32 positions; its gradient has 52.
+    assert used[1] - used[0] < (512 - 64) * 32 * 32 * 12 * 4
+
+
+@pytest.mark.parametrize("layout", ["pooled by a mean", "channels first, pooled by 1"])
+def test_kernels_of_convolutions_have_derivatives_of_both_modes(layout):
+    case = BY_NAME[layout]
+    with jax.enable_x64(True):
+        params, x, step = (cast(v, "float64") for v in (case.params, case.x, case.params))
+        kernel_fn = empirical_ntk_fn(case.f)
+
+        def total(p):
+            return jnp.sin(kernel_fn(x, None, p)).sum()
+
+        slopes = compiled(jax.grad(total), params)
+        pairs = zip(*map(jax.tree.leaves, (slopes, step)), strict=True)
+        reverse = sum(float(jnp.vdot(a, b)) for a, b in pairs)
+        forward = float(compiled(lambda p: jax.jvp(total, (p,), (step,))[1], params))
+        width = 1e-6
+        ends = jax.vmap(lambda t: total(jax.tree.map(lambda a, b: a + t * b, params, step)))
+        behind, ahead = np.asarray(compiled(ends, jnp.array([-width, width])))
+    assert forward == pytest.approx(reverse, rel=1e-9)
+    # A central difference over 2e-6 of totals that are rounded to 1e-14.
+    assert forward == pytest.approx((ahead - behind) / (2 * width), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["mlp", "two towers"])

@@ -27,7 +27,8 @@ def block_rows(plan: structured.Plan, n: int, itemsize: int) -> int:
     on_cpu = jax.default_backend() == "cpu"
     budget = memory.available_bytes() // 8
     pair = 3 * itemsize * prod(plan.axes.kernel_shape) + max(s.pair_bytes for s in plan.shares)
-    builds = any(s.contraction is not structured.Contraction.GRAM for s in plan.shares)
+    gradient = structured.Contraction.GRADIENT
+    builds = any(s.contraction is gradient and not s.built for s in plan.shares)
     rows = 4096 if builds or not on_cpu else GRAM_ROWS
     while rows > 1 and rows * rows * pair > (min(budget, CACHE_BYTES) if on_cpu else budget):
         rows //= 2
@@ -147,7 +148,9 @@ def _blocks(
     one = jax.jit(partial(structured.factors, plan, which))
     row = jax.eval_shape(one, list(leaves), [leaf[:1] for leaf in x])
     size = sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
-    at_once = FACTOR_BYTES // max(size, 1) if jax.default_backend() == "cpu" else rows
+    widest = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
+    passing = max(size, widest * sum(share.passing for share in plan.shares))
+    at_once = FACTOR_BYTES // max(passing, 1) if jax.default_backend() == "cpu" else rows
     at_once = _even(min(max(8, at_once), n), n)
 
     def factors(x: Sequence[Array]) -> structured.Factors:

@@ -365,11 +365,11 @@ def _by_factors(task: _Task, key: Array, num_features: int, x: Any) -> Array:
     def draw(number: Array) -> Array:
         """The features of one draw of signs, ``[n, untraced, DRAW]``."""
         keys = signs.keys(jax.random.fold_in(key, number), 2 * len(task.flat.leaves)).reshape(-1, 2)
-        parts, jacobians = iter(factors.parts), iter(factors.jacobians)
+        parts, gradients = iter(factors.parts), iter(factors.gradients)
         total: Any = 0
         for share in task.plan.shares:
             if share.contraction is structured.Contraction.JACOBIAN:
-                jacobian = next(jacobians)[:, 0]
+                jacobian = next(gradients)[:, 0]
                 index = signs.numbers(jacobian.shape[-1])
                 block = signs.dot(jacobian, signs.rows(keys[share.leaf, 0], index, dtype))
             else:

@@ -12,6 +12,7 @@ from kernlens.ntk import walk
 from kernlens.ntk.precision import HIGHEST
 from kernlens.ntk.structured import lookups
 from kernlens.ntk.structured.cotangents import Factors
+from kernlens.ntk.structured.gradients import gradients, left_factor, outer
 from kernlens.ntk.structured.plans import Contraction, Plan, Share
 from kernlens.types import Array
 
@@ -34,15 +35,14 @@ def contract(plan: Plan, one: Factors, two: Factors) -> Array:
     total: Any = None
     same = two is one
     parts = iter(zip(one.parts, two.parts, strict=True))
-    jacobians = iter(zip(one.jacobians, two.jacobians, strict=True))
+    flat = iter(zip(one.gradients, two.gradients, strict=True))
     for share in plan.shares:
-        exact = share.contraction is Contraction.JACOBIAN
-        own: Any = next(jacobians) if exact else next(parts)
+        own: Any = next(flat) if share.flat else next(parts)
         if total is not None:
             # One share after the other: what one builds is gone before the next is built.
             total, own = jax.lax.optimization_barrier((total, own[:1] if same else own))
             own = own * 2 if same else own
-        block = _flat_product(*own) if exact else _by_groups(share, *own)
+        block = _flat_product(*own) if share.flat else _by_groups(share, *own)
         total = block if total is None else total + block
     scale = plan.axes.size(plan.axes.traced)
     return plan.axes.interleave(total) / scale
@@ -79,14 +79,9 @@ def _gradient_products(
 ) -> Array:
     """Gradients of a leaf (and its bias) times gradients, some left columns at a time."""
     if len(share.parts[0]) + len(share.parts[1]) > 2:
-        return _flat_product(_gradients(share, one, 0), _gradients(share, two, 1))
+        return _flat_product(gradients(share, one, 0), gradients(share, two, 1))
     own = [
-        (
-            _one_hot(left, share.parts[0][0].left, right.dtype)
-            if isinstance(left, walk.WeightedIds)
-            else _with_ones(left, share.bias is not None),
-            right,
-        )
+        (left_factor(share, share.parts[0][0], left, right.dtype), right)
         for ((left, right),) in ((one,) if two is one else (one, two))
     ]
     width = own[0][0].shape[-1]
@@ -95,7 +90,7 @@ def _gradient_products(
     rights = [right for _, right in own]
 
     def products(lefts: Sequence[Array]) -> Array:
-        built = [_outer(left, right) for left, right in zip(lefts, rights, strict=True)]
+        built = [outer(left, right) for left, right in zip(lefts, rights, strict=True)]
         flat = [z.reshape(*z.shape[:3], -1) for z in built]
         return _flat_product(flat[0], flat[-1])
 
@@ -113,32 +108,6 @@ def _columns(left: Array, chunks: int) -> Array:
     chunks = -(-left.shape[-1] // width)
     left = jnp.pad(left, ((0, 0), (0, 0), (0, chunks * width - left.shape[-1])))
     return jnp.moveaxis(left.reshape(*left.shape[:2], chunks, width), 2, 0)
-
-
-def _with_ones(left: Array, bias: bool) -> Array:
-    return jnp.concatenate([left, jnp.ones_like(left[..., :1])], axis=-1) if bias else left
-
-
-def _outer(left: Array, right: Array) -> Array:
-    """Gradients ``[n, d, f, t, b, a]``: batch, then right, then left, as a product gives them."""
-    return jnp.einsum("npdftb,npa->ndftba", right, left, precision=HIGHEST)
-
-
-def _gradients(share: Share, parts: Sequence[tuple[Any, Array]], which: int) -> Array:
-    """Gradients of a leaf with several parts, ``[i, d, f, traced * size]``."""
-    total: Any = None
-    for part, (left, right) in zip(share.parts[which], parts, strict=True):
-        if isinstance(left, walk.WeightedIds):
-            left = _one_hot(left, part.left, right.dtype)
-        block = _outer(_with_ones(left, share.bias is not None), right)
-        block = block.swapaxes(-1, -2) if part.flipped else block
-        total = block if total is None else total + block
-    return total.reshape(*total.shape[:3], -1)
-
-
-def _one_hot(left: walk.WeightedIds, num_rows: int, dtype: Any) -> Array:
-    hot = jax.nn.one_hot(left.ids, num_rows, dtype=dtype)
-    return jnp.einsum("npsv,nps->npv", hot, left.weights.astype(dtype), precision=HIGHEST)
 
 
 def _gram_products(

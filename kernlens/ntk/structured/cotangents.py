@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from kernlens.ntk import walk
 from kernlens.ntk.precision import widen
+from kernlens.ntk.structured.gradients import gradients
 from kernlens.ntk.structured.plans import Contraction, OutputAxes, Part, Plan, Side
 from kernlens.types import Array
 
@@ -17,14 +18,14 @@ class Factors(NamedTuple):
     """What each example brings to the contraction, with leading axes ``[n]``.
 
     Attributes:
-      parts: for each share that is not exact, for each of its parts, ``(left, right)``: left
+      parts: for each share that is not flat, for each of its parts, ``(left, right)``: left
         ``[groups, positions, left]`` or a lookup, right ``[groups, positions, diagonal, full,
         traced, right]``.
-      jacobians: for each exact share, ``[diagonal, full, traced * size]``.
+      gradients: for each flat share, ``[diagonal, full, traced * size]``.
     """
 
     parts: tuple[tuple[tuple[Any, Array], ...], ...]
-    jacobians: tuple[Array, ...]
+    gradients: tuple[Array, ...]
 
 
 def factors(plan: Plan, which: int, leaves: Sequence[Array], x: Sequence[Array]) -> Factors:
@@ -63,30 +64,32 @@ def factors(plan: Plan, which: int, leaves: Sequence[Array], x: Sequence[Array])
         run, taps, [leaves[leaf] for leaf in wanted], has_aux=True
     )
     silent = [jnp.zeros_like(activation) for activation in activations]
-    cotangents, gradients = jax.vmap(lambda unit: pullback((unit, silent)))(
+    cotangents, jacobians = jax.vmap(lambda unit: pullback((unit, silent)))(
         jnp.eye(out.size, dtype=out.dtype)
     )
     slopes = {}
     for place, index in enumerate(folded):
         ones = [jnp.ones_like(a) if i == place else silent[i] for i, a in enumerate(activations)]
         slopes[index] = pullback((jnp.zeros_like(out), ones))[0][side.sites[index].tap]
-    parts = []
+    parts, flat, exact = [], [], iter(jacobians)
     for share in plan.shares:
-        if share.contraction is not Contraction.JACOBIAN:
-            parts.append(
-                tuple(
-                    (read[part.sites[0]].left, _folded(side, part, out, slopes, read))
-                    if part.folded
-                    else _join(side, axes, part, cotangents, read)
-                    for part in share.parts[which]
-                )
-            )
-    jacobians = []
-    for gradient in gradients:
-        flat = axes.arrange(gradient.reshape(out.size, -1))
-        jacobians.append(jnp.moveaxis(flat, 0, 2).reshape(*flat.shape[1:3], -1))
-    # What is summed over outputs, positions and parameters is summed in float32 at least.
-    return jax.tree.map(widen, Factors(tuple(parts), tuple(jacobians)))
+        if share.contraction is Contraction.JACOBIAN:
+            jacobian = axes.arrange(next(exact).reshape(out.size, -1))
+            flat.append(widen(jnp.moveaxis(jacobian, 0, 2)))
+            continue
+        own = tuple(
+            (read[part.sites[0]].left, _folded(side, part, out, slopes, read))
+            if part.folded
+            else _join(side, axes, part, cotangents, read)
+            for part in share.parts[which]
+        )
+        # What is summed over outputs, positions and parameters is summed in float32 at least.
+        own = jax.tree.map(widen, own)
+        if share.built:
+            flat.append(jnp.moveaxis(gradients(share, own, which), 0, 2))
+        else:
+            parts.append(own)
+    return Factors(tuple(parts), tuple(z.reshape(*z.shape[:2], -1) for z in flat))
 
 
 def _folded(

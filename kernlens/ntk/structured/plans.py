@@ -89,8 +89,8 @@ class Side(NamedTuple):
       sites: these sites.
       taps: shapes of what is added to what they wrote.
       last: those that wrote the output, at one position.
-      next_to_last: those, at one position, that reach the output by an elementwise function and
-        a last site.
+      next_to_last: those that reach the output by an elementwise function, a pool over their
+        positions and a last site.
     """
 
     closed: ClosedJaxpr
@@ -140,8 +140,11 @@ class Share(NamedTuple):
       bias: leaf whose share is computed along with it, or None.
       parts: parts of each side, ``(parts1, parts2)``; empty for an exact Jacobian.
       contraction: the way chosen.
+      built: whether gradients are built along with the factors and kept in their place, since
+        they are smaller.
       operations: multiply-adds a pair of examples costs, elementwise ones weighted.
       pair_bytes: bytes that each pair of examples of a block needs while it is contracted.
+      passing: numbers that each example needs while its factors are computed.
     """
 
     leaf: int
@@ -150,8 +153,15 @@ class Share(NamedTuple):
     bias: int | None
     parts: tuple[tuple[Part, ...], tuple[Part, ...]]
     contraction: Contraction
+    built: bool
     operations: float
     pair_bytes: int
+    passing: int
+
+    @property
+    def flat(self) -> bool:
+        """Whether each example brings its gradient, not the factors of it."""
+        return self.built or self.contraction is Contraction.JACOBIAN
 
 
 class Plan(NamedTuple):
@@ -348,15 +358,13 @@ def _share(
     wanted: Contraction | None,
 ) -> Share:
     t, d, f = (axes.size(a) for a in (axes.traced, axes.diagonal, axes.full))
+    folded = any(part.folded for part in parts[0])
+    t = 1 if folded else t
     outs = d * f * f
     costs: dict[Contraction, tuple[float, int]] = {}
     dense = size * t * outs
     if not parts[0]:
         costs[Contraction.JACOBIAN] = (dense, outs * itemsize)
-    elif any(part.folded for part in parts[0]):
-        ((part,), _) = parts
-        operations = _left_operations(part, part) + part.right + 0.4 * ELEMENTWISE_COST
-        costs[Contraction.GRAM] = (operations, outs * itemsize)
     else:
         gram, room = 0.0, 0
         for one in parts[0]:
@@ -372,11 +380,22 @@ def _share(
                 held = meets if outs == 1 else two.positions
                 room = max(room, (meets + held * outs) * itemsize)
         costs[Contraction.GRAM] = (gram, room)
-        costs[Contraction.GRADIENT] = (dense, outs * itemsize)
+        # Of a last site the right factor is one number.
+        if not (folded and parts[0][0].positions == 1):
+            costs[Contraction.GRADIENT] = (dense, outs * itemsize)
     # A tie goes to the Grams: nothing is built.
     order = sorted(costs, key=lambda way: (costs[way][0], way is not Contraction.GRAM))
     way = wanted if wanted in costs else order[0]
-    return Share(leaf, piece, size, bias, parts, way, *costs[way])
+    gradient = size * t * d * f
+    factors = sum(_numbers(part, t * d * f) for part in parts[0]) if parts[0] else gradient
+    built = way is Contraction.GRADIENT and gradient <= factors
+    return Share(leaf, piece, size, bias, parts, way, built, *costs[way], factors)
+
+
+def _numbers(part: Part, outputs: int) -> int:
+    """Numbers in the factors of an example."""
+    left = 2 * part.bag if part.kind is walk.Kind.LOOKUP else part.left
+    return part.groups * part.positions * (left + outputs * part.right)
 
 
 def _left_operations(one: Part, two: Part) -> float:

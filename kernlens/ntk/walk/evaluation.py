@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from kernlens.ntk.walk import calls, custom, lookups, products, shapes
+from kernlens.ntk.walk import calls, convolutions, custom, lookups, products, shapes
 from kernlens.ntk.walk.calls import CALLS, opened
 from kernlens.ntk.walk.flow import (
     OUTPUT,
@@ -18,11 +18,12 @@ from kernlens.ntk.walk.flow import (
     Tapped,
     Walk,
     bind,
+    dims_of,
     plain,
     settle_rows,
 )
-from kernlens.ntk.walk.shapes import fold
-from kernlens.ntk.walk.sites import Read, Sites
+from kernlens.ntk.walk.shapes import fold, pool_dims
+from kernlens.ntk.walk.sites import Kind, Read, Sites
 from kernlens.ntk.walk.views import View, leaf_view
 from kernlens.types import Array
 
@@ -106,7 +107,7 @@ def _run(
 def _emit(walk: Walk, value: Any) -> Any:
     same = isinstance(value, Tapped) or (isinstance(value, Bent) and value.same)
     site = walk.only_site(value.tap) if same else None
-    if site is None:
+    if site is None or site.kind is not Kind.MATMUL:
         return walk.settle(value)
     ordered = site.positions == 1 and list(site.right_dims) == sorted(site.right_dims)
     walk.exits.setdefault(value.tap, []).append(OUTPUT if ordered else None)
@@ -127,7 +128,7 @@ def _walk(walk: Walk, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) 
             value = settle_rows(walk, value)
         if isinstance(value, Tapped) and readers[var] > 1:
             # Two readers: a bias that one of them adds has not the cotangent of both.
-            value = Bent(value.value, value.tap, True)
+            value = Bent(value.value, value.tap, True, dims_of(value))
         env[var] = value
         return value
 
@@ -159,11 +160,17 @@ def _apply(walk: Walk, eqn: Any, values: list[Any]) -> list[Any]:
 
 
 def _bend(eqn: Any, values: list[Any]) -> list[Any] | None:
-    """Elementwise functions of what one site wrote, and of other values."""
+    """Elementwise functions of what one site wrote, and of other values, and their pools."""
     bent = [value for value in values if isinstance(value, Tapped | Bent)]
     if not bent or len({value.tap for value in bent}) != 1 or len(eqn.outvars) != 1:
         return None
+    dims = dims_of(bent[0])
+    pooled = pool_dims(eqn, dims)
+    if pooled is not None:
+        return [Bent(bind(eqn, [bent[0].value])[0], bent[0].tap, False, pooled)]
     shape = jnp.shape(bent[0].value)
+    if any(dims_of(value) != dims for value in bent):
+        return None
     if eqn.outvars[0].aval.shape != shape or not _is_elementwise(eqn):
         return None
     for value in values:
@@ -173,7 +180,7 @@ def _bend(eqn: Any, values: list[Any]) -> list[Any] | None:
         if jnp.shape(plain(value)) not in ((), shape):
             return None
     out = bind(eqn, [plain(value) for value in values])[0]
-    return [Bent(out, bent[0].tap, False)]
+    return [Bent(out, bent[0].tap, False, dims)]
 
 
 def _is_elementwise(eqn: Any) -> bool:
@@ -226,7 +233,7 @@ RULES: dict[str, Callable[[Walk, Any, list[Any]], list[Any] | None]] = {
     "div": products.multiply,
     "neg": products.negate,
     "dot_general": products.matmul,
-    "conv_general_dilated": products.convolve,
+    "conv_general_dilated": convolutions.convolve,
     "gather": lookups.gather,
     "add": products.add,
     "add_any": products.add,

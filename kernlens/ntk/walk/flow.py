@@ -25,11 +25,16 @@ class Tapped(NamedTuple):
 
 
 class Bent(NamedTuple):
-    """An elementwise function of what was tapped (and its bias); ``same`` while it is that."""
+    """A function of what was tapped (and its bias) that treats each entry of one dimension alone.
+
+    ``same`` while it is only what was tapped. ``dims`` says which dimension of the tap stands
+    where, None in place of one along which entries were mixed.
+    """
 
     value: Any
     tap: int
     same: bool
+    dims: tuple[int | None, ...]
 
 
 class Rows(NamedTuple):
@@ -134,10 +139,10 @@ class Walk:
         return [i for i, site in enumerate(self.sites) if site.tap == tap]
 
     def only_site(self, tap: int) -> Site | None:
-        """The site that alone stands behind a tap, a matrix product with a whole leaf."""
+        """The site that alone stands behind a tap, a product or convolution with a whole leaf."""
         sites = [self.sites[i] for i in self.sites_of(tap)]
         whole = len(sites) == 1 and not sites[0].cuts and sites[0].groups == 1
-        return sites[0] if whole and sites[0].kind is Kind.MATMUL else None
+        return sites[0] if whole and sites[0].kind is not Kind.LOOKUP else None
 
     def settle(self, value: Any) -> Any:
         """The plain value of anything that flows; a view that ends here makes its leaf opaque."""
@@ -164,6 +169,13 @@ def plain(value: Any) -> Any:
     """What flows without what is known of it."""
     known = View | Tapped | Bent | TableRows | Spread | Stopped
     return value.value if isinstance(value, known) else value
+
+
+def dims_of(value: Tapped | Bent) -> tuple[int | None, ...]:
+    """Which dimension of the tap stands where."""
+    if isinstance(value, Bent):
+        return value.dims
+    return value.order or tuple(range(jnp.ndim(value.value)))
 
 
 def number_of(value: Any) -> Any:

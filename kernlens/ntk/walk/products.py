@@ -16,6 +16,7 @@ from kernlens.ntk.walk.flow import (
     Tapped,
     Walk,
     bind,
+    dims_of,
     number_of,
     plain,
     scaled,
@@ -124,9 +125,9 @@ def matmul(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         site = walk.only_site(tap)
         same = (
             site is not None
-            and site.positions == 1
-            and tuple(read_dims) == site.right_dims
-            and jnp.shape(other.value) == site.shape
+            and tuple(dims_of(other)[d] for d in read_dims) == site.right_dims
+            and prod(jnp.shape(other.value)[d] for d in read_dims) == jnp.size(other.value)
+            and not read_batch
             and len(view.blocks) == 1
         )
         walk.exits.setdefault(tap, []).append(len(walk.shapes) if same else None)
@@ -154,83 +155,6 @@ def matmul(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
         activation = other if tap is not None else None
         found = [(site, own._replace(weights=weights, activation=activation))]
     return [walk.add(value, found)]
-
-
-def convolve(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
-    """A convolution of an image by a leaf."""
-    image, view = values
-    p = eqn.params
-    if not isinstance(view, View) or p["feature_group_count"] > 1 or p["batch_group_count"] > 1:
-        return None
-    rhs, out = p["dimension_numbers"].rhs_spec, p["dimension_numbers"].out_spec
-    whole = all(
-        size == view.value.shape[d]
-        for block in view.blocks
-        for d, size in enumerate(block.sizes)
-        if d != rhs[0]
-    )
-    if view.repeats() or not whole:
-        return None
-    image = walk.settle(image)
-    read = _patches(image, [view.value.shape[d] for d in rhs[2:]], p)
-    positions = prod(read.shape[:-1])
-    # A product of patches: on a CPU the gradient of a convolution is many times slower in a loop.
-    weights = view.value.transpose([*rhs[2:], rhs[1], rhs[0]]).reshape(read.shape[-1], -1)
-    value = jnp.matmul(read, weights, precision=p["precision"])
-    value = jnp.moveaxis(value, -1, out[1]).astype(eqn.outvars[0].aval.dtype)
-    found = []
-    for block in view.blocks:
-        part = block.sizes[rhs[0]] < view.value.shape[rhs[0]]
-        site = Site(
-            leaf=block.leaf,
-            region=block.region,
-            kind=Kind.CONVOLUTION,
-            split=((block.axes, rhs, "window"), (block.axes, rhs, "out"), ()),
-            positions=positions,
-            left=read.shape[-1],
-            right=block.sizes[rhs[0]],
-            groups=1,
-            shape=value.shape,
-            group_dims=(),
-            right_dims=(out[1],),
-            cuts=((out[1], block.starts[rhs[0]], block.sizes[rhs[0]]),) if part else (),
-            loops=block.loops,
-            bag=1,
-            bias=None,
-            bias_region=(),
-            dtype=value.dtype,
-        )
-        found.append((site, Read(scaled(read.reshape(1, positions, -1), block.scale))))
-    return [walk.add(value, found)]
-
-
-def _patches(image: Array, window: Sequence[int], p: dict[str, Any]) -> Array:
-    """What each window sees, ``[*positions, features]``, by slices of the padded image."""
-    lhs, out = p["dimension_numbers"].lhs_spec, p["dimension_numbers"].out_spec
-    image = image.transpose([lhs[0], *lhs[2:], lhs[1]])
-    zero = jnp.zeros((), image.dtype)
-    spread = [
-        (low, high, d - 1) for (low, high), d in zip(p["padding"], p["lhs_dilation"], strict=True)
-    ]
-    image = jax.lax.pad(image, zero, [(0, 0, 0), *spread, (0, 0, 0)])
-    strides, dilation = p["window_strides"], p["rhs_dilation"]
-    counts = [
-        (size - (w - 1) * d - 1) // stride + 1
-        for size, w, d, stride in zip(image.shape[1:-1], window, dilation, strides, strict=True)
-    ]
-    pieces = []
-    for offset in np.ndindex(*window):
-        first = [o * d for o, d in zip(offset, dilation, strict=True)]
-        last = [
-            f + (count - 1) * stride + 1
-            for f, count, stride in zip(first, counts, strides, strict=True)
-        ]
-        start, stop = [0, *first, 0], [image.shape[0], *last, image.shape[-1]]
-        pieces.append(jax.lax.slice(image, start, stop, [1, *strides, 1]))
-    patches = jnp.concatenate(pieces, axis=-1)
-    # Positions in the order in which the output has them.
-    dims = sorted(range(len(out) - 1), key=lambda i: [out[0], *out[2:]][i])
-    return patches.transpose([*dims, patches.ndim - 1])
 
 
 def multiply(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
@@ -294,7 +218,7 @@ def add(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
                 walk.sites[index] = site._replace(bias=block.leaf, bias_region=block.region)
                 walk.biases.setdefault(block.leaf, []).append(index)
             value = bind(eqn, [first.value if v is first else second.value for v in values])[0]
-            return [Bent(value, first.tap, True)]
+            return [Bent(value, first.tap, True, dims_of(first))]
     shape = eqn.outvars[0].aval.shape
     if any(isinstance(value, TableRows) for value in values) or not any(
         isinstance(value, View) and value.value.shape == shape for value in values

@@ -17,6 +17,7 @@ from kernlens.ntk.walk.flow import (
     Tapped,
     Walk,
     bind,
+    dims_of,
     plain,
 )
 from kernlens.ntk.walk.lookups import rows_of
@@ -64,9 +65,32 @@ def reshape(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:
 
 
 def _reshape_bent(eqn: Any, bent: Any) -> list[Any] | None:
-    if isinstance(bent, Bent) and not bent.same:
+    old, new = jnp.shape(bent.value), eqn.outvars[0].aval.shape
+    known = [d for d, size in zip(dims_of(bent), old, strict=True) if size > 1]
+    kept = [size for size in old if size > 1] == [size for size in new if size > 1]
+    same = isinstance(bent, Tapped) or bent.same
+    if not same and not kept:
         return None
-    return [Bent(bind(eqn, [bent.value])[0], bent.tap, True)]
+    dims = tuple(known.pop(0) if kept and size > 1 else None for size in new)
+    return [Bent(bind(eqn, [bent.value])[0], bent.tap, same, dims)]
+
+
+def pool_dims(eqn: Any, dims: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
+    """The dimensions that are left of some by a pool, None in place of those that it mixes.
+
+    None where an equation is no pool.
+    """
+    name, p = eqn.primitive.name, eqn.params
+    if name in ("reduce_sum", "reduce_max", "reduce_min"):
+        return tuple(dim for d, dim in enumerate(dims) if d not in p["axes"])
+    if name in ("reduce_window_sum", "reduce_window_max", "reduce_window_min"):
+        names = ("window_dimensions", "window_strides", "base_dilation", "padding")
+        windows = zip(*(p[name] for name in names), strict=True)
+        return tuple(
+            dim if (*sizes, tuple(around)) == (1, 1, 1, (0, 0)) else None
+            for dim, (*sizes, around) in zip(dims, windows, strict=True)
+        )
+    return None
 
 
 def broadcast(walk: Walk, eqn: Any, values: list[Any]) -> list[Any] | None:

@@ -98,9 +98,9 @@ class Sites(NamedTuple):
       opaque: leaves that enter in any other way.
       biases: leaves added to what sites wrote, each with the indices of these sites.
       last: sites that wrote the output itself, so that their cotangents are unit vectors.
-      next_to_last: sites whose writing reaches the output through an elementwise function and
-        then one site of ``last`` alone, by that site: their cotangents are a constant matrix
-        times one slope for each entry.
+      next_to_last: sites whose writing reaches the output through an elementwise function, a
+        pool over positions or none, and then one site of ``last`` alone, by that site: their
+        cotangents are a constant matrix times one slope for each entry.
     """
 
     sites: tuple[Site, ...]
@@ -118,7 +118,8 @@ class Read(NamedTuple):
       left: left factor: an array ``[groups, positions, left]``, or a :class:`WeightedIds` of
         ``[groups, positions, bag]``.
       weights: what a matrix product multiplied with, ``[left, right]``; None for other kinds.
-      activation: what it multiplied, of the shape that an earlier site wrote; None elsewhere.
+      activation: what it multiplied, a number for each that an earlier site wrote at one
+        position; None elsewhere.
     """
 
     left: Any
