@@ -1,9 +1,11 @@
 """What a user of neural-tangents calls: batches, momentum, keywords, functions that couple rows."""
 
 import os
+import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -271,6 +273,126 @@ def test_a_momentum_out_of_range_is_refused():
     ):
         with pytest.raises(ValueError, match=r"momentum must be in \[0, 1\); got"):
             call()
+
+
+@pytest.mark.parametrize("momentum", [None, 0.8])
+@pytest.mark.usefixtures("enable_x64")
+def test_a_flow_goes_on_from_its_state(momentum):
+    train, test = RNG.standard_normal((6, 4)), RNG.standard_normal((3, 4))
+    y, cross = np.tanh(train[:, :2]), test @ train.T
+    flow = dynamics.gradient_descent(
+        dynamics.mse, train @ train.T, y, 0.3, momentum, rtol=1e-10, atol=1e-12
+    )
+    start = dynamics.ODEState(0.1 * y, np.full((3, 2), 0.2))
+    whole = flow(np.array([2.0, 5.0]), start, None, cross)
+    fx_train, fx_test = flow(np.array([2.0, 5.0]), start.fx_train, start.fx_test, cross)
+    assert_array_equal(whole.fx_train, fx_train)
+    assert_array_equal(whole.fx_test, fx_test)
+    moving = momentum is not None
+    assert [q is not None for q in whole[2:]] == [moving, moving]
+    further = flow(3.0, jax.tree.map(lambda values: values[0], whole), None, cross)
+    for after, once in zip(jax.tree.leaves(further), jax.tree.leaves(whole), strict=True):
+        # The solver's tolerance, over a few units of time.
+        assert_allclose(after, once[1], rtol=0, atol=1e-8)
+    if moving:
+        at_rest = flow(3.0, whole.fx_train[0])
+        assert float(jnp.abs(at_rest - further.fx_train).max()) > 1e-3
+        # The speed is the slope of the outputs in times of sqrt(learning rate).
+        near = flow(np.array([2.0, 2.001]), start, None, cross).fx_train
+        assert_allclose((near[1] - near[0]) / 0.001 / 0.3**0.5, whole.qx_train[0], atol=1e-3)
+
+
+def test_a_state_that_no_flow_has_is_refused():
+    eye, ones = np.eye(2, dtype=np.float32), np.ones((2, 1), np.float32)
+    still = dynamics.gradient_descent(dynamics.mse, eye, ones)
+    moving = dynamics.gradient_descent(dynamics.mse, eye, ones, 1.0, 0.5)
+    state = dynamics.ODEState
+    for call, said in (
+        (lambda: still(1.0, state(0.0, qx_train=0.0)), "needs a momentum"),
+        (lambda: moving(1.0, state(0.0, qx_test=0.0)), "qx_test needs fx_test"),
+        (lambda: moving(1.0, state(0.0), 0.0, eye), "leave fx_test_0 out"),
+        (lambda: moving(1.0, state(0.0, qx_train=np.ones((3, 1)))), "qx_train must be a number or"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call()
+
+
+# --- every public name -------------------------------------------------------------------------
+
+THEIRS = {
+    "nt": (
+        "batch empirical_kernel_fn empirical_nngp_fn empirical_ntk_fn empirical_ntk_vp_fn "
+        "linearize taylor_expand NtkImplementation monte_carlo_kernel_fn Kernel"
+    ),
+    "nt.experimental": "empirical_ntk_fn_tf get_apply_fn_and_params",
+    "nt.predict": (
+        "gradient_descent gradient_descent_mse gradient_descent_mse_ensemble gp_inference "
+        "max_learning_rate ODEState Gaussian"
+    ),
+    "nt.stax": (
+        "parallel serial repeat ABRelu Abs Cos Elementwise ElementwiseNumerical Erf Exp "
+        "ExpNormalized Gabor Gaussian Gelu Hermite LeakyRelu Monomial Polynomial Rbf "
+        "RectifiedMonomial Relu Sigmoid_like Sign Sin Aggregate AvgPool Conv ConvLocal "
+        "ConvTranspose Dense Identity Index DotGeneral Dropout Flatten GlobalAvgPool "
+        "GlobalSelfAttention GlobalSumPool ImageResize LayerNorm SumPool Slice FanInConcat "
+        "FanInProd FanInSum FanOut AggregateImplementation AttentionMechanism Padding "
+        "PositionalEmbedding Bool Diagonal MaskedArray layer requires supports_masking unmask_fn"
+    ),
+}
+"""Public names of neural-tangents 0.6.6."""
+
+
+def test_the_guide_lists_every_public_name_and_what_it_is_here():
+    text = (Path(__file__).parents[1] / "docs" / "guides" / "neural_tangents.md").read_text()
+    table = text.split("## Every public name")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    listed = [name for theirs, _ in rows for name in re.findall(r"`([\w.]+)`", theirs)]
+    wanted = [f"{room}.{name}" for room, names in THEIRS.items() for name in names.split()]
+    assert sorted(listed) == sorted(wanted)
+    for theirs, here in rows:
+        refused = here.startswith("refused: ")
+        names = re.findall(r"`(nt\.[\w.]+)", here)
+        assert names or refused, theirs
+        for name in names:
+            found = nt
+            for part in name.split(".")[1:]:
+                found = getattr(found, part)
+        for name in re.findall(r"`nt\.stax\.(\w+)`", theirs):
+            assert (name in nt.stax.ABSENT) == refused, name
+
+
+def test_elementwise_by_its_nngp_function_is_the_layer_of_that_function():
+    x1, x2 = RNG.standard_normal((4, 3, 3, 2)), RNG.standard_normal((2, 3, 3, 2))
+
+    def nngp_fn(cov12, var1, var2):
+        return 2 / jnp.pi * jnp.arcsin(2 * cov12 / jnp.sqrt((1 + 2 * var1) * (1 + 2 * var2)))
+
+    def net(layer):
+        conv = nt.stax.Conv(1, (2, 2), W_std=1.3, b_std=0.1)
+        return nt.stax.serial(conv, layer, nt.stax.GlobalAvgPool(), nt.stax.Dense(1))
+
+    with jax.enable_x64(True):
+        expected = net(nt.stax.Erf()).kernel_fn(x1, x2)
+        got = net(nt.stax.Elementwise(jax.lax.erf, nngp_fn)).kernel_fn(x1, x2)
+        for one, other in zip(got, expected, strict=True):
+            assert_allclose(one, other, rtol=1e-10)
+
+
+def test_a_repeated_layer_and_the_absolute_value():
+    x = RNG.standard_normal((5, 3))
+    layer = nt.stax.serial(nt.stax.Dense(7), nt.stax.Abs())
+    with jax.enable_x64(True):
+        got = nt.stax.repeat(layer, 2).kernel_fn(x, None, "nngp")
+        assert_array_equal(got, nt.stax.serial(layer, layer).kernel_fn(x, None, "nngp"))
+        # E |X| |Y| = 2 / pi (sqrt(1 - c^2) + c arcsin c) sd(X) sd(Y) at a correlation of c.
+        k = x @ x.T / 3
+        for _ in range(2):
+            scale = np.sqrt(np.outer(np.diag(k), np.diag(k)))
+            c = np.clip(k / scale, -1, 1)
+            k = 2 / np.pi * scale * (np.sqrt(1 - c**2) + c * np.arcsin(c))
+        assert_allclose(got, k, rtol=1e-7)
+    with pytest.raises(ValueError, match="at least one layer"):
+        nt.stax.repeat(layer, 0)
 
 
 def test_the_learning_rate_takes_the_names_of_neural_tangents():

@@ -12,8 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from kernlens.ntk import infinite
 from kernlens.ntk.infinite import Layer
+from kernlens.ntk.infinite.pairs import Pair
+from kernlens.types import Array
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,15 @@ def serial(*layers: Layer | Branching) -> Layer:
         made.append(infinite.add(*branches))
         del rest[:2]
     return infinite.serial(*made)
+
+
+def repeat(layer: Layer, n: int) -> Layer:
+    """The same kind of layer ``n`` times in a row, each with weights of its own.
+
+    Raises:
+      ValueError: ``n`` below 1.
+    """
+    return infinite.serial(*[layer] * n)
 
 
 def parallel(*layers: Layer) -> Branching:
@@ -164,6 +178,31 @@ def Gelu(approximate: bool = False) -> Layer:
     return infinite.gelu()
 
 
+def Abs(do_stabilize: bool = False) -> Layer:
+    """The absolute value, :func:`~kernlens.ntk.infinite.leaky_relu` of slope -1."""
+    del do_stabilize
+    return infinite.leaky_relu(-1.0)
+
+
+def Elementwise(
+    fn: Callable[[Any], Any],
+    nngp_fn: Callable[[Any, Any, Any], Any],
+    d_nngp_fn: Callable[[Any, Any, Any], Any] | None = None,
+) -> Layer:
+    """:func:`~kernlens.ntk.infinite.elementwise`, by ``nngp_fn(cov12, var1, var2)`` of numbers.
+
+    ``d_nngp_fn`` is its derivative by ``cov12``, found by automatic differentiation where None.
+    """
+    slope_fn = jax.grad(nngp_fn) if d_nngp_fn is None else d_nngp_fn
+    of_numbers = [jnp.vectorize(function) for function in (nngp_fn, slope_fn)]
+
+    def expectations(pair: Pair) -> tuple[Array, Array]:
+        kappa0, kappa1 = (function(pair.nngp, pair.var1, pair.var2) for function in of_numbers)
+        return kappa0, kappa1
+
+    return infinite.elementwise(fn, expectations)
+
+
 def Erf() -> Layer:
     """:func:`~kernlens.ntk.infinite.erf`."""
     return infinite.erf()
@@ -185,10 +224,12 @@ def Identity() -> Layer:
 
 
 NAMES: dict[str, Callable[..., Any]] = {
+    "Abs": infinite.leaky_relu,
     "AvgPool": infinite.avg_pool,
     "Conv": infinite.conv,
     "Cos": infinite.cos,
     "Dense": infinite.dense,
+    "Elementwise": infinite.elementwise,
     "Erf": infinite.erf,
     "FanInSum": infinite.add,
     "Flatten": infinite.flatten,
@@ -199,6 +240,7 @@ NAMES: dict[str, Callable[..., Any]] = {
     "LeakyRelu": infinite.leaky_relu,
     "Relu": infinite.relu,
     "Sin": infinite.sin,
+    "repeat": infinite.serial,
     "serial": infinite.serial,
 }
 """The name of neural-tangents, and the function that new code calls."""
@@ -208,11 +250,10 @@ NO_CLOSED_FORM = "nt.monte_carlo_kernel_fn(init_fn, apply_fn, ...) averages any 
 ABSENT: dict[str, str] = {
     **dict.fromkeys(
         (
-            "ABRelu", "Abs", "Elementwise", "ElementwiseNumerical", "Exp", "ExpNormalized", "Gabor",
-            "Gaussian", "Hermite", "Monomial", "Polynomial", "Rbf", "RectifiedMonomial",
-            "Sigmoid_like", "Sign",
+            "ElementwiseNumerical", "Exp", "ExpNormalized", "Gabor", "Gaussian", "Hermite",
+            "Monomial", "Polynomial", "Rbf", "RectifiedMonomial", "Sigmoid_like", "Sign",
         ),
-        "kernlens.ntk.infinite.elementwise takes an activation with its two expectations",
+        "Elementwise takes an activation with its nngp_fn",
     ),
     **dict.fromkeys(
         (
@@ -221,10 +262,23 @@ ABSENT: dict[str, str] = {
         ),
         NO_CLOSED_FORM,
     ),
+    **dict.fromkeys(
+        ("AggregateImplementation", "AttentionMechanism", "PositionalEmbedding"),
+        "it sets layers that are not here",
+    ),
+    **dict.fromkeys(
+        ("MaskedArray", "supports_masking", "unmask_fn"),
+        "a mask is a keyword argument of an empirical kernel's function",
+    ),
+    **dict.fromkeys(
+        ("Bool", "Diagonal", "layer", "requires"),
+        "kernlens.ntk.infinite.Layer is a module and what it does to kernels",
+    ),
+    "Padding": "its members are words here, Conv(8, (3, 3), padding='SAME')",
+    "ABRelu": "LeakyRelu(a / b) is the same up to the factor b, which the next layer's W_std takes",
     "FanInProd": "kernlens.ntk.infinite.two_tower is a product of two towers",
     "GlobalSumPool": "GlobalAvgPool is the same up to the number of positions",
     "SumPool": "AvgPool is the same up to the number of positions",
-    "repeat": "serial(*[layer for _ in range(times) for layer in layers]) repeats layers",
 }  # fmt: skip
 """Names of neural-tangents that are not here, and what there is instead."""
 

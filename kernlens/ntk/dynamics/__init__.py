@@ -16,6 +16,7 @@ from kernlens.ntk.dynamics.ensemble import (
 )
 from kernlens.ntk.dynamics.ode import (
     LOSSES,
+    ODEState,
     SolverInfo,
     gradient_descent,
     logistic,
@@ -29,6 +30,7 @@ __all__ = [
     "LOSSES",
     "Gaussian",
     "Gaussians",
+    "ODEState",
     "SolverInfo",
     "Spectrum",
     "discrete_gradient_descent_mse",

@@ -30,6 +30,22 @@ class SolverInfo(NamedTuple):
     success: Array
 
 
+class ODEState(NamedTuple):
+    r"""Where a gradient flow stands: its outputs, and their speeds where it has momentum.
+
+    Attributes:
+      fx_train: outputs on the training rows, ``[n, O]`` or a number; None for zero.
+      fx_test: the same on test rows; None for none.
+      qx_train: speeds of ``fx_train``, for a time of :math:`\sqrt\eta` a step; None for rest.
+      qx_test: the same of ``fx_test``.
+    """
+
+    fx_train: Any = None
+    fx_test: Any = None
+    qx_train: Any = None
+    qx_test: Any = None
+
+
 def gradient_descent(
     loss: Loss,
     k_train_train: Array,
@@ -74,13 +90,15 @@ def gradient_descent(
     Returns:
       ``predict_fn(t, fx_train_0=0.0, fx_test_0=None, k_test_train=None)``: arguments and outputs as
       for :func:`gradient_descent_mse`, so ``fx_train, fx_test = predict_fn(...)`` where both are
-      given; finite times in any order. With ``return_info``, ``(outputs, info)``.
+      given; finite times in any order. With ``return_info``, ``(outputs, info)``. An
+      :class:`ODEState` in place of ``fx_train_0`` and ``fx_test_0`` is where the flow starts, and
+      it then gives one for each time: a run goes on from where another stopped.
 
     Raises:
       ImportError: diffrax is not installed.
       ValueError: as :func:`gradient_descent_mse`, save that definiteness is not looked at, and a
         loss that is not a scalar, times that are not finite, tolerances or ``max_steps`` of 0 or
-        less, a momentum out of range.
+        less, a momentum out of range; speeds without momentum.
 
     Warns:
       UserWarning: a solver that gave up, where that is known and no info was asked for.
@@ -128,6 +146,13 @@ def gradient_descent(
         fx_test_0: Any = None,
         k_test_train: Array | None = None,
     ) -> Any:
+        state = fx_train_0 if isinstance(fx_train_0, ODEState) else None
+        speeds: list[Any] = [None, None]
+        if state is not None:
+            if fx_test_0 is not None:
+                raise ValueError("a state has outputs on test rows of its own: leave fx_test_0 out")
+            fx_train_0, fx_test_0, *speeds = state
+            _check_speeds(state, momentum)
         drag = None
         duration = times(t, learning_rate, layout)
         if momentum is not None:
@@ -142,6 +167,10 @@ def gradient_descent(
             m = kernels[-1].shape[0] * n // layout.rows
             start.append(layout.outputs("fx_test_0", fx_test_0, m))
 
+        moving = [
+            layout.outputs(name, 0.0 if q is None else q, f.shape[0])
+            for name, q, f in zip(("qx_train", "qx_test"), speeds, start, strict=False)
+        ]
         order = jnp.argsort(duration.ravel())
         ordered = duration.ravel()[order]
         with jax.numpy_dtype_promotion("standard"):
@@ -151,7 +180,7 @@ def gradient_descent(
                 t0=jnp.zeros((), layout.dtype),
                 t1=ordered[-1],
                 dt0=None,
-                y0=start if drag is None else (start, [jnp.zeros_like(f) for f in start]),
+                y0=start if drag is None else (start, moving),
                 args=(kernels, drag),
                 saveat=diffrax.SaveAt(ts=ordered),
                 stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
@@ -159,17 +188,27 @@ def gradient_descent(
                 throw=False,
             )
         back = jnp.argsort(order)
-        results = [
-            jnp.where(jnp.isfinite(f), f, jnp.nan)[back].reshape(duration.shape + f.shape[1:])
-            for f in (solution.ys if drag is None else solution.ys[0])
-        ]
-        results = results[fx_train_0 is None :]
-        if not results:
-            raise ValueError("nothing to predict: fx_train_0 and fx_test_0 are both None")
+
+        def at_times(values: list[Array]) -> list[Array]:
+            return [
+                jnp.where(jnp.isfinite(f), f, jnp.nan)[back].reshape(duration.shape + f.shape[1:])
+                for f in values
+            ]
+
+        results = at_times(solution.ys if drag is None else solution.ys[0])
+        if state is None:
+            results = results[fx_train_0 is None :]
+            if not results:
+                raise ValueError("nothing to predict: fx_train_0 and fx_test_0 are both None")
         info = SolverInfo(
             jnp.asarray(solution.stats["num_steps"]), solution.result == diffrax.RESULTS.successful
         )
-        outputs = results[0] if len(results) == 1 else tuple(results)
+        outputs: Any = results[0] if len(results) == 1 else tuple(results)
+        if state is not None:
+            ended = dict(zip(("fx_train", "fx_test"), results, strict=False))
+            if drag is not None:
+                ended |= dict(zip(("qx_train", "qx_test"), at_times(solution.ys[1]), strict=False))
+            outputs = ODEState(**ended)
         if return_info:
             return outputs, info
         if not is_traced(info.success) and not info.success:
@@ -181,6 +220,13 @@ def gradient_descent(
         return outputs
 
     return predict_fn
+
+
+def _check_speeds(state: ODEState, momentum: float | None) -> None:
+    if momentum is None and (state.qx_train is not None or state.qx_test is not None):
+        raise ValueError("a state with speeds, qx_train or qx_test, needs a momentum")
+    if state.fx_test is None and state.qx_test is not None:
+        raise ValueError("a state with qx_test needs fx_test, the outputs that it moves")
 
 
 def mse(fx: Array, y: Array) -> Array:
