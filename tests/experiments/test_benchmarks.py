@@ -86,6 +86,14 @@ def test_time_is_the_peers_fastest_over_ours_by_medians(peer_ms, passed):
     assert found[f"mlp trace: time against the default, {of}"] == (pytest.approx(101.0), True)
 
 
+def test_times_are_of_the_processor_where_both_sides_have_it():
+    peer = timed("conv trace", PEER, PEER_DEFAULT, 100.0, processor_milliseconds=[30.0])
+    busy = timed("conv trace", OURS, AUTO, 100.0, processor_milliseconds=[10.0])
+    assert gates.against([busy, peer], "conv trace")["time"] == 3.0
+    before = timed("conv trace", OURS, AUTO, 50.0)
+    assert gates.against([before, peer], "conv trace")["time"] == 2.0
+
+
 def test_without_the_peer_a_ratio_is_shown_and_not_judged():
     rows = [timed("mlp trace", OURS, AUTO, 10.0), timed("mlp trace", OURS, BASELINE, 400.0)]
     found = measured(rows)
@@ -121,8 +129,10 @@ def test_tables_of_any_size_take_as_long(most, passed):
 @pytest.mark.parametrize(("slowest", "passed"), [(1.1, True), (1.11, False)])
 def test_auto_is_judged_by_the_task_where_it_is_worst(slowest, passed):
     rows = [
-        timed("mlp full", OURS, AUTO, 10.0, auto_over_best=0.9),
-        timed("mlp trace", OURS, AUTO, 10.0, auto_over_best=slowest),
+        timed("mlp full", OURS, AUTO, 10.0, auto_over_best=0.9, best_single_same=False),
+        timed("mlp trace", OURS, AUTO, 10.0, auto_over_best=slowest, best_single_same=False),
+        # Two timings of one program differ by chance.
+        timed("conv trace", OURS, AUTO, 10.0, auto_over_best=1.3, best_single_same=True),
         timed("towers frozen", OURS, AUTO, 10.0, auto_over_best=None),
     ]
     assert measured(rows)["auto over the best single method, any task"] == (slowest, passed)

@@ -4,6 +4,7 @@ Imports JAX and NumPy alone: kernlens and a peer in an environment of its own ru
 on the same seeded numbers, and are timed by the same lines.
 """
 
+import hashlib
 import itertools
 import json
 import math
@@ -256,7 +257,8 @@ def measure(
         ``seconds``.
 
     Returns:
-      For each method, milliseconds of every repeat, seconds to trace and to compile, bytes.
+      For each method, milliseconds of every repeat, of wall time and of the processor (all threads
+      together), seconds to trace and to compile, bytes, and what tells its program from others.
     """
     task = TASKS[spec["task"]]
     made = problem(task, spec["n"], jnp.dtype(spec["dtype"]))
@@ -273,18 +275,21 @@ def measure(
         compiled = lowered.compile()
         ready = time.perf_counter()
         memory = Memory()
+        began = time.process_time()
         value, first = timed(compiled, made.x, made.params)
-        peak = memory.peak()
+        peak, busy = memory.peak(), time.process_time() - began
         if spec["keep"]:
             step = max(1, math.ceil(math.sqrt(value.size / KEPT)))
             part = np.asarray(value[::step, ::step].astype(jnp.float32))
             np.save(Path(spec["keep"]) / f"{method}.npy", part)
         finite = bool(jnp.isfinite(value).all())
-        calls.append((compiled, first))
+        calls.append((compiled, first, busy))
         found.append(
             {
                 "method": method,
                 "milliseconds": [],
+                "processor_milliseconds": [],
+                "program": hashlib.sha256(lowered.as_text().encode()).hexdigest(),
                 "trace_seconds": traced - start,
                 "compile_seconds": ready - traced,
                 "bytes": peak,
@@ -294,15 +299,18 @@ def measure(
             }
         )
         del value
-    rounds = min(spec["repeats"], int(spec["seconds"] / sum(first for _, first in calls)))
+    rounds = min(spec["repeats"], int(spec["seconds"] / sum(first for _, first, _ in calls)))
     rounds = max(rounds, spec.get("least", 0))
     if rounds == 0:  # too slow to be run again
-        for (_, first), row in zip(calls, found, strict=True):
+        for (_, first, busy), row in zip(calls, found, strict=True):
             row["milliseconds"].append(1e3 * first)
+            row["processor_milliseconds"].append(1e3 * busy)
     for _ in range(rounds):
-        for (compiled, _), row in zip(calls, found, strict=True):
+        for (compiled, *_), row in zip(calls, found, strict=True):
+            began = time.process_time()
             value, seconds = timed(compiled, made.x, made.params)
             row["milliseconds"].append(1e3 * seconds)
+            row["processor_milliseconds"].append(1e3 * (time.process_time() - began))
             del value
     return found
 

@@ -173,7 +173,11 @@ def kernel_of(f: Any, params: Any, x: Any) -> Any:
 
 
 def measure(name: str, n: int, width: int, repeats: int, forms: list[str]) -> dict[str, Any]:
-    """Milliseconds of every repeat by form, in turn, and how far the two kernels differ."""
+    """Milliseconds of every repeat by form, in turn, and how far the two kernels differ.
+
+    Of wall time and of the processor, all threads together: the second leaves out what other work
+    on the machine took.
+    """
     made = STRUCTURES[name].make(np.random.default_rng(0), n, width)
     made = jax.tree.map(
         lambda leaf: (
@@ -191,17 +195,21 @@ def measure(name: str, n: int, width: int, repeats: int, forms: list[str]) -> di
     values = {
         form: np.asarray(call(made.x, given[form][1]), np.float64) for form, call in calls.items()
     }
-    found: dict[str, list[float]] = {form: [] for form in forms}
+    clocks = {"milliseconds": time.perf_counter, "processor_milliseconds": time.process_time}
+    found: dict[str, dict[str, list[float]]] = {
+        clock: {form: [] for form in forms} for clock in clocks
+    }
     for _ in range(repeats):
         for form, call in calls.items():
-            start = time.perf_counter()
+            start = {name: clock() for name, clock in clocks.items()}
             jax.block_until_ready(call(made.x, given[form][1]))
-            found[form].append(1e3 * (time.perf_counter() - start))
+            for name, clock in clocks.items():
+                found[name][form].append(1e3 * (clock() - start[name]))
     difference = None
     if len(values) == 2:
         one, two = values.values()
         difference = float(np.abs(one - two).max() / np.abs(one).max())
-    return {"milliseconds": found, "difference": difference}
+    return {**found, "difference": difference}
 
 
 if __name__ == "__main__":
