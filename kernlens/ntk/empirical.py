@@ -9,23 +9,21 @@ every leaf of ``x`` and on its output, one example independent of the others.
 import warnings
 from collections.abc import Callable
 from functools import partial
-from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr
 
 from kernlens.ntk import (
     blocks,
     checks,
-    jaxprs,
     keyword_batches,
     keywords,
     linear,
     memory,
     models,
     structured,
+    trials,
 )
 from kernlens.ntk.axes import (
     Axes,
@@ -33,39 +31,13 @@ from kernlens.ntk.axes import (
     batch_axes,
     batch_back,
     batch_first,
-    output_axes,
 )
 from kernlens.ntk.coupled import coupled_ntk_fn
 from kernlens.ntk.methods import Explanation, LeafChoice, Method, MethodName, method_of
 from kernlens.ntk.models import PathFilter
 from kernlens.ntk.precision import wide_dtype
+from kernlens.ntk.task import Bound, Settings, Task, task_of
 from kernlens.types import ApplyFn, Array, Params
-
-_Bound = Callable[..., Any]
-"""``f(params, x, arrays=arrays)``, with the rest of its keyword arguments bound."""
-
-
-class _Settings(NamedTuple):
-    trace_axes: tuple[int, ...]
-    diagonal_axes: tuple[int, ...]
-    method: Method
-    params_filter: PathFilter | None
-    block_size: int | Literal["auto"]
-
-
-class _Task(NamedTuple):
-    """A kernel with all that its shapes decide."""
-
-    closed: tuple[ClosedJaxpr, ClosedJaxpr]
-    order: tuple[list[int], list[int]]
-    paths: list[tuple[str, ...]]
-    selected: list[int]
-    axes: structured.OutputAxes
-    batch: Literal["pairs", "diagonal", "mean"]
-    plan: structured.Plan
-    method: Method
-    operations: dict[Method, float]
-    block_size: int
 
 
 def empirical_ntk_fn(
@@ -189,7 +161,7 @@ def cross_ntk_fn(
     """
     if block_size != "auto" and block_size < 1:
         raise ValueError(f"block_size must be at least 1, or 'auto'; got {block_size}")
-    settings = _Settings(
+    settings = Settings(
         axes_tuple(trace_axes),
         axes_tuple(diagonal_axes),
         method_of(method),
@@ -236,7 +208,7 @@ def cross_ntk_fn(
 
 
 def _runner(
-    settings: _Settings, f1: _Bound, f2: _Bound | None, args: Any, explain: bool
+    settings: Settings, f1: Bound, f2: Bound | None, args: Any, explain: bool
 ) -> Callable[..., Any]:
     """Checks a call's functions and shapes, and makes what computes it."""
     params1, params2, x1, x2, arrays = args
@@ -263,16 +235,16 @@ def _runner(
         return lambda *args: jax.tree.unflatten(tree, [part(*args) for part in parts])
     checks.check_output(out, n1, "x1")
     most = None if settings.block_size == "auto" else settings.block_size
-    checks.check_function(bound, closed, params1, x1, "x1", most)
-    trial = checks.trial_of(closed, n1, most)
+    trials.check_function(bound, closed, params1, x1, "x1", most)
+    trial = trials.trial_of(closed, n1, most)
     if f2 is not None or params2 is not None or x2 is not None:
         bound = partial(f1 if f2 is None else f2, arrays=arrays)
         params = params1 if params2 is None else params2
         x, name = (x1, "x1") if x2 is None else (x2, "x2")
         closed, other = checks.outline(bound, params, x, name)
         checks.check_output(other, n2, name)
-        checks.check_function(bound, closed, params, x, name, most)
-    task = _task(settings, f1, f2, *args)
+        trials.check_function(bound, closed, params, x, name, most)
+    task = task_of(settings, f1, f2, *args)
     if task.batch != "pairs" and n1 != n2:
         raise ValueError(f"a diagonal over the batch needs n1 = n2; got {n1} and {n2}")
     if task.batch == "pairs":
@@ -286,16 +258,16 @@ def _runner(
 
 
 def _run(
-    settings: _Settings,
-    f1: _Bound,
-    f2: _Bound | None,
+    settings: Settings,
+    f1: Bound,
+    f2: Bound | None,
     params1: Params,
     params2: Params,
     x1: Any,
     x2: Any,
     arrays: list[Array],
 ) -> Array:
-    task = _task(settings, f1, f2, params1, params2, x1, x2, arrays)
+    task = task_of(settings, f1, f2, params1, params2, x1, x2, arrays)
     both = (params1, params1 if params2 is None else params2)
     leaves = tuple(
         [models.flatten(params).leaves[i] for i in order]
@@ -316,89 +288,11 @@ def _run(
     return blocks.kernel(task.plan, leaves, flat1, other, block_size=task.block_size)
 
 
-def _task(
-    settings: _Settings,
-    f1: _Bound,
-    f2: _Bound | None,
-    params1: Params,
-    params2: Params,
-    x1: Any,
-    x2: Any,
-    arrays: list[Array],
-) -> _Task:
-    """Everything about a kernel that its shapes decide."""
-    first = models.flatten(params1)
-    second = first if params2 is None else models.flatten(params2)
-    kept = models.select(first, settings.params_filter)
-    order, shared = models.meet(first, second)
-    x = x1 if x2 is None else x2
-    functions = [partial(f, arrays=arrays) for f in (f1, f1 if f2 is None else f2)]
-    closed1 = models.trace(functions[0], first, x1, order[0])
-    same = f2 is None and models.alike((first.leaves, x1), (second.leaves, x))
-    closed2 = closed1 if same else models.trace(functions[1], second, x, order[1])
-    selected = frozenset(i for i, leaf in enumerate(order[0][:shared]) if leaf in kept)
-    if not selected:
-        raise ValueError("the two models have none of the selected parameters in common")
-    shapes = (tuple(closed.out_avals[0].shape) for closed in (closed1, closed2))
-    axes, batch = output_axes(settings.trace_axes, settings.diagonal_axes, *shapes)
-    closed = (closed1, closed2)
-    counts = [len(first.leaves), len(second.leaves)]
-    given = list(zip(closed, counts, strict=True))
-    sides, used = structured.sides(
-        given[:1] if same else given, selected, settings.method is not Method.JACOBIAN
-    )
-    if not used:
-        raise ValueError(
-            "f does not depend on the selected parameters, or only through operations without a "
-            "gradient (rounding, arg-max, integers, stop_gradient)"
-        )
-    both = (sides[0], sides[-1])
-    sizes = {i: int(jnp.size(first.leaves[order[0][i]])) for i in sorted(used)}
-    itemsize = wide_dtype(closed1.out_avals[0].dtype).itemsize
-    alone = f2 is None and params2 is None
-    plan = structured.plan(both, axes, sizes, itemsize, same_params=alone)
-    outputs = prod(axes.shape)
-    operations = {
-        Method.STRUCTURED: plan.operations,
-        Method.JACOBIAN: sum(sizes.values()) * outputs * axes.size(axes.full),
-        Method.VECTOR_PRODUCTS: 2.0 * outputs * jaxprs.operations(closed1),
-    }
-    if settings.method is Method.JACOBIAN:
-        operations[Method.JACOBIAN] = operations.pop(Method.STRUCTURED)
-    method = settings.method
-    obstacle = _obstacle(closed)
-    if method is Method.VECTOR_PRODUCTS and obstacle is not None:
-        raise ValueError(f"{obstacle}; use method='auto'")
-    if method is Method.AUTO:
-        products = operations[Method.VECTOR_PRODUCTS] < operations[Method.STRUCTURED]
-        jacobians = not any(share.parts[0] for share in plan.shares)
-        allowed = batch == "pairs" and obstacle is None and jacobians
-        method = Method.VECTOR_PRODUCTS if products and allowed else Method.STRUCTURED
-    n = jax.tree.leaves(x1)[0].shape[0]
-    block = settings.block_size
-    if block == "auto":
-        block = blocks.block_rows(plan, n, itemsize)
-    paths = [first.paths[i] for i in order[0]]
-    return _Task(closed, order, paths, sorted(used), axes, batch, plan, method, operations, block)
-
-
-def _obstacle(closed: tuple[ClosedJaxpr, ClosedJaxpr]) -> str | None:
-    """Why a kernel cannot come from vector products."""
-    if any(jaxprs.has_custom_vjp(one) for one in closed):
-        return "vector products need forward-mode derivatives, and f holds a custom_vjp function"
-    if any(jaxprs.is_rounded(one) for one in closed):
-        return (
-            "vector products are contracted in the arithmetic of f, and f has numbers narrower "
-            "than float32"
-        )
-    return None
-
-
 DEAR = 1e9
 """Multiply-adds of a kernel below which it is not worth a warning how they are spent."""
 
 
-def _warn_of_exact(task: _Task, pairs: int) -> None:
+def _warn_of_exact(task: Task, pairs: int) -> None:
     """Warns where leaves that are differentiated exactly take nearly all of the time."""
     if task.method is not Method.STRUCTURED:
         return
@@ -423,7 +317,7 @@ def _warn_of_exact(task: _Task, pairs: int) -> None:
     )
 
 
-def _explanation(task: _Task, trial: checks.Trial) -> Explanation:
+def _explanation(task: Task, trial: trials.Trial) -> Explanation:
     choices = []
     for leaf in dict.fromkeys(share.leaf for share in task.plan.shares):
         own = [share for share in task.plan.shares if share.leaf == leaf]
@@ -449,5 +343,5 @@ def _explanation(task: _Task, trial: checks.Trial) -> Explanation:
     )
 
 
-def _pick(f: _Bound, k: int, params: Params, x: Any, *, arrays: list[Array]) -> Array:
+def _pick(f: Bound, k: int, params: Params, x: Any, *, arrays: list[Array]) -> Array:
     return jax.tree.leaves(f(params, x, arrays=arrays))[k]

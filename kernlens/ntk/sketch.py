@@ -20,11 +20,11 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 from jax.tree_util import Partial
 
-from kernlens.ntk import checks, jaxprs, memory, models, signs, structured, walk
+from kernlens.ntk import checks, jaxprs, memory, models, projections, structured, trials, walk
 from kernlens.ntk.axes import Axes
 from kernlens.ntk.methods import Method
 from kernlens.ntk.models import PathFilter
-from kernlens.ntk.precision import HIGHEST, wide_dtype, widen
+from kernlens.ntk.precision import wide_dtype
 from kernlens.types import ApplyFn, Array, Params
 
 MethodName: TypeAlias = Literal["auto", "structured", "vector_products"] | Method
@@ -32,12 +32,6 @@ MethodName: TypeAlias = Literal["auto", "structured", "vector_products"] | Metho
 
 METHODS = {m.value: m for m in (Method.AUTO, Method.STRUCTURED, Method.VECTOR_PRODUCTS)}
 """Ways to project a gradient, by name."""
-
-DRAWS = 2
-"""Draws of features made at a time."""
-
-BLOCK_BYTES = 32 * 2**20
-"""Bytes of factors, of projections and of tangents that a block holds at a time, each."""
 
 MAX_BLOCK_ROWS = 1024
 """Rows of a block: random numbers are drawn anew for each, and cost little beside that many."""
@@ -61,20 +55,6 @@ class _Settings(NamedTuple):
     params_filter: PathFilter | None
     method: Method
     block_size: int | Literal["auto"]
-
-
-class _Task(NamedTuple):
-    """A sketch with all that its shapes decide."""
-
-    flat: models.Flat
-    plan: structured.Plan
-    used: list[int]
-    operations: dict[Method, float]
-
-    @property
-    def axes(self) -> structured.OutputAxes:
-        """What becomes of the output's axes."""
-        return self.plan.axes
 
 
 def features(
@@ -156,7 +136,7 @@ def features(
         checks.check_inputs(x, "x")
         n, closed = _check(settings, f, params, x)
         if not separate and n > 1 and models.concrete((params, x)):
-            checks.check_function(f, closed, params, x, "x")
+            trials.check_function(f, closed, params, x, "x")
             separate = True
         return run(key, params, x)
 
@@ -226,7 +206,7 @@ def _axes(trace_axes: tuple[int, ...], shape: tuple[int, ...]) -> structured.Out
     return structured.OutputAxes(shape, traced, (), full)
 
 
-def _task(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> _Task:
+def _task(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> projections.Task:
     flat = models.flatten(params)
     selected = frozenset(models.select(flat, settings.params_filter))
     closed = models.trace(f, flat, x, range(len(flat.leaves)))
@@ -255,7 +235,7 @@ def _task(settings: _Settings, f: ApplyFn, params: Params, x: Any) -> _Task:
         Method.STRUCTURED: 2 * outputs * forward + p * _projection_operations(plan),
         Method.VECTOR_PRODUCTS: p * (2 * forward + drawn),
     }
-    return _Task(flat, plan, sorted(used), operations)
+    return projections.Task(flat, plan, sorted(used), operations)
 
 
 def _projection_operations(plan: structured.Plan) -> float:
@@ -284,11 +264,11 @@ def _run(settings: _Settings, f: ApplyFn, key: Array, params: Params, x: Any) ->
     # Indexed draws need a generator whose batched keys are independent; not all are.
     key = jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl="threefry2x32")
     if method is Method.STRUCTURED:
-        most = BLOCK_BYTES // max(_factor_bytes(task, x), 1)
-        project = partial(_by_factors, task, key, settings.num_features)
+        most = projections.BLOCK_BYTES // max(projections.factor_bytes(task, x), 1)
+        project = partial(projections.by_factors, task, key, settings.num_features)
     else:
         most = MAX_BLOCK_ROWS
-        project = partial(_by_products, task, f, key, settings.num_features)
+        project = partial(projections.by_products, task, f, key, settings.num_features)
     rows = min(max(8, most), MAX_BLOCK_ROWS)
     made = _in_blocks(project, x, rows if settings.block_size == "auto" else settings.block_size)
     axes = task.axes
@@ -306,123 +286,3 @@ def _in_blocks(project: Callable[[Any], Array], x: Any, most: int) -> Array:
     places = jnp.minimum(jnp.arange(blocks * rows), n - 1).reshape(blocks, rows)
     made = jax.lax.map(lambda place: project(jax.tree.map(lambda leaf: leaf[place], x)), places)
     return made.reshape(-1, *made.shape[2:])[:n]
-
-
-def _by_products(task: _Task, f: ApplyFn, key: Array, num_features: int, x: Any) -> Array:
-    """Features ``[n, untraced, p]``, not yet scaled, by Jacobian-vector products."""
-    flat, axes = task.flat, task.axes
-
-    def outputs(chosen: list[Array]) -> Array:
-        leaves = list(flat.leaves)
-        for index, value in zip(task.used, chosen, strict=True):
-            leaves[index] = value
-        return f(flat.restore(leaves), x)
-
-    point = [jnp.asarray(flat.leaves[i]) for i in task.used]
-    out, push = jax.linearize(outputs, point)
-
-    def feature(index: Array) -> Array:
-        keys = signs.keys(jax.random.fold_in(key, index), len(flat.leaves) + 1)
-        tangents = [
-            signs.array(keys[i], leaf.shape, leaf.dtype)
-            for i, leaf in zip(task.used, point, strict=True)
-        ]
-        pushed = axes.arrange(widen(push(tangents)).reshape(out.shape[0], -1).T)
-        turned = signs.array(keys[-1], pushed.shape[:1], pushed.dtype)
-        return jnp.einsum("t,tfn->nf", turned, pushed[:, 0], precision=HIGHEST)
-
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in point)
-    at_once = min(max(1, BLOCK_BYTES // size), 8)
-    return jnp.moveaxis(_map(feature, num_features, at_once), 0, -1)[..., :num_features]
-
-
-def _map(make: Callable[[Array], Array], count: int, at_once: int) -> Array:
-    """``make`` of the indices up to ``count`` and as many more as fill the last step."""
-    at_once = min(count, at_once)
-    return jax.lax.map(make, signs.numbers(-(-count // at_once) * at_once), batch_size=at_once)
-
-
-def _factor_bytes(task: _Task, x: Any) -> int:
-    """Bytes of one example's factors, and of what they are brought to for some features."""
-    one = [leaf[:1] for leaf in jax.tree.leaves(x)]
-    row = jax.eval_shape(partial(structured.factors, task.plan, 0), task.flat.leaves, one)
-    leaves = jax.tree.leaves(row)
-    positions = [
-        part.groups * part.positions * (part.bag + prod(task.axes.shape))
-        for share in task.plan.shares
-        for part in share.parts[0]
-    ]
-    made = DRAWS * signs.DRAW * leaves[0].dtype.itemsize * max(positions, default=1)
-    return sum(prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves) + made
-
-
-def _by_factors(task: _Task, key: Array, num_features: int, x: Any) -> Array:
-    """Features ``[n, untraced, p]``, not yet scaled, by projections of factors."""
-    rows = [leaf[:, None] for leaf in jax.tree.leaves(x)]
-    factors = jax.vmap(partial(structured.factors, task.plan, 0, task.flat.leaves))(rows)
-    dtype = wide_dtype(task.plan.sides[0].closed.out_avals[0].dtype)
-
-    def draw(number: Array) -> Array:
-        """The features of one draw of signs, ``[n, untraced, DRAW]``."""
-        keys = signs.keys(jax.random.fold_in(key, number), 2 * len(task.flat.leaves)).reshape(-1, 2)
-        parts, gradients = iter(factors.parts), iter(factors.gradients)
-        total: Any = 0
-        for share in task.plan.shares:
-            if share.contraction is structured.Contraction.JACOBIAN:
-                jacobian = next(gradients)[:, 0]
-                index = signs.numbers(jacobian.shape[-1])
-                block = signs.dot(jacobian, signs.rows(keys[share.leaf, 0], index, dtype))
-            else:
-                block = sum(
-                    _project_groups(_keys_of(keys, share), share, part, *own)
-                    for part, own in zip(share.parts[0], next(parts), strict=True)
-                )
-            total = total + jnp.asarray(block, dtype)
-        return total
-
-    made = jnp.moveaxis(_map(draw, -(-num_features // signs.DRAW), DRAWS), 0, -2)
-    return made.reshape(*made.shape[:2], -1)[..., :num_features]
-
-
-def _keys_of(keys: Array, share: structured.Share) -> Array:
-    """The two keys of a leaf, or of one of several parts of it."""
-    own = keys[share.leaf]
-    return own if share.piece == 0 else jax.vmap(jax.random.fold_in, (0, None))(own, share.piece)
-
-
-def _project_groups(
-    keys: Array, share: structured.Share, part: structured.Part, left: Any, right: Array
-) -> Array:
-    """What the sites of one part add to a draw of features, each group by keys of its own."""
-    bias = share.bias is not None
-    if part.groups == 1:
-        left, right = jax.tree.map(lambda x: x[:, 0], (left, right))
-        return _project_part(keys, bias, part, left, right)
-
-    def one(own: tuple[Array, Any, Array]) -> Array:
-        number, left, right = own
-        folded = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-        return _project_part(folded, bias, part, left, right)
-
-    rows = jax.tree.map(lambda x: x.swapaxes(0, 1), (left, right))
-    return jnp.sum(jax.lax.map(one, (signs.numbers(part.groups), *rows)), axis=0)
-
-
-def _project_part(keys: Array, bias: bool, part: structured.Part, left: Any, right: Array) -> Array:
-    """What the sites of one part add to a draw of features, ``[n, untraced, DRAW]``."""
-    key_u, key_w = keys
-    right = right[:, :, 0]
-    n, positions, full, traced, width = right.shape
-    if part.flipped:
-        # This part's left factor lies on the axes of ``w``, which has one vector an output.
-        read = signs.read(key_w, left, signs.numbers(traced) * jnp.uint32(part.left), right.dtype)
-        written = signs.dot(right, signs.rows(key_u, signs.numbers(width), right.dtype))
-        return jnp.einsum("nqtk,nqftk->nfk", read, written, precision=HIGHEST)
-    if bias:
-        left = jnp.concatenate([left, jnp.ones_like(left[..., :1])], axis=-1)
-    read = signs.read(key_u, left, signs.numbers(1), right.dtype)[:, :, 0]
-    written = signs.dot(
-        right.reshape(n, positions, full, -1),
-        signs.rows(key_w, signs.numbers(traced * width), right.dtype),
-    )
-    return jnp.einsum("nqk,nqfk->nfk", read, written, precision=HIGHEST)

@@ -12,12 +12,12 @@ compose, and what they compose to is a layer:
 Scales, parameterisations and the calling convention are those of neural-tangents' ``stax``.
 """
 
+from kernlens.ntk.infinite.affine import dense
 from kernlens.ntk.infinite.images import avg_pool, conv, flatten, global_avg_pool
 from kernlens.ntk.infinite.inputs import lookup, mean_pool, two_tower
 from kernlens.ntk.infinite.layers import (
     Layer,
     add,
-    dense,
     elementwise,
     identity,
     layer_norm,

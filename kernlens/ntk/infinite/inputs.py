@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kernlens.ntk.infinite.layers import Layer, split_scale
+from kernlens.ntk.infinite.affine import split_scale
+from kernlens.ntk.infinite.layers import Layer
 from kernlens.ntk.infinite.pairs import Inputs, Pair, Signal, gaps, pair, product_of, scaled
 from kernlens.types import Array
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from kernlens.ntk import checks, models
+from kernlens.ntk import checks, models, trials
 from kernlens.ntk.operators.operator import (
     Operator,
     as_rows,
@@ -227,7 +227,7 @@ def _output(f: ApplyFn, params: Params, x: Any) -> jax.ShapeDtypeStruct:
     """Shape and dtype of the outputs of a batch of which all is well."""
     closed, out = checks.outline(f, params, x, "x1")
     checks.check_output(out, num_rows(x), "x1")
-    checks.check_function(f, closed, params, x, "x1")
+    trials.check_function(f, closed, params, x, "x1")
     return out
 
 

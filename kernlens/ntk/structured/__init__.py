@@ -20,10 +20,9 @@ from kernlens.ntk.structured.plans import (
     Part,
     Plan,
     Share,
-    Side,
     plan,
-    sides,
 )
+from kernlens.ntk.structured.sides import Side, sides
 
 __all__ = [
     "ELEMENTWISE_COST",

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from kernlens.ntk import walk
 from kernlens.ntk.precision import widen
 from kernlens.ntk.structured.gradients import gradients
-from kernlens.ntk.structured.plans import Contraction, OutputAxes, Part, Plan, Side
+from kernlens.ntk.structured.plans import Contraction, OutputAxes, Part, Plan
+from kernlens.ntk.structured.sides import Side
 from kernlens.types import Array
 
 
