@@ -126,6 +126,11 @@ def test_no_interval_is_broken_and_no_column_lost_at_any_width(width):
     assert len(first.splitlines()) <= 2 + 3 * 2
 
 
+def test_a_title_stands_on_one_line_above_a_narrow_table():
+    made = Table([{"n": 1}], (Column("n"),), "A title that is longer than the table is wide")
+    assert in_terminal(made).startswith("A title that is longer than the table is wide\n")
+
+
 def test_text_gives_way_where_nothing_else_can():
     made = compared("behaviour_2024_q3_v2_final")
     text = in_terminal(made, 44)

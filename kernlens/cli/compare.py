@@ -21,7 +21,7 @@ def compare(config: Compare, rows: Rows) -> None:
       ValueError, OSError, ImportError: a file or an option that cannot be used; says which and why.
     """
     decoders, kernel = words.decoders(config.decoder), words.kernel(config.kernel)
-    with progress.shown(f"predicting ({rows.needs})"):
+    with progress.shown("predicting", rows.needs):
         found = lens.compare(
             rows.values,
             rows.target,

@@ -29,7 +29,7 @@ def diagnose(config: Diagnose, rows: Rows) -> None:
     values, *others = rows.values.values()
     assert rows.joined is not None
     ids = rows.joined.ids
-    with progress.shown(f"diagnosing ({rows.needs})"):
+    with progress.shown("diagnosing", rows.needs):
         found = lens.diagnose(
             values,
             rows.target,

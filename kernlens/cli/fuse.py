@@ -20,7 +20,7 @@ def fuse(config: Fuse, rows: Rows) -> None:
       ValueError, OSError, ImportError: a file or an option that cannot be used; says which and why.
     """
     decoder = words.decoder(config.decoder) if config.decoder else None
-    with progress.shown(f"predicting ({rows.needs})"):
+    with progress.shown("predicting", rows.needs):
         found = lens.fuse(
             rows.values,
             rows.target,

@@ -22,7 +22,7 @@ def predict(config: Predict, rows: Rows) -> None:
     decoder = words.decoder(config.decoder) if config.decoder else None
     kernel = words.kernel(config.kernel)
     (values,) = rows.values.values()
-    with progress.shown(f"predicting ({rows.needs})"):
+    with progress.shown("predicting", rows.needs):
         found = lens.predict(
             values,
             rows.target,

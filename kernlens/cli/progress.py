@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from kernlens import steps
@@ -17,20 +18,23 @@ LONGEST = 40
 
 
 @contextlib.contextmanager
-def shown(what: str, *, console: Console | None = None) -> Iterator[None]:
+def shown(what: str, needs: object = "", *, console: Console | None = None) -> Iterator[None]:
     """Shows what is done inside, the step that is taken, and the time that is left.
 
     Args:
       what: is done, such as ``reading``.
+      needs: what it takes of memory, shown until steps are.
       console: where it is shown; standard error by default. No terminal, nothing shown.
     """
     console = console or Console(file=sys.stderr)
+    fitted = Column(no_wrap=True, overflow="ellipsis")
     bar = Progress(
-        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(20), _Times(),
+        SpinnerColumn(), TextColumn("{task.description}", markup=False, table_column=fitted),
+        BarColumn(20), _Times(),
         console=console, transient=True, disable=not console.is_terminal, refresh_per_second=4,
     )  # fmt: skip
     with bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(f"{what} ({needs})" if str(needs) else what, total=None)
 
         def listen(open_steps: tuple[steps.Step, ...]) -> None:
             names = [printable(step.name)[:LONGEST] for step in open_steps if step.name]
@@ -48,7 +52,7 @@ class _Times(ProgressColumn):
     def render(self, task: Task) -> Text:
         passed = task.elapsed or 0.0
         told = _clock(passed)
-        if task.total and task.completed:
+        if task.total and 0.0 < task.completed < task.total:  # what comes after has no steps
             told += f", about {_clock(passed * (task.total / task.completed - 1.0))} left"
         return Text(told, style="progress.elapsed")
 

@@ -20,7 +20,7 @@ def score(config: Score, rows: Rows) -> None:
     Raises:
       ValueError, OSError, ImportError: a file that cannot be used; says which and why.
     """
-    with progress.shown(f"scoring ({rows.needs})"):
+    with progress.shown("scoring", rows.needs):
         standings = lens.standings(
             rows.values,
             rows.target,

@@ -19,7 +19,7 @@ def stability(config: Stability, rows: Rows) -> None:
       ValueError, OSError, ImportError: a file or an option that cannot be used; says which and why.
     """
     decoders, kernel = words.decoders(config.decoder), words.kernel(config.kernel)
-    with progress.shown(f"predicting ({rows.needs})"):
+    with progress.shown("predicting", rows.needs):
         found = lens.stability(
             rows.values,
             rows.target,

@@ -28,7 +28,7 @@ def upgrade(config: Upgrade, rows: Rows) -> None:
     decoder = words.decoder(config.decoder) if config.decoder else None
     head = words.head(config.head)
     old, new = rows.values.values()
-    with progress.shown(f"predicting ({rows.needs})"):
+    with progress.shown("predicting", rows.needs):
         found = lens.upgrade(
             old,
             new,

@@ -80,12 +80,13 @@ class Table(NamedTuple):
           A ``rich.console.Group`` of tables.
         """
         from rich.console import Group
+        from rich.text import Text
 
-        blocks = [self] if width is None else self._blocks(width)
+        title = [Text(printable(self.title), style="bold")] if self.title else []
         made: list[Any] = []
-        for block in blocks:
+        for block in [self] if width is None else self._blocks(width):
             made += ["", block._rich(width)] if made else [block._rich(width)]
-        return Group(*made)
+        return Group(*title, *made)
 
     def _rich(self, width: int | None) -> Any:
         """As a ``rich.table.Table``."""
@@ -102,9 +103,6 @@ class Table(NamedTuple):
             pad_edge=False,
             show_edge=False,
             header_style="bold",
-            title=Text(printable(self.title)) if self.title else None,
-            title_justify="left",
-            title_style="bold",
         )
         for i, column in enumerate(self.columns):
             head = printable(column.head)
@@ -131,10 +129,7 @@ class Table(NamedTuple):
             return [self]
         spare = [column.spare for column in self.columns]
         groups = fitting.groups(self._least(), right, spare, width)
-        return [
-            Table(self.rows, [self.columns[i] for i in group], "" if k else self.title)
-            for k, group in enumerate(groups)
-        ]
+        return [self._replace(columns=[self.columns[i] for i in group]) for group in groups]
 
     def text(self) -> str:
         """Plain lines, columns lined up; trailing spaces cut."""

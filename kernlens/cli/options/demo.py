@@ -27,5 +27,5 @@ class Demo(Config):
     def read(self) -> Task:
         """Reads the data."""
         needs = memory.check(memory.DEMO, self.max_memory)
-        with progress.shown(f"reading {self.data} ({needs})"):
+        with progress.shown(f"reading {self.data}", needs):
             return super().read()

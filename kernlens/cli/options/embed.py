@@ -99,7 +99,7 @@ class Embed:
         """Reads the events."""
         base = memory.HOST if self.method == "ppmi" else memory.BASE
         needs = memory.check(memory.of_files(self.events, base), self.max_memory)
-        with progress.shown(f"reading ({needs})"):
+        with progress.shown("reading", needs):
             return datasets.load(
                 "table",
                 self.events,
