@@ -108,6 +108,26 @@ def test_what_a_chart_leaves_out_it_says():
     assert made.says == "All of them. 3 more are in the table."
 
 
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.011 * 1.2**i for i in range(12)], ["0.02", "0.05"]),
+        ([3.1 * 1.02**i for i in range(12)], ["3.1", "3.85"]),
+        ([2.0**i for i in range(18)], ["1", "10", "100", "1,000", "10,000", "100,000"]),
+        ([10.0**-i for i in range(20)], None),
+        ([70, 140, 280, 559, 1118], ["1,118", "280", "70"]),
+    ],
+)
+def test_a_logarithmic_axis_says_what_its_ticks_are(values, ticks):
+    drawn = charts.Line("a", values, values)
+    made = charts.lines("t", "s", [drawn], x_axis="x", y_axis="y", log_x=True, log_y=True)
+    for axis in (made.layout["xaxis"], made.layout["yaxis"]):
+        assert ticks in (None, axis["ticktext"])
+        assert 2 <= len(axis["tickvals"]) <= 10
+        told = [float(text.replace(",", "")) for text in axis["ticktext"]]
+        np.testing.assert_allclose(told, axis["tickvals"], rtol=5e-3)
+
+
 def luminance(colour):
     parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
@@ -182,6 +202,23 @@ def test_columns_sort_by_mouse_and_by_keyboard(tab):
         tab.run(f"{rows}.click()")
         assert column(tab, 0, 2)[-1] == ""  # what has no number is last either way
     assert column(tab, 0, 2)[:2] == ["900", "12,000"]
+
+
+def test_intervals_stand_under_their_values_before_a_table_scrolls(tab, tmp_path):
+    names = [f"metric {i}" for i in range(7)]
+    rows = [dict.fromkeys(names, Interval(-0.123, -0.456, 0.789, 0.9))]
+    table = Table(rows, [Column(name, format="+.3f") for name in names], "Wide")
+    write_page(tmp_path / "wide.html", Page("t", "v", [], [Section("s", (), (), [table])]))
+    tab.open(tmp_path / "wide.html")
+    scroll = "document.querySelector('.scroll')"
+    assert tab.run(f"{scroll}.scrollWidth - {scroll}.clientWidth") == 0
+    # Two lines: the value, and the interval in one piece.
+    tops = tab.run(
+        "(() => { const own = document.createRange(); "
+        "own.selectNodeContents(document.querySelector('tbody td')); "
+        "return [...own.getClientRects()].map(line => Math.round(line.top)); })()"
+    )
+    assert len(set(tops)) == 2
 
 
 def test_a_long_table_opens(tab):

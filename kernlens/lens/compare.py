@@ -112,11 +112,12 @@ class Comparison(NamedTuple):
         best, title = self.best, TITLES[self.metric]
         value = format(best.prediction.value, ".3f")
         null = best.prediction.value.null
-        chance = "" if null is None else f"; chance gives {null:.3f}"
+        guess = best.prediction.guess
+        chance = "" if null is None else f"; {guess} gives {null:.3f}"
         curve = best.prediction.curve
         more = "" if curve is None else f"; {curve.sentence()}"
         if best.verdict == CHANCE:
-            return f"{best.label}: {title} {value} is no better than chance{chance}."
+            return f"{best.label}: {title} {value} is no better than {guess}{chance}."
         if len(self.entries) == 1:
             return f"{best.label} reaches {title} {value}{chance}{more}."
         tied = [entry.label for entry in self.entries if entry.verdict == TIED]

@@ -64,7 +64,7 @@ def export(
         places = _map(_rows(embeddings, found.name, which), n, target)
         columns |= {"x": places[:, 0], "y": places[:, 1]}
     told = [
-        [mistakes.said(prediction, value) for value in own] if prediction.names
+        [mistakes.cell(prediction, value) for value in own] if prediction.names
         else np.asarray(own, np.float64)
         for own in (answers.target, answers.predicted)
     ]  # fmt: skip
@@ -79,9 +79,12 @@ def export(
     if isinstance(result, Upgrade):
         change = np.full(n, "same", object)
         flips = result.chosen.flips
-        change[flips.negative_rows] = "becomes wrong"
-        change[flips.positive_rows] = "becomes right"
-        change[flips.other_rows] = "wrong otherwise"
+        for kind, places in zip(
+            result.kinds.values(),
+            (flips.negative_rows, flips.positive_rows, flips.other_rows),
+            strict=True,
+        ):
+            change[places] = kind
         columns["change"] = change.tolist()
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink)

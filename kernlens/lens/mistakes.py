@@ -50,7 +50,8 @@ def judged(result: Any) -> Judged | None:
         return Judged("", f"the new version ({result.advised})", result.chosen.prediction)
     if isinstance(result, Stability):
         run, prediction = next(iter(result.moves[0].predictions.items()))
-        return Judged(run, run, prediction)
+        decoder = result.moves[0].decoder
+        return Judged(run, f"{run}, {decoder}" if decoder else run, prediction)
     return None
 
 
@@ -126,7 +127,8 @@ def by_class(
     ]
     if pairs:
         columns.append(Column("other", "most often taken for"))
-    return Table(rows, columns, "Classes, the worst first")
+    several = prediction.target.ndim == 2
+    return Table(rows, columns, f"{'Labels' if several else 'Classes'}, the lowest F1 first")
 
 
 def confused(prediction: Prediction) -> Table | None:
@@ -170,8 +172,8 @@ def worst(prediction: Prediction, ids: Sequence[Any] | np.ndarray | None = None)
     for at in order:
         row = {
             "id": str(names[at]),
-            "true": said(prediction, found.target[at]),
-            "given": said(prediction, found.predicted[at]),
+            "true": cell(prediction, found.target[at]),
+            "given": cell(prediction, found.predicted[at]),
             "loss": float(losses[at]),
         }
         if chances is not None:
@@ -184,11 +186,11 @@ def worst(prediction: Prediction, ids: Sequence[Any] | np.ndarray | None = None)
     )
     columns = [
         Column("id", "row" if ids is None else "id"),
-        Column("true", "true"),
-        Column("given", "predicted"),
-        Column("loss", loss, ".3g"),
+        Column("true", format=number_format(prediction)),
+        Column("given", "predicted", number_format(prediction)),
+        Column("loss", loss, "#.3g"),
         *(
-            [Column("chance", "probability of the true class", ".2g")]
+            [Column("chance", "probability of the true class", "#.2g")]
             if chances is not None
             else []
         ),
@@ -196,14 +198,50 @@ def worst(prediction: Prediction, ids: Sequence[Any] | np.ndarray | None = None)
     return Table(rows, columns, "Rows with the largest held-out loss")
 
 
-def said(prediction: Prediction, value: Any) -> str:
-    """An answer as text: a class, several labels or a number."""
+def changed(result: Upgrade, most: int) -> Table:
+    """Items whose answer changes with the advised way, those that become wrong first.
+
+    Args:
+      result: of ``upgrade``.
+      most: items of each kind.
+    """
+    held, flips = result.chosen.prediction, result.chosen.flips
+    before, after = answers(result.before), answers(held)
+    negative, positive, _ = result.kinds.values()
+    rows = [
+        {
+            "id": str(result.ids[at]),
+            "change": kind,
+            "true": cell(held, before.target[at]),
+            "before": cell(held, before.predicted[at]),
+            "after": cell(held, after.predicted[at]),
+        }
+        for kind, places in ((negative, flips.negative_rows), (positive, flips.positive_rows))
+        for at in places[:most]
+    ]
+    columns = (
+        Column("id"),
+        Column("change"),
+        Column("true", format=number_format(held)),
+        Column("before", "old version", number_format(held)),
+        Column("after", f"new version, {result.advised}", number_format(held)),
+    )
+    return Table(rows, columns, f"Items that change with the advised way, at most {most} a kind")
+
+
+def cell(prediction: Prediction, value: Any) -> str | float:
+    """An answer in a table: a class, several labels, or a number."""
     if prediction.target.ndim == 2:
         return (
             ", ".join(name for name, has in zip(prediction.names, value, strict=True) if has)
             or "none"
         )
-    return prediction.names[int(value)] if prediction.names else f"{float(value):.4g}"
+    return prediction.names[int(value)] if prediction.names else float(value)
+
+
+def number_format(prediction: Prediction) -> str:
+    """Format of a column of answers."""
+    return "" if prediction.names else "#.4g"
 
 
 def _counts(prediction: Prediction) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

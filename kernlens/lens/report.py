@@ -14,7 +14,8 @@ from kernlens.lens.diagnosis import Diagnosis
 from kernlens.lens.fuse import Fusion
 from kernlens.lens.next_items import NextItemsPrediction
 from kernlens.lens.next_items_compare import NextItemsComparison
-from kernlens.lens.sections import SECTIONS, rows_sections, spectrum
+from kernlens.lens.sections import SECTIONS, rows_sections
+from kernlens.lens.spectrum import spectrum
 from kernlens.lens.stability import Stability
 from kernlens.lens.standings import Standing
 from kernlens.lens.upgrade import Upgrade
@@ -130,8 +131,8 @@ def verdict(result: Any) -> str:
         if value.null is None:
             return f"{said}."
         if result.is_chance:
-            return f"{said}, which is no better than chance ({value.null:.3f})."
-        return f"{said}; chance gives {value.null:.3f}."
+            return f"{said}, which is no better than {result.guess} ({value.null:.3f})."
+        return f"{said}; {result.guess} gives {value.null:.3f}."
     if not hasattr(result, "sentence"):
         best: dict[str, list[str]] = {}
         for own in result:

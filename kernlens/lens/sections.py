@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from kernlens.embeddings import as_named, as_rows
-from kernlens.kernels.mapped import sampled
 from kernlens.lens import mistakes
 from kernlens.lens.compare import Comparison
 from kernlens.lens.diagnosis import Diagnosis
@@ -20,7 +18,7 @@ from kernlens.probes import TITLES, Prediction
 from kernlens.show import charts
 from kernlens.show.page import Chart, Section
 from kernlens.show.table import Column, Table
-from kernlens.types import Interval, Stream
+from kernlens.types import Interval
 
 OTHERS = 3
 """Embeddings next to the best whose classes are shown."""
@@ -28,71 +26,14 @@ OTHERS = 3
 BLAMED = 12
 """Ids of blamed or flipped rows that are listed."""
 
-SPECTRUM_ROWS = 100_000
-"""Most rows of a stream from which its spectrum is computed."""
-
-
-def spectrum(embeddings: Any) -> Section:
-    """How the variance of each embedding is spread over directions."""
-    is_many = isinstance(embeddings, Mapping | list | tuple)
-    named = as_named(embeddings) if is_many else {"this embedding": as_rows(embeddings)}
-    drawn, rows = [], []
-    for name, own in named.items():
-        x = sampled(own, min(SPECTRUM_ROWS, own.shape[0])) if isinstance(own, Stream) else own
-        x = np.asarray(x)
-        x = x[np.all(np.isfinite(x), axis=1)]
-        if len(x) < 2:
-            continue
-        values = np.linalg.eigvalsh(np.atleast_2d(np.cov(x.astype(np.float64), rowvar=False)))[::-1]
-        total = values.sum()
-        if not total > 0:
-            continue
-        share = values / total
-        kept = share > 1e-9
-        places = np.flatnonzero(kept)
-        drawn.append(charts.Line(name, (places + 1).tolist(), share[kept].tolist()))
-        within = np.cumsum(share)
-        rows.append(
-            {
-                "embedding": name,
-                "rows": len(x),
-                "d": x.shape[1],
-                "first": float(share[0]),
-                **{
-                    f"d{p}": int(np.searchsorted(within, p / 100 - 1e-12) + 1) for p in (50, 90, 99)
-                },
-            }
-        )
-    if not rows:
-        return Section("Spectrum", ["No embedding has variance."])
-    columns = (
-        Column("embedding"),
-        Column("rows"),
-        Column("d", "dimensions"),
-        Column("first", "variance in the first", ".1%"),
-        *(Column(f"d{p}", f"directions with {p}%") for p in (50, 90, 99)),
-    )
-    chart = charts.lines(
-        "Share of the variance by direction",
-        "A line that falls early means that few directions carry the rows.",
-        drawn,
-        x_axis="direction, largest first",
-        y_axis="share of the variance",
-        log_x=True,
-        log_y=True,
-        markers=False,
-        spec=".2e",
-    )
-    return Section("Spectrum", (), [chart], [Table(rows, columns, "Spread of the rows")])
-
 
 def _of_prediction(result: Prediction) -> list[Section | None]:
     chart = charts.intervals(
-        "Predicted value",
+        f"{TITLES[result.metric]} on held-out rows",
         _over(result),
-        {TITLES[result.metric]: result.value},
+        {"this embedding": result.value},
         axis=TITLES[result.metric],
-        marks=_marks(result.value, best=False),
+        marks=_marks(result, best=False),
     )
     value = Section("Predicted value", [*result.others()], [chart], [result.table()])
     return [value, _curves({"this embedding": result})]
@@ -107,8 +48,8 @@ def _of_comparison(result: Comparison) -> list[Section | None]:
     value = Section(
         "Predicted value",
         [
-            "Each value has the interval of one training. Differences are paired, row by row, so "
-            "they separate embeddings whose own intervals overlap."
+            "Differences are paired, row by row, so they separate embeddings whose own intervals "
+            "overlap."
         ]
         if gaps
         else (),
@@ -118,7 +59,7 @@ def _of_comparison(result: Comparison) -> list[Section | None]:
                 _over(best),
                 values,
                 axis=title,
-                marks=_marks(best.value, len(values) > 1),
+                marks=_marks(best, len(values) > 1),
             ),
             *_gaps("Difference to the best", gaps, title, result.level),
         ],
@@ -128,13 +69,14 @@ def _of_comparison(result: Comparison) -> list[Section | None]:
 
 
 def _of_next_items(result: NextItemsPrediction) -> list[Section | None]:
-    ranked = {"this embedding": result.ranks, **result.baselines}
+    baselines = {f"{name}*": own for name, own in result.baselines.items()}
+    ranked = {"this embedding": result.ranks, **baselines}
     return [_ranks(ranked, result.metric, [result.table()])]
 
 
 def _of_next_items_comparison(result: NextItemsComparison) -> list[Section | None]:
     ranked = {entry.label: entry.ranks for entry in result.entries}
-    baselines = {f"{name} (no embedding)": own for name, own in result.baselines.items()}
+    baselines = {f"{name}*": own for name, own in result.baselines.items()}
     section = _ranks(
         {**ranked, **baselines},
         result.metric,
@@ -155,7 +97,7 @@ def _ranks(ranked: Mapping[str, Any], metric: str, tables: Sequence[Table]) -> S
     null = next(iter(values.values())).null
     chart = charts.intervals(
         f"{title_of(metric)} of next items",
-        "Points are values, lines their intervals over users.",
+        "Points are values, lines their intervals over users. * needs no embedding.",
         values,
         axis=title_of(metric),
         marks={} if null is None else {"random order": null},
@@ -183,37 +125,13 @@ def _of_upgrade(result: Upgrade) -> list[Section | None]:
         [table._replace(title="What each way reaches")],
     )
     wrong = {name: way.flips.negative_flips for name, way in result.ways.items()}
-    own = result.ways[result.advised].flips
-    held = result.chosen.prediction
-    before = mistakes.answers(result.before)
-    changed = [
-        {
-            "id": str(result.ids[at]),
-            "change": kind,
-            "true": mistakes.said(held, before.target[at]),
-            "before": mistakes.said(held, before.predicted[at]),
-            "after": mistakes.said(held, mistakes.answers(held).predicted[at]),
-        }
-        for kind, places in (
-            ("becomes wrong", own.negative_rows),
-            ("becomes right", own.positive_rows),
-        )
-        for at in places[:BLAMED]
-    ]
-    columns = (
-        Column("id"),
-        Column("change"),
-        Column("true"),
-        Column("before", "old version"),
-        Column("after", f"new version, {result.advised}"),
-    )
     said = [] if result.floor is None else [result.floor_sentence()]
     flipped = Section(
         "Items that change",
         said,
         [
             charts.intervals(
-                "Items that become wrong",
+                f"Items that {result.become_wrong}",
                 "Share of all items, by way.",
                 wrong,
                 axis="share of the items",
@@ -221,9 +139,7 @@ def _of_upgrade(result: Upgrade) -> list[Section | None]:
         ],
         [
             flips._replace(title="What each way changes, and needs"),
-            Table(
-                changed, columns, f"Items that change with the advised way, at most {BLAMED} a kind"
-            ),
+            mistakes.changed(result, BLAMED),
             *new,
         ],
     )
@@ -235,19 +151,36 @@ def _of_stability(result: Stability) -> list[Section | None]:
     for own in result.moves:
         for run, prediction in own.predictions.items():
             drawn[f"{run} · {own.decoder}" if own.decoder else run] = prediction.value
+    if result.names:
+        what, unit = "Answers that change", "share of the answers"
+        said = (
+            "κ is the agreement of two runs beyond chance: 1 where all answers are equal, 0 for "
+            "chance. Churn is the share of the answers that change."
+        )
+    else:
+        what, unit = "Change of the predictions", "standard deviations of the target"
+        said = (
+            "Concordance is 1 where two runs predict the same numbers, 0 where they do not agree."
+        )
     first, *more = result.tables()
     runs = Section(
-        "How much moves",
-        (),
+        "What changes between runs",
+        [said],
         [
             charts.intervals(
+                what,
+                "Mean over pairs of runs, by head.",
+                {own.decoder or "this head": own.churn for own in result.moves},
+                axis=unit,
+            ),
+            charts.intervals(
                 f"{title} of each run", "Every run is judged on the same folds.", drawn, axis=title
-            )
+            ),
         ],
-        [first._replace(title="What moves between runs, by head")],
+        [first._replace(title="Change between runs, by head")],
     )
-    pairs, *rest = more
-    return [runs, Section("Pairs, classes and items", (), (), [pairs, *rest])]
+    details = "Pairs, classes and items" if result.names else "Pairs and items"
+    return [runs, Section(details, (), (), more)]
 
 
 def _of_diagnosis(result: Diagnosis) -> list[Section | None]:
@@ -285,7 +218,7 @@ def _of_diagnosis(result: Diagnosis) -> list[Section | None]:
         "What is wrong, and what helps",
         (),
         charts_,
-        [table._replace(title=f"Found. {table.title}"), answers, rows],
+        [table._replace(title="What was found"), answers, rows],
     )
     why = [own.paragraph() for own in result.faults]
     sections = [causes]
@@ -311,7 +244,7 @@ def _of_fusion(result: Fusion) -> list[Section | None]:
                     _over(best),
                     values,
                     axis=title,
-                    marks=_marks(best.value, best=False),
+                    marks=_marks(best, best=False),
                 ),
                 *_gaps(f"Gain over {result.alone[0].name} alone", gains, title, result.level),
             ],
@@ -381,8 +314,9 @@ def rows_sections(result: Any, ids: np.ndarray | None) -> list[Section | None]:
     tables = [
         own for own in (classes, confused, mistakes.worst(prediction, ids)) if own is not None
     ]
-    title = "Classes and rows that are missed" if classes else "Rows that are missed"
-    said = f"Held-out answers of {found.label}: no head saw the row that it answers."
+    what = "labels" if prediction.target.ndim == 2 else "classes"
+    title = f"Missed {what} and rows" if classes else "Missed rows"
+    said = f"Held-out predictions of {found.label}: no head saw the row that it predicts."
     return [Section(title, [said], drawn, tables)]
 
 
@@ -431,8 +365,9 @@ def _gaps(
     ]
 
 
-def _marks(value: Interval, best: bool) -> dict[str, float]:
-    marks = {} if value.null is None else {"chance": value.null}
+def _marks(prediction: Prediction, best: bool) -> dict[str, float]:
+    value = prediction.value
+    marks = {} if value.null is None else {prediction.guess: value.null}
     return marks | ({"best": value.value} if best else {})
 
 

@@ -26,6 +26,9 @@ TWO_RUNS = (
     "runs; a third run would show it"
 )
 
+SDS = "move, sd of the target"
+"""What tables call the change of a prediction of numbers."""
+
 SHOWN = 10
 """Items and classes that a table shows by default."""
 
@@ -103,14 +106,14 @@ class Stability(NamedTuple):
 
     def table(self) -> Table:
         """A row for each decoder, agreement beyond chance first."""
-        numbers = self.target.ndim == 1 and not self.names
+        agree, move = self._heads()
         noisy = any(own.seed_noise is not None for own in self.moves)
         columns = [
             *([Column("decoder")] if any(own.decoder for own in self.moves) else []),
-            Column("kappa", "concordance" if numbers else "κ", ".3f"),
-            Column("churn", format=".3f"),
-            *([Column("seed_noise", "churn of its seed", ".3f")] if noisy else []),
-            *([Column("excess", "churn beyond it", ".3f")] if noisy else []),
+            Column("kappa", agree, ".3f"),
+            Column("churn", move, ".3f"),
+            *([Column("seed_noise", f"{move} of its seed", ".3f")] if noisy else []),
+            *([Column("excess", f"{move} beyond it", ".3f")] if noisy else []),
             Column("metric", TITLES[self.metric], ".3f"),
             Column("spread", "sd between runs", ".4f"),
             *([Column("odd", "odd run")] if any(own.odd for own in self.moves) else []),
@@ -120,11 +123,12 @@ class Stability(NamedTuple):
 
     def pairs(self) -> Table:
         """A row for each pair of runs: kappa and churn by decoder, and facts without labels."""
+        agree, move = self._heads()
         columns, rows = [Column("pair")], []
         for own in self.moves:
             title = f" {own.decoder}" if own.decoder else ""
-            columns += [Column(f"kappa{title}", f"κ{title}", ".3f"),
-                        Column(f"churn{title}", format=".3f")]  # fmt: skip
+            columns += [Column(f"kappa{title}", f"{agree}{title}", ".3f"),
+                        Column(f"churn{title}", f"{move}{title}", ".3f")]  # fmt: skip
         columns += [Column(name, format=".3f") for name in facts.DISTANCES]
         for pair in self.moves[0].pairs:
             row: dict[str, Any] = {"pair": " / ".join(pair), **self.distances.get(pair, {})}
@@ -183,7 +187,8 @@ class Stability(NamedTuple):
             for at in order
         ]
         columns = (
-            Column("item"), Column("moved", "share of pairs", ".2f"), Column("true"),
+            Column("item"), Column("moved", "share of pairs" if self.names else SDS, ".2f"),
+            Column("true"),
             Column("given", "given by runs"),
         )  # fmt: skip
         title = f"What moves most{f', {own.decoder}' if own.decoder else ''}"
@@ -197,6 +202,10 @@ class Stability(NamedTuple):
         if self.rows is not None:
             found.append(self.items())
         return tuple(found)
+
+    def _heads(self) -> tuple[str, str]:
+        """What columns call agreement and change."""
+        return ("κ", "churn") if self.names else ("concordance", SDS)
 
     def sentence(self) -> str:
         """What follows."""

@@ -160,14 +160,14 @@ class Upgrade(NamedTuple):
         """What each way changes for the items, and what it needs."""
         columns = [
             Column("way"),
-            *(Column(name, title, ".3f") for name, title in self._flips.items()),
+            *(Column(name, title, ".3f") for name, title in self.kinds.items()),
             Column("labels", "labels needed"),
             Column("r2", "R² of map", ".2f"),
         ]
         rows = [
             {
                 "way": name,
-                **{kind: getattr(way.flips, kind) for kind in self._flips},
+                **{kind: getattr(way.flips, kind) for kind in self.kinds},
                 "labels": way.labels,
                 "r2": way.r2,
             }
@@ -187,7 +187,7 @@ class Upgrade(NamedTuple):
     def _sentence(self) -> str:
         way, title = self.chosen, TITLES[self.metric]
         value = format(way.prediction.value, ".3f")
-        wrong = f"{way.flips.negative_flips.value:.1%} of items {self._become_wrong}"
+        wrong = f"{way.flips.negative_flips.value:.1%} of items {self.become_wrong}"
         again = self.ways.get(RETRAINED)
         if self.advised == RETRAINED:
             other = self._mapped() or {k: v for k, v in self.ways.items() if k != RETRAINED}
@@ -210,14 +210,15 @@ class Upgrade(NamedTuple):
         return not self.before.names
 
     @property
-    def _flips(self) -> dict[str, str]:
+    def kinds(self) -> dict[str, str]:
+        """What tables call each kind of change, by field of :class:`Flips`."""
         return MOVES if self.of_numbers else FLIPS
 
     @property
-    def _become_wrong(self) -> str:
-        if not self.of_numbers:
-            return "become wrong"
-        return f"move away from the truth by over {CLOSE} standard deviations"
+    def become_wrong(self) -> str:
+        """What items do that the head answers worse than before, as a predicate."""
+        move = f"move away from the truth by over {CLOSE} standard deviations"
+        return move if self.of_numbers else "become wrong"
 
     def _mapped(self) -> dict[str, Served]:
         return {name: way for name, way in self.ways.items() if name in self.maps}
@@ -249,7 +250,7 @@ class Upgrade(NamedTuple):
                 for key in dict.fromkeys((self.metric, ACCURACY, LOG_LOSS, RMSE))
                 if key in rows[0]
             ),
-            Column("wrong", self._flips["negative_flips"], ".3f"),
+            Column("wrong", self.kinds["negative_flips"], ".3f"),
             Column("verdict"),
         ]
         said = [*self.warnings, *self.notes]

@@ -124,6 +124,11 @@ class Prediction(NamedTuple):
             return not self.value.high < null
         return not self.value.low > null
 
+    @property
+    def guess(self) -> str:
+        """What reaches the nulls: chance or, of numbers, the mean as every answer."""
+        return "chance" if self.names else "the mean answer"
+
     def table(self) -> Table:
         """The metrics, the one asked for first."""
         order = [self.metric, *(name for name in TITLES if name != self.metric)]
@@ -133,7 +138,7 @@ class Prediction(NamedTuple):
         ]
         columns = [Column("metric"), Column("value", ONE if self.means else "held out", ".3f")]
         if any(row["chance"] is not None for row in rows):
-            columns.append(Column("chance", "by chance", ".3f"))
+            columns.append(Column("chance", f"by {self.guess}", ".3f"))
         return Table(rows, columns)
 
     def heading(self) -> str:
@@ -149,8 +154,9 @@ class Prediction(NamedTuple):
         the other intervals, where it has any: a line each."""
         chance = ()
         if self.is_chance:
-            title, value = TITLES[self.metric], self.value
-            chance = (f"{title} {value.value:.3f} is no better than chance, {value.null:.3f}.",)
+            value = self.value
+            said = f"{TITLES[self.metric]} {value.value:.3f} is no better than {self.guess}"
+            chance = (f"{said}, {value.null:.3f}.",)
         if self.metric not in self.means:
             return chance
         found = ((MEAN, self.means[self.metric]), (SAMPLE, self.samples[self.metric]))

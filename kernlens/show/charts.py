@@ -4,7 +4,7 @@ Names stand above what they name, not left of it, so that they fit a phone.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ ARROW = " → "
 
 MOST_ROWS = 24
 MOST_LINES = 6
+MOST_TICKS = 8
 
 ROW = 46
 """Height of a named row, in pixels."""
@@ -212,20 +213,16 @@ def lines(
             }
         )
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": escaped(x_axis)}, **_scale(log_x)},
-        "yaxis": {"title": {"text": escaped(y_axis)}, **_scale(log_y)},
+        "xaxis": {"title": {"text": escaped(x_axis)}},
+        "yaxis": {"title": {"text": escaped(y_axis)}},
         "showlegend": len(kept) > 1,
         "legend": _LEGEND,
         "margin": {"l": 8, "r": 14, "t": 10, "b": 8},
     }
     if log_x:
-        ticks = sorted({float(at) for line in kept for at in line.x})
-        if len(ticks) <= 9:
-            # Each second one: a phone has no room for all.
-            layout["xaxis"] |= {
-                "tickvals": ticks[::-2],
-                "ticktext": [f"{t:,.0f}" for t in ticks[::-2]],
-            }
+        layout["xaxis"] |= _log_axis(at for line in kept for at in line.x)
+    if log_y:
+        layout["yaxis"] |= _log_axis(at for line in kept for at in line.y)
     return Chart(title, says, traces, layout, 380 if len(kept) > 1 else 330)
 
 
@@ -359,8 +356,29 @@ def _span(ends: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1))
 
 
-def _scale(log: bool) -> dict[str, Any]:
-    return {"type": "log", "exponentformat": "power", "dtick": "D2"} if log else {}
+def _log_axis(values: Iterable[float]) -> dict[str, Any]:
+    """A logarithmic axis whose ticks are written in full."""
+    ticks = _log_ticks(sorted({float(value) for value in values}))
+    return {
+        "type": "log",
+        "tickvals": ticks,
+        "ticktext": [f"{tick:,.0f}" if tick >= 10 else f"{tick:.3g}" for tick in ticks],
+    }
+
+
+def _log_ticks(values: Sequence[float]) -> list[float]:
+    """At few values, each second one; else 1, 2 and 5 times powers of ten; else powers of ten."""
+    if len(values) <= 9:
+        # Each second one: a phone has no room for all.
+        return list(values[::-2])
+    powers = range(math.floor(math.log10(values[0])), math.ceil(math.log10(values[-1])) + 1)
+    for steps in ((1, 2, 5), (1,)):
+        found = [step * 10.0**power for power in powers for step in steps]
+        found = [tick for tick in found if values[0] <= tick <= values[-1]]
+        if 2 <= len(found) <= MOST_TICKS:
+            return found
+    # Either none of these lies between the ends, or too many powers do.
+    return found[:: len(found) // MOST_TICKS + 1] or [values[0], values[-1]]
 
 
 def _short(name: str, longest: int = LONGEST) -> str:

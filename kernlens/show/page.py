@@ -49,7 +49,7 @@ class Section(NamedTuple):
       paragraphs: plain text.
       charts: charts.
       tables: sortable tables, each under its title.
-      code: a command or a listing, in plain text.
+      code: a command, in plain text.
     """
 
     title: str
@@ -163,7 +163,9 @@ def _section(i: int, section: Section, numbers: Any) -> str:
         if table.rows
     ]
     if section.code:
-        parts.append(f"<pre><code>{_text(section.code, lines=True)}</code></pre>")
+        # A line breaks between words alone: options begin with hyphens, where browsers break too.
+        words = " ".join(f"<span>{_text(word)}</span>" for word in section.code.split(" "))
+        parts.append(f"<pre><code>{words}</code></pre>")
     return "\n".join([*parts, "</section>"])
 
 
@@ -176,10 +178,9 @@ def _figure(i: int, chart: Chart) -> str:
     )
 
 
-def _text(text: str, *, lines: bool = False) -> str:
-    """Text as HTML, control characters shown; line ends are kept where asked."""
-    parts = text.split("\n") if lines else [text]
-    return "\n".join(html.escape(printable(part)) for part in parts)
+def _text(text: str) -> str:
+    """Text as HTML, control characters shown."""
+    return html.escape(printable(text))
 
 
 def _asset(name: str) -> str:

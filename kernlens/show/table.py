@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -178,7 +178,7 @@ class Table(NamedTuple):
         marked = ' class="right"'
         head = [printable(column.head) for column in self.columns]
 
-        def line(tag: str, cells: Sequence[str]) -> str:
+        def line(tag: str, cells: Iterable[str]) -> str:
             own = [marked if self._is_right(column) else "" for column in self.columns]
             if stacked and tag == "th":
                 own = [f'{mark} role="columnheader" scope="col"' for mark in own]
@@ -188,22 +188,34 @@ class Table(NamedTuple):
                     for mark, name in zip(own, head, strict=True)
                 ]
             made = "".join(
-                f"<{tag}{mark}>{html.escape(cell)}</{tag}>"
-                for mark, cell in zip(own, cells, strict=True)
+                f"<{tag}{mark}>{text}</{tag}>" for mark, text in zip(own, cells, strict=True)
             )
             return f"<tr{role('row')}>{made}</tr>"
+
+        def escaped(row: Mapping[str, Any], texts: Sequence[str]) -> list[str]:
+            found = [html.escape(text) for text in texts]
+            if not stacked:
+                return found
+            # Where a page has no room, an interval stands under its value, in one piece.
+            return [
+                text.replace(", ", ",&nbsp;") if isinstance(row.get(c.key), Interval) else text
+                for c, text in zip(self.columns, found, strict=True)
+            ]
 
         def role(name: str) -> str:
             # Cells that are stacked are no table to a screen reader unless it is told.
             return f' role="{name}"' if stacked else ""
 
         caption = f"<caption>{html.escape(printable(self.title))}</caption>" if self.title else ""
-        body = "".join(line("td", cells) for cells in self.cells())
+        body = "".join(
+            line("td", escaped(row, texts))
+            for row, texts in zip(self.rows, self.cells(), strict=True)
+        )
         wide = " stacked" if len(self.columns) > 2 else ""
         classes = f' class="sorted{wide}"{role("table")}' if stacked else ""
         group = role("rowgroup")
         return (
-            f"<table{classes}>{caption}<thead{group}>{line('th', head)}</thead>"
+            f"<table{classes}>{caption}<thead{group}>{line('th', map(html.escape, head))}</thead>"
             f"<tbody{group}>{body}</tbody></table>"
         )
 

@@ -18,7 +18,7 @@ else:
 @explained
 @dataclass(frozen=True)
 class Compare(given.Read):
-    """Says which embedding will classify best, with intervals, without training a classifier.
+    """Says which embedding will do best, under one head or several, with intervals.
 
     Example: kernlens compare behaviour.npy text.parquet --labels departments.csv
     --decoder linear mlp:32

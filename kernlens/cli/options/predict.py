@@ -12,7 +12,7 @@ from kernlens.cli.options import given
 @explained
 @dataclass(frozen=True)
 class Predict(given.Read):
-    """Says what a head trained on one embedding will reach on held-out rows, without training it.
+    """Says what a head trained on one embedding will reach on held-out rows, with intervals.
 
     Example: kernlens predict behaviour.npy --labels departments.csv --decoder mlp:32
 
