@@ -164,10 +164,14 @@ def test_an_export_has_a_row_for_each_labelled_row(compared, tmp_path):
     found = pq.read_table(path).to_pydict()
     prediction = compared.best.prediction
     assert found["id"] == IDS[KNOWN].tolist()
-    assert found["true"] == LABELS[KNOWN].tolist()
+    assert found["target"] == LABELS[KNOWN].tolist()
     assert found["predicted"] == [prediction.names[c] for c in prediction.predicted]
     assert found["wrong"] == (prediction.predicted != prediction.target).tolist()
     np.testing.assert_allclose(found["loss"], prediction.losses)
+    held = prediction.held_out
+    folds = np.where(np.arange(len(KNOWN)) == 3, -1, held.folds)
+    kl.export(prediction._replace(held_out=held._replace(folds=folds)), path)
+    assert pq.read_table(path)["loss"].is_null().to_pylist() == [at == 3 for at in range(145)]
     x = ROWS[compared.best.name][KNOWN]
     values = np.linalg.svd(x - x.mean(0), compute_uv=False)
     lengths = np.linalg.norm(np.stack([found["x"], found["y"]]), axis=1)

@@ -28,8 +28,9 @@ def export(
 ) -> None:
     """Writes a row for each labelled row: id, map, truth, answer, held-out loss and flags.
 
-    Columns are ``id``; ``x`` and ``y``, the first two principal components; ``true``,
-    ``predicted``, ``loss`` and ``wrong``, of the best, advised or only prediction; of a diagnosis
+    Columns are ``id``; ``x`` and ``y``, the first two principal components; ``target``,
+    ``predicted``, ``loss`` (null of a row that was never held out) and ``wrong``, of the best,
+    advised or only prediction; of a diagnosis
     ``cause_...`` for each cause that blames rows; of an upgrade ``change``.
 
     Args:
@@ -68,8 +69,8 @@ def export(
         else np.asarray(own, np.float64)
         for own in (answers.target, answers.predicted)
     ]  # fmt: skip
-    columns |= {"true": told[0], "predicted": told[1]}
-    columns["loss"] = np.where(answers.counted, prediction.losses, np.nan)
+    columns |= {"target": told[0], "predicted": told[1]}
+    columns["loss"] = pa.array(np.asarray(prediction.losses), mask=~answers.counted)
     if prediction.names:
         differ = answers.target != answers.predicted
         columns["wrong"] = differ.any(axis=1) if differ.ndim == 2 else differ
