@@ -9,6 +9,7 @@ first. It raises a dropped interrupt again, and ends the process where nothing e
 
 import _thread
 import contextlib
+import enum
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 EXIT = 130
@@ -26,6 +28,10 @@ PATIENCE = 1.0
 
 _SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"
 """Clears the line of a progress bar, and shows the cursor that it hides."""
+
+_FRAGILE = (enum.__file__,)
+"""Files of Python code that XLA calls where an exception aborts the process; there the interrupt is
+put off."""
 
 _AGAIN = 0.05
 """Seconds from a dropped interrupt until it is raised again."""
@@ -63,8 +69,11 @@ class _Watch:
         os.close(self._writer)
         os.close(self._reader)
 
-    def _handle(self, *_: Any) -> None:
+    def _handle(self, _: int, frame: FrameType | None) -> None:
         self.interrupted = True
+        if frame is not None and frame.f_code.co_filename in _FRAGILE:
+            self._dropped = True
+            return
         self._raised += 1
         if self._raised > 1:
             _end(self._message)

@@ -108,6 +108,37 @@ def test_an_interrupt_ends_what_would_go_on(wait, said):
     assert "Traceback" not in err
 
 
+ENUMERATES = """
+import enum, traceback
+from kernlens import interrupts
+
+class Kind(enum.Enum):
+    ONE = 1
+
+def run():
+    print("ready", flush=True)
+    try:
+        while True:
+            Kind(1)
+    except KeyboardInterrupt as error:
+        raised = [own.filename for own in traceback.extract_tb(error.__traceback__)]
+        last = [own for own in raised if not own.endswith("interrupts.py")][-1]
+        print("inside" if last == enum.__file__ else "outside", flush=True)
+        return interrupts.EXIT
+
+interrupts.leave(run)
+"""
+
+
+def test_an_interrupt_is_put_off_where_an_exception_would_abort():
+    """XLA makes Python's enumerations by calling them, and cannot take an exception from there."""
+    for _ in range(3):
+        code, out, _, took = ended(ENUMERATES)
+        assert code == interrupts.EXIT
+        assert "inside" not in out
+        assert took < LIMIT * slowness()
+
+
 SHOWS = """
 import hashlib, sys
 from kernlens import interrupts
