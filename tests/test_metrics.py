@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from kernlens import metrics
-from kernlens.types import Classification
 
 # Float32 without x64; sums of a few hundred terms.
 RTOL = 2e-6
@@ -167,63 +166,3 @@ def test_counts_of_many_predictions_are_those_of_their_confusions():
         np.testing.assert_array_equal(hits[i], np.diag(confusion))
         np.testing.assert_array_equal(given[i], confusion.sum(axis=0))
         np.testing.assert_array_equal(support[i], confusion.sum(axis=1))
-
-
-def lonely(rng, num_classes=150, n=500):
-    """Rows of classes of which many have one row, and a reader that never finds those."""
-    shares = 1.0 / np.arange(1, num_classes + 1)
-    target = rng.choice(num_classes, n, p=shares / shares.sum())
-    right = (rng.random(n) < 0.8) & (np.bincount(target)[target] > 1)
-    return target, np.where(right, target, rng.integers(0, num_classes, n))
-
-
-def test_draws_that_lack_classes_are_about_the_metric_of_the_rows():
-    target, predicted = lonely(np.random.default_rng(2))
-    other = np.roll(predicted, 1)
-    points, draws = metrics.resampled(target, (predicted, other), 400, 0)
-    for point, drawn in zip(points, draws, strict=True):
-        for value, values in zip(point, drawn, strict=True):
-            low, high = np.quantile(values, [0.05, 0.95])
-            assert low <= value <= high
-            np.testing.assert_allclose(np.mean(values), value, atol=0.1 * (high - low))
-    # The rows themselves are what scikit-learn measures; draws that lack no class stay as they are.
-    check_against_sklearn(points[0], target, predicted)
-    (_,), (plain,) = metrics.resampled(target % 3, (predicted % 3,), 5, 0)
-    picks = np.random.default_rng(0)
-    cells, sizes = np.unique(np.stack([target % 3, predicted % 3]), axis=1, return_counts=True)
-    for drawn, size in zip(
-        np.transpose(plain), picks.multinomial(500, sizes / 500, 5), strict=True
-    ):
-        rows = np.repeat(cells, size, axis=1)
-        check_against_sklearn(Classification(*drawn), *rows)
-
-
-def test_intervals_of_rare_classes_cover_what_other_rows_give():
-    """Macro-F1 and balanced accuracy of 500 other rows, on average; before, 36% covered it."""
-    rng = np.random.default_rng(3)
-
-    def measured():
-        target, predicted = lonely(rng)
-        return metrics.resampled(target, (predicted,), 100, 0)
-
-    truth = np.mean([measured()[0][0] for _ in range(150)], axis=0)
-    covered = []
-    for _ in range(100):
-        _, (draws,) = measured()
-        low, high = np.quantile(np.stack(draws), [0.05, 0.95], axis=1)
-        covered.append((low <= truth) & (truth <= high))
-    assert np.all(np.mean(covered, axis=0) > 0.75)
-
-
-def test_resampled_metrics_vary_as_those_of_drawn_rows():
-    rng = np.random.default_rng(1)
-    target = rng.integers(0, 3, 80)
-    predicted = np.where(rng.random(80) < 0.6, target, rng.integers(0, 3, 80))
-    (point, same), (draws, also) = metrics.resampled(target, (predicted, predicted), 4000, 0)
-    assert point == same
-    assert point.accuracy == np.mean(target == predicted)
-    np.testing.assert_array_equal(draws.accuracy, also.accuracy)  # both on the same rows
-    assert draws.accuracy.shape == (4000,)  # the rows themselves are no draw
-    share = point.accuracy
-    # The spread of a binomial share; 4000 draws tell it to 1.1%.
-    np.testing.assert_allclose(np.std(draws.accuracy), (share * (1 - share) / 80) ** 0.5, rtol=0.05)

@@ -6,7 +6,8 @@ from scipy.stats import hypergeom
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from kernlens import probes, targets
-from kernlens.probes import paired, spread
+from kernlens.probes import paired, splits, spread
+from kernlens.probes.folds import class_of_groups, share_out
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.prediction import Prediction
 from kernlens.train.heads.splits import stratified_split
@@ -73,12 +74,12 @@ def test_the_metrics_of_a_test_set_are_scikit_learns():
 def test_test_sets_are_drawn_as_a_split_draws_them():
     target, predicted = made(0, n=60, sizes=(0.6, 0.3, 0.1))
     held = held_out(target, predicted)
-    rows = spread.answers_of(held)
-    sets = spread.test_sets(rows, (predicted,), draws=4000, seed=0)
+    rows = splits.answers_of(held)
+    sets = splits.test_sets(rows, (predicted,), draws=4000, seed=0)
     (drawn,) = sets.metrics()
-    splits = [stratified_split(seed, target) for seed in range(1500)]
+    drawn_by = [stratified_split(seed, target) for seed in range(1500)]
     for name in NAMES:
-        own = [value_of(name, target[at], predicted[at]) for at in splits]
+        own = [value_of(name, target[at], predicted[at]) for at in drawn_by]
         error = np.std(own) / np.sqrt(len(own))
         assert abs(np.mean(own) - np.mean(getattr(drawn, name))) < 4 * error * 1.3
         assert np.std(getattr(drawn, name)) == pytest.approx(np.std(own), rel=0.1)
@@ -88,18 +89,18 @@ def test_of_two_classes_the_width_is_that_of_the_hypergeometric_distribution():
     target = np.repeat([0, 1], [200, 100])
     predicted = target.copy()
     predicted[:60] = 1
-    rows = spread.answers_of(held_out(target, predicted))
-    sets = spread.test_sets(rows, (predicted,), draws=20_000, seed=1)
+    rows = splits.answers_of(held_out(target, predicted))
+    sets = splits.test_sets(rows, (predicted,), draws=20_000, seed=1)
     variance = hypergeom(200, 140, 40).var() / 60**2
     assert np.var(sets.metrics()[0].accuracy) == pytest.approx(variance, rel=0.05)
 
 
 def test_the_mean_over_test_sets_needs_few_draws():
     target, predicted = made(1)
-    rows = spread.answers_of(held_out(target, predicted))
+    rows = splits.answers_of(held_out(target, predicted))
     found = []
     for seed in range(12):
-        sets = spread.test_sets(rows, (predicted,), draws=100, seed=seed)
+        sets = splits.test_sets(rows, (predicted,), draws=100, seed=seed)
         (drawn,) = sets.metrics()
         psi = spread.INFLUENCES["macro_f1"](target, predicted)
         found.append((sets.mean(drawn.macro_f1, psi), np.mean(drawn.macro_f1)))
@@ -178,7 +179,7 @@ def test_folds_that_differ_widen_and_equal_ones_do_not():
     folds = (np.arange(500) // 100).astype(np.int32)
     even = np.where(np.arange(500) % 10 < 2, 1 - target, target)
     uneven = np.where((folds == 0) & (np.arange(500) % 100 < 90), 1 - target, target)
-    rows = spread.answers_of(held_out(target, even, folds))
+    rows = splits.answers_of(held_out(target, even, folds))
     psi = spread.INFLUENCES["accuracy"](target, even)
     assert spread.fold_excess(psi, rows) == 1.0
     psi = spread.INFLUENCES["accuracy"](target, uneven)
@@ -187,14 +188,18 @@ def test_folds_that_differ_widen_and_equal_ones_do_not():
     assert spread.fold_excess(psi, each) == 1.0
 
 
-def test_a_known_gap_adds_its_square():
-    held = held_out(*made(5))
-    plain = spread.of_classes(held)["macro_f1"]
-    wide = spread.of_classes(held, gaps={"macro_f1": 0.05})["macro_f1"]
-    for before, after in zip(plain[1:], wide[1:], strict=True):  # symmetric ones
-        reach = before.high - before.value
-        gap = 0.05 * 1.6448536269514722
-        assert after.high - after.value == pytest.approx(np.hypot(reach, gap), rel=1e-6)
+def test_the_fold_of_a_group_of_mixed_classes_does_not_hang_on_the_order_of_rows():
+    rng = np.random.default_rng(4)
+    groups, codes = rng.integers(0, 30, 200), rng.integers(0, 3, 200)
+    order = rng.permutation(200)
+    folds = share_out(codes, groups)
+    np.testing.assert_array_equal(share_out(codes[order], groups[order]), folds[order])
+    assert class_of_groups(np.array([2, 1, 1, 2, 0]), np.array([0, 0, 0, 1, 1])).tolist() == [1, 0]
+    rows = splits.Answers(codes, folds, groups)
+    taken = splits.test_sets(rows, (codes,), draws=4000, seed=0).expected
+    again = splits.Answers(codes[order], folds[order], groups[order])
+    other = splits.test_sets(again, (codes[order],), draws=4000, seed=0).expected
+    np.testing.assert_array_equal(taken, other)
 
 
 def test_classes_too_small_to_judge_are_named():

@@ -10,7 +10,6 @@ from kernlens.metrics.classification import (
     from_counts,
     log_loss,
     majority,
-    resampled,
 )
 
 __all__ = [
@@ -23,5 +22,4 @@ __all__ = [
     "from_counts",
     "log_loss",
     "majority",
-    "resampled",
 ]

@@ -16,7 +16,7 @@ def share_out(
     Args:
       codes: class of each row, integers from 0, ``[n]``.
       groups: equal for rows that must share a fold, ``[n]``; such a group counts as of the class
-        of its first row.
+        that most of its rows have.
       folds: how many.
       seed: random seed of the order.
 
@@ -24,16 +24,32 @@ def share_out(
       Folds, int32 ``[n]``, in ``0..folds-1``; ``-1`` for the rows of a class of one group, of
       which nothing could be learnt without them.
     """
-    _, first, inverse, sizes = np.unique(
-        groups, return_index=True, return_inverse=True, return_counts=True
-    )
-    of = codes[first]
-    order = np.lexsort((np.random.default_rng(seed).random(len(first)), -sizes, of))
-    place = np.empty(len(first), np.int64)
-    place[order] = np.arange(len(first))
+    _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    of = class_of_groups(codes, inverse)
+    order = np.lexsort((np.random.default_rng(seed).random(len(of)), -sizes, of))
+    place = np.empty(len(of), np.int64)
+    place[order] = np.arange(len(of))
     own = (place % folds).astype(np.int32)
     own[np.bincount(of)[of] == 1] = -1
     return own[inverse]
+
+
+def class_of_groups(codes: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The class that most rows of a group have, of equally many the first.
+
+    Args:
+      codes: class of each row, integers from 0, ``[n]``.
+      groups: group of each row, integers from 0, each with a row, ``[n]``.
+
+    Returns:
+      Classes, ``[G]``.
+    """
+    size = int(codes.max()) + 1
+    cells, counts = np.unique(groups.astype(np.int64) * size + codes, return_counts=True)
+    group, code = np.divmod(cells, size)
+    order = np.lexsort((code, -counts, group))
+    first = np.unique(group, return_index=True)[1]
+    return code[order][first]
 
 
 def held_rows(codes: np.ndarray, folds: np.ndarray, *, num_folds: int = FOLDS) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """Differences between predictions of the same rows, for one pair or for many pairs at once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from kernlens.probes.prediction import (
     check_metric,
     normal_quantile,
 )
+from kernlens.probes.splits import Answers, answers_of, test_sets
 from kernlens.types import Interval
 
 DRAWS = 20_000
@@ -106,19 +108,19 @@ def differences(
     value, drawn = a.metrics[metric].value - b.metrics[metric].value, None
     if metric in spread.INFLUENCES:
         given = (a.held_out.predicted[kept], b.held_out.predicted[kept])
-        first, second = spread.test_sets(rows, given, draws=draws, seed=seed).metrics()
+        first, second = test_sets(rows, given, draws=draws, seed=seed).metrics()
         drawn = getattr(first, metric) - getattr(second, metric)
     return _about(value, psi[kept], rows, drawn=drawn, level=level)
 
 
-def _rows(held: HeldOut, kept: np.ndarray) -> spread.Answers:
-    return spread.answers_of(held._replace(folds=np.where(kept, held.folds, -1)))
+def _rows(held: HeldOut, kept: np.ndarray) -> Answers:
+    return answers_of(held._replace(folds=np.where(kept, held.folds, -1)))
 
 
 def _about(
     value: float,
     psi: np.ndarray,
-    rows: spread.Answers,
+    rows: Answers,
     *,
     drawn: np.ndarray | None = None,
     level: float,
@@ -310,8 +312,8 @@ class _Null(NamedTuple):
     drawn: np.ndarray
     errors: np.ndarray
 
-    def pairs(self) -> Iterable[tuple[int, int]]:
-        return zip(*np.triu_indices(len(self.errors), 1), strict=True)
+    def pairs(self) -> list[tuple[int, int]]:
+        return list(combinations(range(len(self.errors)), 2))
 
 
 def _null(psi: np.ndarray, seed: int) -> _Null:

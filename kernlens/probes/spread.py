@@ -23,8 +23,7 @@ out by chance would make them. :math:`\rho` (:data:`REFIT`) is what refitting ad
 showing it, and :math:`\gamma` (:data:`CENTRE`) the variance of a value of five folds about the mean
 over all splits, both in units of :math:`T`. :math:`\tau` is what other rows to learn from add to
 other rows to answer: :data:`OTHER` for a value, :data:`OTHER_GAP` for a difference of two, which
-learn from the same rows. A known gap of a probe from the head that it stands for
-adds its square.
+learn from the same rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,6 +45,7 @@ from kernlens.probes.prediction import (
     normal_quantile,
     tails,
 )
+from kernlens.probes.splits import Answers, answers_of, test_sets
 from kernlens.targets import held_out_of
 from kernlens.types import Classification, Interval
 
@@ -72,9 +72,6 @@ MOST_FOLDS = 20
 FEW_ROWS = 20
 """A class of fewer rows has fewer than four in a test set: its F1 is a toss of a coin."""
 
-MAX_DRAWN = 2**27
-"""Rows drawn in all for test sets of rows with copies; of more rows fewer sets are drawn."""
-
 INFLUENCES = {
     ACCURACY: influences.accuracy,
     MICRO_F1: influences.accuracy,
@@ -100,32 +97,10 @@ class Kinds(NamedTuple):
     samples: dict[str, Interval]
 
 
-class Answers(NamedTuple):
-    """Rows that a fold held out, in the order of the probe's.
-
-    Attributes:
-      target: class, integers from 0, ``[n]``.
-      folds: ``[n]``.
-      groups: copies share one, renumbered from 0, ``[n]``.
-    """
-
-    target: np.ndarray
-    folds: np.ndarray
-    groups: np.ndarray
-
-
-def answers_of(held: HeldOut) -> Answers:
-    """The rows that count."""
-    kept = held.folds >= 0
-    groups = np.unique(held.groups[kept], return_inverse=True)[1]
-    return Answers(held.target[kept], held.folds[kept], groups)
-
-
 def of_classes(
     held: HeldOut,
     values: Mapping[str, float] | None = None,
     *,
-    gaps: Mapping[str, float] | None = None,
     draws: int = 400,
     level: float = 0.9,
     seed: int = 0,
@@ -135,8 +110,6 @@ def of_classes(
     Args:
       held: the answers.
       values: of the metrics, where the probe has better ones than the mean over drawn test sets.
-      gaps: standard deviation of the probe's metric about that of the head it stands for, by
-        metric; none by default.
       draws: test sets, at least 1.
       level: nominal coverage, in ``(0, 1)``.
       seed: random seed of the draws.
@@ -154,7 +127,7 @@ def of_classes(
         psi, own = INFLUENCES[name](rows.target, predicted), getattr(drawn, name)
         found[name] = about(
             sets.mean(own, psi) if values is None else values[name], psi, rows, drawn=own,
-            level=level, gap=(gaps or {}).get(name, 0.0), null=float(getattr(chance, name)),
+            level=level, null=float(getattr(chance, name)),
             unseen=0.5, most=1.0,
         )  # fmt: skip
     return found
@@ -165,7 +138,6 @@ def of_mean(
     losses: np.ndarray,
     value: float | None = None,
     *,
-    gap: float = 0.0,
     level: float = 0.9,
     null: float | None = None,
     most: float = np.inf,
@@ -176,7 +148,6 @@ def of_mean(
       held: whose rows they are.
       losses: losses of each row, ``[n]``; those that are infinite do not count.
       value: where the probe has a better one than the mean over test sets.
-      gap: as :func:`of_classes`.
       level: nominal coverage, in ``(0, 1)``.
       null: what chance gives.
       most: the largest value there is.
@@ -191,7 +162,7 @@ def of_mean(
         sizes = np.bincount(rows.target)
         shares = held_out_of(sizes) / np.maximum(sizes, 1)
         value = float(np.average(own, weights=shares[rows.target]))
-    return about(value, own - np.mean(own), rows, level=level, gap=gap, null=null, most=most)
+    return about(value, own - np.mean(own), rows, level=level, null=null, most=most)
 
 
 def of_answers(
@@ -200,7 +171,6 @@ def of_answers(
     loss: str,
     *,
     values: Mapping[str, float] | None = None,
-    gaps: Mapping[str, float] | None = None,
     null: float | None = None,
     most: float = np.inf,
     draws: int = 400,
@@ -215,7 +185,6 @@ def of_answers(
       loss: name of the loss.
       values: of the metrics and the loss, where the probe has better ones than the means over test
         sets and rows.
-      gaps: as :func:`of_classes`, the loss among them.
       null: loss of answering the shares of the classes.
       most: the largest loss there is.
       draws: test sets, at least 1.
@@ -225,10 +194,10 @@ def of_answers(
     Returns:
       Kinds.
     """
-    found = of_classes(held, values, gaps=gaps, draws=draws, level=level, seed=seed)
+    found = of_classes(held, values, draws=draws, level=level, seed=seed)
     found[loss] = of_mean(
         held, losses, None if values is None else values[loss],
-        gap=(gaps or {}).get(loss, 0.0), level=level, null=null, most=most,
+        level=level, null=null, most=most,
     )  # fmt: skip
     return Kinds(
         {name: own.one for name, own in found.items()},
@@ -244,7 +213,6 @@ def about(
     *,
     drawn: np.ndarray | None = None,
     level: float = 0.9,
-    gap: float = 0.0,
     null: float | None = None,
     unseen: float = 0.0,
     other: float = OTHER,
@@ -260,7 +228,6 @@ def about(
       drawn: the metric on drawn test sets, ``[draws]``, for the width and the lean of ``one``; by
         default the influences give its width.
       level: nominal coverage, in ``(0, 1)``.
-      gap: standard deviation of the value about that of the head it stands for.
       null: kept with the intervals.
       unseen: mistakes among the ``n`` rows that are allowed for where there is none.
       other: :data:`OTHER` or :data:`OTHER_GAP`.
@@ -287,7 +254,7 @@ def about(
     lean = _lean(drawn)
 
     def ends(kind: str) -> Interval:
-        error = reach * np.sqrt(spread[kind] + gap**2)
+        error = reach * np.sqrt(spread[kind])
         low, high = (side * error for side in (lean if kind == ONE else (1.0, 1.0)))
         low, high = max(value - low, least), min(value + high, most)
         if kind == ONE and drawn is not None:
@@ -322,87 +289,6 @@ def fold_excess(psi: np.ndarray, rows: Answers) -> float:
     sums = np.bincount(folds, own)
     ratio = float(sums @ sums) / expected
     return max(1.0, (TRUST + (count - 1) * ratio) / (TRUST + count - 1))
-
-
-class TestSets(NamedTuple):
-    """Test sets that several predictions of the same rows share.
-
-    Attributes:
-      target: class of each cell of interchangeable rows, ``[cells]``.
-      given: what each prediction says of the cell, ``[cells]`` each.
-      place: cell of each row, ``[n]``.
-      taken: rows of the cell in each set, ``[draws, cells]``.
-      expected: what ``taken`` is on average, ``[cells]``.
-    """
-
-    target: np.ndarray
-    given: tuple[np.ndarray, ...]
-    place: np.ndarray
-    taken: np.ndarray
-    expected: np.ndarray
-
-    def metrics(self) -> list[Classification]:
-        """Metrics of each prediction, ``[draws]`` each."""
-        size = int(max(np.max(codes) for codes in (self.target, *self.given))) + 1
-        support, found = _sums(self.target, self.taken, size), []
-        for own in self.given:
-            right = own == self.target
-            hits = _sums(own[right], self.taken[:, right], size)
-            found.append(metrics.from_counts(hits, _sums(own, self.taken, size), support))
-        return found
-
-    def mean(self, drawn: np.ndarray, psi: np.ndarray) -> float:
-        """Mean of a metric over all test sets, from those drawn.
-
-        Its linear part is known without drawing: only what bends is averaged over the draws.
-
-        Args:
-          drawn: the metric, ``[draws]``.
-          psi: influence of each row on it, the same for interchangeable rows, ``[n]``.
-        """
-        own = np.zeros(len(self.target))
-        own[self.place] = psi
-        sizes = np.sum(self.taken, axis=1)
-        known = self.expected @ own / np.sum(self.expected)
-        return float(np.mean(drawn - self.taken @ own / sizes) + known)
-
-
-def test_sets(
-    rows: Answers, predictions: Sequence[np.ndarray], *, draws: int, seed: int
-) -> TestSets:
-    """Test sets as a split draws them.
-
-    A set has a fifth of each class, :func:`kernlens.targets.held_out_of`, without replacement.
-    Rows alike in target and predictions are interchangeable, so that what a set has of each such
-    cell is one hypergeometric draw, and its cost does not depend on ``n``. Where rows have copies,
-    groups are drawn one by one, each as of the class of its first row.
-
-    Args:
-      rows: the rows.
-      predictions: classes given, ``[n]`` each.
-      draws: how many sets; fewer where rows with copies are very many.
-      seed: random seed of the draws.
-
-    Returns:
-      TestSets.
-    """
-    num_classes = int(max(np.max(codes) for codes in (rows.target, *predictions))) + 1
-    shape = (num_classes,) * (1 + len(predictions))
-    cells, place, sizes = np.unique(
-        np.ravel_multi_index((rows.target, *predictions), shape),
-        return_inverse=True, return_counts=True,
-    )  # fmt: skip
-    target, *given = np.unravel_index(cells, shape)
-    rng = np.random.default_rng(seed)
-    if int(rows.groups.max()) + 1 == len(rows.groups):
-        counts = np.bincount(target, sizes)
-        quota = held_out_of(counts)
-        taken = _cells_drawn(rng, target, sizes, quota, draws)
-        expected = sizes * (quota / np.maximum(counts, 1))[target]
-    else:
-        taken = _groups_drawn(rng, rows, place, len(cells), draws)
-        expected = np.mean(taken, axis=0)
-    return TestSets(target, tuple(given), place, taken, expected)
 
 
 def too_few(held: HeldOut, names: Sequence[str], *, shown: int = 3) -> tuple[str, ...]:
@@ -443,35 +329,3 @@ def _lean(drawn: np.ndarray | None) -> tuple[float, float]:
     unit = normal_quantile(0.9) * np.std(drawn)
     low, high = np.abs(np.quantile(drawn, tails(0.9)) - np.mean(drawn)) / unit
     return float(low), float(high)
-
-
-def _cells_drawn(rng, target, sizes, quota, draws) -> np.ndarray:
-    taken = np.zeros((draws, len(sizes)), np.int64)
-    for c in np.flatnonzero(quota):
-        own = target == c
-        taken[:, own] = rng.multivariate_hypergeometric(
-            sizes[own], quota[c], size=draws, method="marginals"
-        )
-    return taken
-
-
-def _groups_drawn(rng, rows, place, num_cells, draws) -> np.ndarray:
-    first = np.unique(rows.groups, return_index=True)[1]
-    stratum = rows.target[first]
-    quota = held_out_of(np.bincount(stratum))
-    draws = int(np.clip(MAX_DRAWN // len(place), 50, draws))
-    taken = np.empty((draws, num_cells), np.int64)
-    starts = np.concatenate([[0], np.cumsum(np.bincount(stratum))])
-    for i in range(draws):
-        order = np.lexsort((rng.random(len(stratum)), stratum))
-        chosen = np.empty(len(stratum), bool)
-        chosen[order] = np.arange(len(order)) - starts[stratum[order]] < quota[stratum[order]]
-        taken[i] = np.bincount(place[chosen[rows.groups]], minlength=num_cells)
-    return taken
-
-
-def _sums(codes, taken, num_classes) -> np.ndarray:
-    """Sums of ``taken [draws, cells]`` by code, ``[draws, num_classes]``."""
-    found = np.zeros((num_classes, len(taken)), np.int64)
-    np.add.at(found, codes, taken.T)
-    return found.T
