@@ -15,6 +15,7 @@ import kernlens as kl
 from kernlens import probes
 from kernlens.models import decoders
 from kernlens.probes import folds as folds_
+from kernlens.probes.given import sorted_rows
 from kernlens.types import Labels
 from tests.cases import gaussian_classes
 
@@ -49,7 +50,7 @@ def test_every_fold_is_the_optimum_of_its_own_training_rows(penalty):
 
 def test_the_optimum_is_reached_on_a_path_too():
     """Warm from one penalty to the next, where they are far apart."""
-    given = MODULE.sorted_rows(X, LABELS, max_rows=None, groups=None, seed=0)
+    given = sorted_rows(X, LABELS, max_rows=None, groups=None, seed=0)
     fitted = MODULE.fit_path(given, np.array(PATH), "log_loss")
     for i, penalty in enumerate(PATH):
         found = MODULE._log_probabilities(fitted, np.full(folds_.FOLDS, i))

@@ -11,8 +11,8 @@ import kernlens as kl
 from kernlens import metrics, probes, targets
 from kernlens.metrics import influence, multi_label, regression
 from kernlens.probes import paired
-from kernlens.probes.numbers import many_labels, numbers
-from kernlens.types import MultiLabels
+from kernlens.probes.numbers import many_labels, numbers, of_numbers
+from kernlens.types import Labels, MultiLabels
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((60, 5)) * [1.0, 10.0, 1e-3, 1.0, 100.0] + [0.0, 1e3, 0.0, 5.0, 0.0]
@@ -192,3 +192,30 @@ def test_intervals_end_where_metrics_do():
     x = rng.normal(size=(n, 2))
     found = kl.predict(x, targets.values(x[:, 0] + rng.standard_t(1.5, size=n) * 0.1))
     assert found.metrics["r2"].high <= 1.0
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 6])
+def test_few_rows_without_an_error_have_intervals_of_some_width(n):
+    y = 1.5 * np.arange(n)
+    exact = of_numbers(y, y)
+    for name, own in exact.metrics.items():
+        assert own.high - own.low > 0.1 / n, name
+    near = of_numbers(y, y + np.where(np.arange(n) % 2, 1.0, -1.0))
+    assert near.metrics["mae"].high - near.metrics["mae"].low > 0.1 / n
+    # Of many rows the errors that are seen say enough.
+    y = np.arange(100.0)
+    (sure,) = {float(own.high - own.low) for own in of_numbers(y, y).metrics.values()}
+    assert sure == 0.0
+
+
+@pytest.mark.parametrize("probe", [probes.logistic, probes.mlp, probes.neighbours])
+def test_values_whose_squares_overflow_are_refused(probe):
+    x = np.random.default_rng(0).standard_normal((60, 3))
+    x[7, 1] = 1e200
+    with pytest.raises(ValueError, match=r"within 1e\+150 of 0.*row 7 does not. Rescale them"):
+        probe(x, Labels((np.arange(60) % 2).astype(np.int32), ("a", "b")))
+    with pytest.raises(ValueError, match="Rescale them"):
+        kl.predict(x, np.random.default_rng(1).standard_normal(60))
+    assert probes.neighbours(
+        1e100 * x[:7], Labels((np.arange(7) % 2).astype(np.int32), ("a", "b"))
+    ).metrics

@@ -236,3 +236,12 @@ def test_what_is_no_kernel_is_refused():
         kl.predict(rows, codes, kernel=lambda x1, x2: -(x1 @ x2.T))
     with pytest.raises(ValueError, match=r"the kernel fails on rows \[2, 5\] and \[3, 5\]"):
         kl.predict(rows, codes, kernel=lambda x1, x2: x1 @ x2)
+
+
+def test_a_head_of_fewer_outputs_than_classes_is_refused():
+    init_fn, apply_fn = pair()
+    fewer = (init_fn, lambda params, x: apply_fn(params, x)[:, :3])
+    with pytest.raises(ValueError, match="gives 3 outputs, and the target has 4 classes"):
+        kl.predict(X, LABELS, decoder=fewer)
+    with pytest.raises(ValueError, match="gives 2 outputs, and the target has 4 classes"):
+        kl.predict(X, LABELS, decoder=nn.Dense(2))

@@ -202,6 +202,31 @@ def test_the_fold_of_a_group_of_mixed_classes_does_not_hang_on_the_order_of_rows
     np.testing.assert_array_equal(taken, other)
 
 
+def test_a_difference_does_not_hang_on_which_side_has_copies():
+    rng = np.random.default_rng(5)
+    target = np.arange(240) % 3
+    groups = np.arange(240) // 12 * 3 + target  # four copies of a row, its class their own
+    sides = []
+    for own, spoilt in ((np.arange(240), 0.3), (groups, 0.4)):
+        wrong = rng.random(240)[own] < spoilt
+        folds = share_out(target, own)
+        given = np.where(wrong, (target + 1) % 3, target)
+        held = HeldOut(None, given, target, folds, tuple("abc"), own.astype(np.int32))
+        kinds = spread.of_answers(held, 1.0 * wrong, "error_rate", draws=50)
+        sides.append(
+            Prediction(kinds.metrics, "macro_f1", "error_rate", given, target, 1.0 * wrong,
+                       tuple("abc"), held_out=held)
+        )  # fmt: skip
+    a, b = sides
+    found, turned = paired.paired_difference(a, b), paired.paired_difference(b, a)
+    assert found.high - found.low == pytest.approx(turned.high - turned.low, rel=1e-9)
+    alone = a._replace(held_out=a.held_out._replace(folds=b.held_out.folds))
+    bare = b._replace(held_out=b.held_out._replace(groups=a.held_out.groups))
+    narrow = paired.paired_difference(alone, bare)
+    # Copies answer alike: taken for rows of their own they say too much.
+    assert found.high - found.low > 1.3 * (narrow.high - narrow.low)
+
+
 def test_classes_too_small_to_judge_are_named():
     target = np.repeat([0, 1, 2, 3], [50, 19, 3, 20])
     held = held_out(target, target)

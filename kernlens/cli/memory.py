@@ -108,7 +108,7 @@ def of_rows(
       width: features that a decoder or kernel makes of a row, as `width_of` says.
     """
     from kernlens.lens.reading import IN_MEMORY, MAX_EXACT
-    from kernlens.probes.logistic import MAX_NUMBERS, MAX_ROWS
+    from kernlens.probes.given import MAX_NUMBERS, MAX_ROWS
 
     rows = min(min(n for n, _ in shapes), num_rows)
     dims = [d for _, d in shapes]

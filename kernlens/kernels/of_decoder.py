@@ -60,7 +60,7 @@ def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 
     if rule is not None:
         return rule.kernel(decoder, dim=dim, num_outputs=num_outputs, seed=seed)
     init_fn, apply_fn = _functions(decoder, num_outputs)
-    return _empirical(init_fn, apply_fn, dim=dim, seed=seed)
+    return _empirical(init_fn, apply_fn, dim=dim, num_outputs=num_outputs, seed=seed)
 
 
 def layers_of(decoder: Decoder) -> Mapping[str, Any] | None:
@@ -131,7 +131,12 @@ def _mlp(decoder: decoders.Mlp, *, dim: int, num_outputs: int, seed: int) -> Dec
 
 
 def _empirical(
-    init_fn: Callable[[Array, Array], Params], apply_fn: ApplyFn, *, dim: int, seed: int
+    init_fn: Callable[[Array, Array], Params],
+    apply_fn: ApplyFn,
+    *,
+    dim: int,
+    num_outputs: int,
+    seed: int,
 ) -> DecoderKernel:
     init_key, sketch_key = jax.random.split(jax.random.key(seed))
     example = jnp.zeros((2, dim), jnp.float32)
@@ -146,6 +151,11 @@ def _empirical(
     if shape is None or len(shape) != 2 or shape[0] != 2:
         raise ValueError(
             f"the decoder must give outputs [n, C] for rows [n, {dim}]; got {shape} for 2 rows"
+        )
+    if shape[1] < num_outputs:
+        raise ValueError(
+            f"the decoder gives {shape[1]} outputs, and the target has {num_outputs} classes or "
+            "labels; expected an output for each"
         )
     ntk_fn = ntk.empirical_ntk_fn(apply_fn)
     # Under the loop below parameters are tracers, and a head that couples its rows goes unseen.

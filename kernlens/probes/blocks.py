@@ -11,6 +11,9 @@ from kernlens.types import Chunk, Labels, Stream
 MAX_BYTES = 2**25
 """Bytes of a block in float64."""
 
+LARGEST = 1e150
+"""Largest value whose square, summed over rows, float64 holds."""
+
 
 def check_rows(features: Any, num_rows: int) -> Any:
     """Features that a probe can take: a stream as it is, else a NumPy array.
@@ -71,7 +74,7 @@ def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
       Rows ``[b, p]`` and their numbers ``[b]``; blocks without a row are passed over.
 
     Raises:
-      ValueError: a value that is not finite; names the first such row.
+      ValueError: a value that is not finite, or beyond :data:`LARGEST`; names the first such row.
     """
     size = max(1, MAX_BYTES // (8 * features.shape[1]))
     for values, rows in raw_blocks(features, size):
@@ -84,6 +87,12 @@ def blocks(features: Any, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
             raise ValueError(
                 f"features must be finite; {np.count_nonzero(~finite)} labelled rows near row "
                 f"{rows[np.argmin(finite)]} are not"
+            )
+        large = np.max(np.abs(values), axis=1) > LARGEST
+        if np.any(large):
+            raise ValueError(
+                f"features must lie within {LARGEST:g} of 0, so that float64 holds their squares; "
+                f"row {rows[np.argmax(large)]} does not. Rescale them"
             )
         yield values, rows
 

@@ -129,6 +129,25 @@ def _by_chance(rows: Any, numbers: np.ndarray, n: int) -> bool:
     return bool(n * np.prod((equal + 1) / (m * (m - 1) / 2 + 1)) >= 1.0)
 
 
+def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The finest groups that hold those of both together."""
+    kept = a >= 0
+    joined, other = a[kept].copy(), b[kept]
+    while True:
+        least = np.full(int(other.max(initial=-1)) + 1, np.iinfo(np.int32).max, np.int64)
+        np.minimum.at(least, other, joined)
+        moved = least[other]
+        least = np.full(int(a.max(initial=-1)) + 1, np.iinfo(np.int32).max, np.int64)
+        np.minimum.at(least, a[kept], moved)
+        moved = least[a[kept]]
+        if np.array_equal(moved, joined):
+            break
+        joined = moved
+    found = np.full(len(a), -1, np.int32)
+    found[kept] = np.unique(joined, return_inverse=True)[1]
+    return found
+
+
 def note(groups: np.ndarray) -> tuple[str, ...]:
     """What a person should know of the copies among rows; nothing where there are none.
 

@@ -7,8 +7,8 @@ import numpy as np
 from kernlens.probes.blocks import blocks
 from kernlens.probes.by_folds import answered
 from kernlens.probes.folds import FOLDS
+from kernlens.probes.given import Given, sorted_rows
 from kernlens.probes.held_out import HeldOut
-from kernlens.probes.logistic import Given, sorted_rows
 from kernlens.probes.prediction import Prediction, check_draws
 from kernlens.types import Array, Labels, Stream
 

@@ -22,7 +22,11 @@ from kernlens.probes.prediction import (
     check_draws,
     normal_quantile,
 )
+from kernlens.probes.spread import FEW_ROWS
 from kernlens.types import Array, Interval, MultiLabels, Stream
+
+UNSEEN = 0.5
+"""Rows answered by chance that are allowed for where fewer than ``FEW_ROWS`` show hardly any."""
 
 
 def numbers(
@@ -195,12 +199,17 @@ def many_labels(
 
 
 def _with_intervals(found: Prediction, level: float, nulls: dict[str, float]) -> Prediction:
-    reach = normal_quantile(level) / np.sqrt(len(found.target))
+    n = len(found.target)
+    reach = normal_quantile(level) / np.sqrt(n)
     values = {name: Interval(float(v), 0.0, 0.0, level) for name, v in found.metrics.items()}
     found = found._replace(metrics=values)
     made = {}
     for name, own in values.items():
         error = reach * float(np.std(paired.influence(found, name), ddof=1))
+        if n < FEW_ROWS:
+            # So few rows without an error are no proof that none will come.
+            worst = nulls[name] if name in LOWER_IS_BETTER else 1.0
+            error = max(error, reach * float(np.sqrt(UNSEEN / n)) * worst)
         low = own.value - error if name == R2 else max(own.value - error, 0.0)
         high = own.value + error if name in LOWER_IS_BETTER else min(own.value + error, 1.0)
         made[name] = Interval(own.value, low, high, level, nulls.get(name))

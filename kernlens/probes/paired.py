@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernlens.metrics import influence as influences
-from kernlens.probes import spread
+from kernlens.probes import copies, spread
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.prediction import (
     AVERAGE_PRECISION,
@@ -66,8 +66,7 @@ def paired_difference(
     gaps = influence(a, metric) - influence(b, metric)
     kept = np.isfinite(gaps)
     if a.held_out is not None and b.held_out is not None:
-        rows = _rows(a.held_out, kept)
-        return _about(value, gaps[kept], rows, level=level).sample
+        return _about(value, gaps[kept], _rows(a.held_out, b.held_out, kept), level=level).sample
     gaps = gaps[kept]
     reach = normal_quantile(level) * float(np.std(gaps, ddof=1)) / np.sqrt(len(gaps))
     return Interval(float(value), float(value - reach), float(value + reach), level)
@@ -104,30 +103,40 @@ def differences(
         raise ValueError("differences needs predictions of classes, with their held-out answers")
     psi = influence(a, metric) - influence(b, metric)
     kept = np.isfinite(psi)
-    rows = _rows(a.held_out, kept)
+    rows = _rows(a.held_out, b.held_out, kept)
     value, drawn = a.metrics[metric].value - b.metrics[metric].value, None
     if metric in spread.INFLUENCES:
         given = (a.held_out.predicted[kept], b.held_out.predicted[kept])
-        first, second = test_sets(rows, given, draws=draws, seed=seed).metrics()
+        first, second = test_sets(rows[0], given, draws=draws, seed=seed).metrics()
         drawn = getattr(first, metric) - getattr(second, metric)
     return _about(value, psi[kept], rows, drawn=drawn, level=level)
 
 
-def _rows(held: HeldOut, kept: np.ndarray) -> Answers:
-    return answers_of(held._replace(folds=np.where(kept, held.folds, -1)))
+def _rows(a: HeldOut, b: HeldOut, kept: np.ndarray) -> list[Answers]:
+    """The rows by the folds of either side; rows that are copies in any share a group."""
+    groups = copies.joined(a.groups, b.groups)
+    sides = [one._replace(groups=groups, folds=np.where(kept, one.folds, -1)) for one in (a, b)]
+    if np.array_equal(sides[0].folds, sides[1].folds):
+        sides = sides[:1]
+    return [answers_of(one) for one in sides]
 
 
 def _about(
     value: float,
     psi: np.ndarray,
-    rows: Answers,
+    rows: Sequence[Answers],
     *,
     drawn: np.ndarray | None = None,
     level: float,
 ) -> spread.Intervals:
-    return spread.about(
-        float(value), psi, rows, drawn=drawn, level=level, other=spread.OTHER_GAP, least=-np.inf
-    )
+    """The intervals of a difference, by the folds that differ more where there are two kinds."""
+    made = [
+        spread.about(
+            float(value), psi, own, drawn=drawn, level=level, other=spread.OTHER_GAP, least=-np.inf
+        )
+        for own in rows
+    ]
+    return max(made, key=lambda one: one.sample.high - one.sample.low)
 
 
 def _check_same(a: Prediction, b: Prediction, metric: str) -> None:

@@ -19,15 +19,14 @@ from kernlens.probes.blocks import known_classes
 from kernlens.probes.by_folds import answered
 from kernlens.probes.class_means import class_means, fitted_means
 from kernlens.probes.folds import FOLDS
+from kernlens.probes.given import MAX_ROWS, sorted_rows
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.logistic import (
-    MAX_ROWS,
     PENALTIES,
     checked_penalties,
     chosen,
     fit_path,
     predicted_by,
-    sorted_rows,
 )
 from kernlens.probes.prediction import MACRO_F1, Prediction, check_metric
 from kernlens.types import Labels
@@ -188,26 +187,7 @@ def shared_groups(tables: list[Any], labels: Labels) -> np.ndarray:
     codes = np.asarray(labels.codes)
     found = copies.groups(tables[0], codes)
     for table in tables[1:]:
-        found = _joined(found, copies.groups(table, codes))
-    return found
-
-
-def _joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The finest groups that hold those of both together."""
-    kept = a >= 0
-    joined, other = a[kept].copy(), b[kept]
-    while True:
-        least = np.full(int(other.max(initial=-1)) + 1, np.iinfo(np.int32).max, np.int64)
-        np.minimum.at(least, other, joined)
-        moved = least[other]
-        least = np.full(int(a.max(initial=-1)) + 1, np.iinfo(np.int32).max, np.int64)
-        np.minimum.at(least, a[kept], moved)
-        moved = least[a[kept]]
-        if np.array_equal(moved, joined):
-            break
-        joined = moved
-    found = np.full(len(a), -1, np.int32)
-    found[kept] = np.unique(joined, return_inverse=True)[1]
+        found = copies.joined(found, copies.groups(table, codes))
     return found
 
 
