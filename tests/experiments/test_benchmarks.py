@@ -6,9 +6,11 @@ import pytest
 
 from experiments.benchmarks.ntk import accelerator, gates
 from experiments.benchmarks.ntk.gates import AUTO, BASELINE, OURS, PEER, PEER_DEFAULT
+from experiments.benchmarks.ntk.tasks import TASKS, conv_operations, problem
 from experiments.benchmarks.pretrain import experiment as bench_pretrain
 from experiments.benchmarks.scores import settings, shown
 from experiments.benchmarks.scores.settings import Gate
+from kernlens import ntk
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,28 @@ def test_time_is_the_peers_fastest_over_ours_by_medians(peer_ms, passed):
     assert found[f"mlp trace: time, {of}"] == (pytest.approx(peer_ms / 10), passed)
     assert found[f"mlp trace: memory, {of}"] == (pytest.approx(8 / 4), True)
     assert found[f"mlp trace: time against the default, {of}"] == (pytest.approx(101.0), True)
+
+
+def test_a_rate_is_judged_where_it_was_measured():
+    rows = [
+        timed("conv trace", OURS, AUTO, 10.0, share_of_gflops=0.4),
+        timed("mlp full", OURS, AUTO, 10.0, share_of_gflops=None),
+    ]
+    found = {gate: line for gate, line in measured(rows).items() if "rate of operations" in gate}
+    gate = "conv trace: rate of operations over that of a matrix product in turn"
+    assert found == {gate: (0.4, False)}
+
+
+def test_operations_of_convolutions_are_those_of_the_plan():
+    task = TASKS["conv trace"]
+    made = problem(task, 2, "float32")
+    why = ntk.empirical_ntk_fn(made.f, explain=True)(made.x, None, made.params)
+    pairs = sum(leaf.operations for leaf in why.leaves if leaf.path[0] == "convs")
+    biases = 32 * (10 + 10 + 1)
+    # What grows with pairs of images: multiplications and additions, two for each entry.
+    of_one, of_two, of_three = (task.operations(n) for n in (1, 2, 3))
+    assert (of_three - 2 * of_two + of_one) / 2 == 2 * (pairs + biases)
+    assert conv_operations(256, jacobians=True) > 1.3 * conv_operations(256)
 
 
 def test_times_are_of_the_processor_where_both_sides_have_it():

@@ -6,9 +6,8 @@ The tasks of the NTK benchmark by ``auto``, in float32 (products in full precisi
 bfloat16 parameters and inputs: tower tables of 10⁶ items and a transformer at 1,024 rows among
 them; then models as libraries write them against the same models written plainly. Memory is what
 the compiled program reserves. The share of peak is that of the largest square matrix product of
-the same number type: operations are the least known for the MLP (`tasks.mlp_operations`), half of
-the pairs. What would begin after ``--seconds`` is left out and listed, so that the file is whole
-whenever it ends.
+the same number type, for tasks whose operations were counted: the MLP and the convolutions. What
+would begin after ``--seconds`` is left out and listed, so that the file is whole whenever it ends.
 """
 
 import argparse
@@ -30,7 +29,6 @@ from kernlens import ntk
 from kernlens.show import report
 
 DTYPES = ("float32", "bfloat16")
-PEAK_TASK = "mlp trace 8,192"
 ROWS = {
     "mlp trace 8,192": 8192,
     "towers 1,000,000": 1024,
@@ -95,13 +93,13 @@ def kernel(f: Any, params: Any, x: Any, trace: bool, repeats: int) -> dict[str, 
 
 
 def task_row(name: str, dtype: str, sizes: Sizes, peak: float) -> dict[str, Any]:
-    """A task of the benchmark; the share of peak for the one that has a count of operations."""
+    """A task of the benchmark; the share of peak for those that have a count of operations."""
     task, n = TASKS[name], sizes.rows or ROWS[name]
     made = problem(task, n, jnp.dtype(dtype))
     row = {"task": name, "dtype": dtype, "n": n}
     row |= kernel(made.f, made.params, made.x, task.trace, sizes.repeats)
-    if name == PEAK_TASK:
-        rate = task.floor * n * (n + 1) / 2 / np.median(row["milliseconds"]) / 1e6
+    if task.operations is not None:
+        rate = task.operations(n) / np.median(row["milliseconds"]) / 1e6
         row["share_of_peak"] = rate / peak
     return row
 

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ import numpy as np
 
 from experiments.benchmarks.ntk.gates import AUTO, BASELINE, OURS, PEER, median, summary
 from experiments.benchmarks.ntk.shown import draw
-from experiments.benchmarks.ntk.tasks import TASKS, Problem, work
+from experiments.benchmarks.ntk.tasks import PRODUCT, TASKS, Problem, work
 from experiments.kit.cells import Cells
 from experiments.kit.shown import MET, number, table
 from kernlens.show.table import Table
@@ -220,12 +220,15 @@ def duel(name: str, dtype: str, rows: list[dict[str, Any]], config: Config) -> d
     if config.alone:
         spec = spec_of(name, dtype, config)
         methods = {**spec, "methods": [AUTO, *near], "keep": None, "least": LEAST_ROUNDS}
-        found = launch(sys.executable, OURS, methods, config)
+        if TASKS[name].operations is not None:
+            methods["matmul"] = max(config.matmul)
+        together = replace(config, limit_seconds=len(methods["methods"]) * config.limit_seconds)
+        found = launch(sys.executable, OURS, methods, together)
         if "failed" in found:
             return {"duel_failed": found["failed"]}
         measured = found["measured"]
     times = {row["method"]: row["processor_milliseconds"] for row in measured}
-    programs = {row["method"]: row["program"] for row in measured}
+    programs = {row["method"]: row.get("program") for row in measured}
     fastest = min(near, key=lambda method: np.median(times[method]))
     # Run by run, in pairs: what slows a while of the machine slows both.
     pairs = np.divide(*(times[m][: len(times[fastest])] for m in (AUTO, fastest)))
@@ -233,7 +236,17 @@ def duel(name: str, dtype: str, rows: list[dict[str, Any]], config: Config) -> d
         "best_single": fastest,
         "best_single_same": programs[AUTO] == programs[fastest],
         "auto_over_best": float(np.median(pairs)),
+        "share_of_gflops": share(name, times, config),
     }
+
+
+def share(name: str, times: Mapping[str, list[float]], config: Config) -> float | None:
+    """A kernel's rate of operations over that of a matrix product in turn, where both are known."""
+    operations = TASKS[name].operations
+    if operations is None or PRODUCT not in times:
+        return None
+    ratio = operations(config.n or TASKS[name].n) / (2 * max(config.matmul) ** 3)
+    return float(np.median(ratio * np.divide(times[PRODUCT], times[AUTO])))
 
 
 def run(config: Config, cells: Cells) -> list[dict[str, Any]]:
@@ -307,6 +320,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
             "best single method": row["best_single"],
             "auto runs": "the same program" if row["best_single_same"] else "another program",
             "auto over it, in turn": row["auto_over_best"],
+            "rate, over a matrix product's": number(row["share_of_gflops"]),
         }
         for row in results["rows"]
         if row["dtype"] == "float32" and row.get("best_single")
@@ -314,5 +328,5 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     return [
         table(rows, {"ms": ",.1f", "its time, ×": ".1f", "its memory, ×": ".1f"}),
         table(gates),
-        table(in_turn, {"auto over it, in turn": ".2f"}),
+        table(in_turn, {"auto over it, in turn": ".2f", "rate, over a matrix product's": ".2f"}),
     ]

@@ -117,6 +117,10 @@ def judge(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "half of the pairs",
                 "≥", PEAK_SHARE, rate / peak, what == "least",
             )  # fmt: skip
+    for task, row in auto.items():
+        if row.get("share_of_gflops") is not None:
+            text = f"{task}: rate of operations over that of a matrix product in turn"
+            line(text, "≥", PEAK_SHARE, row["share_of_gflops"])
     duels = [
         1.0 if row["best_single_same"] else row["auto_over_best"]
         for row in auto.values()

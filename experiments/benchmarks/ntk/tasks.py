@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from experiments.benchmarks.machine import Memory, matmul_peak, timed
 
 SEED = 0
 KEPT = 1_000_000  # kernel entries kept to compare two implementations
+PRODUCT = "matrix product"
+"""What is timed in turn with the methods of a task, where that is asked for."""
 
 
 class Problem(NamedTuple):
@@ -47,6 +50,7 @@ class Task(NamedTuple):
       trace: whether outputs are traced (kernel ``[n, n]``) or not (``[n, n, o, o]``).
       floor: least operations known for a pair of rows, or 0 where none is stated.
       layerwise: operations for a pair of rows by every layer's inputs and output cotangents, or 0.
+      operations: of the kernel of n rows in all, as kernlens computes it, where they were counted.
     """
 
     make: Callable[[np.random.Generator, int], Problem]
@@ -54,6 +58,7 @@ class Task(NamedTuple):
     trace: bool = True
     floor: int = 0
     layerwise: int = 0
+    operations: Callable[[int], float] | None = None
 
 
 def dense(rng: np.random.Generator, *widths: int) -> list[dict[str, np.ndarray]]:
@@ -214,11 +219,29 @@ def conv(rng: np.random.Generator, n: int) -> Problem:
     return Problem(apply, params, rng.standard_normal((n, 16, 16, 3)))
 
 
+def conv_operations(n: int, *, jacobians: bool = False) -> float:
+    """Multiplications and additions of the traced kernel of n images by gradients of `conv`.
+
+    Forward, back through two convolutions for every output, the gradients of each convolution and
+    its bias, and their products. The last convolution's cotangents are the head's weights times one
+    slope for each entry, so that it counts once; ``jacobians`` counts it for every output too.
+    """
+    positions, outputs = 256, 10
+    layers = [(9 * 3, 32), (9 * 32, 32), (9 * 32, 32)]
+    times = [outputs, outputs, outputs if jacobians else 1]
+    forward = 2 * positions * sum(a * b for a, b in layers)
+    back = 2 * positions * outputs * sum(a * b for a, b in layers[1:])
+    sizes = sum((a + 1) * b * t for (a, b), t in zip(layers, times, strict=True))
+    return n * (forward + back + 2 * positions * sizes) + n**2 * 2 * sizes
+
+
 MLP_OPERATIONS = mlp_operations(64, 256, 256, 10)
 TASKS = {
     "mlp trace": Task(mlp, 1024, True, *MLP_OPERATIONS),
     "mlp full": Task(mlp, 1024, False),
-    "mlp trace 8,192": Task(mlp, 8192, True, *MLP_OPERATIONS),
+    "mlp trace 8,192": Task(
+        mlp, 8192, True, *MLP_OPERATIONS, lambda n: MLP_OPERATIONS[0] * n * (n + 1) / 2
+    ),
     "towers frozen": Task(two_tower(2_000, trained=False), 1024),
     "towers 2,000": Task(two_tower(2_000, trained=True), 1024),
     "towers 20,000": Task(two_tower(20_000, trained=True), 1024),
@@ -228,7 +251,7 @@ TASKS = {
     "tower16 full 2,000": Task(tower(2_000), 512, False),
     "transformer trace": Task(transformer, 128),
     "transformer full": Task(transformer, 128, False),
-    "conv trace": Task(conv, 256),
+    "conv trace": Task(conv, 256, operations=conv_operations),
 }
 
 
@@ -254,7 +277,7 @@ def measure(
       kernel_of: ``kernel_of(problem, trace_axes, method) -> kernel(x, params)``.
       spec: ``task``, ``methods``, ``n``, ``dtype``, ``repeats``, ``seconds`` and ``keep``, the
         folder for a part of each kernel (or None); ``least`` rounds, where given, even past
-        ``seconds``.
+        ``seconds``; ``matmul``, where given, the size of a `PRODUCT` timed as the last method.
 
     Returns:
       For each method, milliseconds of every repeat, of wall time and of the processor (all threads
@@ -283,7 +306,7 @@ def measure(
             part = np.asarray(value[::step, ::step].astype(jnp.float32))
             np.save(Path(spec["keep"]) / f"{method}.npy", part)
         finite = bool(jnp.isfinite(value).all())
-        calls.append((compiled, first, busy))
+        calls.append((partial(compiled, made.x, made.params), first, busy))
         found.append(
             {
                 "method": method,
@@ -299,6 +322,11 @@ def measure(
             }
         )
         del value
+    if spec.get("matmul"):
+        square = jnp.ones((spec["matmul"],) * 2, square.dtype)
+        product = partial(jax.jit(jnp.matmul).lower(square, square).compile(), square, square)
+        calls.append((product, timed(product)[1], 0.0))
+        found.append({"method": PRODUCT, "milliseconds": [], "processor_milliseconds": []})
     rounds = min(spec["repeats"], int(spec["seconds"] / sum(first for _, first, _ in calls)))
     rounds = max(rounds, spec.get("least", 0))
     if rounds == 0:  # too slow to be run again
@@ -306,9 +334,9 @@ def measure(
             row["milliseconds"].append(1e3 * first)
             row["processor_milliseconds"].append(1e3 * busy)
     for _ in range(rounds):
-        for (compiled, *_), row in zip(calls, found, strict=True):
+        for (call, *_), row in zip(calls, found, strict=True):
             began = time.process_time()
-            value, seconds = timed(compiled, made.x, made.params)
+            value, seconds = timed(call)
             row["milliseconds"].append(1e3 * seconds)
             row["processor_milliseconds"].append(1e3 * (time.process_time() - began))
             del value
