@@ -153,6 +153,14 @@ def test_a_value_hangs_little_on_how_rows_are_shared_out():
     assert abs(np.mean(found) - np.mean(refits)) < np.std(refits)
 
 
+def test_a_difference_that_no_held_out_answer_shows_is_not_told_apart():
+    one = probes.neighbours(X, LABELS, k=3)
+    lower = one.value._replace(value=one.value.value - 0.001)
+    other = one._replace(metrics={**one.metrics, "macro_f1": lower})
+    for found in (probes.paired_difference(other, one), *probes.differences(other, one)):
+        assert (found.value, found.low, found.high) == (pytest.approx(-0.001), found.value, 0.0)
+
+
 def test_each_fold_is_answered_with_the_k_that_is_best_on_the_others(monkeypatch):
     monkeypatch.setattr(neighbours_, "SPLITS", 5)
     found = probes.neighbours(X, LABELS)

@@ -129,14 +129,23 @@ def _about(
     drawn: np.ndarray | None = None,
     level: float,
 ) -> spread.Intervals:
-    """The intervals of a difference, by the folds that differ more where there are two kinds."""
+    """The intervals of a difference, by the folds that differ more where there are two kinds.
+
+    A metric that is a mean over several partitions may differ where no held-out answer does, and
+    no row then says how surely: 0 is in the interval.
+    """
     made = [
         spread.about(
             float(value), psi, own, drawn=drawn, level=level, other=spread.OTHER_GAP, least=-np.inf
         )
         for own in rows
     ]
-    return max(made, key=lambda one: one.sample.high - one.sample.low)
+    found = max(made, key=lambda one: one.sample.high - one.sample.low)
+    if np.any(psi):
+        return found
+    return found._make(
+        own._replace(low=min(own.low, 0.0), high=max(own.high, 0.0)) for own in found
+    )
 
 
 def _check_same(a: Prediction, b: Prediction, metric: str) -> None:
