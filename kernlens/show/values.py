@@ -28,8 +28,9 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Path):
         # A results file names the data, not the machine it lay on; "." has a name too.
         return (value if value.name not in ("", "..") else value.resolve()).name
-    if hasattr(value, "tolist"):  # arrays and scalars of NumPy and JAX
-        return to_json(value.tolist())
+    tolist = getattr(value, "tolist", None)  # of arrays and scalars of NumPy and JAX
+    if tolist is not None:
+        return to_json(tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -205,7 +205,7 @@ def gradient_descent(
         )
         outputs: Any = results[0] if len(results) == 1 else tuple(results)
         if state is not None:
-            ended = dict(zip(("fx_train", "fx_test"), results, strict=False))
+            ended: dict[str, Any] = dict(zip(("fx_train", "fx_test"), results, strict=False))
             if drag is not None:
                 ended |= dict(zip(("qx_train", "qx_test"), at_times(solution.ys[1]), strict=False))
             outputs = ODEState(**ended)
