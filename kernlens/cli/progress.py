@@ -26,7 +26,8 @@ def shown(what: str, needs: object = "", *, console: Console | None = None) -> I
       needs: what it takes of memory, shown until steps are.
       console: where it is shown; standard error by default. No terminal, nothing shown.
     """
-    console = console or Console(file=sys.stderr)
+    # Colour that is forced on makes no terminal of a file.
+    console = console or Console(file=sys.stderr, force_terminal=sys.stderr.isatty())
     fitted = Column(no_wrap=True, overflow="ellipsis")
     bar = Progress(
         SpinnerColumn(), TextColumn("{task.description}", markup=False, table_column=fitted),

@@ -7,6 +7,7 @@ from kernlens.files.compiled import cache_folder, use_compilation_cache
 from kernlens.files.given import check_columns, check_unique, existing, folder, optional
 from kernlens.files.locks import held
 from kernlens.files.writing import (
+    check_apart,
     check_folder,
     check_writable,
     clean,
@@ -16,6 +17,7 @@ from kernlens.files.writing import (
 
 __all__ = [
     "cache_folder",
+    "check_apart",
     "check_columns",
     "check_folder",
     "check_unique",

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -39,6 +39,25 @@ def check_writable(path: str | Path) -> None:
         return
     _check_folder_takes_files(path.resolve().parent, path)
     clean(path.resolve().parent, path.name)
+
+
+def check_apart(outputs: Mapping[str, Path | None], inputs: Iterable[str | Path]) -> None:
+    """Refuses outputs that would replace a file that is read, or one another.
+
+    Args:
+      outputs: path by the option that names it; None or ``-`` is no file.
+      inputs: files that are read, each with ``::`` and what is read of it or without.
+
+    Raises:
+      ValueError: names the option, the path and what else it is.
+    """
+    taken = {Path(str(path).split("::")[0]).resolve(): "a file that is read" for path in inputs}
+    for flag, path in outputs.items():
+        if path is None or path == Path("-"):
+            continue
+        if path.resolve() in taken:
+            raise ValueError(f"{flag} {path}: would replace {taken[path.resolve()]}")
+        taken[path.resolve()] = f"what {flag} writes"
 
 
 def check_folder(flag: str, path: Path) -> None:

@@ -60,7 +60,8 @@ class Comparison(NamedTuple):
       differences: paired differences by pair of labels of entries, the first minus the second:
         each entry to the best, and to the one before it. Their signs hold together at ``level``.
       metric: the metric that orders the entries.
-      level: nominal coverage of all intervals, in ``(0, 1)``.
+      level: nominal coverage of each interval, and with which the signs of all differences hold
+        together, in ``(0, 1)``.
     """
 
     entries: tuple[Entry, ...]

@@ -9,7 +9,7 @@ import tyro
 from kernlens import datasets
 from kernlens.cli import memory, progress
 from kernlens.cli.helptext import explained
-from kernlens.files import check_writable
+from kernlens.files import check_apart, check_writable
 from kernlens.io.event_times import UNITS
 from kernlens.types import Interactions
 
@@ -91,6 +91,7 @@ class Embed:
 
     def check(self) -> None:
         """Refuses what cannot be written or is not there, before anything is read."""
+        check_apart({"--out": self.out}, [self.events])
         check_writable(self.out)
         if not self.events.exists():
             raise FileNotFoundError(f"{self.events}: no such file")

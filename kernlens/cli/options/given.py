@@ -11,7 +11,7 @@ from kernlens import io
 from kernlens.cli import memory, rows, words
 from kernlens.cli.helptext import choices, explained, one_of
 from kernlens.cli.words import DECODERS, KERNELS, METRICS, PROBES, TARGETS
-from kernlens.files import check_writable, existing, optional
+from kernlens.files import check_apart, check_writable, existing, optional
 
 if TYPE_CHECKING:
     MetricName = str | None
@@ -134,6 +134,11 @@ class Given:
         Raises:
           ValueError, OSError, ImportError: says which and why.
         """
+        given = [getattr(self, name, None) for name in ("labels", "interactions", *self._beside)]
+        outputs = {
+            f"--{name}": getattr(self, name, None) for name in ("json", "html", "export", "save")
+        }
+        check_apart(outputs, [path for path in (*self.read_together(), *given) if path is not None])
         json = None if self.json == Path("-") else self.json
         for path in (json, self.html, self.export):
             if path is not None:
