@@ -1,6 +1,7 @@
 """What joining embeddings is worth: each way to join, paired gains, rows that took no part."""
 
 import functools
+import importlib
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from kernlens.probes.stitched import stitched
 from kernlens.types import Labels, MultiLabels
 from tests.cases import gaussian_classes
 
+fuse_ = importlib.import_module("kernlens.lens.fuse")  # the package has the function
 N = 240
 PROBLEM = gaussian_classes(0, n=N, dim=6, separation=0.45)
 NAMES = ("tea", "salt", "bread", "apples")
@@ -150,6 +152,15 @@ def test_stitching_one_prediction_gives_it_back():
     np.testing.assert_array_equal(mixed.predicted, expected)
     with pytest.raises(ValueError, match="same folds"):
         stitched([whole, probes.logistic(SECOND, LABELS, seed=5)])
+
+
+def test_a_join_that_changes_no_answer_gains_nothing(monkeypatch):
+    # Learnt joins have one partition of the rows, k-NN alone the mean of ten.
+    same = {"same": joins.JOINS["learnt weights"]._replace(fit=lambda *_: lambda parts: parts[0])}
+    monkeypatch.setattr(fuse_, "JOINS", same)
+    found = lens.fuse(PARTS, LABELS, decoder=decoders.Neighbours(5), draws=20)
+    first = next(own for own in found.alone if own.name == next(iter(PARTS)))
+    assert found.best.prediction.metrics == first.prediction.metrics
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from kernlens.probes import (
     widened,
 )
 from kernlens.probes.folds import FOLDS
-from kernlens.probes.prediction import MACRO_F1, check_draws
+from kernlens.probes.prediction import LOG_LOSS, MACRO_F1, check_draws
 from kernlens.probes.serving import shared_groups
 from kernlens.probes.stitched import stitched
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
@@ -209,6 +209,7 @@ def fuse(
             prediction = predict_rows(rows, target, decoder=decoder, **asked)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+        prediction = _by_its_folds(prediction, asked)
         alone.append(Fused(name, prediction, None, ALONE, partial(_one, name)))
     joined = [
         _joined(name, join, named, target, decoder, alone[0].prediction, asked)
@@ -265,11 +266,23 @@ def _joined(
     given = {**asked, "probe": probe} if probe else {**asked, "decoder": decoder}
     whole = join.fit(parts, target, seed)
     if not join.learns:
-        prediction = predict_rows(whole(parts), target, **given)
+        prediction = _by_its_folds(predict_rows(whole(parts), target, **given), asked)
     else:
         assert first.held_out is not None
         prediction = _cross_fitted(join, parts, target, first.held_out.folds, given)
     return Fused(name, prediction, None, UNCLEAR, partial(_all, tuple(named), whole))
+
+
+def _by_its_folds(prediction: Prediction, asked: dict[str, Any]) -> Prediction:
+    """The prediction by the folds alone in which joins are learnt.
+
+    A probe may average over further partitions of the rows, which joins that are learnt without
+    each fold have not.
+    """
+    if prediction.held_out is None or prediction.loss == LOG_LOSS:
+        return prediction
+    again = stitched([prediction] * FOLDS, **{n: asked[n] for n in ("draws", "level", "seed")})
+    return again._replace(notes=prediction.notes)
 
 
 def _cross_fitted(
