@@ -21,7 +21,7 @@ AGREEMENTS = ("spearman", "kendall", "weighted", "regret", "fidelity")
 
 
 def of_sets(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every ranker's order in every set of three or more, for every head, by macro-F1."""
+    """Every ranker's order in every set of three or more, by macro-F1, for heads that are predicted."""
     found = []
     for one in rows["sets"]:
         mine = natural(rows["contexts"], one["set"])
@@ -34,8 +34,9 @@ def of_sets(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
                 for row in mine
                 if "predicted" in row["heads"][head]["macro_f1"]
             }
-            rankers = {KERNLENS: told} if told else {}
-            rankers |= {
+            if not told:
+                continue
+            rankers = {KERNLENS: told} | {
                 name: {key: value_of(value) for key, value in values.items()}
                 for name, values in one["rankers"].items()
             }
