@@ -443,6 +443,7 @@ def test_missing_labels_and_rare_classes(tmp_path):
     assert found.labels.names == ("?", "a", "b", "rare")
     assert found.notes == (
         f"{tmp_path}/l.csv: 5 labels 'NA' count as no label (--missing says which do)",
+        f"{tmp_path}/l.csv: 3 labels '?' count as classes; --missing NA '?' makes them no label",
     )
     found = io.read_labels(tmp_path / "l.csv", missing=["?"], min_class_count=3)
     assert found.labels.names == ("NA", "a", "b")

@@ -20,6 +20,7 @@ from kernlens.types import Labels
 from tests.cases import gaussian_classes
 
 MODULE = importlib.import_module("kernlens.probes.logistic")  # the package has the function
+GIVEN = importlib.import_module("kernlens.probes.given")
 
 PROBLEM = gaussian_classes(0, n=240, separation=1.0)
 X = PROBLEM.x.astype(np.float32)
@@ -91,7 +92,7 @@ def test_order_of_rows_and_of_classes_does_not_matter():
     rng = np.random.default_rng(2)
     rows, names = rng.permutation(240), rng.permutation(4)
     labels = Labels(names[PROBLEM.codes[rows]].astype(np.int32), LABELS.names)
-    with mock.patch.object(MODULE, "share_out", return_value=plain.held_out.folds[rows]):
+    with mock.patch.object(GIVEN, "share_out", return_value=plain.held_out.folds[rows]):
         found = probes.logistic(X[rows], labels, penalties=1.0)
     np.testing.assert_allclose(
         found.held_out.log_probabilities[:, names], plain.held_out.log_probabilities[rows],

@@ -240,7 +240,7 @@ def _newton(rows, weights, penalty, rough, theta, known, patience, num_classes, 
     by_heart = rows.codes.size <= BY_HEART * width
     floor = 0.0 if by_heart else 30.0 * theta.size
     limit = gap * jnp.maximum(size * jnp.clip(size / MANY, 1.0, 10.0), floor)
-    limit = limit * (1e-3 if by_heart else 1.0) / patience**2
+    limit = limit * 1e-3 if by_heart else limit / patience**2
     rough = _padded(penalty, rough)
     blocked = known.curvature.ndim == 3
     many = max(MANY_PRODUCTS, width // 8) if blocked and not by_heart else 0
