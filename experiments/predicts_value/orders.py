@@ -21,7 +21,7 @@ AGREEMENTS = ("spearman", "kendall", "weighted", "regret", "fidelity")
 
 
 def of_sets(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every ranker's order in every set of three or more, by macro-F1, of heads that are predicted."""
+    """Every ranker's order in every set of three or more, by macro-F1, of predicted heads."""
     found = []
     for one in rows["sets"]:
         mine = natural(rows["contexts"], one["set"])
