@@ -35,7 +35,6 @@ def check(command, folder, kills, longest, rng):
     return found
 
 
-@pytest.mark.slow
 def test_a_small_experiment_killed_three_times(tmp_path, monkeypatch):
     script = tmp_path / "toy.py"
     script.write_text(SLEEPS)
