@@ -14,6 +14,7 @@ import numpy as np
 
 from kernlens import moments
 from kernlens import targets as label_rows
+from kernlens.demo.grid import Setting
 from kernlens.kernels import features
 from kernlens.metrics.agreement import Agreement, agreement
 from kernlens.probes import Prediction
@@ -31,25 +32,6 @@ ALIGNMENTS = (
     "published_class_cosine", "proposition1", "centred_alignment", "debiased_alignment",
 )  # fmt: skip
 """The scores that the paper's claim about classification is about."""
-
-
-class Setting(NamedTuple):
-    """How an embedding is pretrained.
-
-    Attributes:
-      window: tokens to either side that are positives.
-      negatives: negatives per anchor.
-      epochs: passes over the data.
-    """
-
-    window: int
-    negatives: int
-    epochs: int
-
-    @property
-    def name(self) -> str:
-        """Short name, such as ``w8 k3 e5``."""
-        return f"w{self.window} k{self.negatives} e{self.epochs}"
 
 
 def judge(

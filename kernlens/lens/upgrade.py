@@ -389,8 +389,7 @@ def _asked(maps: Sequence[str], found: Versions) -> tuple[str, ...]:
 
 
 def _best(ways: Mapping[str, Served], metric: str) -> str:
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    return max(ways, key=lambda name: sign * ways[name].prediction.metrics[metric].value)
+    return advised(ways, metric, tolerance=0.0)
 
 
 def advised(ways: Mapping[str, Served], metric: str, tolerance: float = TOLERANCE) -> str:
