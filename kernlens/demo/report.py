@@ -106,9 +106,10 @@ def show(
     told = (
         f"Each row is an item embedding, pretrained on {config.data} with the window (w), "
         f"negatives (k) and epochs (e) named, and used to classify {found['num_items']:,} items "
-        f"into {len(found['classes'])} classes ({config.label}). The prediction is closed form; "
-        "its interval (90%) is over the items. Trained values are means over "
-        f"{config.head_seeds} splits, ± their standard deviation."
+        f"into {len(found['classes'])} classes ({config.label}). What is predicted is "
+        "a linear head, in closed form, with the interval (90%) of one training; MLPs stand beside "
+        f"it for comparison. Trained values are means over {config.head_seeds} splits, ± their "
+        "standard deviation."
     )
     truth = page.Section(
         "Did the predictions come true?", [found["agreement"], found["failure"]], drawn,

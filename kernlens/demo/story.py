@@ -42,7 +42,8 @@ def agreement_line(rows: Sequence[Row]) -> str:
     seconds = sum(row.predict_seconds for row in rows)
     training = sum(sum(row.train_seconds.values()) for row in rows)
     return (
-        f"Predicted against trained macro-F1 over {len(rows)} embeddings: {'; '.join(parts)}; "
+        f"A linear head as predicted, against trained macro-F1 over {len(rows)} embeddings: "
+        f"{'; '.join(parts)}; "
         f"predicting took {seconds:.1f} s in all, training {training:.0f} s."
     )
 
