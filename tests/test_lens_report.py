@@ -211,6 +211,20 @@ def test_the_command_writes_both(files, capsys):
     assert rows["id"] == IDS[KNOWN].tolist()
 
 
+def test_columns_that_no_file_fills_are_left_out(files, capsys):
+    pytest.importorskip("plotly", reason="the extra 'report' is not installed")
+    np.save("rows.npy", ROWS["good"])
+    (files / "own.csv").write_text(
+        "\n".join(["label", *(name or NAMES[0] for name in LABELS)]) + "\n"
+    )
+    given = ("predict", "rows.npy", "--labels", "own.csv", "--probe", "discriminant")
+    assert cli.main([*given, "--html", "out.html", "--no-cache"]) == 0
+    read = (files / "out.html").read_text().split("What was read")[1].split("</table>")[0]
+    heads = list(dict.fromkeys(re.findall(r'data-label="([^"]*)"', read)))
+    told = "name, file, holds, rows, dimensions, rows not joined, rows not finite"
+    assert ", ".join(heads) == told
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -75,7 +75,8 @@ def write(config: Given, rows: Rows, found: Any, content: dict[str, Any]) -> Non
 
 
 def _files(config: Given, rows: Rows) -> Table:
-    """A row for each file: what was in it, and what was left out."""
+    """A row for each file: what was in it, and what was left out; columns that no file fills are
+    left out."""
     made = []
     for name, file in rows.files.items():
         row: dict[str, Any] = {"name": name, "file": Path(file).name, "of": "embedding"}
@@ -98,7 +99,9 @@ def _files(config: Given, rows: Rows) -> Table:
         Column("d", "dimensions"), Column("left", "rows not joined"), Column("such", "such as"),
         Column("not_finite", "rows not finite"),
     )  # fmt: skip
-    return Table([*made, row], columns, "What was read")
+    made.append(row)
+    filled = [own for own in columns if any(line.get(own.key) is not None for line in made)]
+    return Table(made, filled, "What was read")
 
 
 def _left(ids: np.ndarray) -> dict[str, Any]:
