@@ -27,6 +27,20 @@ for words in json.loads(sys.argv[1]):
     out.append(cli.main(words))
 print(json.dumps([out, sorted({"jax", "pandas", "scipy"} & sys.modules.keys())]))
 """
+WIDTH = "after mlp comes the width of the hidden layer, a whole number of at least 1, as in mlp:32"
+SIZES = {
+    "mlp:0": f"--decoder mlp:0: {WIDTH}; got '0'",
+    "mlp:-3": f"{WIDTH}; got '-3'",
+    "mlp:abc": f"{WIDTH}; got 'abc'",
+    "mlp:32:16": f"{WIDTH}; got '32:16'",
+    "mlp:2.5": WIDTH,
+    "mlp:": WIDTH,
+    "knn:0": "after knn comes the number of neighbours, a whole number of at least 1, or any of",
+    "knn:near": "the words euclidean, cosine, standardised, as in knn:10:cosine; got 'near'",
+    "cosine:0": "after cosine comes the temperature, a number above 0, or any of the words priors",
+    "cosine:nan": "a number above 0",
+    "linear:5": "after linear comes nothing; got '5'",
+}
 WRONG = [
     (("compare", "a.npy", "nowhere.npy", *LABELS), "nowhere.npy: no such file"),
     (("compare", "a.npy", "b.npy", "--labels", "nowhere.csv"), "nowhere.csv: no such file"),
@@ -37,6 +51,11 @@ WRONG = [
     (("compare", "a.npy", "b.npy", *LABELS, "--decoder", "nope"), "no such decoder"),
     (("compare", "a.npy", "b.npy", *LABELS, "--decoder", "mine:Head"), "no module 'mine'"),
     (("predict", "a.npy", *LABELS, "--decoder", "trees"), "--decoder trees: "),
+    *(
+        (("predict", "a.npy", *LABELS, "--decoder", word), expected)
+        for word, expected in SIZES.items()
+    ),
+    (("compare", "a.npy", *LABELS, "--decoder", "linear", "knn:0"), "of at least 1"),
     (("predict", "a.npy", *LABELS, "--kernel", "nope"), "no such kernel"),
     (("predict", "a.npy", *LABELS, "--json", "nowhere/a.json"), "nowhere: no such folder"),
     (("predict", "a.npy", *LABELS, "--html", "nowhere/a.html"), "nowhere: no such folder"),
@@ -121,6 +140,13 @@ finally:
 def test_names_read_from_the_source_are_those_of_the_table(module, name):
     table = getattr(importlib.import_module(f"kernlens.{module}"), name)
     assert names(module, name) == tuple(table)
+
+
+def test_what_decoders_take_is_that_of_their_table():
+    from kernlens.kernels.of_decoder import DECODERS
+
+    told = {name: tuple(takes.words) for name, takes in words.TAKES.items()}
+    assert told == {name: tuple(rule.words) for name, rule in DECODERS.items()}
 
 
 def test_names_that_no_source_tells_are_asked_of_the_module():

@@ -227,8 +227,8 @@ def test_words_name_decoders_and_their_fields():
     }.items():
         assert words.decoder(word) == made
     for word, match in (
-        ("knn:0", "k must be a whole number"),
-        ("knn:near", "expected one of linear, inner-product"),
+        ("knn:0", "a whole number of at least 1"),
+        ("knn:near", "any of the words euclidean"),
         *((word, "does not predict decision trees") for word in TREE_WORDS),
     ):
         with pytest.raises(ValueError, match=match):

@@ -1,10 +1,11 @@
 """Words typed at the command line and the functions that they stand for."""
 
 import importlib
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kernlens import targets
 from kernlens.cli.names import names
@@ -18,6 +19,42 @@ PROBES = names("probes.about", "PROBES")
 SCORES = names("scores", "SCORES")
 MAPS = names("lens.maps", "MAPS")
 CLASS_METRICS = names("probes.logistic", "METRICS")
+
+
+class Takes(NamedTuple):
+    """What may follow the name of a decoder.
+
+    Attributes:
+      size: what the number is; "" where there is none.
+      whole: whether it is a whole number of at least 1, and not only above 0.
+      words: each sets a field.
+      example: a word that is right.
+    """
+
+    size: str = ""
+    whole: bool = True
+    words: tuple[str, ...] = ()
+    example: str = ""
+
+    def expected(self) -> str:
+        """The same in a sentence's part."""
+        kind = "a whole number of at least 1" if self.whole else "a number above 0"
+        parts = [f"{self.size}, {kind}"] if self.size else []
+        parts += [f"any of the words {', '.join(self.words)}"] if self.words else []
+        return f"{', or '.join(parts)}, as in {self.example}" if parts else "nothing"
+
+
+TAKES = {
+    "linear": Takes(),
+    "inner-product": Takes(words=("priors",), example="inner-product:priors"),
+    "cosine": Takes("the temperature", False, ("priors",), "cosine:0.5:priors"),
+    "mlp": Takes("the width of the hidden layer", example="mlp:32"),
+    "knn": Takes(
+        "the number of neighbours", words=("euclidean", "cosine", "standardised"),
+        example="knn:10:cosine",
+    ),
+}  # fmt: skip
+"""What each of :data:`DECODERS` takes after a colon, known without JAX."""
 
 TARGETS: dict[str, Callable[[Any], Target]] = {
     "classes": targets.labels,
@@ -36,31 +73,25 @@ def decoder(word: str) -> Any:
     """A decoder by name, ``mlp:32`` or ``knn:10:cosine`` with its fields, or ``module:name``.
 
     Args:
-      word: one of :data:`kernlens.kernels.of_decoder.DECODERS`, numbers and words of its fields
-        after colons; or an importable module and the name of a decoder in it: a Flax module, its
+      word: one of :data:`kernlens.kernels.of_decoder.DECODERS`, with what it :data:`TAKES` after
+        colons; or an importable module and the name of a decoder in it: a Flax module, its
         class, or a pair ``(init_fn, apply_fn)``.
 
     Returns:
       The decoder.
 
     Raises:
-      ValueError: another word, or a name that cannot be imported.
+      ValueError: another word, a size out of its range, or a name that cannot be imported.
     """
     name, *given = word.split(":")
     if name in DECODERS:
+        sizes = _sizes(word)
         from kernlens.kernels import of_decoder
 
         rule, fields = of_decoder.DECODERS[name], {}
         for part in given:
             fields |= rule.words.get(part, {})
-        try:
-            numbers = [_number(part) for part in given if part not in rule.words]
-            return rule.kind(*numbers, **fields)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"--decoder {word}: {error}; expected one of {', '.join(DECODERS)}, with sizes and "
-                "words as in mlp:32 or knn:10:cosine"
-            ) from error
+        return rule.kind(*sizes, **fields)
     if name in TREE_WORDS:
         raise ValueError(f"--decoder {word}: {TREES}")
     if len(given) == 1:
@@ -120,14 +151,16 @@ def head(word: str | None) -> Any:
 
 
 def check(config: Any) -> None:
-    """Refuses decoders, kernels and heads that are unknown or cannot be imported.
+    """Refuses decoders, kernels and heads that are unknown, or of which the size is wrong.
 
     Args:
       config: a command line, with some of these options.
     """
     given = getattr(config, "decoder", None) or ()
     for word in (given,) if isinstance(given, str) else given:
-        if word.partition(":")[0] not in DECODERS:
+        if word.partition(":")[0] in DECODERS:
+            _sizes(word)
+        else:
             decoder(word)
     word = getattr(config, "kernel", None)
     if word not in KERNELS:
@@ -135,15 +168,25 @@ def check(config: Any) -> None:
     head(getattr(config, "head", None))
 
 
-def _number(text: str) -> int | float:
+def _sizes(word: str) -> list[int | float]:
+    """The number in a decoder's word, in a list, empty where there is none.
+
+    Raises:
+      ValueError: two numbers, one out of its range, or a word that the decoder does not take.
+    """
+    name, *given = word.split(":")
+    takes = TAKES[name]
+    numbers = [part for part in given if part not in takes.words]
     try:
-        return int(text)
+        sizes = [(int if takes.whole else float)(part) for part in numbers]
+        right = len(sizes) <= bool(takes.size) and all(0 < size < math.inf for size in sizes)
     except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+        right = False
+    if not right:
+        raise ValueError(
+            f"--decoder {word}: after {name} comes {takes.expected()}; got {':'.join(numbers)!r}"
+        )
+    return sizes
 
 
 def _imported(flag: str, word: str) -> Any:
