@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from functools import partial
 
 import numpy as np
@@ -24,6 +25,7 @@ LABELS[::30] = None
 IDS = np.array([f"sku{i:03d}" for i in range(150)])
 KNOWN = np.flatnonzero([own is not None for own in LABELS])
 NOISY = PROBLEM.x + 6.0 * np.random.default_rng(1).standard_normal(PROBLEM.x.shape)
+COLUMNS = PROBLEM.x.shape[1]
 ROWS = {"good": PROBLEM.x, "bad": NOISY}
 quick = partial(probes.discriminant)
 
@@ -240,6 +242,44 @@ def test_what_cannot_be_written_is_said_before_the_work(argv, message, files, ca
     assert message in err.replace("\n", " ")
     assert out == ""
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("module", "cost", "options"),
+    [
+        ("given", COLUMNS + 1 + 4 * len(NAMES), ()),
+        ("given", COLUMNS + 1 + 4 * len(NAMES), ("--decoder", "mlp:2")),
+        ("mlp", COLUMNS, ("--decoder", "mlp:2")),
+    ],
+)
+def test_an_export_of_a_sample_is_refused_before_the_work(
+    module, cost, options, files, monkeypatch, capsys
+):
+    def stopped(*args, **kwargs):
+        raise ValueError("the work began")
+
+    predict = lens.predict
+    monkeypatch.setattr(lens, "predict", stopped)
+    argv = ["predict", "good.parquet", "--labels", "labels.csv", "--no-cache", *options]
+    most = len(KNOWN)
+    for limit, said in (
+        (cost * most, "the work began"),
+        (cost * most - 1, f"a sample of {most - 1} of the {most} labelled rows"),
+    ):
+        monkeypatch.setattr(sys.modules[f"kernlens.probes.{module}"], "MAX_NUMBERS", limit)
+        assert cli.main([*argv, "--export", "rows.parquet"]) == 1
+        assert said in capsys.readouterr().err
+    # The limit is the probe's own.
+    probe = partial(probes.mlp, hidden=2, steps=2) if options else probes.logistic
+    target = predict(PROBLEM.x, LABELS, probe=probe, draws=2).target
+    assert len(target) < most
+
+
+def test_an_export_of_a_diagnosis_of_a_sample_is_refused(files, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["kernlens.lens.diagnose"], "MAX_ROWS", len(KNOWN) - 1)
+    argv = ["diagnose", "good.parquet", "--labels", "labels.csv", "--export", "rows.parquet"]
+    assert cli.main([*argv, "--no-cache"]) == 1
+    assert f"a sample of {len(KNOWN) - 1} of" in capsys.readouterr().err
 
 
 @pytest.mark.slow

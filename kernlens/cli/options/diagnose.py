@@ -1,5 +1,6 @@
 """Options of ``kernlens diagnose``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -10,6 +11,7 @@ from kernlens.cli import memory
 from kernlens.cli.helptext import explained
 from kernlens.cli.options import given
 from kernlens.cli.options.given import MetricName, TargetName
+from kernlens.types import Target
 
 
 @explained
@@ -54,6 +56,12 @@ class Diagnose(given.Given):
             raise ValueError("--reference is the embedding file itself")
         if self.separator is not None and self.target not in (None, "labels"):
             raise ValueError(f"--separator splits labels; got --target {self.target}")
+
+    def most_rows(self, dims: Sequence[int], target: Target) -> float:
+        """Labelled rows up to which the verb's heads read all."""
+        from kernlens.lens.diagnose import MAX_ROWS  # imports JAX
+
+        return min(super().most_rows(dims, target), MAX_ROWS)
 
     def read_together(self) -> tuple[Path, ...]:
         """The embedding file, and the reference where there is one."""

@@ -1,5 +1,6 @@
 """Options that all verbs share: the files, how they are read, and what is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -8,10 +9,11 @@ import numpy as np
 import tyro
 
 from kernlens import io
-from kernlens.cli import memory, rows, words
+from kernlens.cli import memory, rows, samples, words
 from kernlens.cli.helptext import choices, explained, one_of
 from kernlens.cli.words import DECODERS, KERNELS, METRICS, PROBES, TARGETS
 from kernlens.files import check_apart, check_writable, existing, optional
+from kernlens.types import Target
 
 if TYPE_CHECKING:
     MetricName = str | None
@@ -154,12 +156,23 @@ class Given:
         words.check(self)
 
     def read(self) -> rows.Rows:
-        """Reads and joins the files."""
-        return rows.read(self)
+        """Reads and joins the files.
+
+        Raises:
+          ValueError, OSError, ImportError: a file that cannot be used, or an export of all rows by
+            a head that reads a sample.
+        """
+        found = rows.read(self)
+        samples.check_export(self, found)
+        return found
 
     def read_together(self) -> tuple[Path, ...]:
         """Embedding files of the same items: those to judge, and others that are read with them."""
         return self.embeddings
+
+    def most_rows(self, dims: Sequence[int], target: Target) -> float:
+        """Labelled rows up to which the verb's heads read all."""
+        return samples.most_rows(self, dims, target)
 
     def work(self, files: int) -> memory.Work:
         """What the verb does with so many embedding files, as far as memory goes."""
