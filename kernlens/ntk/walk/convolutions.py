@@ -77,7 +77,10 @@ def _written(image: Array, kernel: Array, patches: Array, p: dict[str, Any]) -> 
     if dense and prod(kernel.shape[:-2]) > 1 and image.dtype.itemsize >= 4:
         return _convolution(image, kernel, p)
     weights = kernel.reshape(-1, kernel.shape[-1])
-    return jnp.matmul(patches, weights, precision=p["precision"])
+    return jnp.matmul(
+        patches, weights, precision=p["precision"],
+        preferred_element_type=p["preferred_element_type"],
+    )  # fmt: skip
 
 
 def _convolution(image: Array, kernel: Array, p: dict[str, Any]) -> Array:
