@@ -1,6 +1,8 @@
 """The commands ``stability`` and ``fuse``: what they print, what they write, what they refuse."""
 
+import io as text_io
 import json
+import re
 import sys
 
 import numpy as np
@@ -73,6 +75,25 @@ def test_stability_says_what_moves_with_ids(files, capsys):
     assert first["item"] in out
     assert found["conclusion"].split(";")[0] in " ".join(out.split())
     assert len(found["distances"]) == 3
+
+
+class Terminal(text_io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_stability_draws_how_far_it_is(files, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    runs = ("run0.parquet", "run1.parquet", "--labels", "labels.csv")
+    assert cli.main(["stability", *runs, "--decoder", "inner-product", "--no-cache"]) == 0
+    drawn = sys.stderr.getvalue()
+    for step in ("reading", "predicting: inner-product: run0", "predicting: inner-product: run1"):
+        assert step in drawn
+    assert re.search(r"0:00:\d\d, about 0:0\d:\d\d left", drawn)
+    assert drawn.index("run0") < drawn.index("run1")
 
 
 def test_two_runs_are_said_and_one_is_refused(files, capsys):
