@@ -306,6 +306,8 @@ def test_every_verb_has_a_page(tmp_path):
             "&gt;", ">"
         ), verb
         drawn = re.search(r'id="charts">(.*?)</script>', rendered(made), re.S)[1]
+        if verb == "stability":
+            assert 'data-label="head">this head<' in rendered(made)
         assert len(json.loads(drawn)) == sum(len(own.charts) for own in made.sections)
         if verb != "scores":
             path = tmp_path / f"{verb}.parquet"

@@ -82,6 +82,12 @@ def test_what_is_missing_or_undefined_is_no_number():
     assert Table(rows, COLUMNS).json()[0]["gap"]["value"] is None
 
 
+def test_a_number_of_full_precision_does_not_end_in_a_point():
+    columns = (Column("loss", format="#.3g"),)
+    rows = [{"loss": value} for value in (199.4, 2.9, 0.0)]
+    assert Table(rows, columns).cells() == [["199"], ["2.90"], ["0.00"]]
+
+
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_nothing_is_cut_off_in_a_narrow_terminal(width):
     made = table("a", "a long name of an embedding")

@@ -192,7 +192,7 @@ class Diagnosis:
     def answers(self) -> Table:
         """What more labels, another head and the best remedy would gain."""
         rows = [{"what": what, "gain": gain} for what, gain in self._answers().items()]
-        return Table(rows, (Column("what", ""), Column("gain", format="+.3f")), "What would help")
+        return Table(rows, (Column("what"), Column("gain", format="+.3f")), "What would help")
 
     def tables(self) -> tuple[Table, ...]:
         """Findings, what would help, and what was not found."""

@@ -1,4 +1,4 @@
-"""Rows of a result as Parquet, for tools that show embeddings, such as embedding-atlas."""
+"""Rows of a result as Parquet, for tools that show embeddings: embedding-atlas, Spotlight."""
 
 import re
 from pathlib import Path

@@ -1,5 +1,6 @@
 """Sections of a report: what each result has to show, as text, charts and tables."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ OTHERS = 3
 
 BLAMED = 12
 """Ids of blamed or flipped rows that are listed."""
+
+UNNAMED = "this head"
+"""A head that was not named."""
 
 
 def _of_prediction(result: Prediction) -> list[Section | None]:
@@ -163,6 +167,11 @@ def _of_stability(result: Stability) -> list[Section | None]:
             "Concordance is 1 where two runs predict the same numbers, 0 where they do not agree."
         )
     first, *more = result.tables()
+    # On a phone a row is headed by its first cell, which has to say what the row is of.
+    heads = first._replace(
+        rows=[{**row, "decoder": row["decoder"] or UNNAMED} for row in first.rows],
+        columns=[Column("decoder", "head"), *(c for c in first.columns if c.key != "decoder")],
+    )
     runs = Section(
         "What changes between runs",
         [said],
@@ -170,14 +179,14 @@ def _of_stability(result: Stability) -> list[Section | None]:
             charts.intervals(
                 what,
                 "Mean over pairs of runs, by head.",
-                {own.decoder or "this head": own.churn for own in result.moves},
+                {own.decoder or UNNAMED: own.churn for own in result.moves},
                 axis=unit,
             ),
             charts.intervals(
                 f"{title} of each run", "Every run is judged on the same folds.", drawn, axis=title
             ),
         ],
-        [first._replace(title="Change between runs, by head")],
+        [heads._replace(title="Change between runs, by head")],
     )
     details = "Pairs, classes and items" if result.names else "Pairs and items"
     return [runs, Section(details, (), (), more)]
@@ -185,7 +194,8 @@ def _of_stability(result: Stability) -> list[Section | None]:
 
 def _of_diagnosis(result: Diagnosis) -> list[Section | None]:
     table, answers, absent = result.tables()
-    helps = {row["what"]: row["gain"] for row in answers.rows}
+    # A phone has room for a short name.
+    helps = {re.sub(r"^remedy \((.*)\)$", r"\1", row["what"]): row["gain"] for row in answers.rows}
     gains = {
         own.measure.action or own.name: own.gain for own in result.found if own.gain is not None
     }

@@ -19,7 +19,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 """Colours are never alone in telling lines apart."""
 
-LONGEST = 24
+LONGEST = 26
 """Characters of a name in a chart; its table has all of it."""
 
 ARROW = " → "

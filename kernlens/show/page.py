@@ -102,7 +102,7 @@ def rendered(page: Page) -> str:
         '<a class="skip" href="#verdict">Skip to the verdict</a>',
         f'<header class="top"><p>{_text(page.title)}</p>',
         '<button type="button" id="theme" hidden>Dark colours</button></header>',
-        f'<main><h1 id="verdict">{_text(page.verdict)}</h1>',
+        f'<main><h1 id="verdict">{_words(page.verdict)}</h1>',
         *(f'<p class="lead">{_text(line)}</p>' for line in page.lead),
         f'<nav aria-label="Sections"><ul>{links}</ul></nav>',
         "<noscript><p>Charts and sorting need JavaScript; the tables have every number."
@@ -163,9 +163,7 @@ def _section(i: int, section: Section, numbers: Any) -> str:
         if table.rows
     ]
     if section.code:
-        # A line breaks between words alone: options begin with hyphens, where browsers break too.
-        words = " ".join(f"<span>{_text(word)}</span>" for word in section.code.split(" "))
-        parts.append(f"<pre><code>{words}</code></pre>")
+        parts.append(f"<pre><code>{_words(section.code)}</code></pre>")
     return "\n".join([*parts, "</section>"])
 
 
@@ -175,6 +173,13 @@ def _figure(i: int, chart: Chart) -> str:
         f"<figure><figcaption>{_text(chart.title)}<span>{_text(chart.says)}</span></figcaption>"
         f'<div class="plot" id="plot-{i}" role="img" aria-label="{label}" '
         f'style="min-height:{chart.height}px"></div></figure>'
+    )
+
+
+def _words(text: str) -> str:
+    """Text as HTML that no browser breaks after a hyphen, as in macro-F1 or an option."""
+    return " ".join(
+        f"<span>{_text(word)}</span>" if "-" in word else _text(word) for word in text.split(" ")
     )
 
 

@@ -349,7 +349,8 @@ def shown(value: Any, spec: str = "") -> str:
     if isinstance(value, Interval):
         return "-" if math.isnan(value.value) else format(value, spec)
     if isinstance(value, float | np.floating):
-        return "-" if math.isnan(value) else format(float(value), spec or ".3g")
+        # The form "#", which keeps zeros at the end, would keep a point there too.
+        return "-" if math.isnan(value) else format(float(value), spec or ".3g").rstrip(".")
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return format(int(value), spec or ",")
     return printable(str(value))
