@@ -1,5 +1,21 @@
 """Settings every test runs under: strict dtype promotion, and the same examples every time."""
 
+import atexit
+import os
+import shutil
+import tempfile
+
+# Tests compile the same programs over and over: a file, a closure and a process each its own. The
+# folder is of this run alone, and its workers and commands share it. JAX reads it when imported.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _folder = tempfile.mkdtemp(prefix="kernlens-tests-")
+    atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": _folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
 import hypothesis
 import jax
 import pytest

@@ -252,7 +252,7 @@ for i in range(4):
 
 
 def run_programs(cache):
-    environment = {k: v for k, v in os.environ.items() if k not in ("KERNLENS_CACHE",)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMP")}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAMS], cwd=ROOT, capture_output=True, text=True, check=True,
         env={**environment, "KERNLENS_CACHE": str(cache)},
