@@ -569,7 +569,7 @@ def test_a_kernel_and_a_decoder_of_ones_own_are_found_in_the_current_folder(file
         ("--kernel", "mine:words", "expected a function (x1, x2) -> K"),
         ("--kernel", "nearest", "no such kernel; choose one of linear"),
         ("--decoder", "grove", "no such decoder; choose one of linear"),
-        ("--decoder", "mlp:wide", "expected one of linear, inner-product"),
+        ("--decoder", "mlp:wide", "a whole number of at least 1, as in mlp:32"),
     ):
         code, out, err = run(capsys, *given, option, value)
         assert (code, out) == (1, "")
