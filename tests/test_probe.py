@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from kernlens import probes
 from kernlens.probes import spread
+from kernlens.probes.labelled_rows import chunks, select_rows
 from kernlens.probes.leave_one_out import Path
 from kernlens.targets import drop_rare
 from kernlens.types import Classification, Interval, Labels
@@ -221,6 +222,24 @@ def test_rows_beyond_one_chunk_are_refits():
     # The rows left out change the loss by a share of about p * C / n, and never for the better.
     np.testing.assert_allclose(found.metrics[found.loss].value, loss, rtol=5e-3)
     assert found.metrics[found.loss].value > loss
+
+
+def test_more_classes_than_rows_of_a_chunk_are_refits():
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([np.arange(600), rng.integers(600, size=700)]).astype(np.int32)
+    features = rng.normal(size=(1300, 3)) + 2.0 * rng.normal(size=(600, 3))[codes]
+    labels = Labels(codes, tuple(map(str, range(600))))
+    sizes = {x.shape[0] for x, _, _ in chunks(select_rows(features, labels))}
+    assert max(sizes) < 600
+    found = probes.discriminant(features, labels, strengths=[0.1], draws=1)
+    features = standardised(features)
+    penalty = 0.1 * np.trace(within_scatter(features, codes)) / 3
+    counted = np.flatnonzero(np.bincount(codes)[codes] > 1)
+    for row in counted[[0, 1, -2, -1]]:
+        scores = refit_discriminant(features, codes, penalty, row)
+        assert found.predicted[row] == np.argmax(scores)
+        loss = logsumexp(scores) - scores[codes[row]]
+        np.testing.assert_allclose(found.losses[row], loss, rtol=1e-5)
 
 
 def test_discriminant_without_penalty_is_scikit_learns():

@@ -178,13 +178,21 @@ def _discriminant_chunk(x, codes, copies, *, mean, offsets, rotated, basis, coun
     log_prior = jnp.where(is_own & lonely, -jnp.inf, jnp.log(counts / total)[:, None])
     freedom = total - copies - num_classes + lonely.astype(counts.dtype)
     counted = (codes < num_classes) & ~lonely
+    own = jnp.take(rotated, codes, axis=0, mode="clip")
+    # Of more classes than rows, products with the rows' own classes are fewer than all pairs.
+    pairs = num_classes <= len(codes)
 
     def at(inputs):
-        # spread is a M a and to_class a M m_k: all that follows is of size [classes, rows].
-        weight, spread, to_class = inputs
-        gram = (rotated * weight) @ rotated.T
-        norms = jnp.diagonal(gram)[:, None]
-        gap = norms + _of_own(norms.T, codes) - 2.0 * _of_own(gram, codes)
+        # spread is a M a, to_class a M m_k and to_own m_c M m_k: all are of size [classes, rows].
+        weight, spread, *read = inputs
+        weighted = rotated * weight
+        if pairs:
+            gram = weighted @ rotated.T
+            norms, to_own, to_class = jnp.diagonal(gram), _of_own(gram, codes), *read
+        else:
+            norms = jnp.sum(weighted * rotated, axis=1)
+            to_class, to_own = jnp.split(weighted @ jnp.concatenate([a, own]).T, 2, axis=1)
+        gap = norms[:, None] + _of_own(norms, codes) - 2.0 * to_own
         lean = jnp.sum(jnp.where(is_own, to_class, 0.0), axis=0) - to_class
         slack = jnp.maximum(1.0 - alpha * spread, MIN_SLACK)
         distance = spread + 2.0 * lean + gap + alpha / slack * jnp.square(spread + lean)
@@ -196,7 +204,8 @@ def _discriminant_chunk(x, codes, copies, *, mean, offsets, rotated, basis, coun
         losses = jax.nn.softplus(others - own_score)
         return _argmax(scores), jnp.where(counted, losses, 0.0)
 
-    return jax.lax.map(at, (weights, weights @ jnp.square(a).T, _readers(rotated, weights, a)))
+    read = (_readers(rotated, weights, a),) if pairs else ()
+    return jax.lax.map(at, (weights, weights @ jnp.square(a).T, *read))
 
 
 @jax.jit
@@ -235,4 +244,8 @@ def _one_hot(codes, num_classes):
 
 
 def _argmax(scores):
-    return jnp.argmax(scores, axis=0).astype(jnp.int32)
+    """First of the largest scores of each row: XLA's argmax is no vector code on a CPU."""
+    largest = jax.lax.optimization_barrier(jnp.max(scores, axis=0))
+    places = jnp.arange(len(scores), dtype=scores.dtype)[:, None]
+    first = jnp.min(jnp.where(scores == largest, places, len(scores) - 1), axis=0)
+    return first.astype(jnp.int32)
