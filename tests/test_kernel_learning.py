@@ -193,3 +193,13 @@ def test_the_learnt_kernel_is_features_like_any_other():
     # The penalty is relative, so the scale changes no error; the strength is learnt along with it.
     mapped = np.asarray(map_fn(jnp.asarray(x)), np.float64)
     np.testing.assert_allclose(found.errors[0], refitted(mapped, labels.codes, 3, 0.1), rtol=1e-6)
+
+
+def test_all_steps_are_one_program():
+    rng = np.random.default_rng(7)
+    labels = classes(rng, 41)  # rows of a number that no other test has
+    known = kernel_learning._Descent.step._cache_size()
+    kernel_learning.learn(
+        kernel_learning.weighted, np.zeros(1), (rng.standard_normal((41, 2)),), labels, steps=3
+    )
+    assert kernel_learning._Descent.step._cache_size() == known + 1

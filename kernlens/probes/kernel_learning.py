@@ -220,7 +220,9 @@ _LBFGS = optax.lbfgs()
 
 def _minimise(run: _Descent, given: Any, start: Any, steps: int) -> tuple[Any, np.ndarray]:
     """The best of the variables met, and the errors of all."""
-    variables, state, errors = start, _LBFGS.init(start), []
+    # optax starts from weak types that a step makes strong: kept, they cost a second compilation.
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), _LBFGS.init(start))
+    variables, errors = start, []
     best = start
     for _ in range(steps + 1):
         after, state, value = run.step(variables, state, given)
