@@ -8,6 +8,7 @@ import sys
 
 import gensim
 import h5py
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather as feather
@@ -413,8 +414,13 @@ def test_the_demo_gets_its_options(files, capsys, monkeypatch):
         (ValueError("no label\n'x'"), 1, "error: no label 'x'\n"),
         (FileNotFoundError("gone: no such file"), 1, "error: gone: no such file\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."), 1,
+            "error: needs more memory than there is: RESOURCE_EXHAUSTED: Out of memory allocating "
+            "8 bytes.\n",
+        ),
     ],
-)
+)  # fmt: skip
 def test_how_a_command_ends(files, capsys, monkeypatch, raised, code, message):
     def stop(_):
         raise raised

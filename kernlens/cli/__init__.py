@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("KERNLENS_TRACEBACK"):
             raise
+        if "RESOURCE_EXHAUSTED" in str(error):  # of XLA, whose error is no MemoryError
+            return _told(f"needs more memory than there is: {error}")
         told = f"unexpected {type(error).__name__}: {error}"
         return _told(f"{told}; a fault of kernlens; KERNLENS_TRACEBACK=1 shows where", FAULT)
     return 0
