@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,6 +87,43 @@ def test_what_a_refusal_names_starts_it(files, capsys, monkeypatch):
     assert json.loads(out)["memory_bytes"] <= memory.parse(allowed)
 
 
+def test_an_mlp_too_wide_to_train_is_refused(files, capsys, monkeypatch):
+    monkeypatch.setattr(lens, "predict", lambda *_, **__: pytest.fail("started"))
+    given = ("predict", "good.npy", "--labels", "labels.csv", "--max-memory", "4GB")
+    code, _, err = run(capsys, *given, "--decoder", "mlp:1000000")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "a smaller decoder, or a larger --max-memory" in err
+
+
+MLP = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import numpy as np
+from kernlens.probes import mlp
+from kernlens.types import Labels
+rng = np.random.default_rng(0)
+codes = rng.integers(0, 4, 2000).astype(np.int32)
+x = rng.standard_normal((2000, 16)).astype(np.float32)
+mlp(x, Labels(codes, tuple("abcd")), hidden=int(sys.argv[1]), steps=6, draws=5)
+print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_of_training_is_above_the_peak_and_below_twice_it(tmp_path):
+    width, peaks = 20_000, []
+    for own in (32, width):
+        done = subprocess.run(
+            [sys.executable, "-c", MLP, str(own)], cwd=tmp_path, capture_output=True, text=True,
+            env={**PATHS, "PYTHONPATH": str(ROOT)}, check=True,
+        )  # fmt: skip
+        peaks.append(1024 * int(done.stdout))
+    config = SimpleNamespace(decoder=f"mlp:{width}")
+    peak = peaks[1] - peaks[0]
+    assert peak < memory.of_training(config, 2000, 16, 4) < 2 * peak
+
+
 def test_large_commands_tell_their_estimate(files, capsys, monkeypatch):
     monkeypatch.setattr(memory, "SHOWN", 10**6)
     monkeypatch.setattr(memory, "free_bytes", lambda: 8 * 10**9)
@@ -107,6 +145,7 @@ def test_many_classes_have_the_fast_probe_proposed(files, capsys, monkeypatch):
 ALONE = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from kernlens.cli import main
 code = main()
 # The peak that the system hands to a parent is at least what that parent itself had taken.

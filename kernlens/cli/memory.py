@@ -25,6 +25,9 @@ PASSED, MOST_PASSED = 3, 2**27
 """Copies of the rows while they are standardised and checked, and bytes of these at most: more rows
 pass in chunks."""
 
+TRAINED, LAYERS, BATCH = 6, 3, 256
+"""Copies of the weights of a head in training, and of its hidden layer for a batch of rows."""
+
 DEMO = 2 * 10**9
 """Bytes that the demo takes at most: twice what its short form took."""
 
@@ -148,6 +151,26 @@ def width_of(config: Any, rows: int, dim: int) -> int:
         else:
             widths.append(min(rows, MAX_EXACT))
     return max(widths)
+
+
+def of_training(config: Any, rows: int, dim: int, outputs: int) -> int:
+    """Bytes that the widest MLP of a command line takes while it is trained, one for each fold.
+
+    Args:
+      config: the command line.
+      rows: that are read.
+      dim: columns of the embedding.
+      outputs: classes; 1 of numbers, for which nothing is trained.
+    """
+    from kernlens.probes.folds import FOLDS
+
+    given = getattr(config, "decoder", None) or ()
+    words = [word.split(":") for word in ((given,) if isinstance(given, str) else given)]
+    width = max((int(own[1]) for own in words if own[0] == "mlp" and len(own) > 1), default=0)
+    if outputs == 1:
+        return 0
+    weights = TRAINED * width * (dim + outputs)
+    return 4 * (FOLDS * (weights + LAYERS * BATCH * width) + 2 * width * rows // FOLDS)
 
 
 def of_files(path: Path, base: int = BASE) -> int:

@@ -184,6 +184,7 @@ def _checked_memory(
     rows, dim = min(n for n, _ in shapes), max(d for _, d in shapes)
     width = memory.width_of(config, rows, dim)
     needed = memory.of_rows(shapes, num_rows, outputs, config.work(len(shapes)), width)
+    needed += memory.of_training(config, min(rows, num_rows), dim, outputs)
     return memory.check(needed, config.max_memory)
 
 
