@@ -1,18 +1,10 @@
 """Options of ``kernlens compare``."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-import tyro
 
 from kernlens.cli.helptext import explained
 from kernlens.cli.options import given
-from kernlens.cli.words import SCORES
-
-if TYPE_CHECKING:
-    ScoreName = str
-else:
-    ScoreName = tyro.extras.literal_type_from_choices(SCORES)
+from kernlens.cli.options.kinds import Decoders, ScoreName
 
 
 @explained
@@ -26,7 +18,7 @@ class Compare(given.Read):
     Next items: kernlens compare behaviour.npy text.parquet --interactions events.csv --item sku
     """
 
-    decoder: Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"{given.DECODER} [...]")] = ()
+    decoder: Decoders = ()
     """Heads that will be trained, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head. With several, each embedding is predicted under each."""
     curve: bool = False

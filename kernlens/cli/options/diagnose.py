@@ -10,7 +10,7 @@ import tyro
 from kernlens.cli import memory
 from kernlens.cli.helptext import explained
 from kernlens.cli.options import given
-from kernlens.cli.options.given import MetricName, TargetName
+from kernlens.cli.options.kinds import Decoder, File, MetricName, TargetName
 from kernlens.types import Target
 
 
@@ -22,7 +22,7 @@ class Diagnose(given.Given):
     Example: kernlens diagnose behaviour.npy --labels departments.csv --decoder mlp:32
     """
 
-    decoder: Annotated[str | None, tyro.conf.arg(metavar=given.DECODER)] = None
+    decoder: Decoder = None
     """Head that will be trained, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head. Name the one that you deploy."""
     metric: MetricName = None
@@ -32,13 +32,13 @@ class Diagnose(given.Given):
     found from the column; one that may be two things is refused until you say which."""
     separator: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """Text between several labels in one cell, such as `|` in `Action|Comedy`."""
-    counts: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    counts: File = None
     """How often each item was met: .csv or .parquet with an id and a count column. Set it to look
     for starved items and for popularity in the lengths of rows."""
-    reference: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    reference: File = None
     """Another embedding file of the same items, such as the last version. Set it to separate wrong
     labels from rows joined wrongly, and to see drift."""
-    text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    text: File = None
     """Texts of the items: .csv or .parquet with an id and a text column. Set it to separate wrong
     labels from wrong rows."""
     curve: bool = True

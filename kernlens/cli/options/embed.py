@@ -2,27 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from kernlens import datasets
 from kernlens.cli import memory, progress
 from kernlens.cli.helptext import explained
+from kernlens.cli.options.kinds import MethodName, Name, UnitName, check_least
 from kernlens.files import check_apart, check_writable
-from kernlens.io.event_times import UNITS
 from kernlens.types import Interactions
-
-METHODS = ("ppmi", "item2vec")
-
-if TYPE_CHECKING:
-    MethodName = str
-    UnitName = str
-else:
-    MethodName = tyro.extras.literal_type_from_choices(METHODS)
-    UnitName = tyro.extras.literal_type_from_choices(("auto", *UNITS))
-
-Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 
 
 @explained
@@ -75,16 +64,7 @@ class Embed:
     """Keep compiled programs for the next run, in KERNLENS_CACHE or the user's cache folder."""
 
     def __post_init__(self):
-        for name, least in (
-            ("min_count", 1),
-            ("dim", 1),
-            ("window", 1),
-            ("epochs", 1),
-            ("seed", 0),
-        ):
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} must be at least {least}; got {getattr(self, name)}")
+        check_least(self, min_count=1, dim=1, window=1, epochs=1, seed=0)
         memory.parse(self.max_memory)
         if self.out.suffix.lower() != ".parquet":
             raise ValueError(f"--out must end in .parquet; got {self.out}")

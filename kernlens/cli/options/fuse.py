@@ -1,13 +1,12 @@
 """Options of ``kernlens fuse``."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
-
-import tyro
+from typing import ClassVar
 
 from kernlens.cli import memory
 from kernlens.cli.helptext import explained
 from kernlens.cli.options import given
+from kernlens.cli.options.kinds import Decoder
 
 
 @explained
@@ -18,7 +17,7 @@ class Fuse(given.Read):
     Example: kernlens fuse behaviour.npy text.parquet --labels departments.csv
     """
 
-    decoder: Annotated[str | None, tyro.conf.arg(metavar=given.DECODER)] = None
+    decoder: Decoder = None
     """Head that will be trained, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head."""
 

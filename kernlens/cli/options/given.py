@@ -3,31 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import tyro
 
 from kernlens import io
 from kernlens.cli import memory, rows, samples, words
-from kernlens.cli.helptext import choices, explained, one_of
-from kernlens.cli.words import DECODERS, KERNELS, METRICS, PROBES, TARGETS
+from kernlens.cli.helptext import choices, explained
+from kernlens.cli.options.kinds import (
+    File,
+    MetricName,
+    Name,
+    ProbeName,
+    TargetName,
+    check_least,
+)
+from kernlens.cli.words import KERNELS
 from kernlens.files import check_apart, check_writable, existing, optional
 from kernlens.types import Target
-
-if TYPE_CHECKING:
-    MetricName = str | None
-    ProbeName = str | None
-    TargetName = str | None
-else:
-    MetricName, ProbeName, TargetName = map(one_of, (METRICS, PROBES, TARGETS))
 
 Files = Annotated[
     tuple[Path, ...],
     tyro.conf.Positional,
     tyro.conf.arg(metavar="FILE [FILE ...]", help_behavior_hint="(at least one)"),
 ]
-DECODER = choices(*DECODERS, "module:name")
 KERNEL = choices(*KERNELS, "module:name")
 
 
@@ -41,13 +41,13 @@ class Given:
     .safetensors, .h5, .hdf5, gensim's .kv, or word2vec's .txt, .vec, .bin; text also as .gz. A
     folder, or a quoted pattern, of such files is one embedding. FILE::NAME is one column or array
     of several, FILE::id=NAME says which is the id."""
-    labels: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    labels: File = None
     """Label file: .csv, .tsv (also .gz) or .parquet, with an id and a label column, or labels alone
     in row order."""
-    id_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    id_column: Name = None
     """Id column in every file that has columns. Default: `id`, or the only column that can be it.
     Name it where the files have several."""
-    label_column: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    label_column: Name = None
     """Label column. Default: `label`, or the only column that is not the id. Name it where the
     file has several."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATTERN")] = ()
@@ -62,7 +62,7 @@ class Given:
     min_class_count: int = 1
     """Smallest class that is kept, in labelled rows; rows of smaller classes lose their label.
     Raise it to leave out classes too small to judge."""
-    key: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    key: Name = None
     """Array of embeddings in .npz, .safetensors and HDF5 files. Default: the only one of rank 2.
     Name it where a file holds several."""
     scale: Annotated[float | None, tyro.conf.arg(metavar="NUMBER")] = None
@@ -84,7 +84,7 @@ class Given:
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE|-")] = None
     """Write everything as JSON to a file; `-` writes it to standard output, and the table to
     standard error."""
-    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    html: File = None
     """Write a report to show to others: one HTML page with charts, tables, the worst rows, and what
     was read."""
     export: Annotated[Path | None, tyro.conf.arg(metavar="FILE.parquet")] = None
@@ -115,12 +115,7 @@ class Given:
                 raise ValueError(f"--{flag} must be in [0, 1]; got {getattr(self, name)}")
         if self.scale is not None and (self.scale == 0 or not np.isfinite(self.scale)):
             raise ValueError(f"--scale must be finite and not 0; got {self.scale}")
-        for name, low in (("min_class_count", 1), ("max_expansion", 1)):
-            if not getattr(self, name) >= low:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} must be at least {low}; got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be at least 0; got {self.seed}")
+        check_least(self, min_class_count=1, max_expansion=1, seed=0)
         memory.parse(self.max_memory)
         if self.export is not None:
             if self.export.suffix != ".parquet":
@@ -191,16 +186,16 @@ class Read(Given):
     found from the column; one that may be two things is refused until you say which."""
     separator: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """Text between several labels in one cell, such as `|` in `Action|Comedy`."""
-    interactions: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    interactions: File = None
     """Log of events, .csv, .tsv or .jsonl (also .gz) or .parquet, one row an event: predicts each
     user's next item, in place of --labels."""
-    user: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    user: Name = None
     """Column of the log with the user of an event. Default: `user_id`, `customer_id` or another
     usual name."""
-    item: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    item: Name = None
     """Column of the log with the item of an event: an id of the embedding files, or a row number
     where they have no ids. Default: `item_id`, `sku` or another usual name."""
-    time: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    time: Name = None
     """Column of the log with the time of an event, a number or a date. Default: `timestamp`, `date`
     or another usual name."""
     cutoff: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None

@@ -1,12 +1,10 @@
 """Options of ``kernlens predict``."""
 
 from dataclasses import dataclass
-from typing import Annotated
-
-import tyro
 
 from kernlens.cli.helptext import explained
 from kernlens.cli.options import given
+from kernlens.cli.options.kinds import Decoder
 
 
 @explained
@@ -19,7 +17,7 @@ class Predict(given.Read):
     Next items: kernlens predict behaviour.npy --interactions events.csv --user customer
     """
 
-    decoder: Annotated[str | None, tyro.conf.arg(metavar=given.DECODER)] = None
+    decoder: Decoder = None
     """Head that will be trained, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head. Name the one that you deploy."""
     curve: bool = False

@@ -1,19 +1,12 @@
 """Options of ``kernlens score``."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-
-import tyro
+from typing import ClassVar
 
 from kernlens.cli import memory
 from kernlens.cli.helptext import explained
 from kernlens.cli.options import given
-from kernlens.cli.words import SCORES
-
-if TYPE_CHECKING:
-    ScoreName = str
-else:
-    ScoreName = tyro.extras.literal_type_from_choices(SCORES)
+from kernlens.cli.options.kinds import ScoreName
 
 
 @explained

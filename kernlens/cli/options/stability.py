@@ -1,13 +1,12 @@
 """Options of ``kernlens stability``."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
-
-import tyro
+from typing import ClassVar
 
 from kernlens.cli import memory
 from kernlens.cli.helptext import explained
 from kernlens.cli.options import given
+from kernlens.cli.options.kinds import Decoders, check_least
 
 
 @explained
@@ -19,7 +18,7 @@ class Stability(given.Read):
     --decoder linear mlp:32
     """
 
-    decoder: Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"{given.DECODER} [...]")] = ()
+    decoder: Decoders = ()
     """Heads that will be trained, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head. With several, the runs are compared under each."""
     shown: int = 5
@@ -34,5 +33,4 @@ class Stability(given.Read):
                 "stability takes at least two runs, one embedding file each: no single run says "
                 "how far another would differ; three show the spread between runs"
             )
-        if self.shown < 0:
-            raise ValueError(f"--shown must be at least 0; got {self.shown}")
+        check_least(self, shown=0)

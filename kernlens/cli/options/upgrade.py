@@ -1,21 +1,16 @@
 """Options of ``kernlens upgrade``."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import tyro
 
 from kernlens.cli import gate, memory
 from kernlens.cli.helptext import choices, explained
 from kernlens.cli.options import given
+from kernlens.cli.options.kinds import Decoder, File, MapName, MetricName, TargetName
 from kernlens.cli.words import MAPS
 from kernlens.files import check_writable, optional
-
-if TYPE_CHECKING:
-    MapName = str
-else:
-    MapName = tyro.extras.literal_type_from_choices(MAPS)
 
 
 @explained
@@ -27,7 +22,7 @@ class Upgrade(given.Given):
     --gate "negative_flips<0.03" --save map.safetensors
     """
 
-    decoder: Annotated[str | None, tyro.conf.arg(metavar=given.DECODER)] = None
+    decoder: Decoder = None
     """Head that is deployed, a size after a colon as in mlp:32, or from a module of your own.
     Default: a linear head."""
     head: Annotated[str | None, tyro.conf.arg(metavar="MODULE:NAME")] = None
@@ -39,15 +34,15 @@ class Upgrade(given.Given):
     """Maps of the new version into the old one to try; they need no labels."""
     few_labels: int = 200
     """Labels on the new version that the mapped head is corrected by, an integer >= 1."""
-    target: given.TargetName = None
+    target: TargetName = None
     """What a label is: one class, or a number (regression). Default: found from the column; one
     that may be two things is refused until you say which."""
-    metric: given.MetricName = None
+    metric: MetricName = None
     """Metric to choose a way by. Default: macro_f1 of classes, r2 of numbers."""
     gate: Annotated[tuple[str, ...], tyro.conf.arg(metavar="GATE [...]")] = ()
     """Conditions on the advised way, such as "negative_flips<0.03"; the exit code is 1 where one is
     not passed. A way may be named, as in "rotation.macro_f1>0.3". Set it in a pipeline."""
-    save: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    save: File = None
     """Write the map, the advised or else the best, as .safetensors."""
 
     _work: ClassVar[memory.Work] = memory.SEVERAL
