@@ -1,6 +1,5 @@
 """Coding rates of all rows and of those of each class."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from kernlens.arrays import on_device
 from kernlens.kernels.features import unit
 from kernlens.moments import Moments, from_arrays, full_scatter
 from kernlens.moments.arrays import check_codes
-from kernlens.scores.basis import cholesky, column_units, eigenbasis, graded_eigh, in_units
+from kernlens.scores.basis import column_units, eigenbasis, graded_eigh, in_units
 from kernlens.scores.estimator import (
     Estimator,
     Score,
@@ -23,14 +22,18 @@ from kernlens.scores.estimator import (
     where_defined,
     wide,
 )
+from kernlens.scores.separation.pivots import (
+    MOST_LOST,
+    gap_less_log,
+    lost_of,
+    rate_of,
+    reflection,
+    taken_of,
+)
 from kernlens.types import Array
 
 CLASSES_TOGETHER = 4
 """Classes whose small products are made side by side."""
-
-MOST_LOST, MOST_LOST_OF_PIVOT = 2e-3, 0.05
-"""Share of a rate, and of one pivot, that rounding may reach in the worst case, some fifty times
-what it comes to. Beyond either, rates are taken from eigenvalues in float64."""
 
 
 class Rates(NamedTuple):
@@ -92,7 +95,7 @@ def coding_rates(
     distortion = jnp.where(distortion > 0, distortion, 1.0)
     # A mean far above the spread goes to the first coordinate: its pivot alone is large then, and
     # what a class is off it keeps its digits in the others.
-    turn = _reflection(mean)
+    turn = reflection(mean)
     centre = turn(mean) * jnp.eye(1, len(mean), dtype=mean.dtype)[0]
 
     def turned(scatter: Array, offset: Array, count: Array) -> Array:
@@ -102,7 +105,7 @@ def coding_rates(
 
     def pivots(group: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         matrix = turned(*group)
-        taken = _taken(matrix)
+        taken = taken_of(matrix)
         return jnp.diagonal(matrix), taken, jnp.diagonal(matrix) - taken
 
     offsets = ratio(moments.class_deviations, counts[:, None])
@@ -118,7 +121,7 @@ def coding_rates(
         unlabelled = jnp.where(n > labelled, dot(shares, diagonals) - diagonal, 0.0)
         first = dot(beyond, diagonals - diagonal) + unlabelled - (dot(weights, takens) - taken)
         least = jnp.maximum(above, 0.0)
-        second = dot(weights, _gap_less_log(jnp.maximum(aboves, 0.0), least))
+        second = dot(weights, gap_less_log(jnp.maximum(aboves, 0.0), least))
         gain = 0.5 * (jnp.sum(second) - jnp.sum(first / (1.0 + least)))
         return 0.5 * jnp.sum(jnp.log1p(least)), gain
 
@@ -127,7 +130,7 @@ def coding_rates(
         return rate, jnp.sum(jnp.where(present, rate - rates, 0.0) * weights)
 
     # A class of fewer rows than features, with entries far above 1, has pivots of rounding alone.
-    lost = jax.vmap(_lost)(jnp.vstack([diagonals, diagonal]), jnp.vstack([takens, taken]))
+    lost = jax.vmap(lost_of)(jnp.vstack([diagonals, diagonal]), jnp.vstack([takens, taken]))
     whole, gain = jax.lax.cond((lost <= MOST_LOST).all(), by_pivots, by_eigenvalues)
     if per_rank:
         rank = jnp.maximum(_rank(moments, mean), 1.0)
@@ -202,7 +205,7 @@ def _rates_of_rows(
 
     def of_group(group: tuple[Array, Array]) -> tuple[Array, Array]:
         # All products before all factors: LAPACK's threads and XLA's are in each other's way.
-        return jax.lax.map(_rate, jax.lax.map(gram, group, batch_size=CLASSES_TOGETHER))
+        return jax.lax.map(rate_of, jax.lax.map(gram, group, batch_size=CLASSES_TOGETHER))
 
     return jax.lax.map(of_group, (taken, member))
 
@@ -211,7 +214,7 @@ def _rates_of_rows(
 def _gain(moments: Moments, parts: Array, present: Array, epsilon: float) -> tuple[Score, Array]:
     """TransRate from the coding rates of the classes that are present. It is compiled separately,
     so that its factor and their products are not in memory together."""
-    whole, lost = _rate(ratio(moments.scatter, moments.count * epsilon))
+    whole, lost = rate_of(ratio(moments.scatter, moments.count * epsilon))
     present = present.astype(parts.dtype)
     gain = whole - ratio(jnp.sum(present * parts), present.sum())
     return where_defined(present.any(), gain, jnp.zeros_like(gain)), lost
@@ -360,47 +363,6 @@ def _rank(moments: Moments, offset: Array) -> Array:
     outside = jnp.where(basis.values > 0, 0.0, dot(offset, basis.vectors) ** 2).sum()
     floor = len(offset) * basis.eps * jnp.sum(offset**2)
     return basis.rank + jnp.where(outside > floor, 1.0, 0.0)
-
-
-def _reflection(vector: Array) -> Callable[[Array], Array]:
-    """The reflection that takes a vector to the first axis, over the columns of a matrix."""
-    axis = jnp.zeros_like(vector).at[0].set(1.0)
-    size = jnp.linalg.norm(vector)
-    normal = vector + jnp.where(vector[0] < 0, -size, size) * axis
-    normal = ratio(normal, jnp.linalg.norm(normal))
-    return lambda x: x - 2.0 * jnp.tensordot(normal, jnp.tensordot(normal, x, 1), 0)
-
-
-def _taken(matrix: Array) -> Array:
-    """What elimination takes from each pivot of one plus a matrix, summed up, never subtracted."""
-    factor = cholesky(jnp.eye(len(matrix), dtype=matrix.dtype) + matrix)
-    return jnp.sum(jnp.tril(factor, -1) ** 2, axis=1)
-
-
-def _rate(matrix: Array) -> tuple[Array, Array]:
-    """Coding rate in nats of a second moment over the distortion, and its :func:`_lost`."""
-    diagonal, taken = jnp.diagonal(matrix), _taken(matrix)
-    return 0.5 * jnp.sum(jnp.log1p(jnp.maximum(diagonal - taken, 0.0))), _lost(diagonal, taken)
-
-
-def _gap_less_log(x: Array, base: Array) -> Array:
-    """``u - log(1 + u)`` of ``u = (x - base) / (1 + base)``, which begins with ``u**2 / 2``."""
-    u = (x - base) / (1.0 + base)
-    small = jnp.abs(u) < 0.2
-    inside = jnp.where(small, u, 0.0)
-    series = jnp.zeros_like(u)
-    for power in range(12, 1, -1):
-        series = 1.0 / power - inside * series
-    return jnp.where(small, inside**2 * series, u - (jnp.log1p(x) - jnp.log1p(base)))
-
-
-def _lost(diagonal: Array, taken: Array) -> Array:
-    """Share of its rate that a matrix may lose to rounding; NaN where its factor failed."""
-    above = jnp.maximum(diagonal - taken, 0.0)
-    lost = float(jnp.finfo(diagonal.dtype).eps) * diagonal / (1.0 + above)
-    share = jnp.sum(lost) / jnp.maximum(0.5 * jnp.sum(jnp.log1p(above)), 1.0)
-    # A pivot of rounding alone tells nothing of what should stand there.
-    return jnp.where(jnp.max(lost) > MOST_LOST_OF_PIVOT, jnp.inf, share)
 
 
 @in_float64
