@@ -444,6 +444,21 @@ def test_paired_difference_is_that_of_resampled_rows():
     )
 
 
+def test_a_difference_of_last_digits_is_none():
+    features, labels = problem(14, n=300)
+    one = probes.discriminant(features, labels)
+
+    def with_losses(times):
+        losses = np.float32(times) * one.losses
+        value = one.metrics["log_loss"]._replace(value=float(np.mean(losses, dtype=np.float64)))
+        return one._replace(losses=losses, metrics={**one.metrics, "log_loss": value})
+
+    for compared in (probes.paired_difference, lambda *a, **k: probes.differences(*a, **k).sample):
+        same = compared(with_losses(1.0 + 1e-6), one, metric="log_loss")
+        assert 0.0 == same.low < same.value < same.high
+        assert compared(with_losses(1.001), one, metric="log_loss").separated
+
+
 def test_paired_difference_laws():
     features, labels = problem(14, n=200)
     a, b = probes.discriminant(features, labels), probes.ridge(features[:, :1], labels)

@@ -28,6 +28,10 @@ from kernlens.types import Interval
 DRAWS = 20_000
 """Normal draws for the largest of many differences."""
 
+RESOLVED = 1e-5
+"""Share of a metric that a difference must exceed: below it lie the last digits of float32 losses
+and the steps that a solver left out, which differ between copies of an embedding too."""
+
 
 def paired_difference(
     a: Prediction,
@@ -62,14 +66,15 @@ def paired_difference(
     """
     check_draws(draws, level)
     _check_same(a, b, metric)
-    value = a.metrics[metric].value - b.metrics[metric].value
+    sides = (a.metrics[metric].value, b.metrics[metric].value)
     gaps = influence(a, metric) - influence(b, metric)
     kept = np.isfinite(gaps)
     if a.held_out is not None and b.held_out is not None:
-        return _about(value, gaps[kept], _rows(a.held_out, b.held_out, kept), level=level).sample
-    gaps = gaps[kept]
-    reach = normal_quantile(level) * float(np.std(gaps, ddof=1)) / np.sqrt(len(gaps))
-    return Interval(float(value), float(value - reach), float(value + reach), level)
+        return _about(sides, gaps[kept], _rows(a.held_out, b.held_out, kept), level=level).sample
+    gaps, value = gaps[kept], float(sides[0] - sides[1])
+    reach = float(normal_quantile(level) * np.std(gaps, ddof=1) / np.sqrt(len(gaps)))
+    found = Interval(value, value - reach, value + reach, level)
+    return found if _resolved(sides) else _with_zero(found)
 
 
 def differences(
@@ -104,12 +109,12 @@ def differences(
     psi = influence(a, metric) - influence(b, metric)
     kept = np.isfinite(psi)
     rows = _rows(a.held_out, b.held_out, kept)
-    value, drawn = a.metrics[metric].value - b.metrics[metric].value, None
+    sides, drawn = (a.metrics[metric].value, b.metrics[metric].value), None
     if metric in spread.INFLUENCES:
         given = (a.held_out.predicted[kept], b.held_out.predicted[kept])
         first, second = test_sets(rows[0], given, draws=draws, seed=seed).metrics()
         drawn = getattr(first, metric) - getattr(second, metric)
-    return _about(value, psi[kept], rows, drawn=drawn, level=level)
+    return _about(sides, psi[kept], rows, drawn=drawn, level=level)
 
 
 def _rows(a: HeldOut, b: HeldOut, kept: np.ndarray) -> list[Answers]:
@@ -122,7 +127,7 @@ def _rows(a: HeldOut, b: HeldOut, kept: np.ndarray) -> list[Answers]:
 
 
 def _about(
-    value: float,
+    sides: tuple[float, float],
     psi: np.ndarray,
     rows: Sequence[Answers],
     *,
@@ -132,20 +137,28 @@ def _about(
     """The intervals of a difference, by the folds that differ more where there are two kinds.
 
     A metric that is a mean over several partitions may differ where no held-out answer does, and
-    no row then says how surely: 0 is in the interval.
+    no row then says how surely: 0 is in the interval, as it is where the sides are the same as far
+    as they were computed.
     """
+    value = float(sides[0] - sides[1])
     made = [
         spread.about(
-            float(value), psi, own, drawn=drawn, level=level, other=spread.OTHER_GAP, least=-np.inf
+            value, psi, own, drawn=drawn, level=level, other=spread.OTHER_GAP, least=-np.inf
         )
         for own in rows
     ]
     found = max(made, key=lambda one: one.sample.high - one.sample.low)
-    if np.any(psi):
+    if np.any(psi) and _resolved(sides):
         return found
-    return found._make(
-        own._replace(low=min(own.low, 0.0), high=max(own.high, 0.0)) for own in found
-    )
+    return found._make(map(_with_zero, found))
+
+
+def _resolved(sides: tuple[float, float]) -> bool:
+    return abs(sides[0] - sides[1]) > RESOLVED * max(map(abs, sides))
+
+
+def _with_zero(found: Interval) -> Interval:
+    return found._replace(low=min(found.low, 0.0), high=max(found.high, 0.0))
 
 
 def _check_same(a: Prediction, b: Prediction, metric: str) -> None:
