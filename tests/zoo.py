@@ -219,10 +219,8 @@ class Cell(nn.Module):
     def __call__(self, ids: Any) -> Any:
         x = nn.Embed(VOCABULARY, 3)(ids)
         cell = self.cell(4)
-        carry = jax.tree.map(
-            lambda leaf: leaf.astype(x.dtype),
-            cell.initialize_carry(jax.random.key(0), x[:, 0].shape),
-        )
+        start = cell.initialize_carry(jax.random.key(0), x[:, 0].shape)
+        carry = jax.tree.map(lambda leaf: leaf.astype(x.dtype), start)
         return nn.Dense(2)(nn.RNN(cell)(x, initial_carry=carry)[:, -1])
 
 
@@ -270,8 +268,7 @@ class Vit(nn.Module):
         token = self.param("token", nn.initializers.normal(), (1, 1, WIDTH), x.dtype)
         x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, WIDTH)), x], axis=1)
         x = x + self.param("positions", nn.initializers.normal(), (1, 6, WIDTH), x.dtype)
-        x = x + nn.MultiHeadDotProductAttention(2)(x)
-        return nn.Dense(2)(x[:, 0])
+        return nn.Dense(2)((x + nn.MultiHeadDotProductAttention(2)(x))[:, 0])
 
 
 # NNX
@@ -400,5 +397,4 @@ NEEDS = {"Equinox MLP": "equinox", "Haiku MLP": "haiku"}
 def missing(name: str) -> str | None:
     """The package that a model needs and is not installed, or None."""
     package = NEEDS.get(name)
-    absent = package is not None and importlib.util.find_spec(package) is None
-    return package if absent else None
+    return package if package and importlib.util.find_spec(package) is None else None

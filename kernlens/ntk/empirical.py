@@ -36,7 +36,7 @@ from kernlens.ntk.coupled import coupled_ntk_fn
 from kernlens.ntk.methods import Explanation, LeafChoice, Method, MethodName, method_of
 from kernlens.ntk.models import PathFilter
 from kernlens.ntk.precision import wide_dtype
-from kernlens.ntk.task import Bound, Settings, Task, task_of
+from kernlens.ntk.task import Bound, Call, Settings, Task, task_of
 from kernlens.types import ApplyFn, Array, Params
 
 
@@ -194,24 +194,24 @@ def cross_ntk_fn(
         for params in (params1, params2):
             checks.check_params(params)
         x1, x2 = (batch_first(x, in_axes) for x in (x1, x2))
-        args = (params1, params2, x1, x2, arrays)
-        shapes = tuple(models.signature(leaf) for leaf in jax.tree.leaves(args))
-        key = (jax.tree.structure(args), shapes, fixed.key)
+        call = Call(params1, params2, x1, x2, arrays)
+        shapes = tuple(models.signature(leaf) for leaf in jax.tree.leaves(call))
+        key = (jax.tree.structure(call), shapes, fixed.key)
         if key not in runners:
             checks.warn_of_statistics(params1, params_filter)
             own = partial(keywords.call, batch_back(f1, in_axes), fixed)
             other = f2 and partial(keywords.call, batch_back(f2, in_axes), fixed)
-            runners[key] = _runner(settings, own, other, args, explain)
-        return runners[key](*args)
+            runners[key] = _runner(settings, own, other, call, explain)
+        return runners[key](call)
 
     return kernel_fn
 
 
 def _runner(
-    settings: Settings, f1: Bound, f2: Bound | None, args: Any, explain: bool
-) -> Callable[..., Any]:
+    settings: Settings, f1: Bound, f2: Bound | None, call: Call, explain: bool
+) -> Callable[[Call], Any]:
     """Checks a call's functions and shapes, and makes what computes it."""
-    params1, params2, x1, x2, arrays = args
+    params1, params2, x1, x2, arrays = call
     if f2 is None and x2 is not None:
         checks.check_like(x1, x2, ("x1", "x2"))
     if f2 is None and params2 is not None:
@@ -227,12 +227,12 @@ def _runner(
                 settings,
                 partial(_pick, f1, k),
                 None if f2 is None else partial(_pick, f2, k),
-                args,
+                call,
                 explain,
             )
             for k in range(tree.num_leaves)
         ]
-        return lambda *args: jax.tree.unflatten(tree, [part(*args) for part in parts])
+        return lambda call: jax.tree.unflatten(tree, [part(call) for part in parts])
     checks.check_output(out, n1, "x1")
     most = None if settings.block_size == "auto" else settings.block_size
     trials.check_function(bound, closed, params1, x1, "x1", most)
@@ -244,7 +244,7 @@ def _runner(
         closed, other = checks.outline(bound, params, x, name)
         checks.check_output(other, n2, name)
         trials.check_function(bound, closed, params, x, name, most)
-    task = task_of(settings, f1, f2, *args)
+    task = task_of(settings, f1, f2, call)
     if task.batch != "pairs" and n1 != n2:
         raise ValueError(f"a diagonal over the batch needs n1 = n2; got {n1} and {n2}")
     if task.batch == "pairs":
@@ -252,22 +252,14 @@ def _runner(
         advice = "trace or take the diagonal of output axes, or see kernlens.ntk.operators"
         memory.check_fits("the kernel", shape, wide_dtype(out.dtype).itemsize, advice)
     if explain:
-        return lambda *args: _explanation(task, trial)
+        return lambda call: _explanation(task, trial)
     _warn_of_exact(task, n1 * n2 if task.batch == "pairs" else n1)
     return jax.jit(partial(_run, settings, f1, f2))
 
 
-def _run(
-    settings: Settings,
-    f1: Bound,
-    f2: Bound | None,
-    params1: Params,
-    params2: Params,
-    x1: Any,
-    x2: Any,
-    arrays: list[Array],
-) -> Array:
-    task = task_of(settings, f1, f2, params1, params2, x1, x2, arrays)
+def _run(settings: Settings, f1: Bound, f2: Bound | None, call: Call) -> Array:
+    task = task_of(settings, f1, f2, call)
+    params1, params2, x1, x2, _ = call
     both = (params1, params1 if params2 is None else params2)
     leaves = tuple(
         [models.flatten(params).leaves[i] for i in order]

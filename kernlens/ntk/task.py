@@ -30,6 +30,19 @@ class Settings(NamedTuple):
     block_size: int | Literal["auto"]
 
 
+class Call(NamedTuple):
+    """What a kernel is called with; None for the second model or rows stands for the first.
+
+    ``arrays`` are those of the keyword arguments, which both functions are given.
+    """
+
+    params1: Params
+    params2: Params
+    x1: Any
+    x2: Any
+    arrays: list[Array]
+
+
 class Task(NamedTuple):
     """A kernel with all that its shapes decide."""
 
@@ -45,17 +58,9 @@ class Task(NamedTuple):
     block_size: int
 
 
-def task_of(
-    settings: Settings,
-    f1: Bound,
-    f2: Bound | None,
-    params1: Params,
-    params2: Params,
-    x1: Any,
-    x2: Any,
-    arrays: list[Array],
-) -> Task:
+def task_of(settings: Settings, f1: Bound, f2: Bound | None, call: Call) -> Task:
     """Everything about a kernel that its shapes decide."""
+    params1, params2, x1, x2, arrays = call
     first = models.flatten(params1)
     second = first if params2 is None else models.flatten(params2)
     kept = models.select(first, settings.params_filter)

@@ -1,7 +1,7 @@
 """The layer of weights and biases, and its scales in either parameterisation."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,6 +22,15 @@ def split_scale(std: float, parameterization: str) -> tuple[float, float]:
     return (1.0, std) if parameterization == "ntk" else (std, 1.0)
 
 
+def with_bias(layer: Any, outputs: Array) -> Array:
+    """Outputs ``[..., width]`` of a layer's weights plus its bias, where it has one."""
+    if layer.b_std is None:
+        return outputs
+    start, scale = split_scale(layer.b_std, layer.parameterization)
+    normal = nn.initializers.normal(start)
+    return outputs + scale * layer.param("bias", normal, (layer.width,), outputs.dtype)
+
+
 class Dense(nn.Module):
     r"""Affine map :math:`\sigma_w W^\top x / \sqrt{d} + \sigma_b b`, or :math:`W^\top x + b`.
 
@@ -37,13 +46,11 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps ``[..., d]`` to ``[..., width]``."""
-        dim, normal = x.shape[-1], nn.initializers.normal
+        dim = x.shape[-1]
         start, scale = split_scale(self.W_std / dim**0.5, self.parameterization)
-        outputs = scale * (x @ self.param("kernel", normal(start), (dim, self.width), x.dtype))
-        if self.b_std is not None:
-            start, scale = split_scale(self.b_std, self.parameterization)
-            outputs = outputs + scale * self.param("bias", normal(start), (self.width,), x.dtype)
-        return outputs
+        normal, shape = nn.initializers.normal(start), (dim, self.width)
+        outputs = scale * (x @ self.param("kernel", normal, shape, x.dtype))
+        return with_bias(self, outputs)
 
 
 def dense(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernlens.ntk.infinite import positions
-from kernlens.ntk.infinite.affine import affine, check_affine, split_scale
+from kernlens.ntk.infinite.affine import affine, check_affine, split_scale, with_bias
 from kernlens.ntk.infinite.layers import Layer
 from kernlens.ntk.infinite.pairs import Inputs, Pair, Signal, pair, scaled
 from kernlens.types import Array
@@ -40,11 +40,11 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps ``[n, *positions, d]`` to ``[n, *positions, width]``."""
-        channels, normal = x.shape[-1], nn.initializers.normal
+        channels = x.shape[-1]
         inputs = channels * prod(self.filter_shape)
         start, scale = split_scale(self.W_std / inputs**0.5, self.parameterization)
         shape = (*self.filter_shape, channels, self.width)
-        kernel = self.param("kernel", normal(start), shape, x.dtype)
+        kernel = self.param("kernel", nn.initializers.normal(start), shape, x.dtype)
         x = positions.padded_array(
             x, range(1, x.ndim - 1), self.filter_shape, self.strides, self.padding
         )
@@ -56,10 +56,7 @@ class Conv(nn.Module):
             "VALID",
             dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
         )
-        if self.b_std is not None:
-            start, scale = split_scale(self.b_std, self.parameterization)
-            outputs = outputs + scale * self.param("bias", normal(start), (self.width,), x.dtype)
-        return outputs
+        return with_bias(self, outputs)
 
 
 def conv(
