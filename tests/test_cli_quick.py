@@ -145,8 +145,24 @@ def test_names_read_from_the_source_are_those_of_the_table(module, name):
 def test_what_decoders_take_is_that_of_their_table():
     from kernlens.kernels.of_decoder import DECODERS
 
-    told = {name: tuple(takes.words) for name, takes in words.TAKES.items()}
+    assert set(words.TAKES) <= set(DECODERS)
+    told = {name: words.TAKES.get(name, words.Takes()).words for name in DECODERS}
     assert told == {name: tuple(rule.words) for name, rule in DECODERS.items()}
+
+
+def test_a_decoder_that_was_added_to_the_table_can_be_typed(monkeypatch):
+    from kernlens.kernels import of_decoder
+
+    class Plain:
+        """A decoder without fields."""
+
+    monkeypatch.setitem(
+        of_decoder.DECODERS, "plain", of_decoder.Rule(Plain, of_decoder.DECODERS["linear"].kernel)
+    )
+    monkeypatch.setattr(words, "DECODERS", (*words.DECODERS, "plain"))
+    assert isinstance(words.decoder("plain"), Plain)
+    with pytest.raises(ValueError, match="after plain comes nothing; got '3'"):
+        words.decoder("plain:3")
 
 
 def test_names_that_no_source_tells_are_asked_of_the_module():

@@ -54,7 +54,7 @@ TAKES = {
         example="knn:10:cosine",
     ),
 }  # fmt: skip
-"""What each of :data:`DECODERS` takes after a colon, known without JAX."""
+"""What :data:`DECODERS` take after a colon, known without JAX; those that are not here, nothing."""
 
 TARGETS: dict[str, Callable[[Any], Target]] = {
     "classes": targets.labels,
@@ -175,7 +175,7 @@ def _sizes(word: str) -> list[int | float]:
       ValueError: two numbers, one out of its range, or a word that the decoder does not take.
     """
     name, *given = word.split(":")
-    takes = TAKES[name]
+    takes = TAKES.get(name, Takes())
     numbers = [part for part in given if part not in takes.words]
     try:
         sizes = [(int if takes.whole else float)(part) for part in numbers]

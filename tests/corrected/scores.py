@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from sklearn.datasets import load_digits, load_wine
 
-from kernlens import moments, scores
+from kernlens import moments, probes, scores, targets
 from kernlens.scores import PAIRS, SCORES, SPECTRA, pairs
 from tests.corrected.case import Case
 
@@ -73,7 +73,23 @@ def unlike_sizes() -> str:
     return "NaN, with a warning" if np.isnan(found) and told else f"{float(found):.3g}"
 
 
+def place_of_macro_f1() -> str:
+    """Where macro-F1 lies in its interval, of 60 classes of which 40 have one row."""
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([np.repeat(np.arange(20), 15), np.arange(20, 60)])
+    x = rng.standard_normal((60, 8))[codes] + 0.6 * rng.standard_normal((len(codes), 8))
+    found = probes.discriminant(x.astype(np.float32), targets.labels(codes)).metrics["macro_f1"]
+    return "inside" if found.low < found.value < found.high else "outside"
+
+
 CASES: tuple[Case, ...] = (
+    Case(
+        "macro-F1 left its own interval where classes are rare",
+        "discriminant(rows, 60 classes, 40 of one row).metrics['macro_f1']: where the value lies",
+        "outside",  # 0.282 [0.306, 0.379]
+        "inside",
+        place_of_macro_f1,
+    ),
     Case(
         "a variance floor set by the largest column",
         "gbc_diagonal(moments of wine)",
