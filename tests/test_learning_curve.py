@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from kernlens import lens, probes
-from kernlens.probes import learning_curve, power_laws
+from kernlens.probes import growth, learning_curve, power_laws
 from kernlens.show.values import to_json
 from kernlens.types import Labels
 
@@ -65,6 +65,55 @@ def test_the_curve_says_what_more_items_bring(times, n, bound):
     assert np.mean(np.abs(errors)) < bound
     assert abs(np.mean(errors)) < 0.5 * abs(np.mean(now))
     assert np.mean(inside) >= 0.75
+
+
+@pytest.mark.parametrize(("dim", "spread"), [(16, 0.45), (64, 0.25)])
+def test_a_linear_head_grows_as_normal_classes_do(dim, spread):
+    """From 100 rows to logistic regression on 1,600 others; a power law alone is off by more."""
+    given = {"dim": dim, "spread": spread}
+    truth = np.mean(
+        [probes.logistic(*items(100 + i, 1600, **given), draws=2).metrics["accuracy"].value
+         for i in range(2)]
+    )  # fmt: skip
+    errors, by_law = [], []
+    for seed in range(6):
+        x, labels = items(seed, 100, **given)
+        whole = probes.logistic(x, labels, draws=2)
+        options = {"metric": "accuracy", "whole": whole, "seed": seed}
+        errors.append(learning_curve(x, labels, **options).at(16.0).value - truth)
+        # Of a function of its own nothing is known but what it reaches.
+        own = learning_curve(x, labels, probe=lambda *a, **k: probes.logistic(*a, **k), **options)
+        by_law.append(own.at(16.0).value - truth)
+    assert np.mean(np.abs(errors)) < 0.1  # most of it is that of the 100 rows at hand
+    assert np.mean(np.abs(errors)) < 0.8 * np.mean(np.abs(by_law))
+
+
+def test_classes_that_only_sampling_parts_have_one_mean():
+    rng = np.random.default_rng(3)
+    x, codes = rng.normal(size=(200, 30)), rng.integers(0, 5, 200)
+    assert np.max(np.abs(growth.normal_classes(x, codes).means)) < 0.1  # 0.45 as they come
+    reached = {"accuracy": 0.2, "macro_f1": 0.19}
+    found = growth.beyond(x, codes, reached, (4.0, 16.0))
+    assert all(abs(v - 0.2) < 0.04 for row in found.values() for v in row.values())
+
+
+def test_the_distance_of_two_classes_is_that_of_their_parents():
+    rng = np.random.default_rng(4)
+    codes = np.arange(4000) % 2
+    x = rng.normal(size=(4000, 20)) * np.geomspace(0.01, 100.0, 20)
+    x[:, 0] += 0.02 * codes  # two deviations
+    means = growth.normal_classes(x, codes).means
+    np.testing.assert_allclose(np.linalg.norm(means[1] - means[0]), 2.0, rtol=0.15)
+
+
+def test_growth_is_drawn_where_it_can_be():
+    x, labels = items(0, 200)
+    reached = {"accuracy": 0.5, "macro_f1": 0.5}
+    assert growth.beyond(x, np.zeros(200, int), reached, (4.0,)) == {}
+    assert growth.beyond(1e307 * x, labels.codes, reached, (4.0,)) == {}
+    assert list(growth.beyond(x, labels.codes, reached, (4.0, 1e9))["accuracy"]) == [4.0]
+    parted = np.eye(4)[labels.codes]  # nothing is left within the classes
+    assert growth.beyond(parted, labels.codes, reached, (4.0,))["accuracy"][4.0] > 0.99
 
 
 def test_the_curve_goes_through_the_prediction_and_what_was_measured():

@@ -101,6 +101,18 @@ def test_order_of_rows_and_of_classes_does_not_matter():
     np.testing.assert_allclose(found.value.value, plain.value.value, atol=1e-6)
 
 
+def test_halves_keep_copies_together_and_the_order_of_rows():
+    rows = np.array([5, 0, 3, 2, 4, 1, 6])
+    one, other = folds_.halves(rows, np.arange(7))
+    assert [list(one), list(other)] == [[5, 0, 3, 2], [4, 1, 6]]
+    one, other = folds_.halves(
+        rows, np.array([9, 8, 7, 9, 8, 7, 6])
+    )  # of 0 and 3, 1 and 4, 2 and 5
+    assert [list(one), list(other)] == [[5, 0, 3, 2], [4, 1, 6]]
+    assert list(folds_.in_order(np.array([9, 7, 9, 8]))) == [0, 1, 0, 2]
+    assert [len(half) for half in folds_.halves(rows[:0], np.arange(7))] == [0, 0]
+
+
 def test_folds_share_out_classes_and_keep_copies_together():
     codes = np.repeat([0, 1, 2, 3], [103, 40, 3, 1])
     groups = np.arange(147)

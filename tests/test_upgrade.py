@@ -11,8 +11,10 @@ from sklearn.preprocessing import StandardScaler
 import kernlens as kl
 from kernlens import decoders
 from kernlens.cli import gate, main
-from kernlens.lens import maps
+from kernlens.lens import maps, refits
 from kernlens.lens.flips import flips, share
+from kernlens.lens.number_ways import few_numbers
+from kernlens.probes.folds import share_out
 from kernlens.probes.held_out import HeldOut
 
 NAMES = np.array(["ale", "bread", "cake", "dill"])
@@ -115,6 +117,28 @@ def test_a_version_that_says_nothing_of_the_old_one_is_retrained():
     assert found.sentence().startswith("Retrain: no map comes within 0.")
     assert all(way.r2 < 0.3 for way in found.ways.values() if way.r2 is not None)
     del new
+
+
+def test_copies_do_not_answer_for_one_another_where_labels_are_few():
+    """Rows that say nothing of classes drawn at random, each of them four times."""
+    rng = np.random.default_rng(2)
+    codes = np.repeat(rng.integers(0, 3, 150), 4)
+    new = np.repeat(rng.normal(size=(150, 40)), 4, axis=0)
+    groups = np.repeat(np.arange(150), 4)
+    folds = share_out(codes, groups)
+    held = HeldOut(None, codes, codes, folds, ("a", "b", "c"), groups)
+    none = np.zeros((len(codes), 3), np.float32)
+    found, _ = refits.few_labels(new, none, held, number=60, standardised=True)
+    assert abs(np.mean(np.argmax(found, axis=1) == codes) - 1 / 3) < 0.12
+    apart = held._replace(groups=np.arange(len(codes)))
+    leaked, _ = refits.few_labels(new, none, apart, number=60, standardised=True)
+    assert np.mean(np.argmax(leaked, axis=1) == codes) > 0.6
+    noise = np.repeat(rng.normal(size=150), 4)
+    options = {"number": 60}
+    numbers, _ = few_numbers(new, np.zeros(600), noise, folds, groups, **options)
+    assert np.mean((numbers - noise) ** 2) > 0.9 * np.var(noise)
+    numbers, _ = few_numbers(new, np.zeros(600), noise, folds, np.arange(600), **options)
+    assert np.mean((numbers - noise) ** 2) < 0.7 * np.var(noise)
 
 
 def test_a_gain_by_scale_alone_is_warned_of():

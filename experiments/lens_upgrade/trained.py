@@ -13,6 +13,7 @@ from kernlens import metrics
 from kernlens.lens import maps
 from kernlens.lens.refits import CORRECTIONS, PARTS
 from kernlens.models import decoders
+from kernlens.probes.folds import halves, in_order
 from kernlens.probes.serving import shared_groups
 from kernlens.train import heads
 from kernlens.types import Labels
@@ -77,7 +78,7 @@ def with_few_labels(
     """The way with few labels, and a fresh head with the same ones, of logistic regression.
 
     The mapped head of a split is corrected by labels of half of the rows that it did not learn
-    from, and judged on the other half.
+    from, and judged on the other half; copies in either version are in one half.
 
     Args:
       old: rows of the old version.
@@ -90,6 +91,7 @@ def with_few_labels(
     decoder, codes = HEADS["LR"], labels.codes
     splits = min(splits, FEW_SPLITS)
     held = np.stack([split(s, old, new, labels) for s in range(splits)])
+    groups = shared_groups([old, new], labels)
     deployed = heads.train(old, labels, decoder=decoder, held_out=held, seeds=range(splits))
     z = (new - new.mean(axis=0)) / np.where(new.std(axis=0) > 0, new.std(axis=0), np.inf)
     found: dict[str, dict[str, list[float]]] = {}
@@ -98,11 +100,11 @@ def with_few_labels(
         mapped = maps.fit(start, maps.joint(new[~test], old[~test]))(np.asarray(new))
         before = np.argmax(own.scores(old)[0][test], axis=1)
         logits = np.maximum(np.asarray(own.scores(mapped)[0]), -30.0)
-        halves = np.array_split(np.random.default_rng(s).permutation(np.flatnonzero(test)), 2)
+        parts = halves(np.random.default_rng(s).permutation(np.flatnonzero(test)), groups)
         made = {name: logits.copy() for name in ("few labels", FRESH)}
-        for learnt, asked in (halves, halves[::-1]):
+        for learnt, asked in (parts, parts[::-1]):
             rows = learnt[:number]
-            penalty = _chosen(z[rows], logits[rows], codes[rows])
+            penalty = _chosen(z[rows], logits[rows], codes[rows], in_order(groups[rows]))
             weights = corrected(z[rows], logits[rows], codes[rows], penalty)
             made["few labels"][asked] += z[asked] @ weights[:-1] + weights[-1]
             mask = np.ones(len(codes), bool)
@@ -143,9 +145,9 @@ def _descended(x, logits, codes, penalty):
     return weights
 
 
-def _chosen(z: np.ndarray, logits: np.ndarray, codes: np.ndarray) -> float:
+def _chosen(z: np.ndarray, logits: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> float:
     """The penalty of the least held-out log loss."""
-    part = np.arange(len(codes)) % PARTS
+    part = groups % PARTS
     losses = []
     for penalty in CORRECTIONS:
         loss = 0.0

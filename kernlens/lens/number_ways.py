@@ -24,7 +24,7 @@ from kernlens.lens.refits import CORRECTIONS, PARTS
 from kernlens.lens.versions import Versions
 from kernlens.lens.ways import DISTILLED, FEW, RETRAINED, Made, Served, best_of, fitted_maps
 from kernlens.probes import Prediction, copies, paired_difference
-from kernlens.probes.folds import FOLDS, share_out
+from kernlens.probes.folds import FOLDS, halves, in_order, share_out
 from kernlens.probes.numbers import of_numbers
 from kernlens.probes.paths import STRENGTHS
 from kernlens.probes.prediction import check_draws, check_metric
@@ -158,7 +158,7 @@ def number_ways(
     if fitted:
         start = best_of({name: predicted(given[name][0]) for name in fitted}, metric)
         numbers, used = few_numbers(
-            found.new, given[start][0], values, folds, number=few_labels, seed=seed
+            found.new, given[start][0], values, folds, groups, number=few_labels, seed=seed
         )
         given[FEW] = (numbers, None, used)
         notes.append(f"few labels: {used:,} on the new version, starting from the {start}")
@@ -244,6 +244,7 @@ def few_numbers(
     offsets: np.ndarray,
     values: np.ndarray,
     folds: np.ndarray,
+    groups: np.ndarray,
     *,
     number: int,
     seed: int = 0,
@@ -256,6 +257,7 @@ def few_numbers(
       offsets: numbers of the mapped head of each row's fold, ``[n]``.
       values: true numbers, ``[n]``.
       folds: fold of each, ``[n]``.
+      groups: equal for copies, ``[n]``.
       number: labels that a head has; at most half of a fold.
       seed: of the draw.
 
@@ -269,21 +271,21 @@ def few_numbers(
     z = np.column_stack([z, np.ones(len(z))])
     left, found, fewest, penalty = values - offsets, offsets.copy(), number, None
     for k in range(int(folds.max()) + 1):
-        halves = np.array_split(rng.permutation(np.flatnonzero(folds == k)), 2)
-        for learnt, asked in (halves, halves[::-1]):
+        parts = halves(rng.permutation(np.flatnonzero(folds == k)), groups)
+        for learnt, asked in (parts, parts[::-1]):
             taken = learnt[:number]
             fewest = min(fewest, len(taken))
             if not len(taken):
                 continue
             if penalty is None:
-                penalty = _chosen(z[taken], left[taken])
+                penalty = _chosen(z[taken], left[taken], in_order(groups[taken]))
             found[asked] += z[asked] @ _correction(z[taken], left[taken], penalty)
     return found, fewest
 
 
-def _chosen(z: np.ndarray, left: np.ndarray) -> float:
+def _chosen(z: np.ndarray, left: np.ndarray, groups: np.ndarray) -> float:
     """The penalty of the least squared error on parts held out, the larger of equals."""
-    part = np.arange(len(left)) % PARTS
+    part = groups % PARTS
     errors = []
     for penalty in CORRECTIONS:
         gaps = [

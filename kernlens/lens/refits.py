@@ -9,6 +9,7 @@ import numpy as np
 from kernlens.probes import softmax
 from kernlens.probes.class_means import head_of_means
 from kernlens.probes.design import design
+from kernlens.probes.folds import halves, in_order
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.serving import FoldHeads, log_softmax
 
@@ -98,8 +99,8 @@ def few_labels(
 
     The correction is a head on the new rows whose logits are added to the mapped head's, its
     weights penalised, so that without labels it is none; the penalty is chosen on parts of the
-    labels. Labels are drawn from the items that the
-    mapped head did not learn from, in two halves of each fold: each answers the other.
+    labels. Labels are drawn from the items that the mapped head did not learn from, in two halves
+    of each fold, copies in one: each answers the other.
 
     Args:
       features: features of the labelled items on the new version, ``[n, p]``.
@@ -121,15 +122,15 @@ def few_labels(
     base = np.where(np.isfinite(offsets), offsets, np.float32(-30.0)).astype(np.float64)
     found, fewest, penalty = base.copy(), number, None
     for k in range(int(held.folds.max()) + 1):
-        own = rng.permutation(np.flatnonzero(held.folds == k))
-        halves = np.array_split(own, 2)
-        for learnt, asked in (halves, halves[::-1]):
+        parts = halves(rng.permutation(np.flatnonzero(held.folds == k)), held.groups)
+        for learnt, asked in (parts, parts[::-1]):
             rows = learnt[:number]
             fewest = min(fewest, len(rows))
             if not len(rows):
                 continue
             if penalty is None:
-                penalty = _chosen(z[rows], base[rows], held.target[rows], known)
+                same = in_order(held.groups[rows])
+                penalty = _chosen(z[rows], base[rows], held.target[rows], known, same)
             weights = _correction(z[rows], base[rows], held.target[rows], penalty, known)
             found[asked] = base[asked] + z[asked] @ weights[:, :-1].T + weights[:, -1]
     found = log_softmax(found).astype(np.float32)
@@ -137,9 +138,9 @@ def few_labels(
     return found, fewest
 
 
-def _chosen(x, base, codes, known) -> float:
+def _chosen(x, base, codes, known, groups) -> float:
     """The penalty of the least log loss on parts that were held out, the larger of equals."""
-    part = np.arange(len(codes)) % PARTS
+    part = groups % PARTS
     losses = []
     for penalty in CORRECTIONS:
         loss = 0.0

@@ -52,6 +52,24 @@ def class_of_groups(codes: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return code[order][first]
 
 
+def in_order(groups: np.ndarray) -> np.ndarray:
+    """Groups numbered from 0 as they are met, ``[n]``; of distinct rows, their places."""
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def halves(rows: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of some rows in their order, those of a group in one.
+
+    Args:
+      rows: places of rows, ``[m]``.
+      groups: group of each row there is, ``[n]``.
+    """
+    met = in_order(groups[rows])
+    early = met < (met.max(initial=-1) + 2) // 2
+    return rows[early], rows[~early]
+
+
 def held_rows(codes: np.ndarray, folds: np.ndarray, *, num_folds: int = FOLDS) -> list[np.ndarray]:
     """Rows that a split's test set has, one for each fold.
 

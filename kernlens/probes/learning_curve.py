@@ -2,13 +2,15 @@
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kernlens import steps
 from kernlens.kernels.mapped import walk
-from kernlens.probes import power_laws
+from kernlens.probes import growth, power_laws
+from kernlens.probes.discriminant import discriminant
 from kernlens.probes.folds import share_out
 from kernlens.probes.logistic import logistic
 from kernlens.probes.power_laws import PowerLaws
@@ -23,6 +25,7 @@ from kernlens.probes.prediction import (
     check_metric,
     normal_quantile,
 )
+from kernlens.probes.ridge import ridge
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.types import Array, Interval, Labels, Stream
 
@@ -47,6 +50,13 @@ BEYOND = 0.008
 
 MISFIT_LOSS, BEYOND_LOSS = 0.03, 0.06
 """The same of the logarithm of a loss."""
+
+LINEAR = (logistic, discriminant, ridge)
+"""Probes of linear heads, whose growth :mod:`kernlens.probes.growth` knows."""
+
+DRAWN, DRAWN_ERROR = (4.0, 16.0), 0.005
+"""Multiples of the labels at which growth is drawn, and the standard deviation of what it says in
+the fit; chosen as MISFIT was."""
 
 FURTHEST = 256.0
 """Times the labels up to which ``needed`` looks."""
@@ -194,9 +204,10 @@ def learning_curve(
 
     The probe is fitted to all rows and to stratified parts of them, a half to a sixteenth; its
     held-out answers to the parts of one size are put together, and a power law goes through the
-    sizes (:mod:`kernlens.probes.power_laws`). Macro-F1 is over the classes that all rows have: a
-    part without a class counts 0 for it, so that the sizes speak of the same mean. The cost is
-    two to four predictions.
+    sizes (:mod:`kernlens.probes.power_laws`), and for linear heads through what normal classes
+    like these say of more (:mod:`kernlens.probes.growth`). Macro-F1 is over the classes that all
+    rows have: a part without a class counts 0 for it, so that the sizes speak of the same mean.
+    The cost is two to four predictions.
 
     Args:
       features: one row per item, ``[n, p]``; of a stream the parts, half of the rows at most, are
@@ -254,7 +265,19 @@ def learning_curve(
             break
         levels.append(_answers(parts))
     sizes = len(rows) / 2.0 ** np.arange(len(levels))
-    return _curve(levels, sizes, whole, features.shape[1], tuple(times), metric)
+    grow = None
+    if _is_linear(probe) and not isinstance(features, Stream):
+        distinct = rows[np.unique(together, return_index=True)[1]]
+        grow = partial(
+            growth.beyond, np.asarray(features[distinct]), codes[distinct], times=DRAWN, seed=seed
+        )
+    return _curve(levels, sizes, whole, features.shape[1], tuple(times), metric, grow)
+
+
+def _is_linear(probe: Callable[..., Prediction]) -> bool:
+    while isinstance(probe, partial):
+        probe = probe.func
+    return probe in LINEAR
 
 
 class _Level(NamedTuple):
@@ -282,16 +305,18 @@ def _rows(features: Any, own: np.ndarray) -> np.ndarray:
     return np.concatenate([values[chosen[at]] for values, at in walk(features, 65_536)])
 
 
-def _curve(levels, sizes, whole, width, times, metric) -> Curve:
+def _curve(levels, sizes, whole, width, times, metric, grow) -> Curve:
     classes = np.unique(levels[0].target)
     names = [ACCURACY, MACRO_F1, *([whole.loss] if whole.loss == LOG_LOSS else [])]
     exponent = power_laws.typical_exponent(sizes[0], width * (len(classes) - 1))
     forecasts, notes = {}, []
     if metric not in names:
         raise ValueError(f"a learning curve has {tuple(names)}; got {metric!r}")
-    for name in names:
-        measured = np.array([_measure(name, own, classes) for own in levels])
-        forecasts[name] = _forecast(name, measured, levels, sizes, whole, exponent)
+    measured = {name: np.array([_measure(name, own, classes) for own in levels]) for name in names}
+    drawn = {} if grow is None else grow({name: own[0] for name, own in measured.items()})
+    for name, own in measured.items():
+        later = drawn.get(name, {})
+        forecasts[name] = _forecast(name, own, later, levels, sizes, whole, exponent)
     lost = len(classes) - len(np.unique(levels[-1].target))
     if len(levels) < 3:
         notes.append(
@@ -318,7 +343,7 @@ def _measure(name: str, own: _Level, classes: np.ndarray) -> float:
     return float(np.mean(2.0 * hits[classes] / np.maximum(either[classes], 1)))
 
 
-def _forecast(name, measured, levels, sizes, whole, exponent) -> Forecast:
+def _forecast(name, measured, later, levels, sizes, whole, exponent) -> Forecast:
     is_loss = name in LOWER_IS_BETTER
     sample = whole.samples[name]
     spread = (sample.high - sample.low) / (2.0 * normal_quantile(sample.level))
@@ -336,7 +361,8 @@ def _forecast(name, measured, levels, sizes, whole, exponent) -> Forecast:
     errors = np.sqrt(misfit**2 * (1.0 + halvings) + noise**2)
     errors[0] = 0.5 * misfit
     laws = power_laws.fit(
-        sizes / sizes[0], values, errors, exponent=exponent,
+        np.append(sizes / sizes[0], list(later)), np.append(values, list(later.values())),
+        np.append(errors, [DRAWN_ERROR] * len(later)), exponent=exponent,
         gain=1.0 if is_loss else power_laws.GAIN,
     )  # fmt: skip
     offset = float(value - laws.at(np.ones(1))[0][0])
