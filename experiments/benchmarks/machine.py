@@ -48,6 +48,18 @@ class Memory:
         return resident, highest
 
 
+def peak_bytes() -> int | None:
+    """Most resident bytes that this process has had; None where the system does not tell.
+
+    ``getrusage`` says what the process that started this one has had, where that is more.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(text.split()[1]) * 1024 for text in lines if text.startswith("VmHWM")), None)
+
+
 def timed(call: Callable[..., T], *args: Any) -> tuple[T, float]:
     """The call's value, when it is there, and its wall seconds."""
     start = time.perf_counter()

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.benchmarks.machine import peak_bytes
 from experiments.kit import runner
 from experiments.kit.cells import Cells
 from experiments.kit.shown import MET, table
@@ -109,7 +110,6 @@ def versions(
 
 def worker() -> None:
     """Times the verb that the command line names, and prints what it took."""
-    import resource
 
     import kernlens as kl
 
@@ -126,11 +126,11 @@ def worker() -> None:
         ),
         "fuse": lambda: kl.fuse(rows, labels),
     }
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    before = (peak_bytes() or 0) / 1e9
     wall, cpu = time.perf_counter(), time.process_time()
     calls[verb]()
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    memory = (peak_bytes() or 0) / 1e9
     found = {"verb": verb, "rows": n, "columns": asked["columns"]}
     found |= {"seconds": seconds, "cpu_seconds": cpu_seconds}
     print(json.dumps({**found, "memory_before": before, "memory_gigabytes": memory}))

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.benchmarks.machine import peak_bytes
 from experiments.kit.cells import Cells
 from experiments.kit.shown import MET, table
 from kernlens import datasets, probes, targets
@@ -178,8 +179,6 @@ def alone(size: tuple[int, int, int, int], seed: int) -> dict[str, Any]:
 
 def worker() -> None:
     """Rows of normal classes with a falling spectrum; prints what the default path took."""
-    import resource
-
     n, p, num_classes, wanted, seed = json.loads(sys.argv[-1])
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, num_classes, n).astype(np.int32)
@@ -193,7 +192,7 @@ def worker() -> None:
         )
     labels = Labels(codes, tuple(map(str, range(num_classes))))
     found = clocked(lambda: probes.logistic(x, labels))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    memory = (peak_bytes() or 0) / 1e9
     row = {"what": f"{n:,} x {p}, {num_classes} classes", "wanted": wanted, **found}
     print(json.dumps({**row, "against": "seconds", "memory_gigabytes": memory}))
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.machine import timed
+from experiments.benchmarks.machine import peak_bytes, timed
 from experiments.benchmarks.scores.settings import (
     Config,
     Gate,
@@ -24,7 +24,6 @@ from experiments.benchmarks.scores.settings import (
     gflops,
     line,
     median,
-    peak_bytes,
 )
 from kernlens import io, moments
 from kernlens.moments.arrays import CHUNK_BYTES

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from scipy.linalg import get_lapack_funcs
 
-from experiments.benchmarks.machine import timed
+from experiments.benchmarks.machine import peak_bytes, timed
 from experiments.benchmarks.scores.settings import (
     Config,
     Gate,
@@ -17,7 +17,6 @@ from experiments.benchmarks.scores.settings import (
     gflops,
     line,
     median,
-    peak_bytes,
     runs,
     tell,
 )

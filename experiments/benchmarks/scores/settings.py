@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -139,15 +138,6 @@ def tell(text: str) -> None:
 def median(seconds: Sequence[float]) -> float:
     """The median."""
     return float(np.median(seconds))
-
-
-def peak_bytes() -> int | None:
-    """Most resident bytes that this process has had; None where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(text.split()[1]) * 1024 for text in lines if text.startswith("VmHWM")), None)
 
 
 def chosen(config: Config, *tables: Mapping[str, Estimator]) -> dict[str, Estimator]:
