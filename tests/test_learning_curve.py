@@ -112,6 +112,8 @@ def test_growth_is_drawn_where_it_can_be():
     assert growth.beyond(x, np.zeros(200, int), reached, (4.0,)) == {}
     assert growth.beyond(1e307 * x, labels.codes, reached, (4.0,)) == {}
     assert list(growth.beyond(x, labels.codes, reached, (4.0, 1e9))["accuracy"]) == [4.0]
+    wide = np.zeros((200, growth.MOST_COLUMNS + 1))
+    assert growth.beyond(wide, labels.codes, reached, (4.0,)) == {}
     parted = np.eye(4)[labels.codes]  # nothing is left within the classes
     assert growth.beyond(parted, labels.codes, reached, (4.0,))["accuracy"][4.0] > 0.99
 

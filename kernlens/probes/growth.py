@@ -24,7 +24,11 @@ STRENGTHS = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Ridge added to the covariance within classes, in its mean eigenvalue; the best is taken."""
 
 DRAWS, DRAWS_BEYOND = 8, 4
-"""Samples drawn of as many items as there are, and of more."""
+"""Samples drawn of as many items as there are, and of more, at most."""
+
+FEW_COLUMNS, MOST_COLUMNS = 512, 1024
+"""The cost of a sample grows with the cube of the columns: with more than the first fewer are
+drawn, with more than the second none."""
 
 TEST = 4000
 """Drawn items that judge each head."""
@@ -78,12 +82,14 @@ def beyond(
     Returns:
       By metric, and by those of ``times`` whose sample has at most :data:`ENTRIES` numbers, its
       value: what is gained in logits, and never less than heads on drawn items reach, or than has
-      been reached. Empty where not two classes have two rows.
+      been reached. Empty where not two classes have two rows, and beyond :data:`MOST_COLUMNS`.
     """
     n, d = features.shape
     times = [t for t in times if t * n * d <= ENTRIES]
     place, codes = np.unique(codes, return_inverse=True)
-    if len(place) < 2 or np.sum(np.bincount(codes) > 1) < 2 or not times:
+    if d > MOST_COLUMNS or not times:
+        return {}
+    if len(place) < 2 or np.sum(np.bincount(codes) > 1) < 2:
         return {}
     with np.errstate(over="ignore", invalid="ignore"):
         drawn = normal_classes(np.asarray(features, np.float64), codes)
@@ -92,7 +98,8 @@ def beyond(
     rng = np.random.default_rng([seed, n])
     test = drawn.draw(TEST, rng)
 
-    def reached(size: int, draws: int) -> np.ndarray:
+    def reached(size: int, most: int) -> np.ndarray:
+        draws = int(np.clip((FEW_COLUMNS / d) ** 3, 1, most))
         return np.mean(
             [_best(drawn.draw(size, rng), test, len(place)) for _ in range(draws)], axis=0
         )
