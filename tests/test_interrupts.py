@@ -13,7 +13,7 @@ import pytest
 
 from experiments.kit.endurance import DEMO, LIMIT, command_of, interrupt, slowness
 from kernlens import interrupts
-from tests.experiments.test_experiments import AWAITED, EXPERIMENTS, committed
+from tests.experiments.test_experiments import EXPERIMENTS, committed
 
 ROOT = Path(__file__).parents[1]
 
@@ -235,7 +235,7 @@ def test_an_experiment_is_interrupted(moment, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", [*EXPERIMENTS, *AWAITED], ids=committed.name_in_command)
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=committed.name_in_command)
 def test_every_experiment_is_interrupted_at_random_moments(experiment, tmp_path):
     name = committed.name_in_command(experiment)
     for moment in np.random.default_rng([*name.encode()]).uniform(0.5, 20.0, 3):
@@ -251,6 +251,6 @@ def test_the_demo_is_interrupted_at_random_moments(tmp_path):
 
 def test_every_experiment_begins_where_an_interrupt_ends_it():
     """The imports, which take seconds, are under the handler too."""
-    for experiment in (*EXPERIMENTS, *AWAITED):
+    for experiment in EXPERIMENTS:
         text = (Path(str(experiment.__file__)).parent / "__main__.py").read_text()
         assert "start.experiment(__package__)" in text, experiment.__name__

@@ -15,12 +15,12 @@ from experiments.kit.cells import Cells
 from experiments.kit.shown import title_of
 from experiments.lens_stability import runs
 from kernlens import datasets
-from tests.experiments.test_experiments import AWAITED, EXPERIMENTS
+from tests.experiments.test_experiments import EXPERIMENTS
 
 COLUMNS = ("user=customer", "item=sku", "time=bought_at", "session=basket", "text=name")
 WITH_DATA = [
     experiment
-    for experiment in (*EXPERIMENTS, *AWAITED)
+    for experiment in EXPERIMENTS
     if "data" in {field.name for field in dataclasses.fields(experiment.Config)}
 ]
 OTHERS = {

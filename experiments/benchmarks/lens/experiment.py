@@ -23,7 +23,6 @@ from experiments.benchmarks.machine import peak_bytes
 from experiments.kit import runner
 from experiments.kit.cells import Cells
 from experiments.kit.shown import MET, table
-from kernlens.show import report
 from kernlens.show.table import Table
 from kernlens.types import Labels
 
@@ -176,15 +175,23 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
 
 
 def draw(results: Mapping[str, Any]) -> Any:
-    """Seconds by number of rows."""
-    rows = results["rows"]
-    panel = report.Panel(
-        title="one call, compiling included",
-        x=np.log10([row["rows"] for row in rows]),
-        x_label="rows, powers of ten",
-        y=np.array([row["seconds"] for row in rows]),
-        y_label="seconds",
-        colour=np.array([row["memory_gigabytes"] for row in rows]),
-        names=[f"{row['verb']}, {row['rows']:,}" for row in rows],
-    )
-    return report.figure([panel], "gigabytes")
+    """Seconds by number of rows, a line for each verb."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("figures need matplotlib: pip install 'kernlens[report]'") from error
+    made = Figure(figsize=(6.0, 3.8), layout="constrained", dpi=160)
+    ax = made.subplots()
+    for verb in dict.fromkeys(row["verb"] for row in results["rows"]):
+        own = [row for row in results["rows"] if row["verb"] == verb]
+        x, y = [row["rows"] for row in own], [row["seconds"] for row in own]
+        (line,) = ax.plot(x, y, marker="o")
+        ax.annotate(
+            verb, (x[-1], y[-1]), xytext=(6, 0), textcoords="offset points", va="center",
+            color=line.get_color(),
+        )  # fmt: skip
+    ax.set(xscale="log", yscale="log", xlabel="rows", ylabel="seconds")
+    ax.margins(x=0.18)
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    return made
