@@ -48,4 +48,4 @@ def test_key_numbers_are_of_experiments(capsys):
     for path in tiny.GOLDEN.glob("*.json"):
         assert json.loads(path.read_text())
     assert tiny.main(["nope"]) == 1
-    assert "no experiment nope; there are benchmarks.ntk," in capsys.readouterr().err
+    assert "no experiment nope; there are benchmarks.lens," in capsys.readouterr().err
