@@ -164,6 +164,7 @@ def test_noise_of_more_columns_than_rows_is_not_learnt_by_heart(shape, penalty):
     assert kl.predict(x, labels).value.low < 1.0 / num_classes + 0.05
 
 
+@pytest.mark.slow
 def test_folds_reach_their_optimum_where_classes_can_be_told_apart():
     """Log losses along the path, on digits; they were 1% too low where searches ended too soon."""
     data = load_digits()

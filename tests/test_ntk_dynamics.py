@@ -490,6 +490,7 @@ def test_the_flow_of_cross_entropy_is_the_flow_of_the_parameters():
         assert_allclose(late[[0, 2, 3]], early[[0, 2, 3]], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_solver_agrees_with_the_closed_form_in_the_default_precision():
     _, _, kernel, k_test, _ = linear_model(15, False)
     y, f_train, f_test = draws(15)

@@ -216,7 +216,10 @@ def test_predictions_ahead_need_times():
         shift.by_week(data, "time")
 
 
-@pytest.mark.parametrize("experiment", [robust_to_shift, online_replay, prop1_bound])
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(robust_to_shift, marks=pytest.mark.slow), online_replay, prop1_bound],
+)
 def test_any_data_set_with_times_is_replayed(experiment, tmp_path, monkeypatch):
     """RecBole's files: no store, no brand, no coupons."""
     monkeypatch.setenv("KERNLENS_CACHE", "off")
