@@ -198,7 +198,11 @@ def test_the_command_writes_both(files, capsys):
     given = (*given, "--probe", "discriminant")
     code = cli.main([*given, "--html", "out.html", "--export", "rows.parquet", "--no-cache"])
     out, err = capsys.readouterr()
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err == (
+        "wrote rows.parquet: 145 items, predictions of good, the best of 2 entries; 5 items "
+        "without a label are left out\n"
+    )
     text = (files / "out.html").read_text()
     assert len(text) < 6_000_000
     text = re.sub("</?span>", "", text[: text.index('id="charts"')])
@@ -211,6 +215,18 @@ def test_the_command_writes_both(files, capsys):
     assert "&#x27;sku900&#x27;" in text
     rows = pq.read_table(files / "rows.parquet").to_pydict()
     assert rows["id"] == IDS[KNOWN].tolist()
+
+
+def test_what_is_exported_is_said_where_every_item_has_a_label(files, capsys):
+    lines = [f"{IDS[row]},{LABELS[row]}" for row in KNOWN]
+    (files / "known.csv").write_text("\n".join(["id,label", *lines]) + "\n")
+    given = ("predict", "good.parquet", "--labels", "known.csv", "--max-unjoined", "0.1")
+    given = (*given, "--probe", "discriminant", "--json", "-", "--export", "rows.parquet")
+    code = cli.main([*given, "--no-cache"])
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert json.loads(out)
+    assert err.startswith("wrote rows.parquet: 145 items, predictions of good\n")
 
 
 def test_columns_that_no_file_fills_are_left_out(files, capsys):

@@ -106,6 +106,28 @@ def test_a_rotated_version_keeps_the_head_and_raw_rows_do_not(made):
     assert [row["way"] for row in found.table().rows] == ["old version", *found.ways]
 
 
+@pytest.mark.parametrize("metric", ["macro_f1", "log_loss"])
+def test_a_worse_version_is_called_worse_with_what_the_old_one_reaches(metric):
+    old, new, names = _versions()
+    noisy = new + 3.0 * np.random.default_rng(1).normal(size=new.shape)
+    found = kl.upgrade(old, noisy, names, penalty=1.0, maps=("rotation",), metric=metric)
+    said, before = found.sentence(), found.before.metrics[metric].value
+    assert found.worse
+    assert found.change.separated
+    assert said.startswith("The new version is worse: at best it reaches ")
+    assert f"the old one reaches {before:.3f}" in said
+    assert "To serve the new one, " in said
+    assert f"old version {before:.3f}); " in said
+    values = [way.prediction.metrics[metric].value for way in found.ways.values()]
+    best = min(values) if metric == "log_loss" else max(values)
+    assert found.change.value == pytest.approx(best - before)
+    back = kl.upgrade(noisy, old, names, penalty=1.0, maps=("rotation",), metric=metric)
+    assert back.change.separated
+    assert not back.worse
+    assert f"old version {back.before.metrics[metric].value:.3f}); " in back.sentence()
+    assert not found._replace(tolerance=2 * abs(found.change.value)).worse
+
+
 def test_a_version_that_says_nothing_of_the_old_one_is_retrained():
     rng = np.random.default_rng(1)
     old, new, names = _versions(seed=1)

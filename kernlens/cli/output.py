@@ -1,5 +1,6 @@
 """What is printed of an answer, and written to the files that were asked for."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from kernlens.cli import answers
 from kernlens.cli.options.given import Given
 from kernlens.cli.rows import Rows
 from kernlens.cli.typed import command
+from kernlens.probes import Prediction
 from kernlens.show import report, terminal
 from kernlens.show.table import Column, Table, printable
-from kernlens.targets import labelled_rows
+from kernlens.targets import labelled_rows, num_rows
 
 SAMPLE = (
     "The head read a sample of the rows; the worst rows are numbered within it, not by their ids."
@@ -35,7 +37,8 @@ def show(config: Given, tables: Sequence[Table], lines: Sequence[str], how: str)
 
 
 def write(config: Given, rows: Rows, found: Any, content: dict[str, Any]) -> None:
-    """Writes JSON, report and export, where they were asked for.
+    """Writes JSON, report and export, where they were asked for; standard error says what the
+    export holds.
 
     Args:
       config: the command line.
@@ -72,6 +75,21 @@ def write(config: Given, rows: Rows, found: Any, content: dict[str, Any]) -> Non
         lens.export(
             found, config.export, embeddings=rows.values, ids=ids, target=rows.target
         )  # fmt: skip
+        print(printable(_exported(config, rows, found)), file=sys.stderr)
+
+
+def _exported(config: Given, rows: Rows, found: Any) -> str:
+    """Whose predictions the export holds, and how many items have none."""
+    judged = lens.judged(found)
+    assert judged is not None
+    assert rows.joined is not None
+    who = next(iter(rows.values)) if isinstance(found, Prediction) else judged.label
+    if isinstance(found, lens.Comparison) and len(found.entries) > 1:
+        who += f", the best of {len(found.entries)} entries"
+    n = len(judged.prediction.target)
+    line = f"wrote {config.export}: {n:,} items, predictions of {who}"
+    left = num_rows(rows.joined.labels) - n
+    return f"{line}; {left:,} items without a label are left out" if left else line
 
 
 def _files(config: Given, rows: Rows) -> Table:

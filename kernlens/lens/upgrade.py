@@ -12,7 +12,7 @@ from kernlens.lens.maps import Map
 from kernlens.lens.number_ways import number_ways
 from kernlens.lens.versions import Versions, versions_of
 from kernlens.lens.ways import DISTILLED, FEW, RETRAINED, Served, ways_of
-from kernlens.probes import LOWER_IS_BETTER, TITLES, Prediction
+from kernlens.probes import LOWER_IS_BETTER, TITLES, Prediction, paired_difference
 from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, MAE, R2, RMSE
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.types import Decoder, Interval, Labels
@@ -99,6 +99,8 @@ class Upgrade(NamedTuple):
       new_items: items that only the new version has, or None.
       warnings: what may mislead.
       notes: what else a person should know.
+      change: of the metric, from the old version to the best way on the new one, paired.
+      tolerance: how much of the metric the advised way may lack.
     """
 
     before: Prediction
@@ -112,6 +114,16 @@ class Upgrade(NamedTuple):
     new_items: NewItems | None = None
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    change: Interval | None = None
+    tolerance: float = TOLERANCE
+
+    @property
+    def worse(self) -> bool:
+        """Whether the new version, served in the best way, is worse than the old one: by more than
+        the tolerance, with a paired interval that leaves out 0."""
+        if self.change is None or not self.change.separated:
+            return False
+        return -_sign(self.metric) * self.change.value > self.tolerance
 
     @property
     def chosen(self) -> Served:
@@ -185,24 +197,40 @@ class Upgrade(NamedTuple):
         return printable(self._sentence())
 
     def _sentence(self) -> str:
+        if not self.worse:
+            return self._advice()
+        best = self.ways[_best(self.ways, self.metric)].prediction.value.value
+        advice = self._advice()
+        return (
+            f"The new version is worse: at best it reaches {TITLES[self.metric]} {best:.3f}, the "
+            f"old one reaches {self._before:.3f} (difference {self.change:+.3f}). To serve the new "
+            f"one, {advice[0].lower()}{advice[1:]}"
+        )
+
+    @property
+    def _before(self) -> float:
+        return self.before.metrics[self.metric].value
+
+    def _advice(self) -> str:
         way, title = self.chosen, TITLES[self.metric]
+        old = f"old version {self._before:.3f}"
         value = format(way.prediction.value, ".3f")
         wrong = f"{way.flips.negative_flips.value:.1%} of items {self.become_wrong}"
         again = self.ways.get(RETRAINED)
         if self.advised == RETRAINED:
             other = self._mapped() or {k: v for k, v in self.ways.items() if k != RETRAINED}
             if not other:
-                return f"Retrain: {title} {value}; {wrong}."
+                return f"Retrain: {title} {value} ({old}); {wrong}."
             name = _best(other, self.metric)
             rival = other[name].prediction.value.value
             gap = np.floor(abs(way.prediction.value.value - rival) * 1000) / 1000
             return (
-                f"Retrain: no map comes within {gap:.3f}: {title} {value} ({name} {rival:.3f}); "
-                f"{wrong}."
+                f"Retrain: no map comes within {gap:.3f}: {title} {value} ({name} {rival:.3f}, "
+                f"{old}); {wrong}."
             )
-        told = "" if again is None else f" (retraining {again.prediction.value.value:.3f})"
+        told = "" if again is None else f"retraining {again.prediction.value.value:.3f}, "
         advice = ADVICE[self.advised].format(labels=way.labels)
-        return f"{advice}: {title} {value}{told}; {wrong}."
+        return f"{advice}: {title} {value} ({told}{old}); {wrong}."
 
     @property
     def of_numbers(self) -> bool:
@@ -370,10 +398,13 @@ def upgrade(
     if made.new_items is not None:
         shifted, by_way = made.new_items
         new_part = NewItems(shifted.count, shifted.separation, by_way)
+    best = made.ways[_best(made.ways, name)].prediction
+    change = paired_difference(best, made.before, metric=name, level=level)
     return Upgrade(
         before=made.before, ways=made.ways, advised=advised(made.ways, name, tolerance),
         metric=name, level=level, maps=made.maps, ids=found.ids, floor=made.floor,
         new_items=new_part, warnings=made.warnings, notes=(*found.notes, *made.notes),
+        change=change, tolerance=tolerance,
     )  # fmt: skip
 
 
@@ -388,13 +419,17 @@ def _asked(maps: Sequence[str], found: Versions) -> tuple[str, ...]:
     return tuple(n for n in MAPS if n in maps and not (n == maps_of.RAW and unequal))
 
 
+def _sign(metric: str) -> float:
+    return -1.0 if metric in LOWER_IS_BETTER else 1.0
+
+
 def _best(ways: Mapping[str, Served], metric: str) -> str:
     return advised(ways, metric, tolerance=0.0)
 
 
 def advised(ways: Mapping[str, Served], metric: str, tolerance: float = TOLERANCE) -> str:
     """Name of the cheapest way, in the order of ``ways``, within the tolerance of the best."""
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    sign = _sign(metric)
     values = {name: sign * way.prediction.metrics[metric].value for name, way in ways.items()}
     best = max(values.values())
     return next(name for name, value in values.items() if value >= best - tolerance)

@@ -43,7 +43,7 @@ class Upgrade(given.Given):
     """Conditions on the advised way, such as "negative_flips<0.03"; the exit code is 1 where one is
     not passed. A way may be named, as in "rotation.macro_f1>0.3". Set it in a pipeline."""
     save: File = None
-    """Write the map, the advised or else the best, as .safetensors."""
+    """Write the map, the advised or else the best, as .safetensors; needs the extra text."""
 
     _work: ClassVar[memory.Work] = memory.SEVERAL
 
