@@ -110,6 +110,12 @@ def test_it_says_what_it_advises_and_prints(made):
     assert [row["way"] for row in found.table().rows] == ["old version", *found.ways]
 
 
+def test_equal_numbers_are_refused():
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.raises(ValueError, match=r"the numbers are all 2\.5; there is nothing to predict"):
+        kl.upgrade(x, x, np.full(40, 2.5))
+
+
 def test_few_labels_mend_a_shifted_head_and_are_none_for_a_right_one():
     old, new, values = _versions(n=1000)
     bent = old.copy()

@@ -96,7 +96,7 @@ def decoder(word: str) -> Any:
         raise ValueError(f"--decoder {word}: {TREES}")
     if len(given) == 1:
         found = _imported("--decoder", word)
-        return found() if isinstance(found, type) else found
+        return _made(word, found) if isinstance(found, type) else found
     raise ValueError(
         f"--decoder {word}: no such decoder; choose one of {', '.join(DECODERS)}, "
         "with a size as in mlp:32, or module:name"
@@ -189,6 +189,16 @@ def _sizes(word: str) -> list[int | float]:
     return sizes
 
 
+def _made(word: str, kind: type) -> Any:
+    try:
+        return kind()
+    except Exception as error:
+        raise ValueError(
+            f"--decoder {word}: {kind.__name__}() failed, a decoder needs defaults for all that it "
+            f"takes: {type(error).__name__}: {error}"
+        ) from error
+
+
 def _imported(flag: str, word: str) -> Any:
     module, _, name = word.partition(":")
     here = str(Path.cwd())
@@ -200,7 +210,7 @@ def _imported(flag: str, word: str) -> Any:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ValueError(f"{flag} {word}: no module {error.name!r} to import") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"{flag} {word}: importing {module} failed: {type(error).__name__}: {error}"
         ) from error

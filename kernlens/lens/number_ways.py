@@ -119,6 +119,8 @@ def number_ways(
     values = np.asarray(found.target, np.float64)
     if not np.all(np.isfinite(values)):
         raise ValueError("target: the numbers must be finite, or NaN where there is none")
+    if len(values) and np.all(values == values[0]):
+        raise ValueError(f"target: the numbers are all {values[0]:g}; there is nothing to predict")
     kinds = Labels(np.unique(values, return_inverse=True)[1].astype(np.int32), ())
     groups = shared_groups([found.old, found.new], kinds)
     if int(groups.max()) + 1 < FOLDS:

@@ -9,8 +9,9 @@ in logits, is added to what the probe has reached.
 
 References:
   Ledoit and Wolf (2004), A well-conditioned estimator for large-dimensional covariance matrices,
-  section 3.2; Gavish and Donoho (2017), Optimal shrinkage of singular values, equation 7
-  (Frobenius loss), for the class means; Viering and Loog (2023), The shape of learning curves.
+  section 3.2; Gavish and Donoho (2017), Optimal shrinkage of singular values, section 4 (operator
+  norm: the singular value before noise), for the class means; Viering and Loog (2023), The shape
+  of learning curves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,12 @@ DRAWS, DRAWS_BEYOND = 8, 4
 FEW_COLUMNS, MOST_COLUMNS = 512, 1024
 """The cost of a sample grows with the cube of the columns: with more than the first fewer are
 drawn, with more than the second none."""
+
+SHUFFLES = 3
+"""Shuffled labels whose means say how large those of noise are."""
+
+BEYOND_NOISE = 1.05
+"""Singular value of the class means, in the largest of noise, from which on it counts."""
 
 TEST = 4000
 """Drawn items that judge each head."""
@@ -82,18 +89,21 @@ def beyond(
     Returns:
       By metric, and by those of ``times`` whose sample has at most :data:`ENTRIES` numbers, its
       value: what is gained in logits, and never less than heads on drawn items reach, or than has
-      been reached. Empty where not two classes have two rows, and beyond :data:`MOST_COLUMNS`.
+      been reached. Empty where not two classes have two rows, where their means differ by no
+      more than noise does, and beyond :data:`MOST_COLUMNS`.
     """
-    n, d = features.shape
+    x = np.asarray(features, np.float64)
+    x = x[:, varying(x)]
+    n, d = x.shape
     times = [t for t in times if t * n * d <= ENTRIES]
     place, codes = np.unique(codes, return_inverse=True)
-    if d > MOST_COLUMNS or not times:
+    if not 0 < d <= MOST_COLUMNS or not times:
         return {}
     if len(place) < 2 or np.sum(np.bincount(codes) > 1) < 2:
         return {}
     with np.errstate(over="ignore", invalid="ignore"):
-        drawn = normal_classes(np.asarray(features, np.float64), codes)
-    if drawn is None:
+        drawn = normal_classes(x, codes)
+    if drawn is None or not np.any(drawn.means):
         return {}
     rng = np.random.default_rng([seed, n])
     test = drawn.draw(TEST, rng)
@@ -114,36 +124,54 @@ def beyond(
     return found
 
 
+def varying(features: np.ndarray) -> np.ndarray:
+    """Columns that hold more than one value, bool ``[d]``."""
+    return np.any(features != features[:1], axis=0)
+
+
 def normal_classes(x: np.ndarray, codes: np.ndarray) -> NormalClasses | None:
     """Normal classes of one covariance, as they are before sampling spreads their means.
 
     Args:
-      x: rows, float64 ``[n, d]``.
+      x: rows, float64 ``[n, d]``, whose columns vary.
       codes: class of each, ``0..C-1``, each of them present, ``[n]``.
 
     Returns:
       NormalClasses; None where squares of the rows overflow.
     """
-    spread = x.std(axis=0)
-    x = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
     if not np.all(np.isfinite(x)):
         return None
     counts = np.bincount(codes).astype(np.float64)
+    found, deviations = _scaled_means(x, codes, counts)
+    d, k = x.shape[1], len(counts) - 1
+    # Of shuffled labels the largest singular value is that of noise; where columns are nearly as
+    # many as rows it is larger than of as many normal numbers.
+    rng = np.random.default_rng(0)
+    shuffled = [_scaled_means(x, rng.permutation(codes), counts)[0] for _ in range(SHUFFLES)]
+    edge = np.sqrt(d) + np.sqrt(k)
+    noise = max(1.0, float(np.mean([np.linalg.norm(own, 2) for own in shuffled])) / edge)
+    left, singular, right = np.linalg.svd(found / noise, full_matrices=False)
+    squares = singular**2 - d - k
+    inside = np.maximum(squares**2 - 4.0 * d * k, 0.0)
+    parent = np.sqrt(np.maximum(squares + np.sqrt(inside), 0.0) / 2.0)
+    kept = np.where(singular > BEYOND_NOISE * edge, parent, 0.0)
+    return NormalClasses(
+        (left * kept) @ right / np.sqrt(counts)[:, None], deviations, counts / len(x)
+    )
+
+
+def _scaled_means(
+    x: np.ndarray, codes: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class means times the root of their count, in deviations of the axes within classes, which
+    come second; of noise alone all have variance 1."""
     means = np.zeros((len(counts), x.shape[1]))
     np.add.at(means, codes, x)
     means /= counts[:, None]
     values, axes = np.linalg.eigh(_shrunk_covariance(x - means[codes], len(x) - len(counts)))
     deviations = np.sqrt(np.maximum(values, max(1e-6 * values[-1], 1e-12)))
-    # Times the root of its count, a class mean of noise alone has variance 1 in every direction.
-    weights = np.sqrt(counts)[:, None]
-    left, singular, right = np.linalg.svd(
-        weights * (means @ axes) / deviations, full_matrices=False
-    )
-    d, k = x.shape[1], len(counts) - 1
-    squares = (singular**2 - d - k) ** 2 - 4.0 * d * k
-    signal = singular > np.sqrt(d) + np.sqrt(k)
-    kept = np.where(signal, np.sqrt(np.maximum(squares, 0.0)) / np.maximum(singular, 1e-12), 0.0)
-    return NormalClasses((left * kept) @ right / weights, deviations, counts / len(x))
+    return np.sqrt(counts)[:, None] * (means @ axes) / deviations, deviations
 
 
 def _shrunk_covariance(residuals: np.ndarray, freedom: int) -> np.ndarray:

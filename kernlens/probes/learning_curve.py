@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from kernlens.kernels.mapped import walk
 from kernlens.probes import growth, power_laws
 from kernlens.probes.discriminant import discriminant
 from kernlens.probes.folds import share_out
-from kernlens.probes.logistic import logistic
+from kernlens.probes.logistic import APART, logistic
 from kernlens.probes.power_laws import PowerLaws
 from kernlens.probes.prediction import (
     ACCURACY,
@@ -124,11 +125,9 @@ class Curve(NamedTuple):
         """A metric at ``times`` the labels; the interval is that of another sample of items.
 
         Raises:
-          ValueError: ``times`` that is not positive, or a metric without a curve.
+          ValueError: ``times`` not from 1/16 to 256, or a metric without a curve.
         """
-        if not 0.0 < times < np.inf:
-            raise ValueError(f"times must be positive and finite; got {times}")
-        return self._forecast(metric).at(times)
+        return self._forecast(metric).at(_checked(times))
 
     def needed(self, value: float, metric: str | None = None) -> float:
         """How many labels reach a value of a metric.
@@ -138,16 +137,22 @@ class Curve(NamedTuple):
           metric: by default the one shown first.
 
         Returns:
-          Labels; infinite where 256 times the labels do not reach it.
+          The fewest labels from which on it is reached, a sixteenth of those at hand at least;
+          infinite where 256 times the labels do not reach it.
 
         Raises:
-          ValueError: a metric without a curve.
+          ValueError: a value that is no finite number, or a metric without a curve.
         """
         found = self._forecast(metric)
+        if not (isinstance(value, Real) and np.isfinite(value)):
+            raise ValueError(f"value must be a finite number; got {value!r}")
         grid = np.geomspace(1.0 / 2**HALVINGS, FURTHEST, 400)
         reached = np.array([found.at(t).value for t in grid])
-        enough = reached <= value if found.is_loss else reached >= value
-        return float(np.ceil(self.labels * grid[np.argmax(enough)])) if enough.any() else np.inf
+        short = reached > value if found.is_loss else reached < value
+        if short[-1]:
+            return np.inf
+        first = len(grid) - int(np.argmax(short[::-1])) if short.any() else 0
+        return float(np.ceil(self.labels * grid[first]))
 
     def sentence(self) -> str:
         """The metric shown first at 4 times the labels."""
@@ -230,8 +235,10 @@ def learning_curve(
         or a probe without held-out answers.
     """
     check_draws(1, level)
-    if not times or not all(0.0 < t < np.inf for t in times):
-        raise ValueError(f"times must be positive and finite; got {tuple(times)}")
+    if not times:
+        raise ValueError("times must have at least one multiple of the labels; got none")
+    for t in times:
+        _checked(t)
     if whole is None:
         bound = {} if groups is None else {"groups": groups}
         whole = probe(features, labels, **bound, draws=200, level=level, seed=seed)
@@ -246,7 +253,7 @@ def learning_curve(
         )
     together = whole.held_out.groups if groups is None else groups[rows]
     together = together if len(together) == len(rows) else np.arange(len(rows))
-    levels = [_answers([whole])]
+    levels, by_loss = [_answers([whole])], _by_loss([whole])
     sizes = [2**halving for halving in range(1, HALVINGS + 1)]
     for count in steps.steps(sizes, lambda count: f"1/{count} of the labels"):
         if len(rows) / count < LEAST_ROWS:
@@ -264,20 +271,40 @@ def learning_curve(
         if len(parts) < min(count, PARTS):
             break
         levels.append(_answers(parts))
+        by_loss = by_loss and _by_loss(parts)
     sizes = len(rows) / 2.0 ** np.arange(len(levels))
-    grow = None
-    if _is_linear(probe) and not isinstance(features, Stream):
-        distinct = rows[np.unique(together, return_index=True)[1]]
-        grow = partial(
-            growth.beyond, np.asarray(features[distinct]), codes[distinct], times=DRAWN, seed=seed
-        )
-    return _curve(levels, sizes, whole, features.shape[1], tuple(times), metric, grow)
+    grow, width = None, features.shape[1]
+    distinct = rows[np.sort(np.unique(together, return_index=True)[1])]
+    if min(DRAWN) * len(distinct) * width <= growth.ENTRIES:
+        own = _rows(features, distinct)
+        width = int(np.sum(growth.varying(own)))
+        if _is_linear(probe):
+            grow = partial(growth.beyond, own, codes[distinct], times=DRAWN, seed=seed)
+    return _curve(levels, sizes, whole, width, tuple(times), metric, grow, by_loss)
 
 
 def _is_linear(probe: Callable[..., Prediction]) -> bool:
     while isinstance(probe, partial):
         probe = probe.func
     return probe in LINEAR
+
+
+def _checked(times: float) -> float:
+    if not (isinstance(times, Real) and 1.0 / 2**HALVINGS <= times <= FURTHEST):
+        raise ValueError(
+            f"times must be numbers from 1/{2**HALVINGS} to {FURTHEST:g}; got {times!r}"
+        )
+    return float(times)
+
+
+def _by_loss(parts: Sequence[Prediction]) -> bool:
+    """Whether no other head of the path has a log loss much below that of the one chosen."""
+    return all(
+        own.path is None
+        or own.loss != LOG_LOSS
+        or own.metrics[LOG_LOSS].value <= APART * float(np.min(own.path.losses))
+        for own in parts
+    )
 
 
 class _Level(NamedTuple):
@@ -305,7 +332,7 @@ def _rows(features: Any, own: np.ndarray) -> np.ndarray:
     return np.concatenate([values[chosen[at]] for values, at in walk(features, 65_536)])
 
 
-def _curve(levels, sizes, whole, width, times, metric, grow) -> Curve:
+def _curve(levels, sizes, whole, width, times, metric, grow, by_loss) -> Curve:
     classes = np.unique(levels[0].target)
     names = [ACCURACY, MACRO_F1, *([whole.loss] if whole.loss == LOG_LOSS else [])]
     exponent = power_laws.typical_exponent(sizes[0], width * (len(classes) - 1))
@@ -324,6 +351,11 @@ def _curve(levels, sizes, whole, width, times, metric, grow) -> Curve:
             "a typical head"
         )
     notes += _ill_behaved(metric, forecasts[metric], sizes)
+    if LOG_LOSS in forecasts and not by_loss:
+        notes.append(
+            f"log loss is that of heads chosen by {TITLES[whole.metric]}, whose penalty jumps from "
+            "size to size: ask it by metric='log_loss' before trusting its curve"
+        )
     if lost:
         notes.append(
             f"{lost} of {len(classes)} classes are too small to be seen at {sizes[-1]:,.0f} labels "

@@ -1,6 +1,6 @@
 """Logistic regression at its optimum, held out by folds: what a trained linear head reaches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -35,6 +35,10 @@ OUTLYING = 0.5
 
 SHOWN = 3
 """Classes that a note names."""
+
+APART = 1.25
+"""Log loss of a head chosen by another metric, in the least of its path, from which on a note says
+that the two are not the same."""
 
 
 def logistic(
@@ -269,7 +273,7 @@ def predicted_by(
             {name: own.mean(axis=1) for name, own in values.items() if name != LOG_LOSS},
             float(fitted.penalties[best]),
         ),
-        notes=_notes(given, fitted, best, metric),
+        notes=(*_notes(given, fitted, best, metric), *_of_loss(points, fitted, metric)),
         held_out=held_out,
     )
 
@@ -299,6 +303,16 @@ def _all_classes(log_probabilities: np.ndarray, given: Given) -> np.ndarray:
     found = np.full((len(given.codes), len(given.names)), -np.inf, np.float32)
     found[:, given.classes] = log_probabilities
     return found
+
+
+def _of_loss(points: Mapping[str, float], fitted: Fitted, metric: str) -> tuple[str, ...]:
+    own, least = points[LOG_LOSS], float(np.min(fitted.values[LOG_LOSS].mean(axis=1)))
+    if metric == LOG_LOSS or own <= APART * least:
+        return ()
+    return (
+        f"log loss {own:.3f} is that of the head chosen by {metric}; one chosen by log loss has "
+        f"{least:.3f}: metric log_loss",
+    )
 
 
 def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, ...]:
