@@ -121,6 +121,9 @@ def test_a_linear_head_does_not_mind_a_large_column_and_class_means_do():
     assert means["column scales"].gain[0] > 0.1
 
 
+HEADS = ("decoder mismatch", DOWN, ABSENT)
+
+
 def finding(name, gain, word):
     made = Measure(1.0, 0.0, "said", action="act now", remedy=np.asarray)
     return Finding(name, CAUSES[name], made, gain, word, np.arange(3))
@@ -133,10 +136,10 @@ def finding(name, gain, word):
         ([("outlier rows", UP, FAULT)], UP._replace(value=0.06), "The embedding", "no"),
         ([("outlier rows", UP, FAULT)], BETTER, "The number of labels", "no"),
         ([("decoder mismatch", UP, FAULT)], WIDE, "The head", "no"),
-        ([("suspect labels", None, OPEN)], SMALL, "The labels, the join or an overlap", "yes"),
-        ([("outlier rows", WIDE, HARMLESS)], WIDE, "None of these would help", "yes"),
+        ([("suspect labels", None, OPEN), HEADS], SMALL, "The labels, the join or an", "yes"),
+        ([("outlier rows", WIDE, HARMLESS), HEADS], WIDE, "None of these would help", "yes"),
         ([("no signal", None, INVALID)], UP, "Nothing: no relation of these rows", "no"),
-        ([("duplicates", None, INVALID)], None, "The split (duplicates)", "yes"),
+        ([("duplicates", None, INVALID), HEADS], SMALL, "The split (duplicates)", "yes"),
     ],
 )
 def test_the_sentence_names_what_gains_most(outliers, findings, more, begins, floor):
@@ -144,6 +147,18 @@ def test_the_sentence_names_what_gains_most(outliers, findings, more, begins, fl
     found = Diagnosis(made, outliers.prediction, "Linear", more, 400)
     assert found.sentence().startswith(begins)
     assert found.sentence().endswith(f"at its noise floor: {floor}.")
+
+
+@pytest.mark.parametrize(
+    ("findings", "more", "unknown"),
+    [([HEADS], None, "more labels"), ([("outlier rows", WIDE, HARMLESS)], SMALL, "another head")],
+)
+def test_what_was_not_measured_is_not_ruled_out(outliers, findings, more, unknown):
+    made = tuple(finding(*one) for one in findings)
+    said = Diagnosis(made, outliers.prediction, "Linear", more, 400).sentence()
+    assert said.startswith("Nothing that was measured would help: ")
+    assert said.endswith(f"; {unknown}: not measured; at its noise floor: not known.")
+    assert "cleaner labels" not in said
 
 
 def test_no_signal_makes_the_value_invalid():
@@ -265,7 +280,7 @@ def test_the_command_says_what_the_library_says(files, capsys):
         with_outliers(), np.array(["tea", "salt", "bread"])[PROBLEM.codes],
         interactions=np.arange(400) % 17 + 1, reference=PROBLEM.x[:, :5], curve=False,
     )  # fmt: skip
-    assert expected.sentence() in out
+    assert expected.sentence() in " ".join(out.split())
     assert "rows of outlier rows: " in out
     with open("found.json") as file:
         found = json.load(file)
@@ -276,6 +291,18 @@ def test_the_command_says_what_the_library_says(files, capsys):
     gain = expected["outlier rows"].gain
     assert gain is not None
     np.testing.assert_allclose(outliers["gain"]["value"], gain.value)
+
+
+def test_the_command_leaves_out_empty_tables(files, capsys, monkeypatch):
+    causes = {"outlier rows": CAUSES["outlier rows"]}
+    monkeypatch.setattr(sys.modules["kernlens.lens.diagnose"], "CAUSES", causes)
+    np.save("clean.npy", PROBLEM.x)
+    assert cli.main(["diagnose", "clean.npy", "--labels", "labels.csv", "--no-curve"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Linear: macro-F1 ")
+    assert "What would help" not in out
+    assert "what would undo it" not in out
+    assert "more labels: not measured" in out
 
 
 def test_texts_reach_the_library(files, capsys, monkeypatch):

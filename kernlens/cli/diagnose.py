@@ -57,7 +57,10 @@ def diagnose(config: Diagnose, rows: Rows) -> None:
     absent = [own.name for own in found.findings if own.verdict == ABSENT]
     lines.append(f"looked for and not found: {', '.join(absent) or 'nothing'}")
     how = f"paired {config.level:.0%} intervals, the same folds for all; {seconds:.1f} s"
-    output.show(config, [found.table(), found.answers()], lines, how)
+    tables = [table for table in (found.table(), found.answers()) if table.rows]
+    if not found.found:
+        lines.insert(0, found.heading())
+    output.show(config, tables, lines, how)
 
 
 def _beside(config: Diagnose, path: Path | None, ids: np.ndarray, missing, target):

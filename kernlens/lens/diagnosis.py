@@ -149,7 +149,7 @@ class Diagnosis:
       findings: alarms first, then what was found, then what was looked for in vain.
       prediction: of the named head.
       decoder: its name.
-      more_labels: gain of four times the labels, above 0 better; None where it is not known.
+      more_labels: gain of four times the labels, above 0 better; None where it was not measured.
       num_rows: labelled rows.
     """
 
@@ -206,7 +206,12 @@ class Diagnosis:
     def sentence(self) -> str:
         """Is it the embedding, the labels, their number, or the head?"""
         told = [f"{what} {gain:+.3f}" for what, gain in self._answers().items()]
-        floor = "no" if any(map(gains, self._answers().values())) else "yes"
+        unknown = self._unmeasured()
+        told += [f"{what}: not measured" for what in unknown]
+        if any(map(gains, self._answers().values())):
+            floor = "no"
+        else:
+            floor = "not known" if unknown else "yes"
         parts = [*told, f"at its noise floor: {floor}"]
         return printable(f"{self.answer()}: {'; '.join(parts)}.")
 
@@ -231,6 +236,8 @@ class Diagnosis:
             return cheap if worth[cheap].value >= worth[most].low else most
         if any(own.verdict == OPEN and own.name == "suspect labels" for own in self.found):
             return "The labels, the join or an overlap of classes (asked)"
+        if self._unmeasured():
+            return "Nothing that was measured would help"
         return "None of these would help; what is left is another embedding, or cleaner labels"
 
     def best_remedy(self) -> Finding | None:
@@ -274,6 +281,11 @@ class Diagnosis:
     def _head_gain(self) -> Interval | None:
         found = [own.gain for own in self.findings if own.cause.group == HEAD]
         return found[0] if found else None
+
+    def _unmeasured(self) -> list[str]:
+        """What could help and was not measured, so that nothing is concluded about it."""
+        known = {"more labels": self.more_labels, "another head": self._head_gain()}
+        return [what for what, gain in known.items() if gain is None]
 
     def _answers(self) -> dict[str, Interval]:
         found = {}

@@ -153,8 +153,7 @@ CAUSES: dict[str, Cause] = {
         drift, NATURAL, 0.1,
         "where a rotation explained nine tenths, it served the old head (one pair of versions)",
         "The table differs from its reference by more than a rotation.",
-        "Heads of the reference may not serve it. On Complete Journey another seed alone left some "
-        "40% unexplained.",
+        "Heads of the reference may not serve it.",
         "See kernlens upgrade; go back where the reference was better.",
     ),
     "decoder mismatch": Cause(

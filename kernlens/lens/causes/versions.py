@@ -20,7 +20,11 @@ def drift(evidence: Evidence) -> Measure | None:
     own = np.sum(new**2, axis=1)
     score = float(gaps.sum() / max(own.sum(), 1e-300))
     gain = evidence.gain(evidence.predict(evidence.reference, evidence.decoder))
-    said = f"a rotation of the reference explains {1.0 - score:.0%}; a head on it {gain.value:+.3f}"
+    share = f"{1.0 - score:.0%}" if score < 1.0 else "none"
+    said = (
+        f"a rotation of the reference explains {share} of the variance; gain of this head on the "
+        f"reference: {gain.value:+.3f}"
+    )
     return Measure(
         score, 0.0, said, blame(gaps / np.where(own > 0, own, 1.0)), gain=gain,
         action="go back to the reference",
