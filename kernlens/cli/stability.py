@@ -39,5 +39,5 @@ def stability(config: Stability, rows: Rows) -> None:
     if config.shown and found.rows is not None:
         tables.append(found.items(shown=config.shown))
     lines = [found.sentence(), *found.notes, answers.joined_line(rows)]
-    over = "items" if len(found.runs) < 3 else "items and runs"
-    output.show(config, tables, lines, f"{config.level:.0%} intervals over {over}; {seconds:.1f} s")
+    how = f"{config.level:.0%} intervals over {found.over}; {seconds:.1f} s"
+    output.show(config, tables, lines, how)

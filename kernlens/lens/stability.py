@@ -22,8 +22,8 @@ from kernlens.targets import num_rows
 from kernlens.types import Decoder, Interval, Kernel, Labels
 
 TWO_RUNS = (
-    "two runs are one pair: its intervals hold the sampling of items alone, not the spread between "
-    "runs; a third run would show it"
+    "two runs are one pair: intervals of agreement and change hold the sampling of items alone; "
+    "the sd between runs has a wide interval, being of two values; a third run would narrow it"
 )
 
 SDS = "move, sd of the target"
@@ -103,6 +103,13 @@ class Stability(NamedTuple):
     metric: str
     level: float
     notes: tuple[str, ...]
+
+    @property
+    def over(self) -> str:
+        """What the intervals are over."""
+        if len(self.runs) < 3:
+            return "items, those of the metric and of its sd over the two runs"
+        return "items and runs"
 
     def table(self) -> Table:
         """A row for each decoder, agreement beyond chance first."""
@@ -223,7 +230,11 @@ class Stability(NamedTuple):
         said = f"{title}{agreed}; {moved}"
         if own.seed_noise is not None:
             said += f", of which {own.seed_noise.value:.1%} by the head's own seed"
-        said += f"; {TITLES[self.metric]} {own.metric.value:.3f} ± {own.spread.value:.3f}"
+        said += f"; {TITLES[self.metric]} {own.metric.value:.3f}"
+        if len(self.runs) < 3:  # The sd of two values says little without its interval.
+            said += f", sd between runs {own.spread:.3f}"
+        else:
+            said += f" ± {own.spread.value:.3f}"
         return f"{said}; {own.odd} is apart from the other runs." if own.odd else f"{said}."
 
     to_frame, to_dict = to_frame, to_dict
@@ -231,7 +242,7 @@ class Stability(NamedTuple):
     def __repr__(self) -> str:
         heading = (
             f"{len(self.runs)} runs, {len(self.target):,} rows, {self.level:.0%} intervals over "
-            f"{'items' if len(self.runs) < 3 else 'items and runs'}"
+            f"{self.over}"
         )
         return "\n".join([heading, self.table().text(), self.sentence(), *self.notes])
 
