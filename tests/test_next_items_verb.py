@@ -181,7 +181,8 @@ def test_repeated_and_new_targets_are_told_apart():
     values = found.ranks.per_query["ndcg@10"]
     assert found.ranks.by_target["repeated"].value == pytest.approx(values[repeated].mean())
     assert found.ranks.by_target["new"].value == pytest.approx(values[~repeated].mean())
-    assert "repeated targets" in repr(found)
+    assert "NDCG@10, repeated targets" in repr(found)
+    assert "NDCG@10, new targets" in repr(found)
     only_new = lens.predict(
         RING, asked(favourites_log(), ids=range(ITEMS), protocol="new to the user")
     )

@@ -340,7 +340,10 @@ def metric_columns(found: Ranks, metric: str, *, every: bool) -> list[Column]:
     names = [name for name in found.metrics if every or name == metric]
     columns = [Column(name, title_of(name), ".3f", spare=name != metric) for name in names]
     if all(value is not None for value in found.by_target.values()):
-        columns += [Column(name, f"{name} targets", ".3f", spare=True) for name in found.by_target]
+        columns += [
+            Column(name, f"{title_of(metric)}, {name} targets", ".3f", spare=True)
+            for name in found.by_target
+        ]
     return columns
 
 
