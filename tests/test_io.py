@@ -370,6 +370,43 @@ def test_a_label_column_asks_what_its_values_ask(tmp_path):
         assert isinstance(found.labels, MultiLabels)
         np.testing.assert_array_equal(found.labels.membership, [[1, 1], [0, 0], [1, 0]])
         np.testing.assert_array_equal(found.labels.labelled, [True, False, True])
+        told = ["1 empty cells: an empty cell is no label"] if target else []
+        assert [note.partition("; ")[0].partition(": ")[2] for note in found.notes] == told
+
+
+def test_an_empty_cell_and_a_text_for_missing_are_told_apart_and_an_empty_list_is_no_tag(tmp_path):
+    split = partial(targets.multi_labels, separator="|")
+    text = "id,label\n5,x|y\n6,NA\n7, \n8,\n9,x\n"
+    notes = io.read_labels(csv(tmp_path / "l.csv", text), target=split).notes
+    assert len(notes) == 2
+    assert "1 labels 'NA' count as no label" in notes[0]
+    assert "2 empty cells: an empty cell is no label" in notes[1]
+    found = io.read_labels(parquet(tmp_path / "l.parquet", id=[5, 7, 9], label=[["x"], [], ["y"]]))
+    assert found.labels.labelled.all()
+    assert not found.notes
+
+
+def test_an_embedding_where_labels_are_expected_may_be_a_swapped_file(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(30, 9))
+    ids = [f"i{row}" for row in range(30)]
+    columns = {f"d{at}": rows[:, at] for at in range(9)}
+    wide = {name: list(column) for name, column in columns.items()}
+    lines = [",".join([id_, *map(str, row)]) for id_, row in zip(ids, rows, strict=True)]
+    for path in (
+        parquet(tmp_path / "wide.parquet", id=ids, **wide),
+        parquet(tmp_path / "lists.parquet", id=ids, vector=rows.tolist()),
+        csv(tmp_path / "wide.csv", "\n".join(["id," + ",".join(wide), *lines]) + "\n"),
+        csv(tmp_path / "headless.csv", "\n".join(lines) + "\n"),
+    ):
+        with pytest.raises(ValueError, match=r"are the two files swapped\?"):
+            io.read_labels(path)
+    tags = {f"tag{at}": [row % 2 for row in range(30)] for at in range(9)}
+    few = dict(list(wide.items())[:3])
+    amid = {**few, "kind": ["a"] * 30, **wide}
+    for more in (tags, few, amid, {**wide, "target": ids, "class": ids}):
+        with pytest.raises(ValueError, match="which column is the label") as caught:
+            io.read_labels(parquet(tmp_path / "other.parquet", id=ids, **more))
+        assert "swapped" not in str(caught.value)
 
 
 def test_text_of_a_typed_file_is_text_and_missing_values_are_those_that_are_named(tmp_path):

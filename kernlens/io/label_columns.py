@@ -1,5 +1,7 @@
 """The column of labels in a delimited text or Parquet file, and the ids of its rows."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,15 @@ from kernlens.io.columns import (
 )
 from kernlens.io.limits import LIMITS, Limits
 from kernlens.io.stored import choose_reader
+
+SWAPPED = "are the two files swapped? The embedding comes first, and --labels names the labels"
+"""What is asked where the file of labels looks like an embedding."""
+
+_MANY = 8
+"""Columns of numbers from which on a file without a label looks like an embedding."""
+
+_LOOKED_AT = 100
+"""Rows that are looked at for it."""
 
 
 class LabelColumn(NamedTuple):
@@ -82,8 +93,8 @@ def _read_parquet(
         if numbers is not None and (len(numbers) != rows or (not index and numbers == range(rows))):
             index, numbers = None, None
 
-        def values(name: str) -> list[Any]:
-            return read_table(path, file, [name]).column(name).to_pylist()
+        def values(name: str, most: int | None = None) -> list[Any]:
+            return read_table(path, file, [name]).column(name).slice(0, most).to_pylist()
 
         wanted = (None if numbers is not None and id_column == index else id_column), label_column
         id_column, label_column = _label_columns(path, names, *wanted, by_row, values, index)
@@ -120,9 +131,9 @@ def _read_text(
     if sheet.delimiter not in (",", "\t"):
         notes.append(f"values are separated by a {sheets.DELIMITERS[sheet.delimiter]}")
 
-    def values(name: str) -> list[str]:
+    def values(name: str, most: int | None = None) -> list[str]:
         place = names.index(name)
-        return [row[place] for _, row in sheets.rows(sheet, limits)]
+        return [row[place] for _, row in itertools.islice(sheets.rows(sheet, limits), most)]
 
     id_column, label_column = _label_columns(
         path, names, id_column, label_column, by_row, values, None
@@ -216,7 +227,25 @@ def _label_among(path: Path, free: list[str], id_column: str | None, values: Any
     labels = [name for name in free if roles.is_label_name(name)]
     if id_column is not None and len(labels) == 1 and len(free) == len(labels):
         return labels[0]
-    raise _which(path, "label", free)
+    error = _which(path, "label", free)
+    raise ValueError(f"{error}; {SWAPPED}") if _are_dimensions(free, values) else error
+
+
+def _are_dimensions(names: list[str], values: Any) -> bool:
+    """Whether columns are those of an embedding: many, none named as a label, all of fractions."""
+    if len(names) < _MANY or any(map(roles.is_label_name, names)):
+        return False
+    # The first may be an id without a name.
+    return all(has_fractions(values(name, _LOOKED_AT)) for name in names[1:])
+
+
+def has_fractions(values: Sequence[Any]) -> bool:
+    """Whether values are numbers, as such or as text, and not all of them whole."""
+    known = [value for value in values if value not in (None, "")]
+    if not all(isinstance(v, int | float) or sheets.is_number(str(v)) for v in known):
+        return False
+    numbers = np.array(known, np.float64)
+    return bool(np.any(numbers[np.isfinite(numbers)] % 1 != 0))
 
 
 def _which(path: Path, what: str, names: list[str]) -> ValueError:

@@ -13,9 +13,9 @@ import numpy as np
 from kernlens import targets
 from kernlens.io import sheets
 from kernlens.io.columns import as_text, whole_numbers
-from kernlens.io.label_columns import LabelColumn, read_label_column
+from kernlens.io.label_columns import SWAPPED, LabelColumn, has_fractions, read_label_column
 from kernlens.io.limits import LIMITS, Limits
-from kernlens.types import Labels, Target
+from kernlens.types import Labels, MultiLabels, Target
 
 _NUMBER = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 
@@ -108,7 +108,10 @@ def read_labels(
     try:
         labels = target(values)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        swapped = f"; {SWAPPED}" if _are_vectors(values) else ""
+        raise ValueError(f"{where}: {error}{swapped}") from error
+    if isinstance(labels, MultiLabels):
+        notes += _empty(labels, values, sum(none.values()))
     if isinstance(labels, Labels):
         labels, more = _classes(where, labels, min_class_count)
         notes += [*more, *_suspected(labels, values, none)]
@@ -151,6 +154,24 @@ def _cells(
         _refuse_unbounded(where, known)
         values = numbers_of_text(values)
     return values, {text: count for text, count in none.items() if text}
+
+
+def _are_vectors(values: Sequence[Any]) -> bool:
+    """Whether cells are lists of fractions, as in a column of an embedding."""
+    first = next((value for value in values if value is not None), None)
+    return isinstance(first, list | np.ndarray) and has_fractions(list(first))
+
+
+def _empty(labels: MultiLabels, values: Sequence[Any], told: int) -> list[str]:
+    """Counts the texts that hold no label, of which ``told`` have a note of their own."""
+    is_text = all(value is None or isinstance(value, str) for value in values)
+    count = int(np.count_nonzero(~labels.labelled)) - told
+    if not is_text or not count:
+        return []
+    return [
+        f"{count:,} empty cells: an empty cell is no label; an item that is known to have none of "
+        "the labels needs a column of lists, with [] (.parquet)"
+    ]
 
 
 def _text_of(value: Any) -> str | None:

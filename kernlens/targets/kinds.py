@@ -77,7 +77,8 @@ def multi_labels(values: Any, *, separator: str | None = None) -> MultiLabels:
       values: one collection of labels per row, a list, tuple or set (missing where nothing is
         known, empty where a row has none of them); or a matrix or table ``[n, C]`` of bool or of 0
         and 1 (all of a row missing where nothing is known); or, with ``separator``, text ``[n]``.
-      separator: text between two labels. Blanks around a label are dropped.
+      separator: text between two labels. Blanks around a label are dropped. An empty text is
+        missing, not a row without labels; that is an empty list.
 
     Returns:
       MultiLabels: labels sorted as :func:`labels` does; columns of a table under their own names,
