@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,10 @@ from kernlens.probes.serving import shared_groups
 from kernlens.train import heads
 from kernlens.types import Labels
 
-HEADS = {"LR": decoders.Linear(), "MLP(32)": decoders.Mlp(32)}
-"""Heads by name; logistic regression at C = 1."""
+MEANS = "class means"
+HEADS = {"LR": decoders.Linear(), "MLP(32)": decoders.Mlp(32), MEANS: decoders.InnerProduct()}
+"""Heads by name; logistic regression at C = 1. Class means that were stored meet the rows of the
+new version; to retrain them is to compute them again."""
 
 OLD = "old version"
 
@@ -31,6 +33,39 @@ FEW_SPLITS = 4
 
 STEPS = 500
 """Steps of Adam by which a correction is trained."""
+
+
+class Means(NamedTuple):
+    """Inner products with class means, a head for each split.
+
+    Attributes:
+      means: of the training rows, ``[S, C, d]``; NaN of a class without any.
+    """
+
+    means: np.ndarray
+
+    def only(self, s: int) -> "Means":
+        """The head of one split."""
+        return Means(self.means[s : s + 1])
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """Inner products, ``[S, n, C]``; minus infinity of a class without training rows."""
+        found = np.asarray(rows, np.float64) @ np.swapaxes(self.means, 1, 2)
+        return np.where(np.isnan(found), -np.inf, found)
+
+
+def train(
+    head: str, rows: np.ndarray, labels: Labels, *, held_out: np.ndarray, seeds: Sequence[int]
+) -> Any:
+    """Heads on the rows that each split leaves, with ``only`` and ``scores``."""
+    if head != MEANS:
+        return heads.train(rows, labels, decoder=HEADS[head], held_out=held_out, seeds=seeds)
+    x, size = np.asarray(rows, np.float64), len(labels.names)
+    found = np.full((len(held_out), size, x.shape[1]), np.nan)
+    for own, held in zip(found, held_out, strict=True):
+        for c in np.unique(labels.codes[~held]):
+            own[c] = x[~held & (labels.codes == c)].mean(axis=0)
+    return Means(found)
 
 
 def outcomes(
@@ -48,11 +83,11 @@ def outcomes(
       names: maps.
       splits: how many splits.
     """
-    decoder, codes = HEADS[head], labels.codes
+    codes = labels.codes
     held = np.stack([split(s, old, new, labels) for s in range(splits)])
-    deployed = heads.train(old, labels, decoder=decoder, held_out=held, seeds=range(splits))
+    deployed = train(head, old, labels, held_out=held, seeds=range(splits))
     later = range(splits, 2 * splits)
-    again = heads.train(new, labels, decoder=decoder, held_out=held, seeds=later)
+    again = train(head, new, labels, held_out=held, seeds=later)
     retrained, found = again.scores(new), {}
     for s in range(splits):
         own, test = deployed.only(s), held[s]
@@ -63,7 +98,7 @@ def outcomes(
             mapped = maps.fit(name, moments, strength=strength)(np.asarray(new))
             given[name] = own.scores(mapped)[0]
         taught = labels._replace(codes=np.argmax(given[OLD], axis=1).astype(np.int32))
-        made = heads.train(new, taught, decoder=decoder, held_out=test[None], seeds=(s,))
+        made = train(head, new, taught, held_out=test[None], seeds=(s,))
         given["distilled"] = made.scores(new)[0]
         before = np.argmax(given[OLD][test], axis=1)
         for name, scores in given.items():

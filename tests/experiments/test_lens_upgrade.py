@@ -11,6 +11,7 @@ from experiments.lens_upgrade import experiment, summary, views
 from experiments.lens_upgrade.trained import (
     FRESH,
     OLD,
+    Means,
     corrected,
     on_fresh_items,
     outcomes,
@@ -70,7 +71,7 @@ def row(old, raw, rotation):
     ],
 )
 def test_another_seed_breaks_a_head_and_a_rotation_mends_it(rows, verdict):
-    assert views.reseeded(rows, "here").verdict == verdict
+    assert views.reseeded(rows, "here", "a head").verdict == verdict
 
 
 def test_regret_is_what_the_advised_way_lacks_of_the_best():
@@ -96,6 +97,22 @@ def test_trained_outcomes_are_scikit_learn_s():
             assert found[name]["macro_f1"][s] == pytest.approx(expected, abs=0.02)
             wrong = np.mean((before == codes[held]) & (given != codes[held]))
             assert found[name]["negative_flips"][s] == pytest.approx(wrong, abs=0.02)
+
+
+def test_stored_class_means_meet_the_new_rows_and_are_computed_again():
+    old, codes, size = cases.gaussian_classes(0, n=300, separation=0.8)
+    labels = Labels(codes, tuple("abcd"[:size]))
+    new = 2.0 * old[:, ::-1]
+    found = outcomes(old, new, labels, head="class means", names=["raw"], splits=2)
+    for s in range(2):
+        held = stratified_split(s, codes)
+        for name, learnt in (("raw", old), ("retrained", new)):
+            means = [learnt[~held & (codes == c)].mean(axis=0) for c in range(size)]
+            given = np.argmax(new[held] @ np.transpose(means), axis=1)
+            expected = f1_score(codes[held], given, average="macro")
+            assert found[name]["macro_f1"][s] == pytest.approx(expected, abs=1e-6)
+    lacking = Means(np.array([[[1.0, 0.0], [np.nan, np.nan]]])).scores(-np.ones((3, 2)))
+    assert list(np.argmax(lacking[0], axis=1)) == [0, 0, 0]
 
 
 @pytest.fixture(scope="module")
