@@ -172,4 +172,4 @@ def draw(results: Mapping[str, Any]) -> Any:
                     same_unit=True,
                 )
             )
-    return report.figure(panels, "items", columns=2)
+    return report.figure(panels, "items", columns=max(len(panels) // 2, 1))
