@@ -13,7 +13,7 @@ from kernlens.kernels.mapped import walk
 from kernlens.probes import growth, power_laws
 from kernlens.probes.discriminant import discriminant
 from kernlens.probes.folds import share_out
-from kernlens.probes.logistic import APART, logistic
+from kernlens.probes.logistic import logistic
 from kernlens.probes.power_laws import PowerLaws
 from kernlens.probes.prediction import (
     ACCURACY,
@@ -58,6 +58,10 @@ LINEAR = (logistic, discriminant, ridge)
 DRAWN, DRAWN_ERROR = (4.0, 16.0), 0.005
 """Multiples of the labels at which growth is drawn, and the standard deviation of what it says in
 the fit; chosen as MISFIT was."""
+
+APART = 1.25
+"""Log loss of a head chosen by another metric, in the least of its path, from which on the curve of
+log losses is not trusted."""
 
 FURTHEST = 256.0
 """Times the labels up to which ``needed`` looks."""

@@ -36,7 +36,7 @@ OUTLYING = 0.5
 SHOWN = 3
 """Classes that a note names."""
 
-APART = 1.25
+APART = 2.0
 """Log loss of a head chosen by another metric, in the least of its path, from which on a note says
 that the two are not the same."""
 

@@ -26,7 +26,7 @@ def test_commands_run_on_the_files_and_stand_in_the_page(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "77")
     found = transcripts.page(tmp_path)
     assert "## How?\n\n```text\nkernlens stability run0.npy" in found
-    assert "a third run would show it" in found
+    assert "of the metric and of its sd over the two runs" in found
     assert not re.search(r" +$", found, flags=re.MULTILINE)
     with pytest.raises(RuntimeError, match=r"nothing\.npy"):
         transcripts.printed("kernlens predict nothing.npy --labels departments.csv")
