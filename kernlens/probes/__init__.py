@@ -8,11 +8,12 @@ turn, exactly, for every row and a whole path of ridge strengths, at the cost of
 
 from kernlens.probes.about import ABOUT, PROBES, TUNED
 from kernlens.probes.class_means import class_means
+from kernlens.probes.curve import Curve
 from kernlens.probes.discriminant import discriminant
 from kernlens.probes.few_labels import FewLabels, few_labels
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.label_influence import LabelInfluence, label_influence
-from kernlens.probes.learning_curve import Curve, learning_curve
+from kernlens.probes.learning_curve import learning_curve
 from kernlens.probes.logistic import METRICS, PENALTIES, logistic
 from kernlens.probes.mlp import mlp
 from kernlens.probes.neighbours import neighbours

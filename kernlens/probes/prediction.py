@@ -12,7 +12,7 @@ from kernlens.show.table import Column, Table, printable, to_frame
 from kernlens.types import Interval
 
 if TYPE_CHECKING:
-    from kernlens.probes.learning_curve import Curve
+    from kernlens.probes.curve import Curve
 
 ACCURACY, MICRO_F1, MACRO_F1 = "accuracy", "micro_f1", "macro_f1"
 BALANCED_ACCURACY, LOG_LOSS, SQUARED_ERROR = "balanced_accuracy", "log_loss", "squared_error"
