@@ -8,6 +8,7 @@ from sklearn.metrics import f1_score
 
 from kernlens import io, lens, probes
 from kernlens.probes import growth, learning_curve, power_laws
+from kernlens.probes.learning_curve import _ill_behaved
 from kernlens.show.values import to_json
 from kernlens.types import Labels
 
@@ -273,3 +274,14 @@ def test_verbs_print_and_write_the_curve():
     assert written["rows"][5]["macro_f1"]["value"] == found.curve.at(4.0).value
     assert "16x" in repr(found.curve)
     assert "<table>" in found.curve._repr_html_()
+
+
+def test_growth_beyond_the_labels_is_no_ill_behaviour():
+    """What is drawn may lie off the law of what was measured, which is judged alone."""
+    x, labels = items(1, 400)
+    found = learning_curve(x, labels)
+    own = found.forecasts["macro_f1"]
+    off = own.laws._replace(means=own.laws.means + np.array([0.2, 0.0]))
+    assert _ill_behaved("macro_f1", own._replace(laws=off), found.sizes) == []
+    (note,) = _ill_behaved("macro_f1", own._replace(alone=off), found.sizes)
+    assert note.startswith("ill-behaved: no power law goes through macro-F1")

@@ -34,6 +34,7 @@ class Forecast(NamedTuple):
 
     Attributes:
       laws: the curve, of the metric, or of minus the logarithm of a loss.
+      alone: the curve through what was measured alone, without what is drawn of more labels.
       offset: what is added to it, so that it goes through the value at all labels.
       sample: standard deviation of the value over other items.
       measured: what the probe reached at each size that was fitted, ``[m]``, the largest first.
@@ -43,6 +44,7 @@ class Forecast(NamedTuple):
     """
 
     laws: PowerLaws
+    alone: PowerLaws
     offset: float
     sample: float
     measured: np.ndarray

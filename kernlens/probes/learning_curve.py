@@ -239,13 +239,15 @@ def _forecast(name, measured, later, levels, sizes, whole, exponent) -> Forecast
     halvings = np.log2(sizes[0] / sizes)
     errors = np.sqrt(misfit**2 * (1.0 + halvings) + noise**2)
     errors[0] = 0.5 * misfit
-    laws = power_laws.fit(
-        np.append(sizes / sizes[0], list(later)), np.append(values, list(later.values())),
-        np.append(errors, [DRAWN_ERROR] * len(later)), exponent=exponent,
-        gain=1.0 if is_loss else power_laws.GAIN,
-    )  # fmt: skip
+    options = {"exponent": exponent, "gain": 1.0 if is_loss else power_laws.GAIN}
+    alone = laws = power_laws.fit(sizes / sizes[0], values, errors, **options)
+    if later:
+        laws = power_laws.fit(
+            np.append(sizes / sizes[0], list(later)), np.append(values, list(later.values())),
+            np.append(errors, [DRAWN_ERROR] * len(later)), **options,
+        )  # fmt: skip
     offset = float(value - laws.at(np.ones(1))[0][0])
-    return Forecast(laws, offset, float(spread), measured, errors, is_loss, sample.level)
+    return Forecast(laws, alone, offset, float(spread), measured, errors, is_loss, sample.level)
 
 
 def _ill_behaved(metric: str, found: Forecast, sizes: np.ndarray) -> list[str]:
@@ -258,7 +260,7 @@ def _ill_behaved(metric: str, found: Forecast, sizes: np.ndarray) -> list[str]:
             f"ill-behaved: {TITLES[metric]} is worse at {sizes[at]:,.0f} labels, "
             f"{found.measured[at]:.3f}, than at {sizes[at + 1]:,.0f}, {found.measured[at + 1]:.3f}"
         )
-    residuals = (values - found.laws.at(sizes / sizes[0])[0]) / found.errors
+    residuals = (values - found.alone.at(sizes / sizes[0])[0]) / found.errors
     if np.max(np.abs(residuals)) > 3.0 and not notes:
         at = int(np.argmax(np.abs(residuals)))
         notes.append(

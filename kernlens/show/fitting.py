@@ -1,5 +1,6 @@
 """Widths of columns in a terminal: text is folded, numbers and intervals are never broken."""
 
+import textwrap
 from collections.abc import Sequence
 
 FOLDED, NARROWEST = 14, 4
@@ -34,6 +35,18 @@ def least(head: str, cells: Sequence[str], is_number: bool) -> int:
     words += [word for cell in cells for word in cell.split(" ")]
     about = max(map(len, cells), default=0) // LINES + 2
     return min(max(about, *map(len, ["", *words])), FOLDED)
+
+
+def folded(text: str, width: int) -> str:
+    """A text in lines, broken at blanks and hyphens where it can be.
+
+    Examples:
+      >>> folded("whiten-rotate-colour", 19)
+      'whiten-rotate-\\ncolour'
+    """
+    if len(text) <= width:
+        return text
+    return "\n".join(textwrap.wrap(text, width))
 
 
 def groups(

@@ -116,8 +116,13 @@ class Table(NamedTuple):
         for cells in self.cells():
             made.add_row(
                 *(
-                    Text(cell, style=column.styles.get(cell, ""))
-                    for column, cell in zip(self.columns, cells, strict=True)
+                    Text(
+                        fitting.folded(cell, width) if narrow and not number else cell,
+                        style=column.styles.get(cell, ""),
+                    )
+                    for column, cell, width, number in zip(
+                        self.columns, cells, widths, right, strict=True
+                    )
                 )
             )
         return made
