@@ -333,6 +333,7 @@ def test_what_cannot_be_is_refused_in_words(name):
 # --- the names of neural-tangents --------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_stax_names_build_the_same_networks():
     stax = nt.stax

@@ -177,6 +177,7 @@ print("same")
 """
 
 
+@pytest.mark.slow
 def test_rows_over_eight_devices_give_the_same_numbers():
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     run = subprocess.run(

@@ -249,6 +249,7 @@ def test_mlps_are_trained_without_each_fold_with_seeds_of_their_own():
     assert any("were trained" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_an_mlp_has_its_seed_noise_told_apart():
     found = lens.stability(
         RUNS, LABELS, decoders={"lr": decoders.Linear(), "mlp": decoders.Mlp(8)}, train=False

@@ -25,6 +25,7 @@ def test_decoders_keep_the_laws(name):
     testing.check_decoder(DECODERS[name].kind())
 
 
+@pytest.mark.slow
 def test_other_heads_keep_the_laws():
     class Head(nn.Module):
         num_outputs: int = 1

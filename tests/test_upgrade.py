@@ -225,6 +225,7 @@ def test_items_of_the_new_version_alone_are_predicted_apart_and_wider():
     assert len(found.tables()) == 3
 
 
+@pytest.mark.slow
 def test_mlps_are_trained_and_have_a_floor_by_seed():
     old, new, names = _versions()
     found = kl.upgrade(old, new, names, decoder=decoders.Mlp(4), maps=("rotation",))

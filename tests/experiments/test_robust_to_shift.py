@@ -218,7 +218,11 @@ def test_predictions_ahead_need_times():
 
 @pytest.mark.parametrize(
     "experiment",
-    [pytest.param(robust_to_shift, marks=pytest.mark.slow), online_replay, prop1_bound],
+    [
+        pytest.param(robust_to_shift, marks=pytest.mark.slow),
+        pytest.param(online_replay, marks=pytest.mark.slow),
+        prop1_bound,
+    ],
 )
 def test_any_data_set_with_times_is_replayed(experiment, tmp_path, monkeypatch):
     """RecBole's files: no store, no brand, no coupons."""
