@@ -44,7 +44,7 @@ from experiments.lens_upgrade.trained import (
 )
 from experiments.lens_upgrade.views import claims, draw, tables
 from kernlens import lens
-from kernlens.lens.upgrade import advised
+from kernlens.lens.advice import advised
 from kernlens.lens.ways import FEW, best_of
 from kernlens.types import Labels
 

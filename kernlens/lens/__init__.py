@@ -1,5 +1,6 @@
 """The verbs: what will an embedding do, which is best, what moves between runs, what do two add?"""
 
+from kernlens.lens.advice import Upgrade
 from kernlens.lens.compare import Comparison, Entry, compare, decoder_name
 from kernlens.lens.diagnose import diagnose
 from kernlens.lens.diagnosis import Diagnosis, Finding
@@ -13,7 +14,7 @@ from kernlens.lens.predict import predict
 from kernlens.lens.report import Provenance, report
 from kernlens.lens.stability import Moves, Stability, stability
 from kernlens.lens.standings import Standing, standings
-from kernlens.lens.upgrade import Upgrade, upgrade
+from kernlens.lens.upgrade import upgrade
 from kernlens.lens.verdicts import (
     ABOVE,
     ADDS,

@@ -10,9 +10,9 @@ from kernlens.embeddings import as_named, as_rows
 from kernlens.files import write_atomically
 from kernlens.kernels.mapped import sampled
 from kernlens.lens import mistakes
+from kernlens.lens.advice import Upgrade
 from kernlens.lens.diagnosis import Diagnosis
 from kernlens.lens.report import names_of
-from kernlens.lens.upgrade import Upgrade
 from kernlens.lens.verdicts import ABSENT
 from kernlens.targets import as_target, labelled_rows, num_rows
 from kernlens.types import Stream

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens.lens.advice import Upgrade
 from kernlens.lens.compare import Comparison
 from kernlens.lens.diagnosis import Diagnosis
 from kernlens.lens.fuse import Fusion
 from kernlens.lens.stability import Stability
-from kernlens.lens.upgrade import Upgrade
 from kernlens.probes import LOG_LOSS, TITLES, Prediction
 from kernlens.show.table import Column, Table
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernlens.lens import mistakes
+from kernlens.lens.advice import Upgrade
 from kernlens.lens.compare import Comparison
 from kernlens.lens.diagnosis import Diagnosis
 from kernlens.lens.fuse import Fusion
@@ -18,7 +19,6 @@ from kernlens.lens.sections import SECTIONS, rows_sections
 from kernlens.lens.spectrum import spectrum
 from kernlens.lens.stability import Stability
 from kernlens.lens.standings import Standing
-from kernlens.lens.upgrade import Upgrade
 from kernlens.probes import TITLES, Prediction
 from kernlens.show.page import Page, Section, write_page
 from kernlens.show.table import Column, Table

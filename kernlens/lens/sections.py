@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernlens.lens import mistakes
+from kernlens.lens.advice import Upgrade
 from kernlens.lens.compare import Comparison
 from kernlens.lens.diagnosis import Diagnosis
 from kernlens.lens.fuse import Fusion
@@ -14,7 +15,6 @@ from kernlens.lens.next_items import NextItemsPrediction, title_of
 from kernlens.lens.next_items_compare import NextItemsComparison
 from kernlens.lens.stability import Stability
 from kernlens.lens.standings import Standing
-from kernlens.lens.upgrade import Upgrade
 from kernlens.probes import TITLES, Prediction
 from kernlens.show import charts
 from kernlens.show.page import Chart, Section

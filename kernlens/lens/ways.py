@@ -57,7 +57,7 @@ class Served(NamedTuple):
 
 
 class Made(NamedTuple):
-    """All ways; see :class:`kernlens.lens.upgrade.Upgrade`."""
+    """All ways; see :class:`kernlens.lens.advice.Upgrade`."""
 
     before: Prediction
     ways: dict[str, Served]
