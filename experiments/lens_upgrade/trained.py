@@ -11,7 +11,7 @@ import optax
 
 from kernlens import metrics
 from kernlens.lens import maps
-from kernlens.lens.refits import CORRECTIONS, PARTS
+from kernlens.lens.corrections import CORRECTIONS, PARTS
 from kernlens.models import decoders
 from kernlens.probes.folds import halves, in_order
 from kernlens.probes.serving import shared_groups

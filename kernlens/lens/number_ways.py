@@ -17,14 +17,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from kernlens.lens.corrections import corrected
 from kernlens.lens.flips import of_numbers as flips_of
 from kernlens.lens.maps import Joint, Map, explained, joint
 from kernlens.lens.new_items import on_new_items, shift
-from kernlens.lens.refits import CORRECTIONS, PARTS
 from kernlens.lens.versions import Versions
 from kernlens.lens.ways import DISTILLED, FEW, RETRAINED, Made, Served, best_of, fitted_maps
 from kernlens.probes import Prediction, copies, paired_difference
-from kernlens.probes.folds import FOLDS, halves, in_order, share_out
+from kernlens.probes.folds import FOLDS, share_out
 from kernlens.probes.numbers import of_numbers
 from kernlens.probes.paths import STRENGTHS
 from kernlens.probes.prediction import check_draws, check_metric
@@ -252,7 +252,7 @@ def few_numbers(
     seed: int = 0,
 ) -> tuple[np.ndarray, int]:
     """Numbers of the mapped head, corrected by ridge regression on few labels of the new version;
-    the scheme is that of :func:`kernlens.lens.refits.few_labels`.
+    labels are drawn, and the penalty is chosen, by :func:`kernlens.lens.corrections.corrected`.
 
     Args:
       rows: of the new version, ``[n, d]``.
@@ -266,36 +266,23 @@ def few_numbers(
     Returns:
       Numbers ``[n]``, and the labels that a head had.
     """
-    rng = np.random.default_rng([seed, 7])
     x = np.asarray(rows, np.float64)
     spread = x.std(axis=0)
     z = (x - x.mean(axis=0)) / np.where(spread > 0, spread, np.inf)
     z = np.column_stack([z, np.ones(len(z))])
-    left, found, fewest, penalty = values - offsets, offsets.copy(), number, None
-    for k in range(int(folds.max()) + 1):
-        parts = halves(rng.permutation(np.flatnonzero(folds == k)), groups)
-        for learnt, asked in (parts, parts[::-1]):
-            taken = learnt[:number]
-            fewest = min(fewest, len(taken))
-            if not len(taken):
-                continue
-            if penalty is None:
-                penalty = _chosen(z[taken], left[taken], in_order(groups[taken]))
-            found[asked] += z[asked] @ _correction(z[taken], left[taken], penalty)
-    return found, fewest
+    left = values - offsets
 
+    def answers(learnt: np.ndarray, asked: np.ndarray, penalty: float) -> np.ndarray:
+        return z[asked] @ _correction(z[learnt], left[learnt], penalty)
 
-def _chosen(z: np.ndarray, left: np.ndarray, groups: np.ndarray) -> float:
-    """The penalty of the least squared error on parts held out, the larger of equals."""
-    part = groups % PARTS
-    errors = []
-    for penalty in CORRECTIONS:
-        gaps = [
-            left[part == k] - z[part == k] @ _correction(z[part != k], left[part != k], penalty)
-            for k in range(PARTS)
-        ]
-        errors.append(sum(float(gap @ gap) for gap in gaps))
-    return CORRECTIONS[int(np.argmin(errors))]
+    def loss(added: np.ndarray, asked: np.ndarray) -> float:
+        gap = left[asked] - added
+        return float(gap @ gap)
+
+    added, fewest = corrected(
+        np.zeros(len(left)), folds, groups, answers, loss, number=number, seed=seed
+    )
+    return offsets + added, fewest
 
 
 def _correction(z: np.ndarray, left: np.ndarray, penalty: float) -> np.ndarray:

@@ -6,22 +6,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from kernlens.lens.corrections import corrected
 from kernlens.probes import softmax
 from kernlens.probes.class_means import head_of_means
 from kernlens.probes.design import design
-from kernlens.probes.folds import halves, in_order
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.serving import FoldHeads, log_softmax
 
 PENALTY = 1.0
 """Penalty of a distilled head, where that of the head is not known."""
-
-CORRECTIONS = (1e3, 1e2, 1e1, 1.0)
-"""Penalties of a correction by few labels that are tried; the first leaves the mapped head as it
-is, nearly."""
-
-PARTS = 4
-"""Parts of the few labels, each held out once, by which their penalty is chosen."""
 
 
 def distilled(fitted: FoldHeads, features: np.ndarray, taught: np.ndarray) -> FoldHeads:
@@ -98,9 +91,8 @@ def few_labels(
     """Scores of the mapped head, corrected by few labels on the new version.
 
     The correction is a head on the new rows whose logits are added to the mapped head's, its
-    weights penalised, so that without labels it is none; the penalty is chosen on parts of the
-    labels. Labels are drawn from the items that the mapped head did not learn from, in two halves
-    of each fold, copies in one: each answers the other.
+    weights penalised, so that without labels it is none. Labels are drawn, and the penalty is
+    chosen, by :func:`kernlens.lens.corrections.corrected`.
 
     Args:
       features: features of the labelled items on the new version, ``[n, p]``.
@@ -113,44 +105,27 @@ def few_labels(
     Returns:
       Scores float32 ``[n, C]``, and the labels that a head had.
     """
-    rng = np.random.default_rng([seed, 7])
     known = np.asarray(np.any(np.isfinite(offsets), axis=0))
     x = np.asarray(features, np.float64)
     spread = x.std(axis=0)
     scale = spread if standardised else np.full(x.shape[1], np.sqrt(np.mean(spread**2)))
     z = (x - x.mean(axis=0)) / np.where(scale > 0, scale, np.inf)
     base = np.where(np.isfinite(offsets), offsets, np.float32(-30.0)).astype(np.float64)
-    found, fewest, penalty = base.copy(), number, None
-    for k in range(int(held.folds.max()) + 1):
-        parts = halves(rng.permutation(np.flatnonzero(held.folds == k)), held.groups)
-        for learnt, asked in (parts, parts[::-1]):
-            rows = learnt[:number]
-            fewest = min(fewest, len(rows))
-            if not len(rows):
-                continue
-            if penalty is None:
-                same = in_order(held.groups[rows])
-                penalty = _chosen(z[rows], base[rows], held.target[rows], known, same)
-            weights = _correction(z[rows], base[rows], held.target[rows], penalty, known)
-            found[asked] = base[asked] + z[asked] @ weights[:, :-1].T + weights[:, -1]
+
+    def answers(learnt: np.ndarray, asked: np.ndarray, penalty: float) -> np.ndarray:
+        weights = _correction(z[learnt], base[learnt], held.target[learnt], penalty, known)
+        return base[asked] + z[asked] @ weights[:, :-1].T + weights[:, -1]
+
+    def loss(scores: np.ndarray, asked: np.ndarray) -> float:
+        logs = log_softmax(scores)
+        return -float(np.sum(logs[np.arange(len(logs)), held.target[asked]]))
+
+    found, fewest = corrected(
+        base, held.folds, held.groups, answers, loss, number=number, decimals=9, seed=seed
+    )
     found = log_softmax(found).astype(np.float32)
     found[:, ~known] = -np.inf
     return found, fewest
-
-
-def _chosen(x, base, codes, known, groups) -> float:
-    """The penalty of the least log loss on parts that were held out, the larger of equals."""
-    part = groups % PARTS
-    losses = []
-    for penalty in CORRECTIONS:
-        loss = 0.0
-        for k in range(PARTS):
-            own, rest = part == k, part != k
-            weights = _correction(x[rest], base[rest], codes[rest], penalty, known)
-            logs = log_softmax(base[own] + x[own] @ weights[:, :-1].T + weights[:, -1])
-            loss -= float(np.sum(logs[np.arange(len(logs)), codes[own]]))
-        losses.append(loss)
-    return CORRECTIONS[int(np.argmin(np.round(losses, 9)))]
 
 
 def _correction(x, base, codes, penalty, known) -> np.ndarray:
