@@ -15,6 +15,7 @@ from kernlens import cli, lens, probes
 from kernlens.lens import mistakes
 from kernlens.lens.report import Provenance, page_of, verdict
 from kernlens.lens.spectrum import spectrum
+from kernlens.models import decoders
 from kernlens.show.page import rendered
 from tests.cases import gaussian_classes
 
@@ -266,6 +267,8 @@ def test_what_cannot_be_written_is_said_before_the_work(argv, message, files, ca
         ("given", COLUMNS + 1 + 4 * len(NAMES), ()),
         ("given", COLUMNS + 1 + 4 * len(NAMES), ("--decoder", "mlp:2")),
         ("mlp", COLUMNS, ("--decoder", "mlp:2")),
+        ("given", COLUMNS + 1 + 4 * len(NAMES), ("--decoder", "kernlens.models.decoders:Linear")),
+        ("mlp", COLUMNS + 4 * 2, ("--decoder", "mlp:2", "--probe", "mlp")),
     ],
 )
 def test_an_export_of_a_sample_is_refused_before_the_work(
@@ -286,8 +289,11 @@ def test_an_export_of_a_sample_is_refused_before_the_work(
         assert cli.main([*argv, "--export", "rows.parquet"]) == 1
         assert said in capsys.readouterr().err
     # The limit is the probe's own.
-    probe = partial(probes.mlp, hidden=2, steps=2) if options else probes.logistic
-    target = predict(PROBLEM.x, LABELS, probe=probe, draws=2).target
+    trained = "mlp:2" in options
+    probe = partial(probes.mlp, hidden=2, steps=2) if trained else probes.logistic
+    # Without a probe of its own the MLP is trained on the rows, not on random features of them.
+    decoder = decoders.Mlp(2) if "--probe" in options else None
+    target = predict(PROBLEM.x, LABELS, decoder=decoder, probe=probe, draws=2).target
     assert len(target) < most
 
 

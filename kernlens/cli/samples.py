@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from kernlens.cli import memory
+from kernlens.cli import words
 from kernlens.cli.rows import Rows
 from kernlens.targets import labelled_rows
 from kernlens.types import Labels
@@ -45,28 +45,45 @@ def most_rows(config: Any, dims: Sequence[int], target: Any) -> float:
         return math.inf
     given = getattr(config, "decoder", None) or ("linear",)
     width = sum(dims) if config.work(len(dims)).joins else max(dims)
-    words = (given,) if isinstance(given, str) else given
-    return min(_of_head(config, word, width, len(target.names)) for word in words)
+    heads = (given,) if isinstance(given, str) else given
+    return min(_of_head(config, word, width, len(target.names)) for word in heads)
 
 
 def _of_head(config: Any, word: str, dim: int, classes: int) -> float:
-    from kernlens.lens.reading import LANDMARKS, SKETCHED
-    from kernlens.probes import given
+    from kernlens.probes import given, logistic, mlp
     from kernlens.probes.mlp import MAX_NUMBERS, MAX_ROWS
 
-    name, probe = word.partition(":")[0], getattr(config, "probe", None)
-    own = {"mlp": "mlp", "inner-product": "class_means", "cosine": "class_means",
-           "knn": "neighbours"}  # fmt: skip
-    if getattr(config, "kernel", None) is not None:
-        own, width = {}, LANDMARKS
-    elif name == "mlp":
-        width = dim if probe is None else memory.width_of(config, 0, dim)
-    else:
-        width = dim if name in ("linear", *own) else SKETCHED
+    width, probe = _read(config, word, dim, classes)
     most = max(given.MAX_NUMBERS // (width + 1 + 4 * classes), 1)
-    probe = probe or own.get(name, "logistic")
-    if probe == "logistic":
+    if probe is logistic:
         return min(most, given.MAX_ROWS)
-    if probe == "mlp":
+    if probe is mlp:
         return min(most, MAX_ROWS, max(MAX_NUMBERS // width, 1))
     return math.inf
+
+
+def _read(config: Any, word: str, dim: int, classes: int) -> tuple[int, Any]:
+    """Features of a row, and the probe that reads them."""
+    import jax
+    import jax.numpy as jnp
+
+    from kernlens.kernels.of_decoder import layers_of, rule_of
+    from kernlens.kernels.readout import Readout
+    from kernlens.lens.predict import READOUTS
+    from kernlens.lens.reading import LANDMARKS, SKETCHED
+
+    probe = words.probe(getattr(config, "probe", None))
+    if getattr(config, "kernel", None) is not None:
+        return LANDMARKS, probe or READOUTS[Readout.LINEAR]
+    decoder = words.decoder(word)
+    if probe is None and layers_of(decoder) is not None:
+        return dim, READOUTS[Readout.LAYERS]
+    rule = rule_of(decoder)
+    if rule is None:
+        return SKETCHED, probe or READOUTS[Readout.LINEAR]
+    made = rule.kernel(decoder, dim=dim, num_outputs=classes, seed=0)
+    width = SKETCHED
+    if made.feature_map is not None:
+        row = jax.ShapeDtypeStruct((1, dim), jnp.float32)
+        width = jax.eval_shape(made.feature_map, row).shape[1]
+    return width, probe or READOUTS[made.readout]

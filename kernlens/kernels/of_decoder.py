@@ -56,7 +56,7 @@ def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 
       Jacot, Gabriel and Hongler (2018) for the tangent kernel; Rahimi and Recht (2008) for a
       network's random features; Xu and Yang (2023), section 3.
     """
-    rule = _rule_of(decoder)
+    rule = rule_of(decoder)
     if rule is not None:
         return rule.kernel(decoder, dim=dim, num_outputs=num_outputs, seed=seed)
     init_fn, apply_fn = _functions(decoder, num_outputs)
@@ -66,11 +66,12 @@ def of_decoder(decoder: Decoder, *, dim: int, num_outputs: int = 1, seed: int = 
 def layers_of(decoder: Decoder) -> Mapping[str, Any] | None:
     """Options of the probe that trains a decoder's hidden layers; None where a kernel tells what
     the decoder learns."""
-    rule = _rule_of(decoder)
+    rule = rule_of(decoder)
     return None if rule is None or rule.layers is None else rule.layers(decoder)
 
 
-def _rule_of(decoder: Any) -> "Rule | None":
+def rule_of(decoder: Any) -> "Rule | None":
+    """The row of :data:`DECODERS` for a decoder; None where its kernel is the empirical one."""
     return next((rule for rule in DECODERS.values() if isinstance(decoder, rule.kind)), None)
 
 
