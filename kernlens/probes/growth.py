@@ -19,7 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernlens import metrics
 from kernlens.probes.prediction import ACCURACY, MACRO_F1
+from kernlens.scores.shrinkage import ledoit_wolf
 
 STRENGTHS = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Ridge added to the covariance within classes, in its mean eigenvalue; the best is taken."""
@@ -179,10 +181,9 @@ def _shrunk_covariance(residuals: np.ndarray, freedom: int) -> np.ndarray:
     n, d = residuals.shape
     raw = residuals.T @ residuals / max(freedom, 1)
     scale = np.trace(raw) / d
-    away = float(np.sum(raw**2) - d * scale**2)
+    away = np.sum(raw**2) - d * scale**2
     fourth = np.mean(np.sum(residuals**2, axis=1) ** 2)
-    noise = min(max((fourth - float(np.sum(raw**2))) / n, 0.0), away)
-    weight = noise / away if away > 0 else 1.0
+    weight = ledoit_wolf(np.sum(raw**2), away, fourth, n)
     return (1.0 - weight) * raw + weight * scale * np.eye(d)
 
 
@@ -201,20 +202,16 @@ def _best(
     values, axes = np.linalg.eigh(residuals.T @ residuals / max(len(x) - len(present), 1))
     values, rows, means = np.maximum(values, 0.0), test[0] @ axes, means @ axes
     priors = np.log(counts[present] / len(x))
-    found = []
+    answers = []
     for strength in STRENGTHS:
         inverse = 1.0 / (values + strength * np.mean(values))
         scores = rows @ (means * inverse).T - 0.5 * (means**2 @ inverse) + priors
-        found.append(_metrics(test[1], present[np.argmax(scores, axis=1)], size))
-    return np.max(found, axis=0)
-
-
-def _metrics(target: np.ndarray, predicted: np.ndarray, size: int) -> tuple[float, float]:
-    counts = np.bincount(target, minlength=size)
-    hits = np.bincount(target[target == predicted], minlength=size)
-    either = counts + np.bincount(predicted, minlength=size)
-    f1 = 2.0 * hits / np.maximum(either, 1)
-    return float(np.sum(hits) / len(target)), float(np.mean(f1[counts > 0]))
+        answers.append(present[np.argmax(scores, axis=1)])
+    told = metrics.counts(test[1], np.stack(answers), size)
+    # Macro-F1 is over the classes that were drawn, also where a rarer one is answered.
+    drawn = told[2][0] > 0
+    found = metrics.from_counts(*(own[:, drawn] for own in told))
+    return np.max([found.accuracy, found.macro_f1], axis=1)
 
 
 def _logit(value: float) -> float:

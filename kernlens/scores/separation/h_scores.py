@@ -25,6 +25,7 @@ from kernlens.scores.estimator import (
     where_defined,
     wide,
 )
+from kernlens.scores.shrinkage import ledoit_wolf
 from kernlens.types import Array
 
 
@@ -95,8 +96,7 @@ def shrunk_h_score(moments: Moments) -> Score:
     away = jnp.sum((basis.values - basis.values.mean()) ** 2)
     fourth = jnp.where(basis.defined, wide(fourth_moment(moments)), 0.0) / basis.unit
     fourth = fourth * basis.values.sum()
-    noise = jnp.maximum(fourth - jnp.sum(basis.values**2) / n, 0.0)
-    shrinkage = jnp.where(away > noise, ratio(noise, away), 1.0)
+    shrinkage = ledoit_wolf(jnp.sum(basis.values**2), away, n * fourth, n)
     weights = (1.0 - shrinkage) / ((1.0 - shrinkage) * basis.values + shrinkage)
     weights = jnp.where(basis.values > 0, weights, 0.0) * (n / _rest(n))
     value = jnp.sum(ratio(jnp.sum(basis.deviations**2 * weights, axis=1), basis.class_counts))
