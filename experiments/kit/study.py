@@ -33,6 +33,9 @@ ALIGNMENTS = (
 )  # fmt: skip
 """The scores that the paper's claim about classification is about."""
 
+METRICS = tuple(name for name in Classification._fields if name != "micro_f1")
+"""Metrics that rows keep: micro-F1 of one class an item is its accuracy."""
+
 
 def judge(
     embeddings: np.ndarray,
@@ -74,7 +77,7 @@ def judge(
     for name, reader in readers.items():
         outcome = reader(x, kept)
         trained[name] = {
-            **{k: np.asarray(v, float).tolist() for k, v in outcome.metrics._asdict().items()},
+            **{k: np.asarray(getattr(outcome.metrics, k), float).tolist() for k in METRICS},
             "seconds": outcome.seconds,
         }
     unit = features.unit(jnp.asarray(x))
@@ -187,15 +190,15 @@ class Predictor(NamedTuple):
 def predictors(rows: Sequence[Row], *, values: Mapping[str, str] | None = None) -> list[Predictor]:
     """All predictors that the rows carry.
 
-    Probes predict every metric in value. Scores and baselines only rank, unless a baseline is in
-    the unit of a metric.
+    Probes predict every one of :data:`METRICS` in value. Scores and baselines only rank, unless a
+    baseline is in the unit of a metric.
 
     Args:
       rows: of :func:`cell`.
       values: the metric that a baseline predicts in value, such as ``macro_f1``, by the baseline's
         name; none by default.
     """
-    same = {field: field for field in Classification._fields}
+    same = {metric: metric for metric in METRICS}
     valued = {name: {metric: "value"} for name, metric in (values or {}).items()}
     return [
         Predictor(
@@ -273,7 +276,7 @@ def _timed(fn: Callable, *args: Any) -> tuple[Any, float]:
 
 def _flat(prediction: Prediction) -> dict[str, float]:
     """Values and ends of the metrics of classes, each under its own name."""
-    found = {name: prediction.metrics[name] for name in Classification._fields}
+    found = {name: prediction.metrics[name] for name in METRICS}
     return {
         **{name: own.value for name, own in found.items()},
         **{f"{name}_low": own.low for name, own in found.items()},

@@ -51,6 +51,7 @@ def test_cell_holds_what_each_part_says_alone():
     assert set(first["baselines"]) == {"dimension", "pretraining_loss", "norm"}
     assert first["baselines"]["dimension"]["value"] == 6
     assert first["baselines"]["pretraining_loss"]["value"] == -first["pretraining_loss"]
+    assert set(first["trained"]["LR"]) == {*study.METRICS, "seconds"}
     assert len(first["trained"]["LR"]["macro_f1"]) == 2
 
 
