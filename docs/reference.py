@@ -19,7 +19,8 @@ PACKAGE = Path(kernlens.__file__).parent
 COMMANDS = ("cli", "demo", "__main__")
 """Modules that are run, not imported."""
 
-FURTHER = ("kernels.of_decoder", "kernels.readout", "lens.maps", "lens.text_tasks",
+FURTHER = ("arrays.embeddings", "arrays.rows", "kernels.of_decoder", "kernels.readout",
+           "lens.maps", "lens.text_tasks",
            "metrics.disagreement", "metrics.regression", "metrics.multi_label",
            "ntk.influence", "ntk.stax")  # fmt: skip
 """Modules that guides import though their room hands on other names."""

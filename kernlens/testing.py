@@ -17,11 +17,10 @@ import numpy as np
 
 from kernlens import moments
 from kernlens.kernels import features
-from kernlens.kernels.features import FeatureMap
 from kernlens.kernels.of_decoder import of_decoder
 from kernlens.kernels.readout import DecoderKernel
 from kernlens.scores.estimator import Estimator, Score
-from kernlens.types import Decoder, Kernel
+from kernlens.types import Decoder, FeatureMap, Kernel
 
 SEEDS = 12
 """Number of draws of noise, and of separated classes, on which a score is judged."""

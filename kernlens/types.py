@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     Kernel: TypeAlias = Callable[[Array, Array], Array]
     """``kernel(x1 [n1, d], x2 [n2, d]) -> [n1, n2]``."""
 
+    FeatureMap: TypeAlias = Callable[[Array], Array]
+    """``feature_map(rows [n, d]) -> features [n, p]``; a row that is not finite has features that
+    are not, so that whoever takes them in sees it."""
+
     ApplyFn: TypeAlias = Callable[[Params, Any], Array]
     """``apply_fn(params, x) -> outputs``, with a leading batch axis on both."""
 else:
 
     def __getattr__(name: str) -> Any:
         """The types of what JAX holds; files are read, and refused, without importing it."""
-        if name not in ("Array", "Kernel", "ApplyFn"):
+        if name not in ("Array", "Kernel", "FeatureMap", "ApplyFn"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from jax import Array
 
         made = {"Array": Array, "Kernel": Callable[[Array, Array], Array],
+                "FeatureMap": Callable[[Array], Array],
                 "ApplyFn": Callable[[Params, Any], Array]}  # fmt: skip
         globals().update(made)
         return made[name]

@@ -9,8 +9,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from kernlens.arrays import calm_threads, on_device
-from kernlens.host import ALIGNMENT, aligned_empty, is_aligned, let_go
+from kernlens.arrays.device import calm_threads, on_device
+from kernlens.arrays.memory import ALIGNMENT, aligned_empty, is_aligned, let_go
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4, 8, 16, 32])  # in numbers of four bytes

@@ -9,6 +9,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kernlens import kernels
+from kernlens.arrays import rows as row_maps
+from kernlens.arrays.rows import identity, unit_rows
 from kernlens.kernels import KERNELS, features
 from tests import cases
 
@@ -103,14 +105,14 @@ def test_random_fourier_is_unbiased_with_unit_diagonal(name):
 
 def test_identity_and_unit_are_exact_for_linear_and_cosine():
     x = jnp.asarray(cases.hostile_rows())
-    assert_array_equal(features.identity(x), x)
-    unit = features.unit(x)
+    assert_array_equal(identity(x), x)
+    unit = unit_rows(x)
     assert_allclose(unit @ unit.T, kernels.cosine(x, x), atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(
-    "name", ["identity", "unit", *sorted(KERNELS), *sorted(features.SPECTRAL_DEGREES)]
+    "name", ["identity", "unit_rows", *sorted(KERNELS), *sorted(features.SPECTRAL_DEGREES)]
 )
 def test_a_row_that_is_not_finite_has_features_that_are_not(name, value):
     good = rows(16, 8)
@@ -122,7 +124,7 @@ def test_a_row_that_is_not_finite_has_features_that_are_not(name, value):
     elif name in KERNELS:
         maps = [features.nystrom(KERNELS[name], good), features.exact(KERNELS[name], good)]
     else:
-        maps = [getattr(features, name)]
+        maps = [getattr(row_maps, name)]
     bad = good.at[2, 1].set(value).at[5].set(value)
     for map_fn in maps:
         finite = np.isfinite(map_fn(bad)).all(axis=1)

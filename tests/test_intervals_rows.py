@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from kernlens import moments
-from kernlens.kernels import features
+from kernlens.arrays.rows import unit_rows
 from kernlens.scores import ROWS, curves, intervals, rows, source
 from kernlens.scores.intervals import Jackknife
 from tests import cases
@@ -31,7 +31,7 @@ def leep(posteriors, codes):
 
 
 CALLS = {
-    "uniformity": (lambda x: rows.uniformity(features.unit(x)), (X,)),
+    "uniformity": (lambda x: rows.uniformity(unit_rows(x)), (X,)),
     "parc": (rows.parc, (X, CODES)),
     "neighbour_accuracy": (lambda x, y: rows.neighbour_accuracy(x, y, 4), (X, CODES)),
     "energy": (rows.energy, (X,)),

@@ -9,7 +9,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import pairwise
 
-from kernlens import arrays, kernels
+from kernlens import kernels
+from kernlens.arrays.rows import unit_rows
 from kernlens.kernels import KERNELS
 from tests import cases
 
@@ -276,9 +277,9 @@ def test_label_kernel():
 
 def test_unit_rows_at_the_edges_of_float32():
     x = jnp.asarray([[3e-30, 4e-30], [3e30, 4e30], [0.0, 0.0]], jnp.float32)
-    assert_allclose(arrays.unit_rows(x), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
+    assert_allclose(unit_rows(x), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
     # (1 - u sum(u)) / norm for a unit row u = (0.6, 0.8); zero at a zero row.
-    gradient = jax.grad(lambda x: arrays.unit_rows(x).sum())(x)
+    gradient = jax.grad(lambda x: unit_rows(x).sum())(x)
     expected = [[3.2e28, -2.4e28], [3.2e-32, -2.4e-32], [0, 0]]
     assert_allclose(gradient, expected, rtol=1e-5)
 
@@ -305,4 +306,4 @@ def test_nan_is_handed_on(name):
     seen[1], seen[:, 1] = False, False
     assert_array_equal(finite, seen)
     assert np.isnan(kernels.normalise(KERNELS[name])(x, x)[1]).all()
-    assert_array_equal(np.isnan(arrays.unit_rows(x)).all(axis=1), [False, True, False, False])
+    assert_array_equal(np.isnan(unit_rows(x)).all(axis=1), [False, True, False, False])

@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kernlens import moments
-from kernlens.kernels.features import identity, unit
+from kernlens.arrays.rows import identity, unit_rows
 from kernlens.moments import batch, class_products, symmetric
 from tests import cases
 
@@ -302,7 +302,7 @@ def test_strips_hold_a_symmetric_product(dim):
     assert_array_equal(zero, np.zeros((dim, dim)))
 
 
-@pytest.mark.parametrize("features", [identity, unit])
+@pytest.mark.parametrize("features", [identity, unit_rows])
 def test_tiles_that_lap_over_count_each_row_once(monkeypatch, features):
     x, codes, num_classes, t = problem(18, n=95)
     weights = np.random.default_rng(19).integers(0, 3, len(x)).astype(np.float32)
@@ -326,7 +326,7 @@ def test_class_products_and_their_derivative_are_of_one_function():
     scatters = rng.standard_normal((num_classes, x.shape[1], x.shape[1]))
     given = (scatters, x, weights, np.where(codes < 0, num_classes, codes), means, *gaps)
     given = [jnp.asarray(a, jnp.float32 if a.dtype.kind == "f" else jnp.int32) for a in given]
-    given.insert(2, Partial(unit))
+    given.insert(2, Partial(unit_rows))
     fast = class_products.add_class_products(*given)
     for a, b in zip(fast, class_products.in_equal_blocks(*given), strict=True):
         assert_allclose(a, b, rtol=1e-5, atol=1e-4)

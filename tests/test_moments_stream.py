@@ -13,8 +13,8 @@ from jax.tree_util import Partial
 from numpy.testing import assert_array_equal
 
 from kernlens import io, moments
-from kernlens.host import aligned_empty
-from kernlens.kernels import features
+from kernlens.arrays.memory import aligned_empty
+from kernlens.arrays.rows import identity, unit_rows
 from tests.test_moments import assert_close, problem, reference
 
 
@@ -44,7 +44,7 @@ def test_arrays_of_any_lengths_weights_and_a_feature_map():
     weights = np.random.default_rng(3).integers(0, 3, 90)
     got = moments.from_stream(
         iter(np.split(x, [1, 1, 40, 77])), codes, num_classes, t, weights, rows=32,
-        features=features.unit,
+        features=unit_rows,
     )  # fmt: skip
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     assert_close(got, reference(unit, codes, num_classes, t, weights))
@@ -172,7 +172,7 @@ def test_rows_of_a_file_that_are_not_finite_are_named(tmp_path):
     x[[7, 93]] = np.nan
     np.save(tmp_path / "x.npy", x)
     stream = io.open_embeddings(tmp_path / "x.npy")
-    for map_fn in (features.identity, lambda rows: jnp.nan_to_num(rows)):
+    for map_fn in (identity, lambda rows: jnp.nan_to_num(rows)):
         with pytest.raises(ValueError, match=r"2 of 100 rows hold NaN.*rows 7, 93"):
             moments.from_stream(stream, codes, num_classes, features=map_fn, rows=30)
     kept = moments.from_stream(

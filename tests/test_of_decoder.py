@@ -8,7 +8,7 @@ import pytest
 
 import kernlens as kl
 from kernlens import datasets, heads, kernels, ntk, probes, targets
-from kernlens.kernels import features
+from kernlens.arrays.rows import unit_rows
 from kernlens.kernels.mapped import mapped, sampled, standard_of
 from kernlens.kernels.of_decoder import DECODERS, Rule, of_decoder
 from kernlens.kernels.readout import Readout
@@ -177,7 +177,7 @@ def test_features_that_do_not_fit_are_made_again_at_each_pass(monkeypatch):
 def test_mapped_rows_are_a_stream():
     standard = standard_of(X.astype(np.float64) * 1e3 + 1e6)
     np.testing.assert_allclose(standard.mean, X.mean(0) * 1e3 + 1e6, rtol=1e-6)
-    stream = mapped(X, features.unit, standard=standard_of(X))
+    stream = mapped(X, unit_rows, standard=standard_of(X))
     assert (stream.shape, stream.dtype) == ((240, 6), np.float32)
     chunks = list(stream.chunks(rows=50))
     assert [len(chunk.rows) for chunk in chunks] == [50, 50, 50, 50, 40]

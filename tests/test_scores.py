@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from sklearn.covariance import LedoitWolf
 
 from kernlens import kernels, moments, scores, testing
+from kernlens.arrays.rows import identity, unit_rows
 from kernlens.kernels import features
 from kernlens.scores import ALIGNMENTS, SCORES
 from tests import cases
@@ -22,7 +23,7 @@ CLASSES = 6  # Always as many, more than the problems have: one shape, compiled 
 @jax.jit
 def every(plain, unit):
     """All scores at once: one compilation shares what they have in common."""
-    tables = {features.identity: plain, features.unit: unit}
+    tables = {identity: plain, unit_rows: unit}
     return {name: row.fn(tables[row.features]) for name, row in SCORES.items()}
 
 
@@ -171,7 +172,7 @@ REFERENCES = {
 
 def summaries(x, codes):
     x, codes = jnp.asarray(np.asarray(x), jnp.float32), np.asarray(codes, np.int32)
-    rows = (x, features.unit(x))
+    rows = (x, unit_rows(x))
     return [moments.from_arrays(phi, codes, CLASSES, class_scatters=True) for phi in rows]
 
 
@@ -290,9 +291,7 @@ def test_null_is_the_mean_over_permuted_labels(unlabelled):
         return jax.lax.map(of, codes)
 
     def of(codes):
-        tables = {
-            row: moments.from_arrays(row(x), codes, 4) for row in (features.identity, features.unit)
-        }
+        tables = {row: moments.from_arrays(row(x), codes, 4) for row in (identity, unit_rows)}
         return {name: SCORES[name].fn(tables[SCORES[name].features]).value for name in EXACT_NULL}
 
     for name, values in permuted(codes).items():

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kernlens import kernels, moments, scores
-from kernlens.kernels import features
+from kernlens.arrays.rows import unit_rows
 from kernlens.scores import curves, discriminant, pairs, rows, source, spectrum
 from kernlens.scores.evidence import PUBLISHED
 from tests import cases
@@ -141,7 +141,7 @@ def from_rows(m, soft, x, codes, posteriors, num_classes):
         "pactran_dir_alpha1": source.pactran_dirichlet(posteriors, codes, num_classes),
         "pactran_gamma_alpha1": source.pactran_gamma(posteriors, codes, num_classes),
         "coherence": rows.coherence(m, x),
-        "uniform_loss_t2": rows.uniformity(features.unit(x)),
+        "uniform_loss_t2": rows.uniformity(unit_rows(x)),
     }
 
 
@@ -154,7 +154,7 @@ def test_scores_of_one_embedding(name):
     def of(rows, **options):
         return moments.from_arrays(rows, codes, num_classes, **options)
 
-    m, unit = (of(phi, class_scatters=True) for phi in (x, features.unit(x)))
+    m, unit = (of(phi, class_scatters=True) for phi in (x, unit_rows(x)))
     soft, hard = of(posteriors), of(source.hard(posteriors))
     found = {
         **from_moments(m, unit, hard),
@@ -223,7 +223,7 @@ def test_scores_of_two_embeddings(name):
     a, b = (jnp.asarray(m) for m in cases.golden_pairs()[name])
     e1, e2 = (jnp.asarray(m) for m in anchors_of(name))
     pair, anchor_pair = pairs.from_arrays(a, b), pairs.from_arrays(e1, e2)
-    unit = pairs.from_arrays(features.unit(a), features.unit(b))
+    unit = pairs.from_arrays(unit_rows(a), unit_rows(b))
     n = len(a)
     anchors = [
         moments.from_arrays(jnp.concatenate([a, b, e], axis=1), np.full(n, -1), 0) for e in (e1, e2)

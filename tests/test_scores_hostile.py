@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernlens import moments
-from kernlens.kernels import features
+from kernlens.arrays.rows import identity, unit_rows
 from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, curves, discriminant, rows, source
 from kernlens.scores import pairs as pairs_of
 
@@ -75,8 +75,8 @@ def cases(shapes):
 def scored(states):
     """All scores of moments, of the first embedding and of both."""
     plain, unit, plain_pair, unit_pair = states
-    alone: dict[Any, Any] = {features.identity: plain, features.unit: unit}
-    both: dict[Any, Any] = {features.identity: plain_pair, features.unit: unit_pair}
+    alone: dict[Any, Any] = {identity: plain, unit_rows: unit}
+    both: dict[Any, Any] = {identity: plain_pair, unit_rows: unit_pair}
     found = {name: row.fn(alone[row.features]) for name, row in {**SCORES, **SPECTRA}.items()}
     found |= {name: row.fn(both[row.features]) for name, row in PAIRS.items()}
     found["curve"] = curves.learning_curve(plain, jnp.asarray([2.0, 10.0, 1e6]))
@@ -100,7 +100,7 @@ def states_of(case):
     def one(phi):
         return moments.from_arrays(phi(case.x), case.codes, CLASSES, class_scatters=True)
 
-    maps = (features.identity, features.unit)
+    maps = (identity, unit_rows)
     made, refusal = attempt(lambda: (*map(one, maps), *map(pair, maps)))
     if refusal:
         assert "hold NaN or infinity" in refusal or "too large to sum" in refusal
@@ -131,7 +131,7 @@ def check_rows(case):
     soft = moments.from_arrays(posteriors, codes, CLASSES)
     hard = moments.from_arrays(source.hard(jnp.asarray(posteriors)), codes, CLASSES)
     calls = {
-        "uniformity": (lambda: rows.uniformity(features.unit(wide)), finite),
+        "uniformity": (lambda: rows.uniformity(unit_rows(wide)), finite),
         "parc": (lambda: rows.parc(x, codes), finite and labelled),
         "neighbour_accuracy": (
             lambda: rows.neighbour_accuracy(x, codes, CLASSES),

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kernlens.kernels import features
+from kernlens.arrays.rows import identity, unit_rows
 from kernlens.scores import PAIRS, pairs
 from tests import cases
 
 
 @jax.jit
 def every(plain, unit):
-    tables = {features.identity: plain, features.unit: unit}
+    tables = {identity: plain, unit_rows: unit}
     return {name: row.fn(tables[row.features]) for name, row in PAIRS.items()}
 
 
 def both(a, b):
     a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
-    return pairs.from_arrays(a, b), pairs.from_arrays(features.unit(a), features.unit(b))
+    return pairs.from_arrays(a, b), pairs.from_arrays(unit_rows(a), unit_rows(b))
 
 
 def measure(a, b):

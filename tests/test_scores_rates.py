@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from kernlens import arrays, moments, scores
+from kernlens import moments, scores
+from kernlens.arrays.rows import unit_rows
 from tests import cases
 
 
@@ -92,7 +93,7 @@ def test_a_gain_far_below_the_rates_keeps_its_digits():
 def test_a_mean_far_above_the_spread_costs_the_weighted_gain_no_digits():
     x, codes, num_classes = cases.gaussian_classes(6, n=900, dim=12)
     x = (x + 1e3 * x.std() * np.linspace(0.5, 1.0, 12)).astype(np.float32)
-    rows = np.asarray(arrays.unit_rows(jnp.asarray(x)))
+    rows = np.asarray(unit_rows(jnp.asarray(x)))
     given = rows.astype(np.float64)
     distortion = 1e-4 * np.trace(given.T @ given) / len(given)
 

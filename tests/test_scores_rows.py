@@ -9,7 +9,7 @@ from scipy.special import softmax
 from scipy.stats import spearmanr
 
 from kernlens import moments
-from kernlens.kernels import features
+from kernlens.arrays.rows import unit_rows
 from kernlens.scores import ROWS, discriminant, rows, source
 from tests import cases
 
@@ -47,8 +47,8 @@ def test_uniformity_of_scaled_rows_is_of_their_directions():
     for name, row in ROWS.items():
         assert row.fn.__name__ == name
         assert all((row.formula, row.source, row.range, row.null, row.predicts, row.pitfalls))
-    base = rows.uniformity(features.unit(jnp.asarray(x)))
-    assert_allclose(rows.uniformity(features.unit(jnp.asarray(7.0 * x))), base, rtol=1e-5)
+    base = rows.uniformity(unit_rows(jnp.asarray(x)))
+    assert_allclose(rows.uniformity(unit_rows(jnp.asarray(7.0 * x))), base, rtol=1e-5)
     assert rows.uniformity(jnp.ones((5, 3))) == 0.0
     assert rows.uniformity(jnp.ones((1, 3))) == 0.0
 
@@ -234,7 +234,7 @@ def test_values_beyond_the_dtype_are_refused_without_a_warning():
 
 def test_checks_let_traced_arrays_and_their_gradients_pass():
     assert_allclose(jax.jit(rows.energy)(X), rows.energy(X), rtol=1e-6)
-    gradient = jax.grad(rows.uniformity)(features.unit(jnp.asarray(X)))
+    gradient = jax.grad(rows.uniformity)(unit_rows(jnp.asarray(X)))
     assert np.isfinite(gradient).all()
     assert rows.energy(X.astype(np.float16)).dtype == jnp.float32
     hidden = source.hard(jnp.asarray(BAD))
@@ -262,7 +262,7 @@ def test_degenerate_rows_have_the_values_of_their_limits():
     for x, expected in cases_:
         x = jnp.asarray(x, jnp.float32)
         found = [
-            rows.uniformity(features.unit(x)),
+            rows.uniformity(unit_rows(x)),
             rows.parc(x, codes),
             rows.neighbour_accuracy(x, codes, 3),
             rows.coherence(moments.from_arrays(x, codes, 3), x),

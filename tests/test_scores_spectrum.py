@@ -7,20 +7,20 @@ import pytest
 from numpy.testing import assert_allclose
 
 from kernlens import moments
-from kernlens.kernels import features
+from kernlens.arrays.rows import identity, unit_rows
 from kernlens.scores import SPECTRA, spectrum
 from tests import cases
 
 
 @jax.jit
 def every(plain, unit):
-    tables = {features.identity: plain, features.unit: unit}
+    tables = {identity: plain, unit_rows: unit}
     return {name: row.fn(tables[row.features]) for name, row in SPECTRA.items()}
 
 
 def measure(x):
     x = jnp.asarray(x, jnp.float32)
-    rows = (x, features.unit(x))
+    rows = (x, unit_rows(x))
     return every(*(moments.from_arrays(phi, jnp.full(len(x), -1), 0) for phi in rows))
 
 

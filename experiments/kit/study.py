@@ -14,8 +14,8 @@ import numpy as np
 
 from kernlens import moments
 from kernlens import targets as label_rows
+from kernlens.arrays.rows import unit_rows
 from kernlens.demo.grid import Setting
-from kernlens.kernels import features
 from kernlens.metrics.agreement import Agreement, agreement
 from kernlens.probes import Prediction
 from kernlens.scores import SCORES
@@ -80,7 +80,7 @@ def judge(
             **{k: np.asarray(getattr(outcome.metrics, k), float).tolist() for k in METRICS},
             "seconds": outcome.seconds,
         }
-    unit = features.unit(jnp.asarray(x))
+    unit = unit_rows(jnp.asarray(x))
     return {
         "predicted": predicted,
         "scores": score(x, kept),

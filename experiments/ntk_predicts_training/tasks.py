@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.ntk_predicts_training.settings import HEAD, TABLES, TOWERS, Config
 from kernlens import datasets, targets
-from kernlens.arrays import unit_rows
+from kernlens.arrays.rows import unit_rows
 from kernlens.train import pretrain, sampling
 from kernlens.types import Interactions, Labels
 

@@ -22,6 +22,7 @@ import numpy as np
 from experiments.score_tournament import heads
 from experiments.score_tournament.settings import Config
 from kernlens import kernels, moments, probes
+from kernlens.arrays.rows import identity
 from kernlens.kernels import features
 from kernlens.moments import Moments
 from kernlens.scores import ROWS, SCORES, SPECTRA, Estimator, Score, learning_curve
@@ -145,7 +146,7 @@ def forecast(x: np.ndarray, codes: np.ndarray, train: np.ndarray, size: int) -> 
     known[train] = codes[train]
 
     def foretell() -> Array:
-        return learning_curve(one_pass(features.identity, x, known), [len(train), size]).errors
+        return learning_curve(one_pass(identity, x, known), [len(train), size]).errors
 
     errors, seconds, _ = timed(foretell, True)
     now, then = (float(error) for error in errors)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from kernlens.host import free_bytes
+from kernlens.arrays.memory import free_bytes
 
 Size = Annotated[str | None, tyro.conf.arg(metavar="SIZE")]
 

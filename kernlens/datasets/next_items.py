@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import containers
-from kernlens.containers import NUMBER, TEXT, TIME, Cells
+from kernlens import arrays
+from kernlens.arrays import NUMBER, TEXT, TIME, Cells
 from kernlens.datasets.sequences import Split, leave_last_out, shuffle_ties, split_by_time
 from kernlens.types import Interactions
 
@@ -259,13 +259,13 @@ def _keys(values: Any, what: str) -> np.ndarray:
 
 
 def _column(values: Any, what: str) -> Cells:
-    cells = containers.read(values)
+    cells = arrays.read(values)
     if not isinstance(cells, Cells):
         raise ValueError(f"{what} must be one value an event, [rows]; got several in a row")
     if cells.missing.any():
         raise ValueError(
             f"{what} must not be missing; got {int(cells.missing.sum()):,} missing, the first in "
-            f"row {containers.first(cells.missing)}"
+            f"row {arrays.first(cells.missing)}"
         )
     return cells
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernlens import moments, probes, steps, targets
+from kernlens.arrays.rows import unit_rows
 from kernlens.demo.config import Config, Task
-from kernlens.kernels import features
 from kernlens.models import decoders
 from kernlens.probes import Prediction
 from kernlens.scores import SCORES
@@ -157,7 +157,7 @@ def judge(
         scatter=estimator.scatter,
     )
     outcomes = {name: train(x, labels) for name, train in trained.items()}
-    unit = features.unit(jnp.asarray(x))
+    unit = unit_rows(jnp.asarray(x))
     return Row(
         setting=setting,
         seed=seed,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from kernlens.host import aligned_empty
+from kernlens.arrays.memory import aligned_empty
 from kernlens.io import roles
 from kernlens.io.limits import ASKED, Asked
 

@@ -18,7 +18,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from kernlens.arrays import unit_rows
+from kernlens.arrays.rows import unit_rows
 from kernlens.types import Array, Kernel
 
 

@@ -8,10 +8,8 @@ A feature map is a function ``rows [n, d] -> features [n, p]``. Those with fitte
     moments.from_arrays(map_fn(x), codes, num_classes)
 """
 
-from collections.abc import Callable
 from functools import partial
 from math import inf
-from typing import TypeAlias
 
 import chex
 import jax
@@ -19,28 +17,13 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from kernlens import kernels
-from kernlens.arrays import unit_rows
-from kernlens.types import Array, Kernel
-
-FeatureMap: TypeAlias = Callable[[Array], Array]
-"""``feature_map(rows [n, d]) -> features [n, p]``; a row that is not finite has features that are
-not, so that whoever takes them in sees it."""
+from kernlens.types import Array, FeatureMap, Kernel
 
 MAX_EXACT_ROWS = 4096
 """Rows over which :func:`exact` refuses; the factor takes half a minute there on two cores."""
 
 SPECTRAL_DEGREES: dict[str, float] = {"rbf": inf, "matern52": 5.0, "laplace": 1.0}
 """Degrees of freedom of the spectral density (a Student t) of each stationary kernel."""
-
-
-def identity(x: Array) -> Array:
-    """The rows themselves: the features of the linear kernel."""
-    return x
-
-
-def unit(x: Array) -> Array:
-    """The rows at unit length, zero rows left at zero: the features of the cosine kernel."""
-    return unit_rows(x)
 
 
 def exact(

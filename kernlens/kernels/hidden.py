@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from kernlens.kernels.features import FeatureMap
-from kernlens.types import Array
+from kernlens.types import Array, FeatureMap
 
 MLP_PENALTY = 10.0
 """Penalty of the weights in the recipe that trains MLPs, of :mod:`kernlens.train.heads`."""

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.kernels.features import FeatureMap
-from kernlens.types import Stream
+from kernlens.types import FeatureMap, Stream
 
 
 class Standard(NamedTuple):

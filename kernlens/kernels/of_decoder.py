@@ -23,12 +23,12 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from kernlens import ntk
+from kernlens.arrays.rows import identity, unit_rows
 from kernlens.kernels import closed_form
-from kernlens.kernels.features import FeatureMap, identity, unit
 from kernlens.kernels.hidden import MLP_PENALTY, hidden_features
 from kernlens.kernels.readout import DecoderKernel, Readout
 from kernlens.models import decoders
-from kernlens.types import ApplyFn, Array, Decoder, Params
+from kernlens.types import ApplyFn, Array, Decoder, FeatureMap, Params
 
 INITIALISATIONS = 3
 """Initial parameters over which the tangent kernel of any other head is averaged."""
@@ -97,7 +97,7 @@ def _cosine(decoder: decoders.Cosine, *, dim: int, num_outputs: int, seed: int) 
     return DecoderKernel(
         closed_form.cosine,
         Readout.CLASS_MEANS,
-        feature_map=unit,
+        feature_map=unit_rows,
         options={"priors": decoder.priors, "temperature": decoder.temperature},
     )
 
@@ -111,7 +111,7 @@ def _neighbours(
     return DecoderKernel(
         closed_form.cosine if cosine else closed_form.linear,
         Readout.NEIGHBOURS,
-        feature_map=unit if cosine else identity,
+        feature_map=unit_rows if cosine else identity,
         standardised=decoder.standardised,
         options={"k": decoder.k},
     )

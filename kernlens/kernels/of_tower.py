@@ -9,9 +9,8 @@ import numpy as np
 
 from kernlens import ntk
 from kernlens.kernels import features, sequence_kernels
-from kernlens.kernels.features import FeatureMap
 from kernlens.models import towers
-from kernlens.types import Array, Params
+from kernlens.types import Array, FeatureMap, Params
 
 LANDMARKS = 512
 """Histories that span the tangent kernel of a dense tower."""

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from kernlens.kernels.features import FeatureMap
-from kernlens.types import Kernel
+from kernlens.types import FeatureMap, Kernel
 
 
 class Readout(enum.Enum):

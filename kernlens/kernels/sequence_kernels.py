@@ -29,8 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from kernlens.kernels.features import FeatureMap
-from kernlens.types import ApplyFn, Array, Kernel, Params
+from kernlens.types import ApplyFn, Array, FeatureMap, Kernel, Params
 
 
 def discount(counts: np.ndarray | Array, *, alpha: float) -> np.ndarray:

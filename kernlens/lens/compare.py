@@ -5,9 +5,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
-from kernlens import containers, steps
+from kernlens import arrays, steps
+from kernlens.arrays.embeddings import as_named
 from kernlens.datasets.next_items import NextItems
-from kernlens.embeddings import as_named
 from kernlens.lens.next_items_compare import NextItemsComparison, compare_next_items, label_of
 from kernlens.lens.predict import Probe, predict, refuse_curve, refuse_probe
 from kernlens.lens.verdicts import ABOVE, BEST, CHANCE, STYLES, TIED, WORSE
@@ -261,7 +261,7 @@ def same_rows(embeddings: Any, target: Any) -> tuple[dict[str, Any], Any]:
     named = as_named(embeddings)
     given = embeddings.values() if isinstance(embeddings, Mapping) else embeddings
     for name, own in zip(named, given, strict=True):
-        containers.check_same_order(own, target, names=(name, "the target"))
+        arrays.check_same_order(own, target, names=(name, "the target"))
     shapes = {name: tuple(rows.shape) for name, rows in named.items()}
     if len({shape[:1] for shape in shapes.values()}) > 1:
         raise ValueError(f"all embeddings need the same rows; got shapes {shapes}")

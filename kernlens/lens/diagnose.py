@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from kernlens import containers, steps
+from kernlens import arrays, steps
+from kernlens.arrays.embeddings import as_rows
 from kernlens.datasets.next_items import NextItems
-from kernlens.embeddings import as_rows
 from kernlens.lens.causes import CAUSES, Cause, Evidence, Measure
 from kernlens.lens.causes.evidence import negated
 from kernlens.lens.compare import decoder_name
@@ -98,7 +98,7 @@ def diagnose(
             "none. Diagnose a label of the items, such as their category, or compare embeddings "
             "for next items with kernlens.compare"
         )
-    containers.check_same_order(embeddings, target, names=("embeddings", "target"))
+    arrays.check_same_order(embeddings, target, names=("embeddings", "target"))
     target = as_target(target)
     rows = _matrix(embeddings, "embeddings", num_rows(target))
     known = labelled_rows(target)
@@ -242,7 +242,7 @@ def _text_rows(text: Any) -> Any:
     """Rows of texts by TF-IDF; what is an embedding already stays."""
     if text is None:
         return None
-    values = containers.listed(text, expected="a text per row, or rows of numbers")
+    values = arrays.listed(text, expected="a text per row, or rows of numbers")
     if not all(isinstance(value, str) for value in values):
         return text
     # Here, since it loads scikit-learn.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernlens.embeddings import as_named, as_rows
+from kernlens.arrays.embeddings import as_named, as_rows
 from kernlens.files import write_atomically
 from kernlens.kernels.mapped import sampled
 from kernlens.lens import mistakes

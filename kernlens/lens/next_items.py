@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernlens.arrays.embeddings import as_rows
 from kernlens.datasets.next_items import NextItems
-from kernlens.embeddings import as_rows
 from kernlens.kernels import sequence_kernels
 from kernlens.kernels.sequence_kernels import SparseAverages
 from kernlens.lens.reading import read

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernlens import steps
+from kernlens.arrays.embeddings import as_named
 from kernlens.datasets.next_items import NextItems
-from kernlens.embeddings import as_named
 from kernlens.lens.next_items import (
     PROMISE,
     REMINDER,

@@ -7,9 +7,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from kernlens import containers
+from kernlens import arrays
+from kernlens.arrays.embeddings import as_rows
 from kernlens.datasets.next_items import NextItems
-from kernlens.embeddings import as_rows
 from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
 from kernlens.lens.reading import Reading, read
@@ -121,7 +121,7 @@ def predict(
             embeddings, target, decoder=decoder, kernel=kernel, metric=metric, draws=draws,
             level=level, seed=seed,
         )  # fmt: skip
-    containers.check_same_order(embeddings, target, names=("embeddings", "target"))
+    arrays.check_same_order(embeddings, target, names=("embeddings", "target"))
     return predict_rows(
         as_rows(embeddings), as_target(target), decoder=decoder, kernel=kernel, probe=probe,
         metric=metric, groups=groups, draws=draws, level=level, seed=seed, curve=curve,

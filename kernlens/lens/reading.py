@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kernlens.arrays.rows import identity
 from kernlens.kernels import features as feature_maps
-from kernlens.kernels.features import FeatureMap, identity
 from kernlens.kernels.mapped import mapped, sampled, standard_of
 from kernlens.kernels.readout import DecoderKernel, Readout
-from kernlens.types import Array, Decoder, Kernel, Stream
+from kernlens.types import Array, Decoder, FeatureMap, Kernel, Stream
 
 MAX_EXACT = feature_maps.MAX_EXACT_ROWS
 """Most rows whose kernel matrix is factored; with more, landmarks or a sketch stand in."""

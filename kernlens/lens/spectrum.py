@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kernlens.embeddings import as_named, as_rows
+from kernlens.arrays.embeddings import as_named, as_rows
 from kernlens.kernels.mapped import sampled
 from kernlens.show import charts
 from kernlens.show.page import Section

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import containers
+from kernlens import arrays
 from kernlens.lens.predict import predict
 from kernlens.models.text.others import embed
 from kernlens.probes import FewLabels, Prediction, few_labels
@@ -169,5 +169,5 @@ def _names(held: Any) -> list[str]:
         return [str(name) for name in columns]
     raise ValueError(
         "expected a task with texts and labels, such as a classification task of MTEB or "
-        f"{{'text': [...], 'label': [...]}}; got {containers.kind_of(held)}"
+        f"{{'text': [...], 'label': [...]}}; got {arrays.kind_of(held)}"
     )

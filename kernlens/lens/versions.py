@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import containers
+from kernlens import arrays
+from kernlens.arrays.embeddings import as_rows
 from kernlens.datasets.next_items import NextItems
-from kernlens.embeddings import as_rows
 from kernlens.targets import as_target, labelled_rows, num_rows, take
 from kernlens.types import Labels, MultiLabels, Stream, Values
 
@@ -55,9 +55,9 @@ def versions_of(
             "target: upgrade asks what a head answers to a new row of an item; of next items, "
             "compare({'old': old, 'new': new}, target) tells which version recommends better"
         )
-    containers.check_same_order(old, target, names=("old", "target"))
+    arrays.check_same_order(old, target, names=("old", "target"))
     if ids is None:
-        containers.check_same_order(old, new, names=("old", "new"))
+        arrays.check_same_order(old, new, names=("old", "new"))
     tables = {"old": _rows(old, "old"), "new": _rows(new, "new")}
     asked = as_target(target)
     if isinstance(asked, MultiLabels):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from kernlens.arrays import on_device
+from kernlens.arrays.device import on_device
 from kernlens.moments.batch import IDENTITY, batch_of, of_rows
 from kernlens.moments.monoid import update
 from kernlens.moments.state import Moments, init

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from kernlens.kernels.features import identity
+from kernlens.arrays.rows import identity
 from kernlens.moments.class_products import ClassProducts, add_class_products
 from kernlens.moments.state import Moments, divide, dot
 from kernlens.moments.symmetric import Strips, added, no_strips, strips_of, whole

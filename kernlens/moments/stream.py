@@ -11,12 +11,12 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 from jax.typing import DTypeLike
 
-from kernlens.host import aligned_empty, is_aligned
-from kernlens.kernels.features import FeatureMap, identity
+from kernlens.arrays.memory import aligned_empty, is_aligned
+from kernlens.arrays.rows import identity
 from kernlens.moments.arrays import check_codes, is_finite, rows_of_chunk
 from kernlens.moments.mesh import over_devices, reduced, start_on, step
 from kernlens.moments.state import Moments, init
-from kernlens.types import CheckedStream, Chunk, Stream
+from kernlens.types import CheckedStream, Chunk, FeatureMap, Stream
 
 ProgressFn: TypeAlias = Callable[[int, int | None], Any]
 """``progress(done, total)``, in rows; the total is None where it is not known."""
@@ -59,7 +59,7 @@ def from_stream(
       targets: regression targets by row number, ``[n, T]``, as a memory map if they are large. The
         rows of another embedding, to get ``cross`` for :func:`kernlens.moments.concatenate`.
       weights: multiplicity of each row by row number, ``[n]``; 1 by default.
-      features: map of the rows of a chunk; :func:`kernlens.kernels.features.identity` by
+      features: map of the rows of a chunk; :func:`kernlens.arrays.rows.identity` by
         default. A map without arrays of its own is applied twice, once by each walk; a map with
         arrays is applied once.
       scatter: whether to keep the scatter, or its diagonal alone, as in :func:`init`.

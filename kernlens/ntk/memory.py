@@ -2,7 +2,7 @@
 
 import jax
 
-from kernlens import host
+from kernlens.arrays.memory import free_bytes
 
 
 def available_bytes() -> int:
@@ -10,7 +10,7 @@ def available_bytes() -> int:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return host.free_bytes()
+    return free_bytes()
 
 
 def check_fits(what: str, shape: tuple[int, ...], itemsize: int, advice: str) -> None:

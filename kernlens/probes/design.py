@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kernlens.host import aligned_empty, let_go
+from kernlens.arrays.memory import aligned_empty, let_go
 from kernlens.probes.blocks import numbered
 from kernlens.probes.folds import FOLDS
 from kernlens.probes.softmax import Rows

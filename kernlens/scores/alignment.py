@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernlens.kernels.features import unit
+from kernlens.arrays.rows import unit_rows
 from kernlens.moments import Moments, class_spreads, full_scatter, total_scatter
 from kernlens.moments import fourth as fourth_moment
 from kernlens.scores.estimator import (
@@ -45,7 +45,7 @@ def published_class_cosine(moments: Moments) -> Score:
     :math:`\sqrt{E[k^2]}`. The published code gives NaN where a row is zero; here its cosine is 0.
 
     Args:
-      moments: moments of unit rows (:func:`kernlens.kernels.features.unit`).
+      moments: moments of unit rows (:func:`kernlens.arrays.rows.unit_rows`).
 
     Returns:
       Value in ``[0, 1]``; its null is that of the module's formula over :math:`\sum_c n_c^2`.
@@ -72,7 +72,7 @@ def proposition1(moments: Moments) -> Score:
     .. math:: \frac{1}{n^2} \sum_c \|s_c\|^2 \Big/ \|M\|_F .
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value in :math:`[0, \sqrt{E[k_Y]}]`; its null is the module's formula over the same norm.
@@ -104,7 +104,7 @@ def centred_alignment(moments: Moments) -> Score:
     dimension over the number of rows: subtract it, or use :func:`debiased_alignment`.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value in ``[0, 1]``, and its null.
@@ -131,7 +131,7 @@ def debiased_alignment(moments: Moments) -> Score:
     from one pass, by the sums of :math:`\|z_i\|^4` and of :math:`\|z_i\|^2` per class.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value in ``[-1, 1]``; its null is 0, exactly. Needs 4 rows, else it is 0.
@@ -159,7 +159,7 @@ def hsic(moments: Moments) -> Score:
     The centred alignment without its norms: it has the squared unit of the features.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value at least 0; its null is :math:`\mathrm{tr} S\, \mathrm{tr} B / (n - 1)^3`.
@@ -180,7 +180,7 @@ def debiased_hsic(moments: Moments) -> Score:
     :math:`U` is that of :func:`debiased_alignment`.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value of either sign; its null is 0, exactly. Needs 4 rows, else it is 0.
@@ -203,7 +203,7 @@ ALIGNMENTS: dict[str, Estimator] = {
         null="exact",
         predicts="meant to rank trained classifiers; kept to compare with the published code",
         pitfalls="a common direction drives it to 1, whatever the classes; includes the diagonal",
-        features=unit,
+        features=unit_rows,
         scatter=False,
         smooth=True,
     ),

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernlens.kernels.features import FeatureMap, identity
+from kernlens.arrays.rows import identity
 from kernlens.moments import Moments, column_scatters
-from kernlens.types import Array
+from kernlens.types import Array, FeatureMap
 
 
 class Score(NamedTuple):

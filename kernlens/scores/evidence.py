@@ -130,7 +130,7 @@ def logme(moments: Moments) -> Score:
     tie the value slightly to the scale of the features.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value, a log density per row and class; its null is the evidence without features.
@@ -151,7 +151,7 @@ def logme_centred(moments: Moments) -> Score:
     scatter.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value, a log density per row and class; its null is the evidence of the frequencies alone.
@@ -174,7 +174,7 @@ def gcv(moments: Moments, *, strengths: tuple[float, ...] = STRENGTHS) -> Score:
     their quotient that of dense algebra in float64.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
       strengths: ridges :math:`t` relative to the mean eigenvalue of the scatter.
 
     Returns:
@@ -212,7 +212,7 @@ def arora_complexity(moments: Moments, *, strength: float = 1e-2) -> Score:
     and given a nugget :math:`\delta`, without which a kernel of rank below ``n`` has no inverse.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
       strength: :math:`\delta > 0`.
 
     Returns:

@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from kernlens.arrays import unit_rows
+from kernlens.arrays.rows import unit_rows
 from kernlens.moments import Moments
 from kernlens.scores import checks
 from kernlens.scores.basis import column_units, in_units, stretch, whitening

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernlens.kernels.features import unit
+from kernlens.arrays.rows import unit_rows
 from kernlens.moments import Moments, full_scatter
 from kernlens.scores.basis import eigenbasis, uncentred_values
 from kernlens.scores.estimator import Estimator, in_float64, ratio, root, spread, wide
@@ -56,7 +56,7 @@ def rankme(moments: Moments, *, centred: bool = False) -> Array:
     .. math:: \exp\Big(-\sum_k p_k \log p_k\Big), \qquad p_k = \sigma_k / \sum_j \sigma_j
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
       centred: whether the mean is taken off first; not so in the paper.
 
     Returns:
@@ -118,7 +118,7 @@ def alpha_req(moments: Moments, *, start: int = 1, stop: int | None = None) -> A
     r"""Exponent :math:`\alpha` of the decay :math:`\lambda_k \propto k^{-\alpha}`.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
       start: first rank of the fit, at least 1.
       stop: last rank; ``p`` by default.
 
@@ -139,7 +139,7 @@ def nesum(moments: Moments) -> Array:
     r"""Normalised eigenvalue sum, :math:`\sum_k \lambda_k / \lambda_1` of the covariance.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value in ``[1, p]``, ``[]``.
@@ -155,7 +155,7 @@ def stable_rank(moments: Moments) -> Array:
     r"""Stable rank, :math:`\|X\|_F^2 / \|X\|_2^2`, uncentred.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value in ``[1, p]``, ``[]``.
@@ -171,7 +171,7 @@ def participation_ratio(moments: Moments) -> Array:
     r"""Participation ratio of the covariance, :math:`(\sum_k \lambda_k)^2 / \sum_k \lambda_k^2`.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value in ``[1, p]``, ``[]``.
@@ -189,7 +189,7 @@ def effective_dimension(moments: Moments, *, strength: float = 1e-2) -> Array:
     r"""Effective dimension of ridge regression, :math:`\sum_k s_k / (s_k + t)`.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
       strength: ridge :math:`t > 0` relative to the mean eigenvalue of the scatter.
 
     Returns:
@@ -207,7 +207,7 @@ def inverse_condition(moments: Moments) -> Array:
     r"""Least over largest singular value, :math:`\sigma_p / \sigma_1`, uncentred.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value in ``[0, 1]``, ``[]``.
@@ -226,7 +226,7 @@ def self_clustering(moments: Moments) -> Array:
     .. math:: \frac{\sum_{ij} \cos^2(x_i, x_j) - e}{n^2 - e}, \qquad e = n + n (n - 1) / p
 
     Args:
-      moments: moments of unit rows (:func:`kernlens.kernels.features.unit`).
+      moments: moments of unit rows (:func:`kernlens.arrays.rows.unit_rows`).
 
     Returns:
       1 where all rows are collinear, 0 expected for uniform directions, ``[]``.
@@ -318,7 +318,7 @@ SPECTRA: dict[str, Estimator] = {
         null="0 for uniform directions",
         predicts="collapse to few directions",
         pitfalls="blind to labels: tight classes raise it too",
-        features=unit,
+        features=unit_rows,
         sign=-1,
     ),
 }

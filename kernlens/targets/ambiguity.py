@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kernlens import containers
-from kernlens.containers import MIXED, NUMBER, TEXT, TIME, RaggedCells, Table
+from kernlens import arrays
+from kernlens.arrays import MIXED, NUMBER, TEXT, TIME, RaggedCells, Table
 from kernlens.targets.kinds import amounts_of, classes_of, membership_of, some, tags_of
 from kernlens.types import Labels, MultiLabels, Target, Values
 
@@ -64,7 +64,7 @@ def as_target(target: Any) -> Target:
     """
     if isinstance(target, Labels | MultiLabels | Values):
         return target
-    cells = containers.read(target)
+    cells = arrays.read(target)
     if isinstance(cells, Table) and len(cells.columns) == 1:
         (cells,) = cells.columns
     if isinstance(cells, Table):
@@ -75,7 +75,7 @@ def as_target(target: Any) -> Target:
         return tags_of(cells)
     if cells.kind == TIME:
         raise ValueError(
-            f"the target holds {TIME}, as in row {containers.first(~cells.missing)}; expected "
+            f"the target holds {TIME}, as in row {arrays.first(~cells.missing)}; expected "
             "targets.labels(part) of a part such as the year, for classes, or targets.values(span) "
             "of a number such as days, for amounts"
         )

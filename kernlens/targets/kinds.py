@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kernlens import containers
-from kernlens.containers import BOOL, MIXED, NUMBER, TEXT, TIME, Cells, RaggedCells, Table
+from kernlens import arrays
+from kernlens.arrays import BOOL, MIXED, NUMBER, TEXT, TIME, Cells, RaggedCells, Table
 from kernlens.types import Labels, MultiLabels, Values
 
 
@@ -98,7 +98,7 @@ def multi_labels(values: Any, *, separator: str | None = None) -> MultiLabels:
         return values
     if separator is not None:
         return tags_of(_split(_one_column(values, "text with a separator"), separator))
-    read = containers.read(values)
+    read = arrays.read(values)
     if isinstance(read, Table):
         return membership_of(read)
     if isinstance(read, Cells):
@@ -110,13 +110,13 @@ def multi_labels(values: Any, *, separator: str | None = None) -> MultiLabels:
 
 
 def _one_column(x: Any, what: str) -> Cells:
-    read = containers.read(x)
+    read = arrays.read(x)
     if isinstance(read, Table) and len(read.columns) == 1:
         return read.columns[0]
     if isinstance(read, Table):
         told = f"{len(read.columns)} columns, {some(read.names)}"
     elif isinstance(read, RaggedCells):
-        told = f"a collection in row {containers.first(~read.missing)}"
+        told = f"a collection in row {arrays.first(~read.missing)}"
     else:
         return read
     raise ValueError(f"{what} must be one value per row, [n]; got {told}")
@@ -133,7 +133,7 @@ def _split(cells: Cells, separator: str) -> RaggedCells:
     given = [[part.strip() for part in text.split(separator) if part.strip()] for text in texts]
     lengths = np.array([len(row) for row in given], int)
     return RaggedCells(
-        lengths, containers.cells_of(list(itertools.chain.from_iterable(given))), lengths == 0
+        lengths, arrays.cells_of(list(itertools.chain.from_iterable(given))), lengths == 0
     )
 
 
@@ -162,7 +162,7 @@ def amounts_of(cells: Cells) -> Values:
         for row in np.flatnonzero(~cells.missing).tolist():
             _number(cells.values[row], row)
         raise
-    return containers.numeric(found).values.view(Values)
+    return arrays.numeric(found).values.view(Values)
 
 
 def _number(text: str, row: int) -> float:
@@ -186,7 +186,7 @@ def membership_of(table: Table) -> MultiLabels:
     unknown = np.all(missing, axis=1)
     partly = np.any(missing, axis=1) & ~unknown
     if partly.any():
-        row = containers.first(partly)
+        row = arrays.first(partly)
         raise ValueError(
             f"a row of multi-labels must be known or missing as a whole; row {row} misses column "
             f"{some([table.names[i] for i in np.flatnonzero(missing[row])])}"
@@ -205,7 +205,7 @@ def _is_zero_one(cells: Cells) -> bool:
 def tags_of(rows: RaggedCells) -> MultiLabels:
     """Labels of collections, one a row."""
     if rows.cells.kind not in (TEXT, MIXED, NUMBER) or not rows.cells.is_whole:
-        row = rows.row_numbers[containers.first(~rows.cells.missing)]
+        row = rows.row_numbers[arrays.first(~rows.cells.missing)]
         raise ValueError(
             f"labels of a row must be text or whole numbers; got {rows.cells}, as in row {row}"
         )

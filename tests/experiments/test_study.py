@@ -6,8 +6,8 @@ import pytest
 
 from experiments.kit import study
 from kernlens import moments, probes, scores
+from kernlens.arrays.rows import identity
 from kernlens.datasets import synthetic
-from kernlens.kernels import features
 from kernlens.models import decoders
 from kernlens.train import heads
 from kernlens.types import Labels
@@ -70,7 +70,7 @@ def test_judge_reads_labelled_rows_alone():
         alone["predicted"][name].pop("seconds")
     assert whole["predicted"] == alone["predicted"]
     expected = scores.centred_alignment(
-        moments.from_arrays(features.identity(jnp.asarray(x[kept])), jnp.asarray(codes[kept]), 3)
+        moments.from_arrays(identity(jnp.asarray(x[kept])), jnp.asarray(codes[kept]), 3)
     )
     assert whole["scores"]["centred_alignment"]["value"] == pytest.approx(float(expected.value))
     unit = x[kept] / np.linalg.norm(x[kept], axis=1, keepdims=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.benchmarks.scores.settings import Config, Gate, chosen, class_rows, line
 from kernlens import moments
-from kernlens.kernels import features
+from kernlens.arrays.rows import identity
 from kernlens.moments import Moments
 from kernlens.scores import PAIRS, ROWS, SCORES, SPECTRA, Score, pairs
 from kernlens.scores.curves import learning_curve
@@ -105,7 +105,7 @@ def values_of(given: Problem, config: Config) -> Iterator[tuple[str, jax.Array]]
     yield "sfda", sfda(x, codes, count)
     yield "nce", nce(of(hard(posteriors)))
     yield "leep", leep(of(posteriors), posteriors, codes)
-    yield "learning_curve", learning_curve(tables[features.identity], SIZES).errors
+    yield "learning_curve", learning_curve(tables[identity], SIZES).errors
 
 
 def against_float64(config: Config, reference: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

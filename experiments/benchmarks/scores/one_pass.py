@@ -21,10 +21,10 @@ from experiments.benchmarks.scores.settings import (
     tell,
 )
 from kernlens import moments
-from kernlens.kernels import features
-from kernlens.kernels.features import FeatureMap
+from kernlens.arrays.rows import identity, unit_rows
 from kernlens.moments import Moments
 from kernlens.scores import SCORES, SPECTRA, Estimator
+from kernlens.types import FeatureMap
 
 PASS = Gate("≤", 1.5)
 EVERY_PAIR = "gbc_full"
@@ -32,9 +32,9 @@ EVERY_PAIR = "gbc_full"
 
 PLAIN, CLASSES, UNIT = "plain", "class scatters", "unit rows, class scatters"
 PASSES: dict[str, tuple[FeatureMap, bool]] = {
-    PLAIN: (features.identity, False),
-    CLASSES: (features.identity, True),
-    UNIT: (features.unit, True),
+    PLAIN: (identity, False),
+    CLASSES: (identity, True),
+    UNIT: (unit_rows, True),
 }
 """Features of each pass, and whether the scatter of each class is kept."""
 
@@ -84,7 +84,7 @@ def one_pass(config: Config) -> list[dict[str, Any]]:
     alone = {name: together({name: row}) for name, row in chosen(config, SCORES, SPECTRA).items()}
     heavy = median(alone.get(EVERY_PAIR, [0.0]))
     light = {name: row for name, row in chosen(config, SCORES).items() if name != EVERY_PAIR}
-    own = {name: row for name, row in light.items() if row.features is features.identity}
+    own = {name: row for name, row in light.items() if row.features is identity}
     bare = {name: row for name, row in own.items() if not row.class_scatters}
     all_s, own_s, bare_s = (median(together(rows)) for rows in (light, own, bare))
     product = 2e-9 * repeat * len(x) * config.dim**2

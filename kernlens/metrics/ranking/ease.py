@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens.arrays import calm_threads
+from kernlens.arrays.device import calm_threads
 from kernlens.metrics.ranking import places
 from kernlens.metrics.ranking.baselines import binary, placed, read_items
 from kernlens.metrics.ranking.measures import reciprocal_rank

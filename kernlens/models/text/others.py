@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernlens import containers
+from kernlens import arrays
 from kernlens.models.text.batching import distinct
 
 BATCH = 64
@@ -63,7 +63,7 @@ def embed(texts: Iterable[str], model: Any, *, task: Any = None, split: str = "t
     if not callable(encode):
         raise ValueError(
             "expected a model with encode(texts), as of sentence-transformers or model2vec, or a "
-            f"function of texts; got {containers.kind_of(model)}"
+            f"function of texts; got {arrays.kind_of(model)}"
         )
     once, inverse = distinct(texts)
     needed = _required(encode)
@@ -73,7 +73,7 @@ def embed(texts: Iterable[str], model: Any, *, task: Any = None, split: str = "t
     given = {name: value for name, value in asked.items() if name in needed}
     if task is None and {"task_name", "task_metadata"} & set(given):
         raise ValueError(
-            f"encode of {containers.kind_of(model)} needs {', '.join(given)}; give task=, the task "
+            f"encode of {arrays.kind_of(model)} needs {', '.join(given)}; give task=, the task "
             "of MTEB whose texts these are"
         )
     found = encode(Batches(once) if "task_metadata" in needed else once, **given)
@@ -89,9 +89,9 @@ def embed(texts: Iterable[str], model: Any, *, task: Any = None, split: str = "t
 def _stacked(found: Any) -> np.ndarray:
     """An array, a tensor, or a list of either, as one array of floats."""
     if isinstance(found, list | tuple):
-        found = np.stack([np.asarray(containers.array(row) if containers.is_array(row) else row)
+        found = np.stack([np.asarray(arrays.array(row) if arrays.is_array(row) else row)
                           for row in found])  # fmt: skip
-    rows = np.asarray(containers.array(found))
+    rows = np.asarray(arrays.array(found))
     return rows if rows.dtype.kind == "f" else rows.astype(np.float32)
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens import host
+from kernlens.arrays.memory import free_bytes
 from kernlens.files import synced
 from kernlens.ntk.operators.operator import check_block_size, check_kernel, check_rows, num_rows
 from kernlens.types import Kernel
@@ -83,7 +83,7 @@ def stream(
     shape = (num_rows(x1), num_rows(columns), *block.shape[2:])
     path = None if out is None else _checked_path(out)
     if path is None:
-        _check_fits(shape, block.dtype, host.free_bytes(), "of memory are free")
+        _check_fits(shape, block.dtype, free_bytes(), "of memory are free")
     else:
         _check_fits(shape, block.dtype, _free_disk(path), f"are free on the disk of {path.parent}")
     plan = _plan(shape, block_size, symmetric=x2 is None)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from kernlens import moments as moments_of
-from kernlens.kernels.features import identity
+from kernlens.arrays.rows import identity
 from kernlens.moments import Moments
 from kernlens.moments.arrays import check_codes
 from kernlens.scores.intervals.hashes import MAX_ROW, block_of, digest_of, multiplicity

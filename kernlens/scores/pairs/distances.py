@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from kernlens.kernels.features import unit
+from kernlens.arrays.rows import unit_rows
 from kernlens.scores.basis import graded_eigh
 from kernlens.scores.estimator import Estimator, dot, in_float64, ratio, root, wide
 from kernlens.scores.pairs.pair import Pair, mean_of, scatters, seconds, unit_scatters
@@ -35,7 +35,7 @@ def alignment_loss(pair: Pair) -> Array:
     r"""Mean squared distance of the two rows of an item, :math:`\frac1n \|A - B\|_F^2`.
 
     Args:
-      pair: of unit rows (:func:`kernlens.kernels.features.unit`), ``p = q``.
+      pair: of unit rows (:func:`kernlens.arrays.rows.unit_rows`), ``p = q``.
 
     Returns:
       Loss in ``[0, 4]``, ``[]``.
@@ -159,7 +159,7 @@ DISTANCES: dict[str, Estimator] = {
         null="2 for unrelated directions about 0",
         predicts="how near two views of an item lie",
         pitfalls="a collapsed embedding has 0; read it together with uniformity",
-        features=unit,
+        features=unit_rows,
         sign=-1,
         rotation_free=False,
     ),

@@ -37,7 +37,7 @@ def h_score(moments: Moments) -> Score:
     :math:`\sum_c \frac1{n_c} \sum_i (v_i^\top Z^\top y_c)^2 / s_i` over the directions that vary.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value in ``[0, C - 1]``; its null, :math:`r \sum_c (1 - n_c / n) / (n - 1)` at rank ``r``, is
@@ -83,7 +83,7 @@ def shrunk_h_score(moments: Moments) -> Score:
     with :math:`\Sigma` of divisor ``n`` and :math:`B'` of divisor ``n - 1``, as published.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
 
     Returns:
       Value at least 0; its null is exact, given the shrinkage.

@@ -29,7 +29,7 @@ def gbc_diagonal(moments: Moments, *, floor: float = 1e-6) -> Score:
     over ordered pairs, with :math:`\bar\sigma` the mean of the two variances.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
       floor: least variance, relative to that of the feature over all rows.
 
     Returns:
@@ -52,7 +52,7 @@ def gbc_spherical(moments: Moments, *, floor: float = 1e-6) -> Score:
     The Gaussian's own distance has ``p`` times the second term; the published code has it once.
 
     Args:
-      moments: moments of the features as they are (:func:`kernlens.kernels.features.identity`).
+      moments: moments of the features as they are (:func:`kernlens.arrays.rows.identity`).
       floor: least variance of a feature, relative to that over all rows.
 
     Returns:

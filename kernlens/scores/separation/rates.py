@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.arrays import on_device
-from kernlens.kernels.features import unit
+from kernlens.arrays.device import on_device
+from kernlens.arrays.rows import unit_rows
 from kernlens.moments import Moments, from_arrays, full_scatter
 from kernlens.moments.arrays import check_codes
 from kernlens.scores.basis import column_units, eigenbasis, graded_eigh, in_units
@@ -303,7 +303,7 @@ def transrate_weighted(moments: Moments, *, epsilon: float = 1e-4) -> Score:
     with :math:`M` of trace 1 and rank ``r``; the rows are not centred after their norms are taken.
 
     Args:
-      moments: of unit rows (:func:`kernlens.kernels.features.unit`), with each class's scatter.
+      moments: of unit rows (:func:`kernlens.arrays.rows.unit_rows`), with each class's scatter.
       epsilon: distortion, relative to the trace of ``M``.
 
     Returns:
@@ -343,7 +343,7 @@ RATES: dict[str, Estimator] = {
         null="0, the limit of many rows",
         predicts="meant to rank fine-tuning",
         pitfalls="few rows in a class look like separation; a common mean swamps it",
-        features=unit,
+        features=unit_rows,
         class_scatters=True,
     ),
 }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens.containers.libraries import array, columns, is_array, is_column, listed, values_of
+from kernlens.arrays.libraries import array, columns, is_array, is_column, listed, values_of
 
 BOOL, NUMBER, TEXT, TIME = "bool", "numbers", "text", "dates or times"
 ROWS, MIXED = "collections", "objects"

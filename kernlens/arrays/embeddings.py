@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens import containers
+from kernlens.arrays import cells, libraries
 from kernlens.types import Array, Stream
 
 EXPECTED = "an embedding, one row of numbers per item, [n, d]"
@@ -47,14 +47,14 @@ def as_rows(x: Any) -> np.ndarray | Array | Stream:
     """
     if isinstance(x, Stream):
         return x
-    columns = containers.columns(x)
+    columns = libraries.columns(x)
     if columns is not None:
         return _table_rows(x, columns)
-    if containers.is_column(x):
+    if libraries.is_column(x):
         return _column_rows(x)
-    if containers.is_array(x):
-        return _array_rows(containers.array(x), containers.kind_of(x))
-    return _vectors(containers.listed(x, expected=EXPECTED))
+    if libraries.is_array(x):
+        return _array_rows(libraries.array(x), libraries.kind_of(x))
+    return _vectors(libraries.listed(x, expected=EXPECTED))
 
 
 def as_named(embeddings: Any) -> dict[str, np.ndarray | Array | Stream]:
@@ -83,7 +83,7 @@ def as_named(embeddings: Any) -> dict[str, np.ndarray | Array | Stream]:
     else:
         raise ValueError(
             "expected embeddings by name, {name: rows}, or a list of them; "
-            f"got one {containers.kind_of(embeddings)}"
+            f"got one {libraries.kind_of(embeddings)}"
         )
     found: dict[str, np.ndarray | Array | Stream] = {}
     for name, given in pairs:
@@ -100,7 +100,7 @@ def as_named(embeddings: Any) -> dict[str, np.ndarray | Array | Stream]:
 
 def _array_rows(x: np.ndarray | Array, kind: str) -> np.ndarray | Array:
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        row = containers.first(np.ma.getmaskarray(x).reshape(len(x), -1).any(axis=1))
+        row = cells.first(np.ma.getmaskarray(x).reshape(len(x), -1).any(axis=1))
         raise ValueError(f"expected {EXPECTED}; got a masked value in row {row}, counted from 0")
     x = np.asarray(x) if isinstance(x, np.ndarray) else x  # a plain array of a matrix or subclass
     if x.dtype == object and x.ndim in (1, 2):
@@ -120,8 +120,8 @@ def _is_real(dtype: Any) -> bool:
     )
 
 
-def _table_rows(x: Any, columns: list[containers.Column]) -> np.ndarray | Array:
-    arrays = [containers.numbers_of(column.values) for column in columns]
+def _table_rows(x: Any, columns: list[libraries.Column]) -> np.ndarray | Array:
+    arrays = [libraries.numbers_of(column.values) for column in columns]
     numeric = [found for found in arrays if found is not None]
     if len(columns) == 1 and not numeric:
         return _column_rows(columns[0].values)
@@ -140,16 +140,16 @@ def _table_rows(x: Any, columns: list[containers.Column]) -> np.ndarray | Array:
     if len({found.dtype for found in numeric}) == 1 and hasattr(x, "iloc"):
         whole = x.to_numpy()  # pandas often has such columns in one piece
         if whole.dtype == numeric[0].dtype:
-            return _array_rows(whole, containers.kind_of(x))
+            return _array_rows(whole, libraries.kind_of(x))
     plain = [found.view(np.uint8) if found.dtype == bool else found for found in numeric]
     return np.stack(plain, axis=1).astype(np.result_type(*plain), copy=False)
 
 
 def _column_rows(x: Any) -> np.ndarray | Array:
     """Rows of a column of vectors."""
-    if containers.numbers_of(x) is not None:
+    if libraries.numbers_of(x) is not None:
         raise ValueError(
-            f"expected {EXPECTED}; got {containers.kind_of(x)} of one number per row, a table of "
+            f"expected {EXPECTED}; got {libraries.kind_of(x)} of one number per row, a table of "
             "which is an embedding of one column"
         )
     if str(getattr(x, "type", "")).startswith(("list", "large_list", "fixed_size_list")):
@@ -158,8 +158,8 @@ def _column_rows(x: Any) -> np.ndarray | Array:
             return found
     values = x.to_numpy() if str(getattr(x, "dtype", "")).startswith("Array") else None  # polars
     if values is not None and values.ndim == 2 and values.dtype != object:
-        return _array_rows(values, containers.kind_of(x))
-    return _vectors(list(containers.values_of(x)))
+        return _array_rows(values, libraries.kind_of(x))
+    return _vectors(list(libraries.values_of(x)))
 
 
 def _arrow_rows(x: Any) -> np.ndarray | Array | None:
@@ -167,7 +167,7 @@ def _arrow_rows(x: Any) -> np.ndarray | Array | None:
     if hasattr(x, "combine_chunks"):
         x = x.combine_chunks()
     lengths = np.asarray(x.value_lengths()) if x.null_count == 0 and len(x) else np.zeros(0)
-    values = containers.numbers_of(x.flatten()) if len(set(lengths.tolist())) == 1 else None
+    values = libraries.numbers_of(x.flatten()) if len(set(lengths.tolist())) == 1 else None
     return None if values is None else _array_rows(values.reshape(len(x), -1), "pyarrow")
 
 
@@ -175,7 +175,7 @@ def _vectors(rows: Sequence) -> np.ndarray | Array:
     """Rows of a sequence of vectors."""
     if rows and not isinstance(rows[0], list):
         rows = [
-            np.asarray(containers.array(row)) if containers.is_array(row) else row for row in rows
+            np.asarray(libraries.array(row)) if libraries.is_array(row) else row for row in rows
         ]
     try:
         found = np.asarray(rows)
@@ -188,14 +188,14 @@ def _vectors(rows: Sequence) -> np.ndarray | Array:
                 raise ValueError(f"expected {EXPECTED}; row {i} {told}")
     if found is None or found.dtype == object:  # numbers that NumPy has no dtype for
         found = np.asarray([list(map(float, row)) for row in rows])
-    return _array_rows(found, containers.kind_of(rows))
+    return _array_rows(found, libraries.kind_of(rows))
 
 
 def _trouble(row: Any, first: Any) -> str | None:
     """What is wrong with a row of an embedding, if anything."""
     if isinstance(row, str):
         return f"is the text {row[:20]!r}: read it as numbers first, for example by json.loads"
-    if containers.is_missing(row):
+    if cells.is_missing(row):
         return f"is missing, {row!r}"
     if not isinstance(row, Sequence | np.ndarray) or np.ndim(row) == 0:
         return f"is no vector, {row!r}"

@@ -1,6 +1,6 @@
 """What users hold, brought to NumPy: tensors, columns, tables and lists of any library."""
 
-from kernlens.containers.cells import (
+from kernlens.arrays.cells import (
     BOOL,
     MIXED,
     NUMBER,
@@ -16,7 +16,7 @@ from kernlens.containers.cells import (
     numeric,
     read,
 )
-from kernlens.containers.libraries import (
+from kernlens.arrays.libraries import (
     Column,
     array,
     check_same_order,
