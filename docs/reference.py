@@ -2,7 +2,7 @@
 
 A module is public if it stands directly in ``kernlens/``, is a package with ``__all__``, stands in
 a room whose ``__init__`` hands on nothing, or is what an alias of the front door stands for. The
-command line and the demo are commands, and have guides. Public names of a module are its
+command line has guides. Public names of a module are its
 ``__all__`` or, where it has none, what it defines without an underscore.
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import kernlens
 
 PACKAGE = Path(kernlens.__file__).parent
-COMMANDS = ("cli", "demo", "__main__")
+COMMANDS = ("cli", "__main__")
 """Modules that are run, not imported."""
 
 FURTHER = ("arrays.embeddings", "arrays.rows", "kernels.of_decoder", "kernels.readout",
@@ -175,7 +175,7 @@ def _described(name: str, module: str) -> str:
             continue
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         other = ".".join(["kernlens", *(part for part in parts if part != "__init__")])
-        if other != module and not {"cli", "demo"} & set(parts):
+        if other != module and "cli" not in parts:
             text = _constants(other).get(name)
             if text:
                 return text

@@ -1,15 +1,15 @@
 """The command ``kernlens``, also ``python -m kernlens``."""
 
-from kernlens import interrupts
+from kernlens.cli import interrupts
 
 
 def main() -> None:
     """Runs the command and leaves the process with its exit code."""
 
     def run() -> int:
-        from kernlens import cli
+        from kernlens.cli import command
 
-        return cli.main()
+        return command.main()
 
     interrupts.leave(run)
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy as safetensors
 
-from kernlens import cli, lens, metrics
+from kernlens import lens, metrics
+from kernlens.cli import command
 from kernlens.cli.options import demo
 from kernlens.files import cache_folder, use_compilation_cache
 from kernlens.io.embeddings import READERS
@@ -47,7 +48,7 @@ def files(tmp_path, monkeypatch):
 
 def run(capsys, *argv):
     """Exit code, standard output, standard error."""
-    code = cli.main([str(word) for word in argv])
+    code = command.main([str(word) for word in argv])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -378,7 +379,7 @@ def test_a_wrong_option_names_the_nearest_of_this_command_alone(files, capsys):
     code, _, err = run(capsys, "compare", "good.npy", "--labelz", "labels.csv")
     assert code == 2
     assert "--labels FILE" in err
-    for name in set(cli.VERBS) - {"compare"}:
+    for name in set(command.VERBS) - {"compare"}:
         assert name not in err
 
 
@@ -438,7 +439,7 @@ def test_a_fault_of_ours_is_not_passed_off_as_the_users(files, capsys, monkeypat
     assert run(capsys, "demo") == (70, "", f"error: {message} shows where\n")
     monkeypatch.setenv("KERNLENS_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
-        cli.main(["demo"])
+        command.main(["demo"])
 
 
 def test_where_the_cache_lies(monkeypatch, tmp_path):
@@ -460,7 +461,7 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
 def test_the_command_in_a_process_of_its_own(files):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("KERNLENS", "JAX_COMP"))}
     env["XDG_CACHE_HOME"] = str(files / "cache")
-    code = "import sys; from kernlens.cli import main; sys.exit(main())"
+    code = "import sys; from kernlens.cli.command import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "compare", "good.npy", "--labels"]
 
     def process(*argv):
@@ -618,4 +619,4 @@ def test_a_completion_script_is_printed_with_all_verbs(capsys):
     code, out, err = run(capsys, "--tyro-print-completion", "bash")
     assert (code, err) == (0, "")
     assert "complete -" in out
-    assert all(verb in out for verb in cli.VERBS)
+    assert all(verb in out for verb in command.VERBS)

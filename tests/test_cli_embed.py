@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernlens import cli, datasets, io
+from kernlens import datasets, io
+from kernlens.cli.command import main
 from kernlens.train import pretrain
 from kernlens.train.cooccurrence import ppmi_svd
 
@@ -36,7 +37,7 @@ def events(tmp_path, monkeypatch):
 
 
 def run(capsys, *argv):
-    code = cli.main([str(word) for word in argv])
+    code = main([str(word) for word in argv])
     return code, *capsys.readouterr()
 
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kernlens import cli, lens
+from kernlens import lens
+from kernlens.cli.command import main
 from kernlens.models import decoders
 from kernlens.types import Labels
 from tests.cases import gaussian_classes
@@ -44,7 +45,7 @@ def files(tmp_path, monkeypatch):
 
 def run(capsys, *argv):
     """Exit code, standard output, standard error."""
-    code = cli.main([str(word) for word in argv])
+    code = main([str(word) for word in argv])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -88,7 +89,7 @@ def test_stability_draws_how_far_it_is(files, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Terminal())
     runs = ("run0.parquet", "run1.parquet", "--labels", "labels.csv")
-    assert cli.main(["stability", *runs, "--decoder", "inner-product", "--no-cache"]) == 0
+    assert main(["stability", *runs, "--decoder", "inner-product", "--no-cache"]) == 0
     drawn = sys.stderr.getvalue()
     for step in ("reading", "predicting: inner-product: run0", "predicting: inner-product: run1"):
         assert step in drawn

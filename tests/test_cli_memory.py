@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernlens import cli, lens
-from kernlens.cli import memory
+from kernlens import lens
+from kernlens.cli import command, memory
 from tests.test_cli import files, run
 
 __all__ = ["files"]
@@ -56,7 +56,7 @@ def test_every_command_refuses_over_max_memory_before_it_starts(files, capsys, m
         raise AssertionError("started")
 
     verbs = every_verb(files)
-    assert {words[0] for words in verbs} == {*cli.VERBS}
+    assert {words[0] for words in verbs} == {*command.VERBS}
     for name in ("predict", "compare", "upgrade", "stability", "fuse", "diagnose", "standings"):
         monkeypatch.setattr(lens, name, started)
     monkeypatch.setattr("kernlens.cli.demo.run", started)
@@ -146,7 +146,7 @@ ALONE = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from kernlens.cli import main
+from kernlens.cli.command import main
 code = main()
 # The peak that the system hands to a parent is at least what that parent itself had taken.
 status = Path("/proc/self/status").read_text()

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernlens import cli, lens
+from kernlens import lens
 from kernlens.cli import words
+from kernlens.cli.command import VERBS
 from kernlens.cli.names import names
 from kernlens.cli.options.upgrade import Upgrade
 
@@ -20,11 +21,11 @@ LABELS = ("--labels", "labels.csv")
 RUN = """
 import json, sys
 sys.modules["plotly"] = sys.modules["h5py"] = sys.modules["safetensors"] = None  # not installed
-from kernlens import cli
+from kernlens.cli import command
 out = []
 for words in json.loads(sys.argv[1]):
     print("#", *words, file=sys.stderr)
-    out.append(cli.main(words))
+    out.append(command.main(words))
 print(json.dumps([out, sorted({"jax", "pandas", "scipy"} & sys.modules.keys())]))
 """
 WIDTH = "after mlp comes the width of the hidden layer, a whole number of at least 1, as in mlp:32"
@@ -110,13 +111,13 @@ def test_wrong_command_lines_are_refused_before_jax_is_imported(files):
         assert expected in own, (command, own)
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", VERBS)
 def test_options_are_made_without_jax(verb):
     code = f"""
 import sys
-from kernlens import cli
+from kernlens.cli import command
 try:
-    cli.main([{verb!r}, "--help"])
+    command.main([{verb!r}, "--help"])
 finally:
     assert not {{"jax", "pandas", "pyarrow", "scipy"}} & sys.modules.keys(), "late"
 """

@@ -7,8 +7,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from kernlens import cli
-from kernlens.cli import records
+from kernlens.cli import command, records
 from tests.cases import gaussian_classes
 
 SCHEMA = json.loads((Path(__file__).parent.parent / "docs" / "schema.json").read_text())
@@ -56,14 +55,14 @@ def files(tmp_path, monkeypatch):
 def test_the_schema_is_one_and_has_the_version_that_is_written():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$defs"]["head"]["properties"]["schema"]["const"] == records.SCHEMA
-    assert set(cli.VERBS) - {"embed", "demo"} <= set(SCHEMA["$defs"])
+    assert set(command.VERBS) - {"embed", "demo"} <= set(SCHEMA["$defs"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", COMMANDS)
 def test_what_is_written_is_described(case, files, capsys):
     verb = case.split()[0]
-    assert cli.main([verb, *COMMANDS[case], "--json", "-"]) == 0
+    assert command.main([verb, *COMMANDS[case], "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     check(found, verb)
     with pytest.raises(jsonschema.ValidationError, match="Unevaluated properties"):

@@ -4,8 +4,8 @@ import re
 import numpy as np
 import pytest
 
-from kernlens import cli
-from kernlens.demo import grid, story
+from kernlens.cli.command import main
+from kernlens.cli.demo import grid, story
 from kernlens.types import Interval, Labels
 
 
@@ -14,7 +14,7 @@ def test_demo_writes_its_report(tmp_path, capsys):
     pytest.importorskip("plotly", reason="the extra 'report' is not installed")
     arguments = ["demo", "--data", "synthetic", "--label", "class", "--short", "--no-cache"]
     arguments += ["--head-seeds", "2", "--out", str(tmp_path / "demo")]
-    assert cli.main(arguments) == 0
+    assert main(arguments) == 0
     shown = capsys.readouterr().out
     found = json.loads((tmp_path / "demo" / "results.json").read_text())
     assert len(found["rows"]) == 2
@@ -44,7 +44,7 @@ def test_demo_writes_its_report(tmp_path, capsys):
     ],
 )
 def test_mistakes_are_one_line(options, message, tmp_path, capsys):
-    assert cli.main(["demo", "--no-cache", "--out", str(tmp_path / "demo"), *options]) == 1
+    assert main(["demo", "--no-cache", "--out", str(tmp_path / "demo"), *options]) == 1
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
@@ -53,7 +53,7 @@ def test_mistakes_are_one_line(options, message, tmp_path, capsys):
 
 def test_out_that_is_a_file_is_refused_before_the_work(tmp_path, capsys):
     (tmp_path / "demo").write_text("mine")
-    assert cli.main(["demo", "--no-cache", "--out", str(tmp_path / "demo")]) == 1
+    assert main(["demo", "--no-cache", "--out", str(tmp_path / "demo")]) == 1
     assert "--out must be a folder" in capsys.readouterr().err
     assert (tmp_path / "demo").read_text() == "mine"
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import kernlens as kl
-from kernlens import cli, datasets, lens
+from kernlens import datasets, lens
+from kernlens.cli.command import main
 from kernlens.lens.causes import ASKED, CAUSES, FACT, HEAD, NATURAL, Measure
 from kernlens.lens.diagnosis import MATTERS, Diagnosis, Finding, gains, place, verdict
 from kernlens.lens.verdicts import ABSENT, FAULT, HARMLESS, INVALID, OPEN, STATED
@@ -273,7 +274,7 @@ def files(tmp_path, monkeypatch):
 
 def test_the_command_says_what_the_library_says(files, capsys):
     words = "diagnose items.npy --labels labels.csv --counts counts.csv --reference old.npy"
-    code = cli.main([*words.split(), "--no-curve", "--json", "found.json"])
+    code = main([*words.split(), "--no-curve", "--json", "found.json"])
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
     expected = lens.diagnose(
@@ -297,7 +298,7 @@ def test_the_command_leaves_out_empty_tables(files, capsys, monkeypatch):
     causes = {"outlier rows": CAUSES["outlier rows"]}
     monkeypatch.setattr(sys.modules["kernlens.lens.diagnose"], "CAUSES", causes)
     np.save("clean.npy", PROBLEM.x)
-    assert cli.main(["diagnose", "clean.npy", "--labels", "labels.csv", "--no-curve"]) == 0
+    assert main(["diagnose", "clean.npy", "--labels", "labels.csv", "--no-curve"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("Linear: macro-F1 ")
     assert "What would help" not in out
@@ -312,7 +313,7 @@ def test_texts_reach_the_library(files, capsys, monkeypatch):
     x[:60] = np.roll(x[:60], 1, axis=0)  # joined wrongly; the texts go with the labels
     np.save("moved.npy", x)
     words = ["diagnose", "moved.npy", "--labels", "labels.csv", "--text", "texts.csv", "--no-curve"]
-    assert cli.main([*words, "--json", "found.json"]) == 0
+    assert main([*words, "--json", "found.json"]) == 0
     assert "cause" in capsys.readouterr().out
     with open("found.json") as file:
         found = {one["cause"]: one for one in json.load(file)["findings"]}
@@ -333,5 +334,5 @@ def test_texts_reach_the_library(files, capsys, monkeypatch):
     ],
 )
 def test_a_bad_command_is_one_line(files, capsys, words, message):
-    assert cli.main(words.split()) in (1, 2)
+    assert main(words.split()) in (1, 2)
     assert message in capsys.readouterr().err

@@ -10,9 +10,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
-    "types", "arrays", "steps", "interrupts", "targets",
+    "types", "arrays", "targets",
     "files", "show", "io", "datasets", "models", "ntk", "kernels", "moments", "scores", "metrics",
-    "train", "probes", "lens", "sklearn", "testing", "demo", "cli",
+    "train", "probes", "lens", "sklearn", "testing", "cli",
 )  # fmt: skip
 HEAVY = (
     "pandas", "polars", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments.kit.endurance import DEMO, LIMIT, command_of, interrupt, slowness
-from kernlens import interrupts
+from kernlens.cli import interrupts
 from tests.experiments.test_experiments import EXPERIMENTS, committed
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +65,7 @@ def run():
         print("caught", flush=True)
         return interrupts.EXIT
 
-from kernlens import interrupts
+from kernlens.cli import interrupts
 """
 
 
@@ -110,7 +110,7 @@ def test_an_interrupt_ends_what_would_go_on(wait, said):
 
 ENUMERATES = """
 import enum, traceback
-from kernlens import interrupts
+from kernlens.cli import interrupts
 
 class Kind(enum.Enum):
     ONE = 1
@@ -141,7 +141,7 @@ def test_an_interrupt_is_put_off_where_an_exception_would_abort():
 
 SHOWS = """
 import hashlib, sys
-from kernlens import interrupts
+from kernlens.cli import interrupts
 from kernlens.cli import progress
 
 with interrupts.prompt("stopped"), progress.shown("computing"):

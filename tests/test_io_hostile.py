@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kernlens import cli, io
+from kernlens import io
+from kernlens.cli.command import main
 from kernlens.show.table import one_line
 from tests.fuzz.runs import Worker
 
@@ -213,7 +214,7 @@ def test_names_of_files_and_classes_reach_no_terminal(tmp_path, monkeypatch, cap
     (tmp_path / "l.csv").write_text("id,label\n" + rows)
     paths = map(str, sorted(tmp_path.glob("*.npy")))
     probe = ("--probe", "discriminant", "--no-cache")
-    code = cli.main(["compare", *paths, "--labels", "l.csv", *probe])
+    code = main(["compare", *paths, "--labels", "l.csv", *probe])
     out, err = capsys.readouterr()
     assert code == 0, err
     assert not set(out + err) & set("\x1b\x07")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kernlens import cli, io, targets
+from kernlens import io, targets
+from kernlens.cli.command import main
 from kernlens.types import Labels
 
 RNG = np.random.default_rng(0)
@@ -52,7 +53,7 @@ def test_the_command_tells_of_a_leak(tmp_path, monkeypatch, capsys):
     np.save("leak.npy", np.column_stack([X, CODES]))
     rows = "".join(f"{i},c{code}\n" for i, code in enumerate(CODES))
     (tmp_path / "l.csv").write_text("id,label\n" + rows)
-    assert cli.main(["predict", "leak.npy", "--labels", "l.csv", "--no-cache"]) == 0
+    assert main(["predict", "leak.npy", "--labels", "l.csv", "--no-cache"]) == 0
     out, err = capsys.readouterr()
     assert "warning: dimension 4 of leak alone gives the label: is it the label" in err
     assert "a macro-F1 of 1.000 is suspicious" in " ".join(out.split())
@@ -104,6 +105,6 @@ def test_an_embedding_at_its_floor_is_no_better_than_chance(tmp_path, monkeypatc
     label_file(tmp_path / "l.csv", [f"c{code}" for code in CODES])
     for name, told in (("noise", True), ("good", False)):
         given = ["predict", f"{name}.npy", "--labels", "l.csv", "--no-cache", "--probe", "ridge"]
-        assert cli.main(given) == 0
+        assert main(given) == 0
         out = capsys.readouterr().out
         assert ("macro-F1 0.185 is no better than chance, 0.185." in out) == told, out

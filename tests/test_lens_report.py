@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import kernlens as kl
-from kernlens import cli, lens, probes
+from kernlens import lens, probes
+from kernlens.cli.command import main
 from kernlens.lens import mistakes
 from kernlens.lens.report import Provenance, page_of, verdict
 from kernlens.lens.spectrum import spectrum
@@ -197,7 +198,7 @@ def test_the_command_writes_both(files, capsys):
     pytest.importorskip("plotly", reason="the extra 'report' is not installed")
     given = ("compare", "good.parquet", "bad.parquet", "--labels", "labels.csv")
     given = (*given, "--probe", "discriminant")
-    code = cli.main([*given, "--html", "out.html", "--export", "rows.parquet", "--no-cache"])
+    code = main([*given, "--html", "out.html", "--export", "rows.parquet", "--no-cache"])
     out, err = capsys.readouterr()
     assert code == 0
     assert err == (
@@ -223,7 +224,7 @@ def test_what_is_exported_is_said_where_every_item_has_a_label(files, capsys):
     (files / "known.csv").write_text("\n".join(["id,label", *lines]) + "\n")
     given = ("predict", "good.parquet", "--labels", "known.csv", "--max-unjoined", "0.1")
     given = (*given, "--probe", "discriminant", "--json", "-", "--export", "rows.parquet")
-    code = cli.main([*given, "--no-cache"])
+    code = main([*given, "--no-cache"])
     out, err = capsys.readouterr()
     assert code == 0
     assert json.loads(out)
@@ -237,7 +238,7 @@ def test_columns_that_no_file_fills_are_left_out(files, capsys):
         "\n".join(["label", *(name or NAMES[0] for name in LABELS)]) + "\n"
     )
     given = ("predict", "rows.npy", "--labels", "own.csv", "--probe", "discriminant")
-    assert cli.main([*given, "--html", "out.html", "--no-cache"]) == 0
+    assert main([*given, "--html", "out.html", "--no-cache"]) == 0
     read = (files / "out.html").read_text().split("What was read")[1].split("</table>")[0]
     heads = list(dict.fromkeys(re.findall(r'data-label="([^"]*)"', read)))
     told = "name, file, holds, rows, dimensions, rows not joined, rows not finite"
@@ -253,7 +254,7 @@ def test_columns_that_no_file_fills_are_left_out(files, capsys):
     ],
 )
 def test_what_cannot_be_written_is_said_before_the_work(argv, message, files, capsys):
-    code = cli.main([*argv, "--labels", "labels.csv", "--no-cache"])
+    code = main([*argv, "--labels", "labels.csv", "--no-cache"])
     out, err = capsys.readouterr()
     assert code != 0
     assert message in err.replace("\n", " ")
@@ -286,7 +287,7 @@ def test_an_export_of_a_sample_is_refused_before_the_work(
         (cost * most - 1, f"a sample of {most - 1} of the {most} labelled rows"),
     ):
         monkeypatch.setattr(sys.modules[f"kernlens.probes.{module}"], "MAX_NUMBERS", limit)
-        assert cli.main([*argv, "--export", "rows.parquet"]) == 1
+        assert main([*argv, "--export", "rows.parquet"]) == 1
         assert said in capsys.readouterr().err
     # The limit is the probe's own.
     trained = "mlp:2" in options
@@ -300,7 +301,7 @@ def test_an_export_of_a_sample_is_refused_before_the_work(
 def test_an_export_of_a_diagnosis_of_a_sample_is_refused(files, monkeypatch, capsys):
     monkeypatch.setattr(sys.modules["kernlens.lens.diagnose"], "MAX_ROWS", len(KNOWN) - 1)
     argv = ["diagnose", "good.parquet", "--labels", "labels.csv", "--export", "rows.parquet"]
-    assert cli.main([*argv, "--no-cache"]) == 1
+    assert main([*argv, "--no-cache"]) == 1
     assert f"a sample of {len(KNOWN) - 1} of" in capsys.readouterr().err
 
 

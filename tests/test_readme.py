@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from experiments.kit import pages
-from kernlens import cli, datasets
+from kernlens import datasets
+from kernlens.cli.command import main
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -128,7 +129,7 @@ def test_commands_run(command, tmp_path, monkeypatch, capsys):
         files_of_the_embed_command(tmp_path)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("COLUMNS", "100")
-        assert cli.main([*words[1:], "--no-cache"]) == 0
+        assert main([*words[1:], "--no-cache"]) == 0
         shown, printed = printed_by(command), capsys.readouterr().out
         assert printed if shown is None else alike(shown, printed)
     elif words[:2] == ["python", "-m"]:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from kernlens import lens, steps
+from kernlens import lens
 from kernlens.cli import progress
 from kernlens.datasets import load, next_items
 from kernlens.scores import SCORES
+from kernlens.show import steps
 from tests.cases import gaussian_classes
 
 PROBLEM = gaussian_classes(0, n=160, separation=0.8)

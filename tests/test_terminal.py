@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernlens import cli
+from kernlens.cli.command import main
 from kernlens.show import terminal
 from tests.cases import gaussian_classes
 
@@ -89,7 +89,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_read(
     files, capsys, monkeypatch, words, message
 ):
     monkeypatch.setattr("kernlens.io.open_embeddings", None)
-    assert cli.main(["predict", f"{NAME}.npy", "--labels", "labels.csv", *words]) == 1
+    assert main(["predict", f"{NAME}.npy", "--labels", "labels.csv", *words]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -104,6 +104,6 @@ def test_what_writes_an_output_is_looked_for_before_anything_is_read(files, caps
     ):  # fmt: skip
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
-            assert cli.main([*words, "--no-cache"]) == 1
+            assert main([*words, "--no-cache"]) == 1
         assert f"needs the package {package}" in capsys.readouterr().err
     assert not Path("demo").exists()

@@ -10,7 +10,8 @@ from sklearn.preprocessing import StandardScaler
 
 import kernlens as kl
 from kernlens import decoders
-from kernlens.cli import gate, main
+from kernlens.cli import gate
+from kernlens.cli.command import main
 from kernlens.lens import maps, refits
 from kernlens.lens.flips import flips, share
 from kernlens.lens.number_ways import few_numbers

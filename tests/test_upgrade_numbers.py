@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import kernlens as kl
 from kernlens import decoders
-from kernlens.cli import main
+from kernlens.cli.command import main
 from kernlens.lens import maps
 from kernlens.lens.flips import CLOSE
 from kernlens.lens.number_ways import ridge_heads

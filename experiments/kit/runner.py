@@ -34,7 +34,8 @@ from rich.console import Console
 from experiments.kit import committed
 from experiments.kit.cells import Cells
 from experiments.kit.shown import footer
-from kernlens import files, interrupts
+from kernlens import files
+from kernlens.cli import interrupts
 from kernlens.show import report, terminal
 
 INTERRUPTED = "interrupted: finished cells are kept; run again to go on"

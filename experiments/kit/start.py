@@ -2,7 +2,7 @@
 
 import importlib
 
-from kernlens import interrupts
+from kernlens.cli import interrupts
 
 
 def experiment(package: str | None) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from kernlens import moments
 from kernlens import targets as label_rows
 from kernlens.arrays.rows import unit_rows
-from kernlens.demo.grid import Setting
+from kernlens.cli.demo.grid import Setting
 from kernlens.metrics.agreement import Agreement, agreement
 from kernlens.probes import Prediction
 from kernlens.scores import SCORES

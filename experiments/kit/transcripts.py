@@ -21,7 +21,7 @@ import numpy as np
 from experiments.kit import committed
 from experiments.kit.cells import Cells
 from experiments.lens_stability import runs as sources
-from kernlens import cli, datasets, targets
+from kernlens import datasets, targets
 from kernlens.files import write_atomically
 from kernlens.show import report
 from kernlens.types import Interactions, Labels
@@ -82,7 +82,7 @@ def printed(command: str) -> str:
     """
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.main(command.split()[1:])
+        code = command.main(command.split()[1:])
     if code:
         raise RuntimeError(f"{command}: {err.getvalue()}")
     return re.sub(r" +$", "", out.getvalue(), flags=re.MULTILINE).strip("\n")

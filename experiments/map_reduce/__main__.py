@@ -1,6 +1,6 @@
 """The command."""
 
-from kernlens import interrupts
+from kernlens.cli import interrupts
 
 
 def run() -> int:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from kernlens import files, steps
+from kernlens import files
 from kernlens.cli import progress
 from kernlens.cli.options.embed import Embed
+from kernlens.show import steps
 from kernlens.show.table import printable
 from kernlens.types import Interactions
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column
 from rich.text import Text
 
-from kernlens import steps
+from kernlens.show import steps
 from kernlens.show.table import printable
 
 LONGEST = 40

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
-from kernlens import arrays, steps
+from kernlens import arrays
 from kernlens.arrays.embeddings import as_named
 from kernlens.datasets.next_items import NextItems
 from kernlens.lens.next_items_compare import NextItemsComparison, compare_next_items, label_of
@@ -17,6 +17,7 @@ from kernlens.probes import (
     Prediction,
     pairwise_differences,
 )
+from kernlens.show import steps
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.targets import as_target
 from kernlens.types import Decoder, Interval, Kernel

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kernlens import arrays, steps
+from kernlens import arrays
 from kernlens.arrays.embeddings import as_rows
 from kernlens.datasets.next_items import NextItems
 from kernlens.lens.causes import CAUSES, Cause, Evidence, Measure
@@ -16,6 +16,7 @@ from kernlens.lens.predict import predict
 from kernlens.probes import Prediction, copies
 from kernlens.probes.folds import share_out
 from kernlens.probes.learning_curve import LEAST_ROWS
+from kernlens.show import steps
 from kernlens.targets import as_target, labelled_rows, num_rows, take
 from kernlens.types import Decoder, Interactions, Interval, Labels, MultiLabels, Stream, Target
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import steps
 from kernlens.datasets.next_items import NextItems
 from kernlens.lens.compare import same_rows
 from kernlens.lens.joins import JOINS, Join, JoinFn
@@ -26,6 +25,7 @@ from kernlens.probes.folds import FOLDS
 from kernlens.probes.prediction import LOG_LOSS, MACRO_F1, check_draws
 from kernlens.probes.serving import shared_groups
 from kernlens.probes.stitched import stitched
+from kernlens.show import steps
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.types import Decoder, Interval, Labels
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import steps
 from kernlens.arrays.embeddings import as_named
 from kernlens.datasets.next_items import NextItems
 from kernlens.lens.next_items import (
@@ -29,6 +28,7 @@ from kernlens.lens.next_items import (
 from kernlens.lens.verdicts import BEST, STYLES, TIED, WORSE
 from kernlens.probes import level_together, widened
 from kernlens.scores import intervals
+from kernlens.show import steps
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.types import Interval
 

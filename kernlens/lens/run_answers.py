@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import steps
 from kernlens.lens.predict import predict_rows
 from kernlens.lens.seed_noise import has_seed_noise, noise_of
 from kernlens.lens.served import answered_by
@@ -16,6 +15,7 @@ from kernlens.probes.folds import FOLDS, share_out
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.prediction import MACRO_F1
 from kernlens.probes.serving import prediction_of
+from kernlens.show import steps
 from kernlens.types import Decoder, Labels
 
 TRAINED = "heads that start at random were trained, fold by fold, not predicted: that is quicker"

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import steps
 from kernlens.datasets.next_items import NextItems
 from kernlens.lens import distances as facts
 from kernlens.lens.compare import named_decoders, same_rows
@@ -17,6 +16,7 @@ from kernlens.lens.seed_noise import with_seed_noise
 from kernlens.probes import TITLES, Prediction
 from kernlens.probes.prediction import check_draws
 from kernlens.probes.serving import shared_groups
+from kernlens.show import steps
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.targets import num_rows
 from kernlens.types import Decoder, Interval, Kernel, Labels

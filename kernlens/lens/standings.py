@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from kernlens import steps
 from kernlens.lens.compare import same_rows
 from kernlens.lens.verdicts import BEST, STYLES, TIED, WORSE
 from kernlens.scores import Estimator, intervals
+from kernlens.show import steps
 from kernlens.show.table import Column, Table
 from kernlens.types import Interval, Labels
 

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import steps
 from kernlens.lens import maps as maps_of
 from kernlens.lens import refits
 from kernlens.lens.flips import Flips, flips, share
@@ -23,6 +22,7 @@ from kernlens.lens.versions import Versions
 from kernlens.probes import LOWER_IS_BETTER, TITLES, Prediction, paired_difference
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.serving import FoldHeads, prediction_of, shared_groups
+from kernlens.show import steps
 from kernlens.types import Decoder, Interval
 
 DISTILLED, FEW, RETRAINED = "distilled", "few labels", "retrained"

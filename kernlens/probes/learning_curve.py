@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens import steps
 from kernlens.kernels.mapped import walk
 from kernlens.probes import growth, power_laws
 from kernlens.probes.curve import HALVINGS, MISFIT, MISFIT_LOSS, Curve, Forecast, checked_times
@@ -25,6 +24,7 @@ from kernlens.probes.prediction import (
     normal_quantile,
 )
 from kernlens.probes.ridge import ridge
+from kernlens.show import steps
 from kernlens.types import Array, Labels, Stream
 
 TIMES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0)

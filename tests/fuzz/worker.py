@@ -16,8 +16,7 @@ import time
 import traceback
 from pathlib import Path
 
-from kernlens import cli
-from kernlens.cli import answers
+from kernlens.cli import answers, command
 from kernlens.cli.options.embed import Embed
 from kernlens.cli.options.predict import Predict
 from kernlens.cli.rows import Rows
@@ -44,7 +43,8 @@ def main() -> None:
     vars(importlib.import_module("kernlens.cli.predict"))["predict"] = _rows
     vars(importlib.import_module("kernlens.cli.embed"))["embed"] = _events
     parse = functools.cache(lambda *words: cli_parse(list(words)))
-    cli_parse, cli._parse = cli._parse, lambda argv: parse(*argv)  # most of the time otherwise
+    # Parsing is most of the time otherwise.
+    cli_parse, command._parse = command._parse, lambda argv: parse(*argv)
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY * 4, _MOST_MEMORY * 4))
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
     for line in sys.stdin:
@@ -53,7 +53,7 @@ def main() -> None:
         start, code = time.process_time(), None
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = cli.main([*json.loads(line), "--no-cache"])
+                code = command.main([*json.loads(line), "--no-cache"])
         except BaseException:
             err.write(traceback.format_exc())
         told = {

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kernlens import cli
+from kernlens.cli.command import main
 
 N, DIM, CLASSES = 600, 8, 4
 _RNG = np.random.default_rng(17)
@@ -63,7 +63,7 @@ def measured(words: str, folder: Path, capsys) -> tuple[float | str, str]:
     """Macro-F1 of the command, or ``"refused"``; and all that it printed."""
     path = folder / "answer.json"
     path.unlink(missing_ok=True)
-    code = cli.main(["predict", *words.split(), *PROBE, "--no-cache", "--json", str(path)])
+    code = main(["predict", *words.split(), *PROBE, "--no-cache", "--json", str(path)])
     out, err = capsys.readouterr()
     assert code in (0, 1), err
     if code:

@@ -1,9 +1,8 @@
 """``kernlens demo``: predicts a small grid of embeddings, then trains on them."""
 
 from kernlens.cli import progress
-from kernlens.cli.options.demo import Demo
-from kernlens.demo.config import Task
-from kernlens.demo.run import run
+from kernlens.cli.demo.run import run
+from kernlens.cli.options.demo import Demo, Task
 
 
 def demo(config: Demo, task: Task) -> None:

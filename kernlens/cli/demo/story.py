@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kernlens.demo.grid import SCORE, Row, name_of
+from kernlens.cli.demo.grid import SCORE, Row, name_of
 from kernlens.metrics.agreement import Agreement, agreement
 from kernlens.show.table import Column, Table
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from kernlens.demo.config import Config
-from kernlens.demo.grid import SCORE, Found, Row, name_of
-from kernlens.demo.story import agree, table
+from kernlens.cli.demo.grid import SCORE, Found, Row, name_of
+from kernlens.cli.demo.story import agree, table
+from kernlens.cli.options.demo import Demo
 from kernlens.lens.compare import Comparison, Entry, compared
 from kernlens.lens.report import Provenance, page_of
 from kernlens.lens.verdicts import BEST
@@ -51,7 +51,7 @@ def figure(rows: Sequence[Row], title: str) -> Any:
     return report.figure(panels, "mean cosine between items (1 = collapsed)")
 
 
-def write(config: Config, found: Mapping[str, Any], console: Console) -> None:
+def write(config: Demo, found: Mapping[str, Any], console: Console) -> None:
     """Prints the table and writes the report."""
     rows, lines = found["rows"], [found["agreement"], found["failure"]]
     made, drawn = table(rows), figure(rows, config.label)
@@ -65,7 +65,7 @@ def write(config: Config, found: Mapping[str, Any], console: Console) -> None:
 
 
 def show(
-    config: Config, found: Mapping[str, Any], kept: Mapping[str, Found], items: np.ndarray
+    config: Demo, found: Mapping[str, Any], kept: Mapping[str, Found], items: np.ndarray
 ) -> page.Page:
     """The page: what was predicted against what was trained, then the report of the predictions.
 

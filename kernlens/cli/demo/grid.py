@@ -8,12 +8,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens import moments, probes, steps, targets
+from kernlens import moments, probes, targets
 from kernlens.arrays.rows import unit_rows
-from kernlens.demo.config import Config, Task
+from kernlens.cli.options.demo import Demo, Task
 from kernlens.models import decoders
 from kernlens.probes import Prediction
 from kernlens.scores import SCORES
+from kernlens.show import steps
 from kernlens.train import heads, loop, pretrain, sampling
 from kernlens.types import Interval, Labels, Outcome
 
@@ -98,7 +99,7 @@ class Found(NamedTuple):
     rows: np.ndarray
 
 
-def grid(config: Config, task: Task, kept: dict[str, Found] | None = None) -> list[Row]:
+def grid(config: Demo, task: Task, kept: dict[str, Found] | None = None) -> list[Row]:
     """A row for each setting and seed; ``kept`` gets what was predicted of each, by name."""
     trained = {
         name: functools.partial(heads.classify, decoder=decoder, seeds=config.head_seeds)

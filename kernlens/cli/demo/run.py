@@ -3,14 +3,14 @@
 from typing import Any
 
 from kernlens import files, targets
-from kernlens.demo.config import Config, Task, command_of
-from kernlens.demo.grid import Found, grid
-from kernlens.demo.report import show, write
-from kernlens.demo.story import agreement_line, conclusion, failure_line
+from kernlens.cli.demo.grid import Found, grid
+from kernlens.cli.demo.report import show, write
+from kernlens.cli.demo.story import agreement_line, conclusion, failure_line
+from kernlens.cli.options.demo import Demo, Task, command_of
 from kernlens.show import page, report
 
 
-def run(config: Config, task: Task) -> dict[str, Any]:
+def run(config: Demo, task: Task) -> dict[str, Any]:
     """Runs the demo and writes its report.
 
     Args:

@@ -1,1 +1,0 @@
-"""The demo: predict a small grid of embeddings of real grocery data, then train, and compare."""
