@@ -17,7 +17,7 @@ TYPES = {
     "Interval": "types",
     "Labels": "types",
     "MultiLabels": "types",
-    "NextItems": "datasets",
+    "NextItems": "targets",
     "Prediction": "probes",
 }
 ALIASES = {
@@ -35,7 +35,7 @@ ALIASES = {
     "ridge_ranking": "probes.ridge_ranking",
     "sampling": "train.sampling",
     "sequence_kernels": "kernels.sequence_kernels",
-    "sequences": "datasets.sequences",
+    "sequences": "targets.sequences",
     "text": "models.text",
     "towers": "models.towers",
 }

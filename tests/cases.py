@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.datasets import load_digits, load_wine
 
-from kernlens.datasets.sequences import Past
+from kernlens.targets.sequences import Past
 from kernlens.types import Interactions
 
 GOLDEN = Path(__file__).parent / "golden"

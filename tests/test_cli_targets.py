@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import kernlens as kl
-from kernlens import datasets, targets
+from kernlens import targets
 from tests.cases import gaussian_classes
 from tests.test_cli import files, run
 from tests.test_next_items_verb import IDS, NOISE, RING, favourites_log, ring_log
@@ -107,7 +107,7 @@ def test_next_items_are_what_the_verbs_say(files, capsys):
     for name, x, rows in (("noise", NOISE, range(40)), ("ring", RING, range(3, 40))):
         table = {"id": [IDS[i] for i in rows], "vector": list(x[list(rows)])}
         pd.DataFrame(table).to_parquet(f"{name}.parquet")
-    ask = datasets.next_items(log["who"], log["sku"], log["time"], ids=IDS)
+    ask = targets.next_items(log["who"], log["sku"], log["time"], ids=IDS)
     cold = RING.copy()
     cold[:3] = np.nan
     reference = kl.compare({"noise": NOISE, "ring": cold}, ask)
@@ -146,7 +146,7 @@ def test_columns_of_a_log_are_found_by_their_names(files, capsys):
     log.to_json("log.jsonl", orient="records", lines=True)
     ids = [f"{i:03}" for i in range(40)]
     pd.DataFrame({"id": ids, "vector": list(RING)}).to_parquet("ring.parquet")
-    ask = datasets.next_items(log["User_ID"], log["sku"], log["timestamp"], ids=ids)
+    ask = targets.next_items(log["User_ID"], log["sku"], log["timestamp"], ids=ids)
     reference = kl.predict(RING, ask)
     for events in ("log.csv", "log.jsonl"):
         given = ("predict", "ring.parquet", "--interactions", events, "--json", "p.json")
@@ -163,7 +163,7 @@ def test_a_cutoff_learns_from_what_was_before_it(files, capsys):
     log = favourites_log()
     log.to_csv("log.csv", index=False)
     np.save("ring.npy", RING)
-    ask = datasets.next_items(log["user"], log["item"], log["time"], ids=range(40), cutoff=5)
+    ask = targets.next_items(log["user"], log["item"], log["time"], ids=range(40), cutoff=5)
     assert np.array_equal(ask.known_rows, log["time"] < 5)
     last = log.loc[log.groupby("user")["time"].idxmax()].sort_values("user")
     np.testing.assert_array_equal(ask.split.test.target, last["item"])
@@ -190,7 +190,7 @@ def test_a_cutoff_learns_from_what_was_before_it(files, capsys):
 def test_a_cutoff_is_a_moment_in_any_form_of_the_times():
     log = favourites_log()
     days = pd.Timestamp("2024-01-01") + pd.to_timedelta(log["time"], "D")
-    expected = datasets.next_items(log["user"], log["item"], log["time"], cutoff=5)
+    expected = targets.next_items(log["user"], log["item"], log["time"], cutoff=5)
     for times, cutoff in (
         (days, "2024-01-06"),
         (days, pd.Timestamp("2024-01-06")),
@@ -198,7 +198,7 @@ def test_a_cutoff_is_a_moment_in_any_form_of_the_times():
         (days.dt.tz_localize("UTC"), "2024-01-06T01:00+01:00"),
         (log["time"] / 7, 5 / 7),
     ):
-        found = datasets.next_items(log["user"], log["item"], times, cutoff=cutoff)
+        found = targets.next_items(log["user"], log["item"], times, cutoff=cutoff)
         np.testing.assert_array_equal(found.known_rows, expected.known_rows)
         np.testing.assert_array_equal(found.split.test.target, expected.split.test.target)
     for times, cutoff, message in (
@@ -208,7 +208,7 @@ def test_a_cutoff_is_a_moment_in_any_form_of_the_times():
         (log["time"], 1, "before the cutoff, no user has a history"),
     ):
         with pytest.raises(ValueError, match=message):
-            datasets.next_items(log["user"], log["item"], times, cutoff=cutoff)
+            targets.next_items(log["user"], log["item"], times, cutoff=cutoff)
 
 
 @pytest.mark.parametrize(

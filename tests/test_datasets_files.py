@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kernlens import files
-from kernlens.datasets import raw
+from kernlens.io import raw
 
 COLUMNS = {"id": "int32", "name": "string", "score": "float64?"}
 

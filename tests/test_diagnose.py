@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kernlens as kl
-from kernlens import datasets, lens
+from kernlens import lens, targets
 from kernlens.cli.command import main
 from kernlens.lens.causes import ASKED, CAUSES, FACT, HEAD, NATURAL, Measure
 from kernlens.lens.diagnosis import MATTERS, Diagnosis, Finding, gains, place, verdict
@@ -235,7 +235,7 @@ def test_rows_that_do_not_match_are_refused_and_so_are_next_items():
     bad[7, 0] = np.nan
     with pytest.raises(ValueError, match=r"finite; 1 of 400 rows .* first of them number 7"):
         kl.diagnose(bad, PROBLEM.codes)
-    events = datasets.next_items([0, 0, 0, 1, 1, 1], [0, 1, 2, 2, 1, 0], [0, 1, 2, 0, 1, 2], k=1)
+    events = targets.next_items([0, 0, 0, 1, 1, 1], [0, 1, 2, 2, 1, 0], [0, 1, 2, 0, 1, 2], k=1)
     with pytest.raises(ValueError, match="diagnose reads a target of rows"):
         kl.diagnose(np.eye(3), events)
     with pytest.raises(ValueError, match="groups must be integers, one a row"):

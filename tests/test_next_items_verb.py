@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.linear_model import Ridge
 
 import kernlens as kl
-from kernlens import datasets, lens
+from kernlens import datasets, lens, targets
 from kernlens.kernels import closed_form, sequence_kernels
 from kernlens.lens import next_items as verb
 from kernlens.metrics import ranking
@@ -49,7 +49,7 @@ def favourites_log(seed=0, *, users=100, length=8):
 
 
 def asked(log, **options):
-    return datasets.next_items(log["user"], log["item"], log["time"], **options)
+    return targets.next_items(log["user"], log["item"], log["time"], **options)
 
 
 ASK = asked(ring_log(), ids=IDS)
@@ -60,7 +60,7 @@ def test_from_a_csv_of_events_to_an_answer_in_five_lines(tmp_path):
     path = tmp_path / "events.csv"
     ring_log().to_csv(path, index=False)
     log = pd.read_csv(path)
-    ask = datasets.next_items(log["user"], log["item"], log["time"], ids=IDS)
+    ask = targets.next_items(log["user"], log["item"], log["time"], ids=IDS)
     found = kl.compare({"noise": NOISE, "ring": RING}, ask, draws=DRAWS)
     assert isinstance(ask, kl.NextItems)
     assert [entry.name for entry in found.entries] == ["ring", "noise"]
@@ -229,7 +229,7 @@ def test_times_are_numbers_dates_or_text():
         log["time"].astype(float),
     )
     for times in given:
-        ask = datasets.next_items(log["user"].tolist(), log["item"].to_numpy(), times, ids=IDS)
+        ask = targets.next_items(log["user"].tolist(), log["item"].to_numpy(), times, ids=IDS)
         np.testing.assert_array_equal(ask.split.test.target, ASK.split.test.target)
 
 
@@ -268,7 +268,7 @@ def test_a_log_that_cannot_be_asked_is_refused_in_words(change, message):
     given = {"users": list("aaabbb"), "items": [0, 1, 2, 1, 0, 2], "times": [1, 2, 3] * 2, "k": 2}
     given |= change
     with pytest.raises(ValueError, match=message):
-        datasets.next_items(given.pop("users"), given.pop("items"), given.pop("times"), **given)
+        targets.next_items(given.pop("users"), given.pop("items"), given.pop("times"), **given)
 
 
 @pytest.mark.parametrize(
@@ -392,9 +392,9 @@ def test_answers_print_themselves_in_twelve_lines_and_names_are_data():
 
 def test_sessions_that_hold_an_item_once_leave_out_the_session_alone():
     log = datasets.load("synthetic", num_items=60, num_users=80, num_interactions=3000)
-    by_user = datasets.next_items_of(log)
+    by_user = targets.next_items_of(log)
     assert by_user.known_rows is None
-    by_session = datasets.next_items_of(log, per_user=False)
+    by_session = targets.next_items_of(log, per_user=False)
     assert len(by_session.split.test.target) > len(by_user.split.test.target)
     found = lens.predict(np.random.default_rng(0).standard_normal((log.num_items, 4)), by_session)
     assert found.queries.asked.sum() == len(found.ranks.per_query["ndcg@10"])

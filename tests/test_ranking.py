@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score
 
-from kernlens.datasets.sequences import Histories
 from kernlens.metrics import ranking
 from kernlens.metrics.ranking import Place
+from kernlens.targets.sequences import Histories
 from tests.cases import pasts
 
 # Sums of a few float64 terms.

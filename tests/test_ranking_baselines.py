@@ -6,9 +6,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.linear_model import Ridge
 
-from kernlens.datasets import sequences
-from kernlens.datasets.sequences import Histories, Past
 from kernlens.metrics import ranking
+from kernlens.targets import sequences
+from kernlens.targets.sequences import Histories, Past
 from tests.cases import pasts, toy_interactions
 
 

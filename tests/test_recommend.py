@@ -11,9 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from kernlens.datasets import sequences
 from kernlens.metrics import ranking
 from kernlens.models import towers
+from kernlens.targets import sequences
 from kernlens.train import loop, pretrain, recommend, sampling
 from kernlens.train.recommend import examples, tables
 from kernlens.train.recommend.batches import Stream, whole

@@ -6,10 +6,10 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from kernlens import moments
-from kernlens.datasets.sequences import Histories, take
 from kernlens.kernels import sequence_kernels
 from kernlens.metrics import ranking
 from kernlens.probes import ridge_ranking
+from kernlens.targets.sequences import Histories, take
 from tests.cases import pasts
 
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kernlens.datasets import sequences
+from kernlens.targets import sequences
 from kernlens.train import cooccurrence, pretrain
 from tests.cases import toy_interactions
 

@@ -9,9 +9,10 @@ from rich.console import Console
 
 from kernlens import lens
 from kernlens.cli import progress
-from kernlens.datasets import load, next_items
+from kernlens.datasets import load
 from kernlens.scores import SCORES
 from kernlens.show import steps
+from kernlens.targets import next_items
 from tests.cases import gaussian_classes
 
 PROBLEM = gaussian_classes(0, n=160, separation=0.8)

@@ -30,11 +30,11 @@ from experiments.kit.next_items import Task, last_items
 from experiments.kit.outcomes import METRICS, values
 from experiments.kit.shown import Claim, data_of, table
 from experiments.kit.sources import Source, interactions
-from kernlens.datasets.sequences import Past
 from kernlens.metrics import ranking
 from kernlens.models.towers import Concatenation, DenseLayers, DenseTower, TwoTowers
 from kernlens.show import report
 from kernlens.show.table import Table
+from kernlens.targets.sequences import Past
 from kernlens.train import pretrain, recommend
 
 HIDDEN = (32, 16)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens.datasets import sequences
 from kernlens.metrics import ranking
+from kernlens.targets import sequences
 from kernlens.types import Interactions
 
 RECURRING = 0.01

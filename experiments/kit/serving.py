@@ -21,13 +21,13 @@ from experiments.kit.outcomes import values
 from experiments.kit.sources import Source, common_classes
 from experiments.kit.study import Setting
 from kernlens import moments, probes, targets
-from kernlens.datasets import sequences
-from kernlens.datasets.sequences import Histories, Past
 from kernlens.kernels import sequence_kernels
 from kernlens.metrics import ranking
 from kernlens.models.towers import DenseLayers, DenseTower, TwoTowers
 from kernlens.probes import ridge_ranking
 from kernlens.scores import SCORES
+from kernlens.targets import sequences
+from kernlens.targets.sequences import Histories, Past
 from kernlens.train import pretrain, recommend, sampling
 from kernlens.types import Interactions
 

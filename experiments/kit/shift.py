@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.kit.sources import Source, interactions
-from kernlens.datasets import sequences
+from kernlens.targets import sequences
 from kernlens.types import Interactions, Labels
 
 WEEK = 7 * 24 * 3600

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.kit.cells import Cells
 from experiments.kit.sources import TABLE, load_table
 from kernlens import datasets
-from kernlens.datasets import sequences
+from kernlens.targets import sequences
 from kernlens.train import pretrain
 from kernlens.types import Interactions, Labels
 

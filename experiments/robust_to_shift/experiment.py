@@ -26,10 +26,10 @@ from experiments.kit.shown import Claim, data_of, table
 from experiments.kit.sources import common_classes
 from experiments.kit.verdicts import also, exceeds, known, together
 from kernlens import files
-from kernlens.datasets import sequences
 from kernlens.metrics import agreement, ranking
 from kernlens.show import report
 from kernlens.show.table import Table
+from kernlens.targets import sequences
 from kernlens.types import Labels
 
 TASKS = {

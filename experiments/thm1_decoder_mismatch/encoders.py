@@ -12,8 +12,8 @@ import optax
 from experiments.kit import runner
 from experiments.kit.cells import Cells
 from experiments.kit.sources import Source
-from kernlens.datasets import sequences
 from kernlens.models import decoders, text
+from kernlens.targets import sequences
 from kernlens.train import last_layer, pretrain
 from kernlens.types import Labels
 

@@ -10,8 +10,8 @@ from kernlens import lens, metrics, targets
 from kernlens.cli.gate import FLIPS, Outcome
 from kernlens.cli.options.given import Given
 from kernlens.cli.rows import Rows
-from kernlens.datasets import NextItems
 from kernlens.probes import LOG_LOSS, Prediction
+from kernlens.targets import NextItems
 from kernlens.types import Interval
 
 ASKED = ("labels", "target", "separator", "metric", "decoder", "kernel", "probe", "level", "seed")

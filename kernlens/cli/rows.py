@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kernlens import datasets, io, targets
+from kernlens import io, targets
 from kernlens.cli import memory, progress
 from kernlens.cli.words import TARGETS
-from kernlens.datasets import NextItems
 from kernlens.show.table import one_line, printable
+from kernlens.targets import NextItems
 from kernlens.types import Target
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _of_log(config: Any, paths: dict[str, str], start: float) -> Rows:
     return Rows(
         start=start,
         values=values,
-        target=datasets.next_items(*events[:3], ids=ids, cutoff=config.cutoff, k=config.k),
+        target=targets.next_items(*events[:3], ids=ids, cutoff=config.cutoff, k=config.k),
         joined=None,
         dropped={name: own.dropped_ids for name, own in embeddings.items()},
         files=paths,

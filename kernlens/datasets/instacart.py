@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from kernlens import files
-from kernlens.datasets import raw, table
+from kernlens.datasets import table
+from kernlens.io import raw
 from kernlens.types import Interactions
 
 _DAY, _HOUR = 86_400, 3_600

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kernlens import files, targets
-from kernlens.datasets import raw, table
+from kernlens.datasets import table
+from kernlens.io import raw
 from kernlens.types import Interactions, Labels
 
 FORMATS = {

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from kernlens import files
-from kernlens.datasets import raw, table
+from kernlens.datasets import table
+from kernlens.io import raw
 from kernlens.types import Interactions
 
 _NAMES = {  # ours: as published in Online Retail, in Online Retail II

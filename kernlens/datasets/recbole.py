@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from kernlens import files
-from kernlens.datasets import raw, table
+from kernlens.datasets import table
 from kernlens.datasets.movielens import first_and_single, rating_filter
+from kernlens.io import raw
 from kernlens.types import Interactions, Labels
 
 _KINDS = ("token", "token_seq", "float", "float_seq")

@@ -41,7 +41,7 @@ def read_events(
       time: name of the column of times, likewise.
 
     Returns:
-      Events, whose columns :func:`kernlens.datasets.next_items` takes.
+      Events, whose columns :func:`kernlens.targets.next_items` takes.
 
     Raises:
       FileNotFoundError: no such file.

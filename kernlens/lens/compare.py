@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, overload
 
 from kernlens import arrays
 from kernlens.arrays.embeddings import as_named
-from kernlens.datasets.next_items import NextItems
 from kernlens.lens.next_items_compare import NextItemsComparison, compare_next_items, label_of
 from kernlens.lens.predict import Probe, predict, refuse_curve, refuse_probe
 from kernlens.lens.verdicts import ABOVE, BEST, CHANCE, STYLES, TIED, WORSE
@@ -20,6 +19,7 @@ from kernlens.probes import (
 from kernlens.show import steps
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.targets import as_target
+from kernlens.targets.next_items import NextItems
 from kernlens.types import Decoder, Interval, Kernel
 
 MAX_SHOWN = 7

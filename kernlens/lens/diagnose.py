@@ -7,7 +7,6 @@ import numpy as np
 
 from kernlens import arrays
 from kernlens.arrays.embeddings import as_rows
-from kernlens.datasets.next_items import NextItems
 from kernlens.lens.causes import CAUSES, Cause, Evidence, Measure
 from kernlens.lens.causes.evidence import negated
 from kernlens.lens.compare import decoder_name
@@ -18,6 +17,7 @@ from kernlens.probes.folds import share_out
 from kernlens.probes.learning_curve import LEAST_ROWS
 from kernlens.show import steps
 from kernlens.targets import as_target, labelled_rows, num_rows, take
+from kernlens.targets.next_items import NextItems
 from kernlens.types import Decoder, Interactions, Interval, Labels, MultiLabels, Stream, Target
 
 MAX_ROWS = 50_000

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens.datasets.next_items import NextItems
 from kernlens.lens.compare import same_rows
 from kernlens.lens.joins import JOINS, Join, JoinFn
 from kernlens.lens.known import held_rows, known_places
@@ -27,6 +26,7 @@ from kernlens.probes.serving import shared_groups
 from kernlens.probes.stitched import stitched
 from kernlens.show import steps
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
+from kernlens.targets.next_items import NextItems
 from kernlens.types import Decoder, Interval, Labels
 
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernlens.arrays.embeddings import as_rows
-from kernlens.datasets.next_items import NextItems
 from kernlens.kernels import sequence_kernels
 from kernlens.kernels.sequence_kernels import SparseAverages
 from kernlens.lens.reading import read
@@ -18,6 +17,7 @@ from kernlens.probes.prediction import check_draws
 from kernlens.scores import intervals
 from kernlens.scores.intervals import Replicates
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
+from kernlens.targets.next_items import NextItems
 from kernlens.types import Interval, Stream
 
 MEASURES = {"ndcg": "NDCG", "recall": "recall", "mrr": "MRR"}
@@ -165,7 +165,7 @@ def predict_next_items(
       embeddings: one row per item, in the order of ``ids``, ``[m, d]``, as :func:`predict` takes
         them, or a SciPy sparse array. A row that is not finite is a cold item: it is left out of
         histories.
-      ask: of :func:`kernlens.datasets.next_items`.
+      ask: of :func:`kernlens.targets.next_items`.
       decoder: a tower with a kernel in closed form, a row of ``kernels.of_tower.OF_TOWER``.
         Default: the average of the history.
       kernel: any kernel of items ``(x1, x2) -> K``, whose features are averaged.

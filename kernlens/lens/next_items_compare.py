@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernlens.arrays.embeddings import as_named
-from kernlens.datasets.next_items import NextItems
 from kernlens.lens.next_items import (
     PROMISE,
     REMINDER,
@@ -30,6 +29,7 @@ from kernlens.probes import level_together, widened
 from kernlens.scores import intervals
 from kernlens.show import steps
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
+from kernlens.targets.next_items import NextItems
 from kernlens.types import Interval
 
 MAX_SHOWN = 4
@@ -204,7 +204,7 @@ def compare_next_items(
     Args:
       embeddings: by name, each as for :func:`kernlens.lens.next_items.predict_next_items`; or a
         list of them, named by position.
-      ask: of :func:`kernlens.datasets.next_items`.
+      ask: of :func:`kernlens.targets.next_items`.
       decoders: towers by name, each as for ``predict_next_items``.
       kernel: as for ``predict_next_items``.
       metric: as for ``predict_next_items``.

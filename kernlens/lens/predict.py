@@ -9,7 +9,6 @@ import numpy as np
 
 from kernlens import arrays
 from kernlens.arrays.embeddings import as_rows
-from kernlens.datasets.next_items import NextItems
 from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
 from kernlens.lens.reading import Reading, read
@@ -27,6 +26,7 @@ from kernlens.probes.learning_curve import learning_curve
 from kernlens.probes.numbers import many_labels, numbers
 from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, check_metric
 from kernlens.targets import as_target, labelled_rows, num_rows, take
+from kernlens.targets.next_items import NextItems
 from kernlens.types import Decoder, Kernel, Labels, MultiLabels, Stream
 
 Probe = Callable[..., Prediction]
@@ -86,7 +86,7 @@ def predict(
       target: what is to be predicted of each row, ``[n]``: classes (``Labels``, text, integers),
         numbers with fractions (regression), or several labels each; None, NaN and "" mean none.
         :func:`kernlens.targets.as_target` says what it is taken for. Or the next items of users,
-        of :func:`kernlens.datasets.next_items`, which :mod:`kernlens.lens.next_items` answers.
+        of :func:`kernlens.targets.next_items`, which :mod:`kernlens.lens.next_items` answers.
       decoder: the head that will be trained: ``decoders.Linear()``, ``InnerProduct()``,
         ``Cosine()``, ``Mlp(32)``, ``Neighbours(10)``, any other Flax module, or
         ``(init_fn, apply_fn)``. Default: a linear head. Trees and boosting have no kernel and are

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens.datasets.next_items import NextItems
 from kernlens.lens import distances as facts
 from kernlens.lens.compare import named_decoders, same_rows
 from kernlens.lens.known import check_ids, held_rows, known_places
@@ -19,6 +18,7 @@ from kernlens.probes.serving import shared_groups
 from kernlens.show import steps
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.targets import num_rows
+from kernlens.targets.next_items import NextItems
 from kernlens.types import Decoder, Interval, Kernel, Labels
 
 TWO_RUNS = (

@@ -6,8 +6,8 @@ import numpy as np
 
 from kernlens import arrays
 from kernlens.arrays.embeddings import as_rows
-from kernlens.datasets.next_items import NextItems
 from kernlens.targets import as_target, labelled_rows, num_rows, take
+from kernlens.targets.next_items import NextItems
 from kernlens.types import Labels, MultiLabels, Stream, Values
 
 

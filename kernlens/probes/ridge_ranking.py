@@ -23,13 +23,13 @@ from jax.tree_util import Partial
 
 from kernlens import moments as moments_
 from kernlens.arrays.device import calm_threads
-from kernlens.datasets.sequences import Histories, Past
 from kernlens.kernels.sequence_kernels import SparseAverages
 from kernlens.metrics import ranking
 from kernlens.metrics.ranking import Place, Queries
 from kernlens.metrics.ranking.baselines import placed
 from kernlens.moments import Moments
 from kernlens.probes import STRENGTHS
+from kernlens.targets.sequences import Histories, Past
 from kernlens.types import Array, FeatureMap
 
 MAX_SPARSE = 12_000

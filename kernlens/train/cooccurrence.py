@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens.datasets import sequences
+from kernlens.targets import sequences
 from kernlens.types import Interactions
 
 

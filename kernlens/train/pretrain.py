@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernlens.datasets import sequences
+from kernlens.targets import sequences
 from kernlens.train import loop, sampling
 from kernlens.train.checksums import checksum
 from kernlens.types import ApplyFn, Array, Interactions, Params

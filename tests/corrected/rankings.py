@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from kernlens.datasets import sequences
-from kernlens.datasets.sequences import Histories
 from kernlens.kernels import sequence_kernels
 from kernlens.metrics import ranking
 from kernlens.probes import ridge_ranking
+from kernlens.targets import sequences
+from kernlens.targets.sequences import Histories
 from tests.cases import pasts, toy_interactions
 from tests.corrected.case import Case
 

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from experiments.prop2_sequence_average import mixture
-from kernlens.datasets import sequences
 from kernlens.metrics import ranking
 from kernlens.models.towers import DenseLayers, DenseTower, TwoTowers
+from kernlens.targets import sequences
 from kernlens.train import recommend
 from kernlens.train.recommend import Trained
 from tests.cases import toy_interactions

@@ -15,7 +15,7 @@ from experiments.online_replay import experiment as online_replay
 from experiments.prop1_bound import experiment as prop1_bound
 from experiments.prop1_bound.inequality import bounds, sides
 from experiments.robust_to_shift import experiment as robust_to_shift
-from kernlens.datasets import sequences
+from kernlens.targets import sequences
 from tests.cases import pasts
 
 

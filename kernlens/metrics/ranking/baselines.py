@@ -6,10 +6,10 @@ from typing import Any
 import chex
 import numpy as np
 
-from kernlens.datasets.sequences import Histories
 from kernlens.metrics.ranking import places
 from kernlens.metrics.ranking.places import Place
 from kernlens.metrics.ranking.protocol import Queries
+from kernlens.targets.sequences import Histories
 from kernlens.types import Interactions
 
 BLOCK = 1024

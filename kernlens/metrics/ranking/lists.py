@@ -3,7 +3,7 @@
 import chex
 import numpy as np
 
-from kernlens.datasets.sequences import Past
+from kernlens.targets.sequences import Past
 from kernlens.types import Array
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.datasets.sequences import Past
+from kernlens.targets.sequences import Past
 from kernlens.types import Array
 
 MASKED = 2**26

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens.datasets.sequences import Histories, Past, take
+from kernlens.targets.sequences import Histories, Past, take
 
 
 class Queries(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kernlens import files
-from kernlens.datasets import raw
+from kernlens.io import raw
 from kernlens.models.text.batching import Encoded, distinct
 from kernlens.models.text.encoding import ProgressFn
 

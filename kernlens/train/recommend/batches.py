@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernlens.datasets.sequences import Histories
+from kernlens.targets.sequences import Histories
 from kernlens.train.recommend.widths import by_width, widths
 
 _STEPS_A_ROUND = 8

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernlens.datasets.sequences import Histories, take
+from kernlens.targets.sequences import Histories, take
 
 
 def check(train: Histories, num_items: int) -> None:

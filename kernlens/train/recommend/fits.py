@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kernlens.datasets.sequences import Histories
 from kernlens.models.towers import TwoTowers
+from kernlens.targets.sequences import Histories
 from kernlens.train import loop, pretrain, sampling
 from kernlens.train.recommend import examples, tables
 from kernlens.train.recommend.batches import Batch, Stream, whole

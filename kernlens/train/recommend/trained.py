@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernlens.datasets.sequences import Histories, Past
 from kernlens.metrics import ranking
 from kernlens.models.towers import TwoTowers
+from kernlens.targets.sequences import Histories, Past
 from kernlens.train.recommend import examples
 from kernlens.train.recommend.tables import Tables
 from kernlens.types import Array, Params

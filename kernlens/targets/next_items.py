@@ -14,7 +14,7 @@ import numpy as np
 
 from kernlens import arrays
 from kernlens.arrays import NUMBER, TEXT, TIME, Cells
-from kernlens.datasets.sequences import Split, leave_last_out, shuffle_ties, split_by_time
+from kernlens.targets.sequences import Split, leave_last_out, shuffle_ties, split_by_time
 from kernlens.types import Interactions
 
 ALL_ITEMS, NEW_TO_SEQUENCE, NEW_ITEMS = "all items", "new to the sequence", "new to the user"

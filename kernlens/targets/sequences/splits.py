@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernlens.datasets.sequences.histories import Histories, Past
-from kernlens.datasets.sequences.order import check, keep, owners, shuffle_ties, times_of
+from kernlens.targets.sequences.histories import Histories, Past
+from kernlens.targets.sequences.order import check, keep, owners, shuffle_ties, times_of
 from kernlens.types import Interactions
 
 
