@@ -32,6 +32,7 @@ ALIASES = {
     "pretrain": "train.pretrain",
     "ranking": "metrics.ranking",
     "recommend": "train.recommend",
+    "recommenders": "probes.recommenders",
     "ridge_ranking": "probes.ridge_ranking",
     "sampling": "train.sampling",
     "sequence_kernels": "kernels.sequence_kernels",

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kernlens import moments, scores
+from kernlens import lens, moments
 
 
 def rows(n, seed):
@@ -21,7 +21,7 @@ def rows(n, seed):
 @pytest.fixture(scope="module")
 def found():
     x, codes = rows(1_000, 0)
-    return scores.explore(moments.from_arrays(x, codes, 3, class_scatters=True))
+    return lens.explore(moments.from_arrays(x, codes, 3, class_scatters=True))
 
 
 def explained(labels, dims, strength):
@@ -91,4 +91,4 @@ def test_what_cannot_be_asked_is_named(found):
         found.at(dims=11)
     x, codes = rows(50, 0)
     with pytest.raises(ValueError, match="class_scatters=True"):
-        scores.explore(moments.from_arrays(x, codes, 3))
+        lens.explore(moments.from_arrays(x, codes, 3))

@@ -10,9 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "kernlens"
 ROAD = (
-    "types", "arrays", "targets",
-    "files", "show", "io", "datasets", "models", "ntk", "kernels", "moments", "scores", "metrics",
-    "train", "probes", "lens", "sklearn", "testing", "cli",
+    "types", "files", "arrays", "targets", "show", "io", "datasets", "metrics", "models", "ntk",
+    "kernels", "moments", "scores", "train", "probes", "lens", "sklearn", "testing", "cli",
 )  # fmt: skip
 HEAVY = (
     "pandas", "polars", "pyarrow", "matplotlib", "plotly", "sklearn", "scipy", "orbax",

@@ -14,7 +14,8 @@ from kernlens.kernels import closed_form, sequence_kernels
 from kernlens.lens import next_items as verb
 from kernlens.metrics import ranking
 from kernlens.models import decoders, towers
-from kernlens.probes import ridge_ranking
+from kernlens.probes import recommenders, ridge_ranking
+from kernlens.scores import intervals
 
 ITEMS, DRAWS = 40, 100
 IDS = [f"item {i}" for i in range(ITEMS)]
@@ -124,7 +125,7 @@ def test_the_unit_of_the_table_does_not_matter(scale):
 def test_an_embedding_below_the_best_baseline_is_flagged():
     found = lens.compare({"ring": RING, "noise": NOISE}, ASK, draws=DRAWS)
     values = {n: b.metrics["ndcg@10"].value for n, b in found.baselines.items()}
-    assert set(values) == set(ranking.BASELINES)
+    assert set(values) == set(recommenders.BASELINES)
     assert list(values.values()) == sorted(values.values(), reverse=True)
     by_name = {entry.name: entry for entry in found.entries}
     assert by_name["noise"].loses
@@ -149,8 +150,8 @@ def test_baselines_are_those_of_the_ranking_module():
     assert "loses to" in found.sentence()
     assert next(iter(found.baselines)) == found.best_baseline
     queries = ranking.all_items(RECUR.split.test)
-    x = ranking.session_matrix(RECUR.split.known)
-    for name, fn in ranking.BASELINES.items():
+    x = recommenders.session_matrix(RECUR.split.known)
+    for name, fn in recommenders.BASELINES.items():
         expected = ranking.recall(fn(x, queries), 10)
         np.testing.assert_array_equal(found.baselines[name].per_query["recall@10"], expected)
     random = 10 / ITEMS
@@ -163,9 +164,9 @@ def test_intervals_are_over_users_and_differences_are_paired_and_hold_together()
     users = found.asked.queries.histories.user
     best, other = found.entries[0].ranks, found.entries[1]
     values = best.per_query["ndcg@10"]
-    expected = ranking.mean_with_interval(values, users, seed=3, draws=DRAWS, level=0.8)
+    expected = intervals.mean_with_interval(values, users, seed=3, draws=DRAWS, level=0.8)
     np.testing.assert_allclose(best.metrics["ndcg@10"][:4], expected[:4], rtol=1e-12)
-    alone = ranking.mean_difference(
+    alone = intervals.mean_difference(
         other.ranks.per_query["ndcg@10"], values, users, seed=3, draws=DRAWS, level=0.8
     )
     assert other.to_best.value == pytest.approx(alone.value, rel=1e-12)

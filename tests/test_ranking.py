@@ -9,6 +9,8 @@ from sklearn.metrics import ndcg_score
 
 from kernlens.metrics import ranking
 from kernlens.metrics.ranking import Place
+from kernlens.probes import recommenders
+from kernlens.scores import intervals
 from kernlens.targets.sequences import Histories
 from tests.cases import pasts
 
@@ -221,7 +223,7 @@ def test_users_are_what_varies():
     sizes = rng.integers(1, 30, 80)
     users = np.repeat(7 * np.arange(80), sizes)
     values = np.clip(np.repeat(rng.random(80), sizes) + 0.1 * rng.random(len(users)), 0, 1)
-    found = ranking.mean_with_interval(values, users, draws=2000)
+    found = intervals.mean_with_interval(values, users, draws=2000)
     assert found.value == pytest.approx(values.mean())
     sums = np.array([values[users == 7 * u].sum() for u in range(80)])
     chosen = rng.integers(0, 80, (2000, 80))
@@ -230,7 +232,7 @@ def test_users_are_what_varies():
     # Quantiles of 2000 draws, a few hundredths of their spread; Poisson against fixed totals.
     assert abs(found.low - low) < 0.15 * (high - low)
     assert abs(found.high - high) < 0.15 * (high - low)
-    alone = ranking.mean_with_interval(values, np.arange(len(values)), draws=200)
+    alone = intervals.mean_with_interval(values, np.arange(len(values)), draws=200)
     assert alone.high - alone.low < 0.5 * (found.high - found.low)
 
 
@@ -239,13 +241,13 @@ def test_differences_are_paired():
     users = np.repeat(np.arange(60), 5)
     a = 0.9 * rng.random(300)
     b = a + 0.02
-    paired = ranking.mean_difference(b, a, users)
+    paired = intervals.mean_difference(b, a, users)
     assert paired.separated
     np.testing.assert_allclose([paired.low, paired.high], 0.02, rtol=1e-6)
-    same = ranking.mean_difference(a, a, users)
+    same = intervals.mean_difference(a, a, users)
     assert not same.separated
     assert same.value == 0
-    apart = ranking.mean_with_interval(a, users)
+    apart = intervals.mean_with_interval(a, users)
     assert apart.high - apart.low > 0.02
 
 
@@ -253,7 +255,7 @@ def test_popularity_ranks_by_count_and_ties_equal_counts():
     counts = np.array([5, 2**30 + 1, 2**30, 5, 0])
     target = np.array([0, 1, 2, 3, 4])
     place = ranking.place_by_inner_product(
-        np.zeros((5, 0)), np.zeros((5, 0)), target, bias=ranking.popularity(counts)
+        np.zeros((5, 0)), np.zeros((5, 0)), target, bias=recommenders.popularity(counts)
     )
     np.testing.assert_array_equal(place.above, [2, 0, 1, 2, 4])
     np.testing.assert_array_equal(place.tied, [1, 0, 0, 1, 0])
@@ -263,13 +265,13 @@ def test_last_item_asks_for_the_latest():
     embeddings = np.arange(8, dtype=np.float32).reshape(4, 2)
     items = np.array([[-1, 0, 3], [-1, -1, -1]], np.int32)
     histories = Histories(items, np.array([2, 0]), np.array([1, 2]), np.array([0, 1]))
-    queries = ranking.last_item(embeddings, histories)
+    queries = recommenders.last_item(embeddings, histories)
     np.testing.assert_array_equal(queries, [[6.0, 7.0], [0.0, 0.0]])
     assert queries.dtype == np.float32
     empty = ranking.place_by_inner_product(queries[1:], embeddings, histories.target[1:])
     assert (empty.above, empty.tied) == (0, 3)
     with pytest.raises(ValueError, match=r"history ids must be in 0\.\.2"):
-        ranking.last_item(embeddings[:3], histories)
+        recommenders.last_item(embeddings[:3], histories)
 
 
 def test_arrays_of_the_device_and_no_queries_are_ranked_too():
@@ -302,8 +304,8 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="count must be at least 1; got 0"):
         ranking.sampled_place(queries, items, target, seed=0, count=0)
     with pytest.raises(ValueError, match=r"metrics must be in \[0, 1\]; got .* in row 1"):
-        ranking.mean_with_interval(np.array([0.0, np.nan]), np.arange(2))
+        intervals.mean_with_interval(np.array([0.0, np.nan]), np.arange(2))
     with pytest.raises(ValueError, match="needs two of them at least"):
-        ranking.mean_with_interval(np.array([0.0, 1.0]), np.zeros(2, int))
+        intervals.mean_with_interval(np.array([0.0, 1.0]), np.zeros(2, int))
     with pytest.raises(AssertionError):
         ranking.place_by_inner_product(queries, items[:, 1:], target)

@@ -7,6 +7,8 @@ from scipy import sparse
 from sklearn.linear_model import Ridge
 
 from kernlens.metrics import ranking
+from kernlens.probes import recommenders
+from kernlens.scores import intervals
 from kernlens.targets import sequences
 from kernlens.targets.sequences import Histories, Past
 from tests.cases import pasts, toy_interactions
@@ -136,7 +138,7 @@ def test_the_answer_cannot_leak_by_elimination():
     past = pasts(rows)
     test = Histories(np.array(rows, np.int32), np.full(200, 30), target, np.arange(200), past)
     x = sparse.csr_array(past.counts(40))
-    recall = ranking.recall(ranking.own_past(x, ranking.all_items(test)), 1)
+    recall = ranking.recall(recommenders.own_past(x, ranking.all_items(test)), 1)
     assert recall.mean() == pytest.approx(1 / 30)
     scores = np.zeros((200, 40))
     with pytest.raises(ValueError, match=r"target of row 0, item \d+, is among the items .* left"):
@@ -152,7 +154,7 @@ def test_session_matrix_counts_the_items_of_each_session():
         np.bincount(data.items[a:b], minlength=14)
         for a, b in zip(data.offsets[:-1], data.offsets[1:], strict=True)
     ]
-    assert_array_equal(ranking.session_matrix(data).toarray(), expected)
+    assert_array_equal(recommenders.session_matrix(data).toarray(), expected)
     again = baskets()
     assert_array_equal(data.items, again.items)
     assert_array_equal(data.offsets, again.offsets)
@@ -166,22 +168,22 @@ def shares(data):
 @pytest.mark.parametrize("protocol", ranking.PROTOCOLS)
 def test_popularity_and_own_past_are_the_loops(protocol):
     data = baskets(1)
-    queries, x = ranking.PROTOCOLS[protocol](split_of(data).test), ranking.session_matrix(data)
+    queries, x = ranking.PROTOCOLS[protocol](split_of(data).test), recommenders.session_matrix(data)
     rank = shares(data)
     test = queries.histories
-    compare(ranking.popular(x, queries), np.tile(rank, (len(test.target), 1)), queries)
+    compare(recommenders.popular(x, queries), np.tile(rank, (len(test.target), 1)), queries)
     own = [
         np.bincount(test.past.items[a:b], minlength=14) * 1000 + rank
         for a, b in zip(test.past.start, test.past.stop, strict=True)
     ]
-    compare(ranking.own_past(x, queries), own, queries)
+    compare(recommenders.own_past(x, queries), own, queries)
 
 
 @pytest.mark.parametrize("protocol", ranking.PROTOCOLS)
 @pytest.mark.parametrize("neighbours", [3, 200])
 def test_item_neighbours_are_the_loops(protocol, neighbours):
     data = baskets(2)
-    queries, x = ranking.PROTOCOLS[protocol](split_of(data).test), ranking.session_matrix(data)
+    queries, x = ranking.PROTOCOLS[protocol](split_of(data).test), recommenders.session_matrix(data)
     held = x.toarray() > 0
     cosine = np.zeros((14, 14))
     for i in range(14):
@@ -192,20 +194,23 @@ def test_item_neighbours_are_the_loops(protocol, neighbours):
     for row in cosine:
         row[row < np.sort(row)[-min(neighbours, 14)] - 1e-12] = 0
     below = shares(data) / 14 - 1
-    for fn, columns in ((ranking.item_knn, slice(None)), (ranking.near_last, slice(-1, None))):
+    for fn, columns in (
+        (recommenders.item_knn, slice(None)),
+        (recommenders.near_last, slice(-1, None)),
+    ):
         scores = []
         for row in queries.histories.items[:, columns]:
             found = sum((cosine[i] for i in set(row[row >= 0].tolist())), np.zeros(14))
             scores.append(np.where(found > 0, found, below))
         compare(fn(x, queries, neighbours=neighbours), scores, queries, rounding=1e-9)
     with pytest.raises(ValueError, match="neighbours must be at least 1; got 0"):
-        ranking.item_knn(x, queries, neighbours=0)
+        recommenders.item_knn(x, queries, neighbours=0)
 
 
 @pytest.mark.parametrize("strength", [0.5, 20.0])
 def test_ease_is_the_ridge_of_each_item_on_all_others(strength):
-    x = ranking.session_matrix(baskets(3))
-    model = ranking.fit_ease(x, strengths=[strength])
+    x = recommenders.session_matrix(baskets(3))
+    model = recommenders.fit_ease(x, strengths=[strength])
     held = (x.toarray() > 0).astype(float)
     assert_array_equal(model.items, np.arange(14))
     assert_array_equal(np.diagonal(model.weights), 0)
@@ -221,34 +226,34 @@ def test_ease_is_the_ridge_of_each_item_on_all_others(strength):
 @pytest.mark.parametrize("protocol", ranking.PROTOCOLS)
 def test_ease_ranks_by_the_weights_of_the_history(protocol):
     data = baskets(4)
-    queries, x = ranking.PROTOCOLS[protocol](split_of(data).test), ranking.session_matrix(data)
-    model = ranking.fit_ease(x, strengths=[2.0])
+    queries, x = ranking.PROTOCOLS[protocol](split_of(data).test), recommenders.session_matrix(data)
+    model = recommenders.fit_ease(x, strengths=[2.0])
     scores = [
         sum((model.weights[i] for i in set(row[row >= 0].tolist())), np.zeros(14))
         for row in queries.histories.items
     ]
-    compare(ranking.ease(x, queries, strengths=[2.0]), scores, queries, rounding=1e-9)
+    compare(recommenders.ease(x, queries, strengths=[2.0]), scores, queries, rounding=1e-9)
 
 
 def test_ease_models_the_frequent_items_alone_when_told():
     data = baskets(5)
-    queries, x = ranking.all_items(split_of(data).test), ranking.session_matrix(data)
+    queries, x = ranking.all_items(split_of(data).test), recommenders.session_matrix(data)
     held = (x.toarray() > 0).sum(axis=0)
-    model = ranking.fit_ease(x, strengths=[2.0], most=6)
+    model = recommenders.fit_ease(x, strengths=[2.0], most=6)
     assert len(model.items) == 6
     others = np.setdiff1d(np.arange(14), model.items)
     assert held[model.items].min() >= held[others].max()
     assert_allclose(
-        model.weights, ranking.fit_ease(x[:, model.items], strengths=[2.0]).weights, rtol=1e-10
+        model.weights, recommenders.fit_ease(x[:, model.items], strengths=[2.0]).weights, rtol=1e-10
     )
-    place = ranking.ease(x, queries, strengths=[2.0], most=6)
+    place = recommenders.ease(x, queries, strengths=[2.0], most=6)
     assert place.cold == 8
     assert_array_equal(place.missed, np.isin(queries.histories.target, others))
     assert ((place.above < 6) | place.missed).all()
     with pytest.raises(ValueError, match=r"EASE on 14 items .* items², .*; give more, or most=6 "):
-        ranking.fit_ease(x, memory=1000)
+        recommenders.fit_ease(x, memory=1000)
     with pytest.raises(ValueError, match="most must be at least 1; got 0"):
-        ranking.fit_ease(x, most=0)
+        recommenders.fit_ease(x, most=0)
 
 
 def test_ease_chooses_the_strength_that_finds_hidden_items():
@@ -260,23 +265,23 @@ def test_ease_chooses_the_strength_that_finds_hidden_items():
         row[40:] = rng.random(2) < 0.5
         for pair in rng.permutation(20)[:3]:
             row[2 * pair : 2 * pair + 2] = 1
-    model = ranking.fit_ease(sparse.csr_array(rows), strengths=[1.0, 1e9])
+    model = recommenders.fit_ease(sparse.csr_array(rows), strengths=[1.0, 1e9])
     assert model.strength == 1.0
     # Six of seven hidden items have their partner there; the seventh is a frequent one.
     assert model.validation[0] > 6 / 7
     assert model.validation[1] < 0.7
     assert_array_equal(model.strengths, [1.0, 1e9])
     with pytest.raises(ValueError, match="no session has two items to choose a strength by"):
-        ranking.fit_ease(sparse.csr_array(np.eye(5)))
+        recommenders.fit_ease(sparse.csr_array(np.eye(5)))
     with pytest.raises(ValueError, match="strengths must be positive and finite"):
-        ranking.fit_ease(sparse.csr_array(rows), strengths=[0.0])
+        recommenders.fit_ease(sparse.csr_array(rows), strengths=[0.0])
 
 
 @pytest.mark.parametrize("strength", [0.5, 20.0])
 def test_one_hot_ridge_of_users_is_the_ridge_of_items(strength):
-    x = ranking.session_matrix(baskets(7, num_items=20, users=15))
+    x = recommenders.session_matrix(baskets(7, num_items=20, users=15))
     rows = (x.toarray() > 0).astype(float)
-    model = ranking.fit_user_ridge(x, kernel=ranking.linear_rows, strengths=[strength])
+    model = recommenders.fit_user_ridge(x, kernel=recommenders.linear_rows, strengths=[strength])
     # Push-through: (X X' + l I)^-1 X against X (X' X + l I)^-1.
     ridge = strength * np.sum(rows**2) / len(rows)
     expected = rows @ np.linalg.solve(rows.T @ rows + ridge * np.eye(20), rows.T @ rows)
@@ -293,11 +298,11 @@ def test_the_infinite_autoencoder_is_the_published_kernel():
     angle = np.arccos(np.clip(n / length, -1, 1))
     nngp = 2.0 * (length * np.sin(angle) + (np.pi - angle) * n) / (2 * np.pi) + 0.01
     expected = nngp + 2.0 * n * (np.pi - angle) / (2 * np.pi)
-    got = ranking.infinite_autoencoder()(rows.astype(np.float32), rows.astype(np.float32))
+    got = recommenders.infinite_autoencoder()(rows.astype(np.float32), rows.astype(np.float32))
     # Float32, and arccos near 1 above.
     assert_allclose(got, expected, rtol=1e-5)
     with pytest.raises(ValueError, match="depth must be at least 1; got 0"):
-        ranking.infinite_autoencoder(0)
+        recommenders.infinite_autoencoder(0)
 
 
 def test_user_ridge_chooses_the_strength_that_finds_hidden_items():
@@ -307,21 +312,21 @@ def test_user_ridge_chooses_the_strength_that_finds_hidden_items():
         row[40:] = rng.random(2) < 0.5
         for pair in rng.permutation(20)[:3]:
             row[2 * pair : 2 * pair + 2] = 1
-    model = ranking.fit_user_ridge(
-        sparse.csr_array(rows), kernel=ranking.linear_rows, strengths=[0.01, 1e9]
+    model = recommenders.fit_user_ridge(
+        sparse.csr_array(rows), kernel=recommenders.linear_rows, strengths=[0.01, 1e9]
     )
     assert model.strength == 0.01
     assert model.validation[0] > 0.7 > model.validation[1]
     with pytest.raises(ValueError, match="strengths must be positive and finite"):
-        ranking.fit_user_ridge(sparse.csr_array(rows), strengths=[-1.0])
+        recommenders.fit_user_ridge(sparse.csr_array(rows), strengths=[-1.0])
     with pytest.raises(ValueError, match=r"120 users on 42 items takes 0\.0 GB, more than memory="):
-        ranking.fit_user_ridge(sparse.csr_array(rows), memory=1000)
+        recommenders.fit_user_ridge(sparse.csr_array(rows), memory=1000)
 
 
 def test_every_baseline_takes_a_session_matrix_and_queries():
     data = baskets(6, num_items=40, users=30)
-    x, queries = ranking.session_matrix(data), ranking.all_items(split_of(data).test)
-    for name, fn in {**ranking.BASELINES, "infinity-AE": ranking.user_ridge}.items():
+    x, queries = recommenders.session_matrix(data), ranking.all_items(split_of(data).test)
+    for name, fn in {**recommenders.BASELINES, "infinity-AE": recommenders.user_ridge}.items():
         place = fn(x, queries)
         assert place.num_items == 40
         assert len(place.above) == len(queries.repeated)
@@ -333,10 +338,10 @@ def test_every_baseline_takes_a_session_matrix_and_queries():
 def test_recall_is_split_by_kind_of_target():
     values = np.array([1.0, 0.0, 1.0, 1.0, 0.0, 0.0])
     users, repeated = np.array([0, 0, 1, 1, 2, 2]), np.array([1, 0, 1, 1, 0, 1], bool)
-    found = ranking.mean_by_target(values, users, repeated, draws=200)
+    found = intervals.mean_by_target(values, users, repeated, draws=200)
     assert found["repeated"].value == 0.75
     assert found["new"].value == 0.0
-    one = ranking.mean_by_target(values, users, np.arange(6) > 0, draws=200)
+    one = intervals.mean_by_target(values, users, np.arange(6) > 0, draws=200)
     assert one["new"] is None
 
 
@@ -362,7 +367,7 @@ def test_cold_items_are_absent_from_the_last_item():
     embeddings[3, 0] = np.nan
     items = np.array([[0, 1, 3], [-1, -1, 3], [-1, 3, 2]], np.int32)
     histories = Histories(items, np.array([3, 1, 2]), np.array([1, 2, 0]), np.arange(3))
-    found = ranking.last_item(embeddings, histories)
+    found = recommenders.last_item(embeddings, histories)
     assert_array_equal(found, [embeddings[1], [0, 0], embeddings[2]])
 
 
@@ -374,5 +379,5 @@ def test_the_whole_past_is_left_out_not_only_the_latest_items():
     )
     queries = ranking.new_items(sequences.leave_last_out(data, length=2, seed=None).test)
     assert isinstance(queries.left_out, Past)
-    place = ranking.popular(ranking.session_matrix(data), queries)
+    place = recommenders.popular(recommenders.session_matrix(data), queries)
     assert_array_equal(place.above, 0)  # items 0 to 5 are all met before

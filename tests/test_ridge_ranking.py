@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from kernlens import moments
 from kernlens.kernels import sequence_kernels
 from kernlens.metrics import ranking
-from kernlens.probes import ridge_ranking
+from kernlens.probes import recommenders, ridge_ranking
 from kernlens.targets.sequences import Histories, take
 from tests.cases import pasts
 
@@ -102,7 +102,7 @@ def test_features_that_say_nothing_rank_by_popularity():
     place = ridge_ranking.place(ranker, x, target)
     counts = np.bincount(target, minlength=12)
     expected = ranking.place_by_inner_product(
-        np.zeros((200, 0)), np.zeros((12, 0)), target, bias=ranking.popularity(counts)
+        np.zeros((200, 0)), np.zeros((12, 0)), target, bias=recommenders.popularity(counts)
     )
     np.testing.assert_array_equal(place.above, expected.above)
     np.testing.assert_array_equal(place.tied, expected.tied)

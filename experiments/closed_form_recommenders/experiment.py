@@ -26,6 +26,7 @@ from experiments.kit import runner
 from experiments.kit.cells import Cells
 from experiments.kit.shown import interval, table
 from kernlens.metrics import ranking
+from kernlens.scores import intervals
 from kernlens.show import report
 from kernlens.show.table import Table
 
@@ -151,8 +152,8 @@ def row(
         "users": len(users),
     }
     for measure in (f"{kind}@{k}" for kind in ("ndcg", "hits") for k in CUTOFFS):
-        made[measure] = ranking.mean_with_interval(own[measure], users, draws=config.draws)
-    made["difference"] = ranking.mean_difference(
+        made[measure] = intervals.mean_with_interval(own[measure], users, draws=config.draws)
+    made["difference"] = intervals.mean_difference(
         own["ndcg@10"], first["ndcg@10"], users, draws=config.draws
     )
     return made

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from kernlens.metrics import ranking
-from kernlens.metrics.ranking.baselines import cosine_neighbours
-from kernlens.metrics.ranking.user_ridge import dual_weights
+from kernlens.probes import recommenders
+from kernlens.probes.recommenders.baselines import cosine_neighbours
+from kernlens.probes.recommenders.user_ridge import dual_weights
 
 Scores = Callable[[np.ndarray], np.ndarray]
 """From users' rows ``[b, m]`` to scores of all items ``[b, m]``."""
@@ -43,7 +43,7 @@ def ease(x: Any) -> Callable[[float], Scores]:
     """The ridge regression of each item on all others."""
 
     def at(strength: float) -> Scores:
-        model = ranking.fit_ease(x, strengths=[strength])
+        model = recommenders.fit_ease(x, strengths=[strength])
         weights = model.weights.astype(np.float32)
         return lambda rows: rows[:, model.items].astype(np.float32) @ weights
 
@@ -92,8 +92,8 @@ def of_kernel(kernel: Callable[..., Any]) -> Callable[[Any], Callable[[float], S
 RANKERS: dict[str, tuple[Callable[[Any], Callable[[float], Scores]], Sequence[float]]] = {
     "popularity": (popularity, NONE),
     "item k-NN": (item_knn, NEIGHBOURS),
-    "one-hot ridge": (of_kernel(ranking.linear_rows), RIDGES),
+    "one-hot ridge": (of_kernel(recommenders.linear_rows), RIDGES),
     "EASE": (ease, EASE_STRENGTHS),
-    "infinity-AE": (of_kernel(ranking.infinite_autoencoder()), WIDE_RIDGES),
+    "infinity-AE": (of_kernel(recommenders.infinite_autoencoder()), WIDE_RIDGES),
 }
 """Recommenders, each with the strengths (or neighbours) that validation chooses among, rising."""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from kernlens.metrics import ranking
+from kernlens.scores import intervals
 
 K = 10
 METRICS = ("recall", "ndcg", "mrr")
@@ -24,9 +25,9 @@ def values(place: ranking.Place) -> dict[str, np.ndarray]:
 def outcome(place: ranking.Place, queries: ranking.Queries) -> dict[str, Any]:
     """Means over queries, each with its interval over users; recall by kind of target; misses."""
     users, every = queries.histories.user, values(place)
-    split = ranking.mean_by_target(every["recall"], users, queries.repeated)
+    split = intervals.mean_by_target(every["recall"], users, queries.repeated)
     return {
-        **{name: ranking.mean_with_interval(one, users)._asdict() for name, one in every.items()},
+        **{name: intervals.mean_with_interval(one, users)._asdict() for name, one in every.items()},
         "by target": {k: None if v is None else v._asdict() for k, v in split.items()},
         "missed": int(place.missed.sum()),
     }

@@ -24,7 +24,7 @@ from kernlens import moments, probes, targets
 from kernlens.kernels import sequence_kernels
 from kernlens.metrics import ranking
 from kernlens.models.towers import DenseLayers, DenseTower, TwoTowers
-from kernlens.probes import ridge_ranking
+from kernlens.probes import recommenders, ridge_ranking
 from kernlens.scores import SCORES
 from kernlens.targets import sequences
 from kernlens.targets.sequences import Histories, Past
@@ -277,7 +277,7 @@ def predict(config: Config, given: Known, z: np.ndarray) -> dict[str, float]:
         "discounted average": by_product(
             np.asarray(sequence_kernels.average(z, test.items, weights))
         ),
-        "last item": by_product(ranking.last_item(z, test)),
+        "last item": by_product(recommenders.last_item(z, test)),
         "discriminant probe": float(
             probes.discriminant(z[rows], kept, draws=20).metrics["macro_f1"].value
         ),

@@ -22,6 +22,7 @@ from experiments.kit import committed
 from experiments.kit.cells import Cells
 from experiments.lens_stability import runs as sources
 from kernlens import datasets, targets
+from kernlens.cli.command import main
 from kernlens.files import write_atomically
 from kernlens.show import report
 from kernlens.types import Interactions, Labels
@@ -82,7 +83,7 @@ def printed(command: str) -> str:
     """
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = command.main(command.split()[1:])
+        code = main(command.split()[1:])
     if code:
         raise RuntimeError(f"{command}: {err.getvalue()}")
     return re.sub(r" +$", "", out.getvalue(), flags=re.MULTILINE).strip("\n")

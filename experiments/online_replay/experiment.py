@@ -41,7 +41,7 @@ from experiments.online_replay import coupons, policies, propensity
 from experiments.online_replay.policies import METRICS, ORACLE, POPULARITY, RANDOM
 from experiments.online_replay.tables import claims as claims
 from experiments.online_replay.tables import tables as tables
-from kernlens.metrics import ranking
+from kernlens.scores import intervals
 from kernlens.show import report
 
 NEAR = 0.95
@@ -103,7 +103,7 @@ def run(config: Config, cells: Cells) -> list[dict[str, Any]]:
 
     def outcomes(one: serving.Served) -> dict[str, Any]:
         found: dict[str, Any] = {
-            name: ranking.mean_with_interval(one.after[name], after.user) for name in METRICS
+            name: intervals.mean_with_interval(one.after[name], after.user) for name in METRICS
         }
         found["by week"] = {
             str(week): float(one.after["recall"][given.week == week].mean())
@@ -111,7 +111,7 @@ def run(config: Config, cells: Cells) -> list[dict[str, Any]]:
         }
         found["hits"] = float(policies.hits(one, given).mean())
         if campaigns:
-            found["coupons"] = ranking.mean_with_interval(*policies.coupon_places(one, campaigns))
+            found["coupons"] = intervals.mean_with_interval(*policies.coupon_places(one, campaigns))
         return found
 
     def estimates(seed: int) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ def baselines(campaigns: list[coupons.Campaign], given: serving.Known) -> dict[s
         "purchases of its products": functools.partial(coupons.bought, counts=given.known.counts),
     }
     return {
-        name: ranking.mean_with_interval(*coupons.places(campaigns, score))
+        name: intervals.mean_with_interval(*coupons.places(campaigns, score))
         for name, score in scores.items()
     }
 

@@ -10,7 +10,8 @@ from experiments.kit import serving
 from experiments.online_replay import coupons, interleaving, propensity
 from kernlens.kernels import sequence_kernels
 from kernlens.metrics import ranking
-from kernlens.probes import ridge_ranking
+from kernlens.probes import recommenders, ridge_ranking
+from kernlens.scores import intervals
 
 CHOOSERS = {
     "kernlens": "ridge ranking",
@@ -43,7 +44,7 @@ class Replay(NamedTuple):
 
 def popularity(given: serving.Known) -> serving.Served:
     """The policy that recommends what was bought most before the cut."""
-    items = ranking.popularity(given.known.counts)[:, None]
+    items = recommenders.popularity(given.known.counts)[:, None]
     after, known = (
         np.ones((n, 1), np.float32) for n in (len(given.after.target), given.known.num_users)
     )
@@ -75,7 +76,7 @@ def untrained(given: serving.Known, one: serving.Served) -> serving.Served:
 def last_item(given: serving.Known, one: serving.Served) -> serving.Served:
     """The policy that recommends what is nearest, by inner product, to the last item."""
     z, past = one.embeddings, serving.households(given, given.after.items.shape[1])
-    after, known = (ranking.last_item(z, h) for h in (given.after, past))
+    after, known = (recommenders.last_item(z, h) for h in (given.after, past))
     return _policy(given, one.name, after, z, known)._replace(seed=one.seed)
 
 
@@ -140,7 +141,7 @@ def _line(
 
     def less(rows: np.ndarray) -> dict[str, Any]:
         a, b = (laid(some, "recall")[rows] for some in (ours, runs))
-        return ranking.mean_difference(a, b, users[rows])._asdict()
+        return intervals.mean_difference(a, b, users[rows])._asdict()
 
     def weekly(week: int) -> dict[str, float]:
         rows = given.week == week
@@ -153,7 +154,7 @@ def _line(
     line: dict[str, Any] = {
         "chooser": chooser,
         "chosen": [] if chooser in (RANDOM, POPULARITY) else [own[0].name for own in runs],
-        **{name: ranking.mean_with_interval(laid(runs, name), users) for name in METRICS},
+        **{name: intervals.mean_with_interval(laid(runs, name), users) for name in METRICS},
         "kernlens less it": less(everywhere),
         "by run": [less(at == i) for i in range(len(runs))],
         "by week": {str(week): weekly(week) for week in np.unique(given.week)},
@@ -162,8 +163,8 @@ def _line(
     }
     if replay.campaigns:
         own, other = (_redeemed(some, replay.campaigns) for some in (ours, runs))
-        line["coupons"] = ranking.mean_with_interval(*other)
-        line["coupons, kernlens less it"] = ranking.mean_difference(own[0], *other)
+        line["coupons"] = intervals.mean_with_interval(*other)
+        line["coupons, kernlens less it"] = intervals.mean_difference(own[0], *other)
     return line
 
 
@@ -180,7 +181,7 @@ def _interleaved(
     credited, owners = np.concatenate(won).astype(float), np.concatenate(users)
     if len(np.unique(owners)) < 2:
         return None
-    return {**ranking.mean_with_interval(credited, owners)._asdict(), "credits": len(credited)}
+    return {**intervals.mean_with_interval(credited, owners)._asdict(), "credits": len(credited)}
 
 
 def hits(one: serving.Served, given: serving.Known) -> np.ndarray:

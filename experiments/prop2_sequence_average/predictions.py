@@ -13,9 +13,8 @@ from experiments.kit.outcomes import outcome, ranked
 from experiments.prop2_sequence_average import mixture
 from kernlens import ntk
 from kernlens.kernels import features, sequence_kernels
-from kernlens.metrics import ranking
 from kernlens.models.towers import TOWERS
-from kernlens.probes import ridge_ranking
+from kernlens.probes import recommenders, ridge_ranking
 from kernlens.targets import sequences
 
 ESTIMATED, PLAIN = "discounted, estimated α", "plain average"
@@ -72,7 +71,9 @@ def averages(
             ),
         },
         "baselines": {
-            "last item": ranked(ranking.last_item(table, test), table, task.queries, counts=counts),
+            "last item": ranked(
+                recommenders.last_item(table, test), table, task.queries, counts=counts
+            ),
         },
     }
 
@@ -154,9 +155,9 @@ def ridge(task: Task, map_fn: Callable[[Any], Any], most: int | None = None) -> 
 
 def baselines(task: Task) -> dict[str, Any]:
     """Outcomes of the rankers without an embedding, by name; EASE on the most frequent items."""
-    x, found = ranking.session_matrix(task.known), {}
-    for name, fn in ranking.BASELINES.items():
-        options = {"most": EASE_ITEMS} if fn is ranking.ease else {}
+    x, found = recommenders.session_matrix(task.known), {}
+    for name, fn in recommenders.BASELINES.items():
+        options = {"most": EASE_ITEMS} if fn is recommenders.ease else {}
         place = fn(x, task.queries, **options)
         found[name] = {**outcome(place, task.queries), "cold": place.cold}
     return found

@@ -27,6 +27,7 @@ from experiments.kit.sources import common_classes
 from experiments.kit.verdicts import also, exceeds, known, together
 from kernlens import files
 from kernlens.metrics import agreement, ranking
+from kernlens.probes import recommenders
 from kernlens.show import report
 from kernlens.show.table import Table
 from kernlens.targets import sequences
@@ -94,7 +95,7 @@ def run(config: Config, cells: Cells) -> list[dict[str, Any]]:
 
 def popular(given: serving.Known, test: Any) -> float:
     """Recall@10 of what was popular before the cut."""
-    bias = ranking.popularity(given.known.counts)
+    bias = recommenders.popularity(given.known.counts)
     nothing, items = (np.zeros((n, 0), np.float32) for n in (len(test.target), len(bias)))
     place = ranking.place_by_inner_product(
         nothing, items, test.target, bias=bias, left_out=given.left_out(test)

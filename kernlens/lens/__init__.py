@@ -4,6 +4,7 @@ from kernlens.lens.advice import Upgrade
 from kernlens.lens.compare import Comparison, Entry, compare, decoder_name
 from kernlens.lens.diagnose import diagnose
 from kernlens.lens.diagnosis import Diagnosis, Finding
+from kernlens.lens.explore import Explorer, explore
 from kernlens.lens.export import export
 from kernlens.lens.fuse import Fused, Fusion, fuse
 from kernlens.lens.joins import JOINS
@@ -41,6 +42,7 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "Entry",
+    "Explorer",
     "Finding",
     "Fused",
     "Fusion",
@@ -57,6 +59,7 @@ __all__ = [
     "compare",
     "decoder_name",
     "diagnose",
+    "explore",
     "export",
     "fuse",
     "judged",

@@ -12,7 +12,7 @@ from kernlens.kernels.sequence_kernels import SparseAverages
 from kernlens.lens.reading import read
 from kernlens.metrics import ranking
 from kernlens.metrics.ranking import Place, Queries
-from kernlens.probes import ridge_ranking
+from kernlens.probes import recommenders, ridge_ranking
 from kernlens.probes.prediction import check_draws
 from kernlens.scores import intervals
 from kernlens.scores.intervals import Replicates
@@ -213,9 +213,9 @@ def ask_baselines(ask: NextItems, *, metric: str | None, draws: int, level: floa
             f"candidates are {ask.protocol}, and {users} users have a target among them; expected "
             "two or more: try protocol='all items'"
         )
-    x, places, notes = ranking.session_matrix(ask.split.known), {}, []
-    for name, fn in ranking.BASELINES.items():
-        options = {"memory": EASE_MEMORY} if fn is ranking.ease else {}
+    x, places, notes = recommenders.session_matrix(ask.split.known), {}, []
+    for name, fn in recommenders.BASELINES.items():
+        options = {"memory": EASE_MEMORY} if fn is recommenders.ease else {}
         try:
             places[name] = fn(x, queries, **options)
         except ValueError as error:
@@ -286,7 +286,7 @@ def ranks_of(
     draws = max(draws, 2)
     users = asked.queries.histories.user
     flat = [own[name] for own in values for name in asked.names]
-    resampled = iter(ranking.resampled(flat, users, seed, draws))
+    resampled = iter(intervals.resampled(flat, users, seed, draws))
     parts = _by_target([own[asked.metric] for own in values], asked, draws, level, seed)
     found = []
     for place, own, part in zip(every, values, parts, strict=True):
@@ -368,7 +368,7 @@ def _by_target(
     for name, rows in (("repeated", repeated), ("new", ~repeated)):
         some = len(np.unique(users[rows])) > 1
         drawn = (
-            ranking.resampled([v[rows] for v in values], users[rows], seed, draws) if some else ()
+            intervals.resampled([v[rows] for v in values], users[rows], seed, draws) if some else ()
         )
         own = _intervals({str(i): one for i, one in enumerate(drawn)}, level)
         for i, part in enumerate(found):

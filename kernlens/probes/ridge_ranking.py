@@ -7,7 +7,7 @@ from these alone, for a whole path of ridge strengths, so it streams, shards and
     map_fn = sequence_kernels.averages(embeddings)
     queries = ranking.all_items(split.test)
     place, ranker = ridge_ranking.predict(map_fn, split.train, queries, num_items=m)
-    ranking.mean_with_interval(ranking.recall(place, 10), split.test.user)
+    intervals.mean_with_interval(ranking.recall(place, 10), split.test.user)
 
 Sparse features, such as one-hot items (``sequence_kernels.one_hot(m)``), go through a sparse Gram
 matrix (:func:`fit_sparse`).
@@ -26,9 +26,9 @@ from kernlens.arrays.device import calm_threads
 from kernlens.kernels.sequence_kernels import SparseAverages
 from kernlens.metrics import ranking
 from kernlens.metrics.ranking import Place, Queries
-from kernlens.metrics.ranking.baselines import placed
 from kernlens.moments import Moments
 from kernlens.probes import STRENGTHS
+from kernlens.probes.recommenders.baselines import placed
 from kernlens.targets.sequences import Histories, Past
 from kernlens.types import Array, FeatureMap
 

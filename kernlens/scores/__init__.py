@@ -24,7 +24,6 @@ from kernlens.scores.alignment import (
 from kernlens.scores.curves import eigenlearning, learning_curve
 from kernlens.scores.estimator import Estimator, Score
 from kernlens.scores.evidence import EVIDENCE, arora_complexity, evidence, gcv, logme, logme_centred
-from kernlens.scores.explore import Explorer, explore
 from kernlens.scores.pairs import PAIRS, Pair
 from kernlens.scores.peers import PEERS
 from kernlens.scores.rows import ROWS
@@ -56,7 +55,6 @@ __all__ = [
     "SEPARATION",
     "SPECTRA",
     "Estimator",
-    "Explorer",
     "Pair",
     "Score",
     "arora_complexity",
@@ -66,7 +64,6 @@ __all__ = [
     "debiased_hsic",
     "eigenlearning",
     "evidence",
-    "explore",
     "gbc_diagonal",
     "gbc_full",
     "gbc_spherical",

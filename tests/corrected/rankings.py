@@ -4,7 +4,7 @@ import numpy as np
 
 from kernlens.kernels import sequence_kernels
 from kernlens.metrics import ranking
-from kernlens.probes import ridge_ranking
+from kernlens.probes import recommenders, ridge_ranking
 from kernlens.targets import sequences
 from kernlens.targets.sequences import Histories
 from tests.cases import pasts, toy_interactions
@@ -24,7 +24,7 @@ def own_counts() -> float:
     """Recall@1 of own counts, which say nothing of which of 20 items comes next."""
     test = recurring()
     x = test.past.counts(30)
-    return float(ranking.recall(ranking.own_past(x, ranking.all_items(test)), 1).mean())
+    return float(ranking.recall(recommenders.own_past(x, ranking.all_items(test)), 1).mean())
 
 
 def eliminated() -> str:
@@ -42,8 +42,8 @@ def forgotten() -> float:
     rows = [[0, 1, 2, 3, 4, 5, 6 + user % 3] for user in range(30)]
     data = toy_interactions(rows)
     split = sequences.leave_last_out(data, length=2, seed=None)
-    known = ranking.session_matrix(split.known)
-    place = ranking.popular(known, ranking.new_items(split.test))
+    known = recommenders.session_matrix(split.known)
+    place = recommenders.popular(known, ranking.new_items(split.test))
     # Three items are left, as popular as each other: never met in training.
     return float(ranking.recall(place, 1).mean())
 
@@ -64,7 +64,7 @@ def cold_last_item() -> float:
     vectors[2] = np.nan
     items = np.array([[0, 2], [1, 2]], np.int32)
     histories = Histories(items, np.array([2, 2]), np.array([0, 1]), np.arange(2))
-    queries = ranking.last_item(vectors, histories)
+    queries = recommenders.last_item(vectors, histories)
     place = ranking.place_by_inner_product(queries, vectors, histories.target)
     return float(ranking.recall(place, 1).mean())
 

@@ -7,7 +7,7 @@ from scipy import sparse
 
 from experiments.closed_form_recommenders import experiment, split
 from experiments.closed_form_recommenders.rankers import RANKERS
-from kernlens.metrics import ranking
+from kernlens.probes import recommenders
 
 RNG = np.random.default_rng(0)
 
@@ -76,11 +76,11 @@ def test_rankers_score_as_the_library_does():
     known = (train + validation).toarray()
     fit, _ = RANKERS["infinity-AE"]
     got = fit(train)(5.0)(known)
-    model = ranking.fit_user_ridge(train, strengths=[5.0])
+    model = recommenders.fit_user_ridge(train, strengths=[5.0])
     # Products in float32.
     assert_allclose(got, model.scores(known), rtol=1e-4, atol=1e-5)
     fit, _ = RANKERS["EASE"]
-    expected = known @ ranking.fit_ease(train, strengths=[20.0]).weights
+    expected = known @ recommenders.fit_ease(train, strengths=[20.0]).weights
     assert_allclose(fit(train)(20.0)(known), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -5,13 +5,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from kernlens import moments, probes, targets
-from kernlens.arrays.rows import unit_rows
+from kernlens import lens, probes, targets
+from kernlens.cli import words
 from kernlens.cli.options.demo import Demo, Task
-from kernlens.models import decoders
 from kernlens.probes import Prediction
 from kernlens.scores import SCORES
 from kernlens.show import steps
@@ -20,6 +18,9 @@ from kernlens.types import Interval, Labels, Outcome
 
 SCORE = "published_class_cosine"
 """The score that the paper published, shown next to the prediction."""
+
+HEADS = {"LR": "linear", "MLP": "mlp:32"}
+"""Heads that are trained: by name, the words of ``--decoder``."""
 
 
 class Setting(NamedTuple):
@@ -102,8 +103,10 @@ class Found(NamedTuple):
 def grid(config: Demo, task: Task, kept: dict[str, Found] | None = None) -> list[Row]:
     """A row for each setting and seed; ``kept`` gets what was predicted of each, by name."""
     trained = {
-        name: functools.partial(heads.classify, decoder=decoder, seeds=config.head_seeds)
-        for name, decoder in (("LR", decoders.Linear()), ("MLP", decoders.Mlp(32)))
+        name: functools.partial(
+            heads.classify, decoder=words.decoder(word), seeds=config.head_seeds
+        )
+        for name, word in HEADS.items()
     }
     noise = sampling.log_uniform(task.data.num_items)
     rows = []
@@ -150,25 +153,25 @@ def judge(
     seconds = time.perf_counter() - start
     if kept is not None:
         kept[name_of(setting, seed)] = Found(prediction, x)
-    estimator = SCORES[SCORE]
-    summary = moments.from_arrays(
-        estimator.features(jnp.asarray(x)),
-        jnp.asarray(labels.codes),
-        len(labels.names),
-        scatter=estimator.scatter,
-    )
+    (standing,) = lens.standings({setting: x}, labels, {SCORE: SCORES[SCORE]})
     outcomes = {name: train(x, labels) for name, train in trained.items()}
-    unit = unit_rows(jnp.asarray(x))
     return Row(
         setting=setting,
         seed=seed,
         predicted=prediction.metrics["macro_f1"],
         predict_seconds=seconds,
-        score=float(estimator.fn(summary).value),
-        mean_cosine=float(jnp.sum(jnp.mean(unit, axis=0) ** 2)),
+        score=standing.intervals[setting].value,
+        mean_cosine=_mean_cosine(x),
         trained={name: np.asarray(o.metrics.macro_f1, float) for name, o in outcomes.items()},
         train_seconds={name: o.seconds for name, o in outcomes.items()},
     )
+
+
+def _mean_cosine(x: np.ndarray) -> float:
+    """Mean cosine between rows, each with itself too; a row of zeros has none with any."""
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    unit = x / np.where(norms > 0, norms, 1)
+    return float(np.sum(np.mean(unit, axis=0) ** 2))
 
 
 def name_of(setting: str, seed: int) -> str:

@@ -11,6 +11,8 @@ Two ways to ask how a score would vary with other rows:
 Scores that need the rows themselves (``scores.ROWS``, LEEP, neighbours of two embeddings) are
 computed without each block of a sample in turn: :func:`sample_replicates`.
 
+Means over queries have intervals over users: :func:`mean_with_interval`.
+
 Block and multiplicities are functions of the seed and the number of the row alone. So neither the
 order of rows nor chunks, devices and processes matter, parts merge, and two embeddings of the same
 rows, each read in its own pass, meet in the same blocks and draws: their difference is paired.
@@ -30,6 +32,12 @@ from kernlens.scores.intervals.ends import (
     standard_error,
 )
 from kernlens.scores.intervals.hashes import MAX_ROW, POISSON, block_of, bootstrap_weights
+from kernlens.scores.intervals.means import (
+    mean_by_target,
+    mean_difference,
+    mean_with_interval,
+    resampled,
+)
 from kernlens.scores.intervals.replicates import Replicates, replicate
 from kernlens.scores.intervals.samples import sample_replicates
 from kernlens.scores.intervals.state import (
@@ -61,8 +69,12 @@ __all__ = [
     "from_stream",
     "init",
     "interval",
+    "mean_by_target",
+    "mean_difference",
+    "mean_with_interval",
     "merge",
     "replicate",
+    "resampled",
     "rows_of",
     "sample_replicates",
     "sentence",

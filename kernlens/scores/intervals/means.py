@@ -6,13 +6,9 @@ from typing import Any
 import chex
 import numpy as np
 
-from kernlens.scores.intervals import (
-    MAX_ROW,
-    Replicates,
-    bootstrap_weights,
-    difference,
-    interval,
-)
+from kernlens.scores.intervals.ends import difference, interval
+from kernlens.scores.intervals.hashes import MAX_ROW, bootstrap_weights
+from kernlens.scores.intervals.replicates import Replicates
 from kernlens.types import Array, Interval
 
 USERS_AT_ONCE = 4096
@@ -35,7 +31,8 @@ def mean_with_interval(
     functions of seed, user and draw alone. What another training would change is not included.
 
     Args:
-      values: metric of each query, in ``[0, 1]``, ``[n]``, such as :func:`recall` returns.
+      values: metric of each query, in ``[0, 1]``, ``[n]``, such as
+        :func:`kernlens.metrics.ranking.recall` returns.
       users: whose query it is, integers ``[n]`` from 0.
       seed: random seed of the draws.
       draws: at least 2; a draw without any user is left out.

@@ -163,7 +163,7 @@ def near_last(x: Any, queries: Queries, *, neighbours: int = 200) -> Place:
       >>> data = datasets.load("synthetic", num_items=50, num_interactions=5_000, session_length=5)
       >>> split = sequences.leave_last_out(data, length=4, targets=1, seed=0)
       >>> queries = ranking.all_items(split.test)
-      >>> place = near_last(ranking.session_matrix(split.known), queries)
+      >>> place = near_last(recommenders.session_matrix(split.known), queries)
       >>> len(place.above) == len(queries.repeated)
       True
     """

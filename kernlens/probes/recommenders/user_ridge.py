@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernlens.metrics.ranking import places
-from kernlens.metrics.ranking.baselines import binary, placed, read_items
-from kernlens.metrics.ranking.ease import hidden_items
 from kernlens.metrics.ranking.measures import reciprocal_rank
 from kernlens.metrics.ranking.places import Place
 from kernlens.metrics.ranking.protocol import Queries
+from kernlens.probes.recommenders.baselines import binary, placed, read_items
+from kernlens.probes.recommenders.ease import hidden_items
 
 RowKernel = Callable[[np.ndarray, np.ndarray], Any]
 """``kernel(rows1 [n1, m], rows2 [n2, m]) -> [n1, n2]``, on float32 rows."""
@@ -111,7 +111,7 @@ def fit_user_ridge(
     and a user of row :math:`r` scores the items by :math:`k(r, X)\, W`.
 
     Hidden items of a tenth of the users choose :math:`\lambda`, as in
-    :func:`~kernlens.metrics.ranking.fit_ease`. The model is then fitted on all users.
+    :func:`~kernlens.probes.recommenders.fit_ease`. The model is then fitted on all users.
 
     Args:
       x: how often each user (or session) holds each item, SciPy sparse ``[n, m]``; only whether an

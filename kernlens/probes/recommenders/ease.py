@@ -7,10 +7,10 @@ import numpy as np
 
 from kernlens.arrays.device import calm_threads
 from kernlens.metrics.ranking import places
-from kernlens.metrics.ranking.baselines import binary, placed, read_items
 from kernlens.metrics.ranking.measures import reciprocal_rank
 from kernlens.metrics.ranking.places import Place
 from kernlens.metrics.ranking.protocol import Queries
+from kernlens.probes.recommenders.baselines import binary, placed, read_items
 
 STRENGTHS = (10.0, 100.0, 1_000.0, 10_000.0)
 """Default path, absolute as in the published model: a strength adds that many sessions to the
