@@ -13,15 +13,14 @@ from jax.example_libraries import stax
 from numpy.testing import assert_allclose, assert_array_equal
 
 import kernlens.ntk as nt
+from tests.tangent_models import dense, mlp
 from tests.test_ntk_structured import (
     arrange,
     cast,
     compiled,
-    dense,
     draw,
     error,
     layer,
-    mlp,
     products,
 )
 from tests.test_ntk_structured import reference as exact

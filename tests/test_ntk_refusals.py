@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose
 
 import kernlens.ntk as nt
 from kernlens import kernels
-from tests.test_ntk_structured import cast, draw, layer, mlp
+from tests.tangent_models import mlp
+from tests.test_ntk_structured import cast, draw, layer
 
 X = draw(6, 3)
 MLP = [layer(3, 5), layer(5, 4)]

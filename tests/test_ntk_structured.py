@@ -8,11 +8,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from jax.example_libraries import stax
 
-from kernlens.ntk import Method, empirical_ntk_fn, structured
+from kernlens.ntk import empirical_ntk_fn, structured
 from kernlens.ntk.structured import Contraction
+from tests.tangent_models import (
+    Convolutions,
+    Pair,
+    Pooled,
+    Recurrent,
+    Transformer,
+    Upward,
+    attention_pool,
+    bag,
+    branches,
+    channels_first,
+    clipped,
+    cubic,
+    dense,
+    gated,
+    gated_by_itself,
+    joined,
+    lookups,
+    mixtures,
+    mlp,
+    nested,
+    odd_uses,
+    pooled,
+    recurrence,
+    scaled,
+    shared_bias,
+    sliced,
+    stacked_loops,
+    stopped,
+    towers,
+    ways_through,
+)
 
 ROWS = 7
 FIRST, SECOND = slice(0, 4), slice(2, ROWS)
@@ -117,256 +148,8 @@ def error(got, expected):
     return np.abs(np.asarray(got, np.float64) - expected).max() / np.abs(expected).max()
 
 
-def dense(p, x):
-    return x @ p["w"] + p["b"]
-
-
 def layer(read, write):
     return {"w": draw(read, write), "b": draw(write)}
-
-
-def mlp(p, x):
-    for each in p[:-1]:
-        x = jnp.tanh(dense(each, x))
-    return dense(p[-1], x)
-
-
-@jax.custom_jvp
-def cubic(x):
-    return x**3
-
-
-@cubic.defjvp
-def _(primals, tangents):
-    (x,), (t,) = primals, tangents
-    return cubic(x), 3.0 * x**2 * t
-
-
-@jax.custom_vjp
-def clipped(x):
-    return jnp.sin(x)
-
-
-clipped.defvjp(lambda x: (jnp.sin(x), x), lambda x, ct: (2.0 * jnp.cos(x) * ct,))
-
-
-class Pair(NamedTuple):
-    """Parameters as a NamedTuple of other containers."""
-
-    first: Any
-    rest: Any
-
-
-class Convolutions(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        x = nn.Conv(3, (3, 2), strides=(2, 1), padding="SAME")(x)
-        x = nn.Conv(2, (2, 2), padding=((1, 0), (0, 2)), kernel_dilation=(1, 2), use_bias=False)(
-            jnp.tanh(x)
-        )
-        return x.mean((1, 2))
-
-
-class Pooled(nn.Module):
-    """Convolutions without strides, and a pool of each channel over all positions."""
-
-    window: bool
-    outputs: int = 3
-
-    @nn.compact
-    def __call__(self, x):
-        x = nn.Conv(3, (3, 2), kernel_dilation=(1, 2))(x)
-        x = nn.gelu(nn.Conv(4, (2, 2), padding=((1, 0), (0, 2)))(jnp.tanh(x)))
-        x = nn.max_pool(x, x.shape[1:3]).reshape(len(x), -1) if self.window else x.mean((1, 2))
-        return nn.Dense(self.outputs)(x)
-
-
-class Upward(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        x = nn.Conv(4, (2,), feature_group_count=2, padding="CIRCULAR")(x)
-        x = nn.ConvTranspose(3, (3,), strides=(2,))(jnp.tanh(x))
-        return x.sum(1)
-
-
-class Transformer(nn.Module):
-    """One block over tokens, with a mask, positions and tied logits of the last token."""
-
-    @nn.compact
-    def __call__(self, tokens, keep):
-        embed = nn.Embed(6, 4)
-        positions = self.param("positions", nn.initializers.normal(), (9, 4))
-        x = embed(tokens) + positions[: tokens.shape[1]]
-        norm = partial(nn.LayerNorm, param_dtype=x.dtype, force_float32_reductions=False)
-        attend = nn.make_attention_mask(keep, keep, pairwise_fn=jnp.logical_and, dtype=bool)
-        x = x + nn.MultiHeadDotProductAttention(2)(norm()(x), mask=attend)
-        x = x + nn.Dense(4)(nn.gelu(nn.Dense(5)(norm()(x))))
-        return embed.attend(x[:, -1])[:, :3]
-
-
-class Recurrent(nn.Module):
-    @nn.compact
-    def __call__(self, tokens):
-        x = nn.Embed(6, 3)(tokens)
-        carry = jnp.zeros((x.shape[0], 3), x.dtype)
-        return nn.Dense(2)(nn.RNN(nn.GRUCell(3))(x, initial_carry=carry)[:, -1])
-
-
-def bag(pool):
-    """Mean of the embeddings of a masked list of items, then a layer."""
-
-    def f(p, x):
-        items, keep = x
-        return dense(p, jnp.tanh(pool(p["table"][items], keep)))
-
-    return f
-
-
-def towers(p, x):
-    """Scores of candidates for a history, all items from one table, towers that share a layer."""
-    items, keep, candidates = x
-    user = (p["table"][items] * keep[..., None]).sum(1) / keep.sum(1, keepdims=True)
-    user = jnp.tanh(dense(p, user))
-    item = jnp.tanh(dense(p, p["table"][candidates]))
-    return jnp.einsum("nd,nad->na", user, item)
-
-
-def recurrence(p, x):
-    """Shared weights in a loop and outside of it, rows of a table read within it."""
-
-    def step(h, token):
-        h = jnp.tanh(h @ p["w"] + p["table"][token] + p["b"])
-        return h, h @ p["out"]
-
-    h, ys = jax.lax.scan(step, jnp.zeros((x.shape[0], 3), p["w"].dtype), x.T, reverse=True)
-    return ys.sum(0) + (h @ p["w"]) @ p["out"]
-
-
-def nested(p, x):
-    """A loop in a loop, with a layer that is scanned over as well."""
-
-    def outer(h, w):
-        h, _ = jax.lax.scan(lambda h, _: (jnp.tanh(dense(p, h)), None), h, None, length=2)
-        return jnp.tanh(h @ w), None
-
-    return jax.lax.scan(outer, x, p["stack"])[0]
-
-
-def odd_uses(p, x):
-    h = jnp.tanh(x @ jnp.exp(p["exp"]) + (x @ (p["square"] * p["square"])))
-    h = h @ jnp.concatenate([p["left"], p["right"]], axis=1)
-    return h @ p["sliced"][1:4] * p["gain"] / jnp.linalg.norm(p["normed"])
-
-
-def scaled(p, x):
-    h = jnp.tanh(x @ (p["a"] / np.sqrt(3.0).item()) - 0.3 * (x @ p["c"]))
-    return h @ (p["b"].T * 0.7) * 2.0 + jnp.sum(p["gain"]) * (h @ (p["d"] * p["gain"][0]))
-
-
-def shared_bias(p, x):
-    h = p["b"] + x @ p["w"]
-    u = x @ p["v"]
-    # "apart" is no bias of the site that wrote u: others read u too.
-    return jnp.tanh(h + u + p["b"]) + u * (x @ p["z"] + p["one"]) + jnp.sin(u + p["apart"])
-
-
-def stopped(p, x):
-    h = jnp.tanh(dense(p[0], x))
-    return dense(p[1], h) * jax.lax.stop_gradient(h @ p[1]["w"]) + jax.lax.stop_gradient(p[2])
-
-
-def ways_through(p, x):
-    """Inner jit, checkpoint and a map over a stack of layers."""
-    h = jax.jit(dense)(p[0], x)
-    h = jax.checkpoint(lambda q, h: jnp.tanh(dense(q, h)))(p[1], jnp.tanh(h))
-    return jax.vmap(lambda w: h @ w, out_axes=1)(p[2])
-
-
-def lookups(p, x):
-    """Negative and clipped ids, a table of numbers, one of matrices, a lookup of columns."""
-    negative = p["table"][x - 4]
-    clipped = jnp.take(p["table"], x + 3, axis=0, mode="clip")
-    filled = jnp.take(p["table"], x + 1, axis=0, mode="fill", fill_value=0.5)
-    matrix = jnp.einsum("nlij->nj", p["matrices"][x])
-    column = p["columns"][:, x].sum((0, 2))
-    pooled = jnp.tanh(negative).sum(1) + jnp.sin(clipped).sum(1) + filled.prod(1)
-    return pooled + matrix + (column + p["offsets"][x].prod(1))[:, None]
-
-
-def attention_pool(p, x):
-    """Weights of the pool that depend on the rows themselves."""
-    rows = p["table"][x]
-    weights = jax.nn.softmax(rows @ p["query"], axis=-1)
-    return dense(p, jnp.einsum("nld,nl->nd", rows, weights))
-
-
-def branches(p, x):
-    h = jax.lax.cond(True, lambda w: x @ w, lambda w: x @ w.T, p["w"])
-    h = jax.lax.fori_loop(0, 3, lambda _, h: jnp.tanh(h @ p["v"]), h)
-    return jnp.where(x > 0, h @ p["u"], h)
-
-
-def gated(p, x):
-    """A layer next to the last, gated by the example and chosen by it, and added to it."""
-    h = jnp.tanh(dense(p[0], x)) * jnp.sin(x) + x
-    return dense(p[1], jnp.where(x[:, :1] > 0, h, x))
-
-
-def gated_by_itself(p, x):
-    """A layer next to the last whose gate depends on it, so that its slopes are no diagonal."""
-    h = dense(p[0], x)
-    return dense(p[1], jnp.tanh(h) * jnp.cumsum(h, axis=1))
-
-
-def pooled(across, p, x):
-    """Rows of a layer, pooled over positions or across what the layer wrote at each."""
-    h = jnp.tanh(dense(p[0], jnp.sin(jnp.stack([x, 2.0 * x, x - 1.0], axis=1)))) * x[:, :, None]
-    return dense(p[1], h.sum(2 if across else 1))
-
-
-def channels_first(channels, p, x):
-    """Convolutions of images with channels first, pooled by a window of one or more channels."""
-    for kernel in p["kernels"]:
-        x = jnp.tanh(jax.lax.conv(x, kernel, (1, 1), "SAME"))
-    window, pads = (1, channels, *x.shape[2:]), ((0, 0), (0, channels - 1), (0, 0), (0, 0))
-    x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1, 1, 1, 1), pads)
-    return dense(p, x.reshape(len(x), -1))
-
-
-def sliced(p, x):
-    """Slices of a matrix and of its bias, some of them with steps or by their number."""
-    even, odd = x @ p["w"][:, ::2], x @ p["w"][:, 1::2]
-    h = jnp.tanh(even + p["b"][:2]) * (odd + p["b"][2:])
-    for i in range(2):
-        h = jnp.tanh(h @ jax.lax.dynamic_index_in_dim(p["layers"], i, 0, False))
-    return h @ p["layers"][-1]
-
-
-def joined(p, x):
-    """Products with matrices side by side and one above the other, biases likewise."""
-    h = x @ jnp.concatenate([p["a"], 2.0 * p["b"]], 1) + jnp.concatenate([p["c"], p["d"]])
-    return jnp.tanh(h) @ jnp.concatenate([p["e"], p["f"]])
-
-
-def stacked_loops(p, x):
-    """A loop over stacked matrices in a loop over stacks of them, reshaped before."""
-
-    def outer(h, layer):
-        h, _ = jax.lax.scan(lambda h, w: (jnp.tanh(h @ w + p["b"]), None), h, layer["w"])
-        return jnp.tanh(h @ layer["v"] + layer["c"]), layer["v"]
-
-    layers = {"w": p["w"].reshape(2, 2, 3, 3), "v": p["v"], "c": p["c"]}
-    return jax.lax.scan(outer, x, layers, reverse=True)[0]
-
-
-def mixtures(p, x):
-    """Layers of experts in a loop, weighted."""
-
-    def layer(h, w):
-        inner = jnp.tanh(jnp.einsum("nd,edf->enf", h, w["up"]) + w["b"][:, None])
-        return jnp.einsum("enf,efd->nd", inner, w["down"]), None
-
-    return jax.lax.scan(layer, x, p)[0]
 
 
 PLAIN = draw(ROWS, 3)
@@ -374,7 +157,6 @@ ITEMS, KEEP, CANDIDATES = ids(4, high=6), mask(4), ids(2, high=6)
 ITEMS[:, 1] = ITEMS[:, 0]
 TABLE = {"table": draw(6, 3), **layer(3, 2)}
 WIDE = draw(3, 200)
-
 stax_init, stax_apply = stax.serial(stax.Dense(4), stax.Relu, stax.Dense(2))
 stax_params = [(draw(3, 4), draw(4)), (), (draw(4, 2), draw(2))]
 
@@ -620,97 +402,6 @@ def test_all_methods_agree_on_all_models(case, dtype):
         block_size = BLOCKS[(CASES.index(case) + place) % len(BLOCKS)]
         found = agree(case, method, block_size, dtype, contraction)
         assert found < TOLERANCE[dtype], (method, contraction, block_size)
-
-
-def explain(f, x1, x2, params, **settings):
-    return empirical_ntk_fn(f, explain=True, **settings)(x1, x2, params)
-
-
-def test_auto_needs_no_forward_derivative():
-    # Weights that only an exact Jacobian serves are where products would be cheapest.
-    def f(p, x):
-        return clipped(x @ jnp.exp(p["w"])).sum(-1)
-
-    params, x = cast(({"w": WIDE}, PLAIN), "float32")
-    k = empirical_ntk_fn(f, trace_axes=())(x, None, params)
-    assert error(k, reference(f, {"w": WIDE}, PLAIN)) < TOLERANCE["float32"]
-
-
-@pytest.mark.parametrize("outputs", ["scores", "vectors"])
-def test_no_gradient_of_a_table_is_built(outputs):
-    items, n = 20_000, 16
-    x = (jnp.zeros((n, 4), jnp.int32), jnp.ones((n, 4), jnp.float32), jnp.zeros((n, 2), jnp.int32))
-    params = cast({"table": draw(items, 3), **layer(3, 2)}, "float32")
-    f = towers if outputs == "scores" else lambda p, x: dense(p, p["table"][x[0]].sum(1))
-    kernel_fn = empirical_ntk_fn(f, trace_axes=())
-    program = jax.jit(lambda x, params: kernel_fn(x, None, params)).lower(x, params).compile()
-    memory = program.memory_analysis()
-    # One gradient of the table is 240 kB; the sixteen of the batch would be 3.8 MB.
-    assert memory.temp_size_in_bytes < 4 * 3 * items
-    choice = next(c for c in explain(f, x, None, params, trace_axes=()).leaves if c.bias is None)
-    assert choice.path == ("table",)
-    assert choice.contraction is Contraction.GRAM
-
-
-def test_memory_does_not_grow_with_the_table():
-    used = []
-    for items in (20_000, 200_000):
-        x = (
-            jnp.zeros((16, 4), jnp.int32),
-            jnp.ones((16, 4), jnp.float32),
-            jnp.zeros((16, 2), jnp.int32),
-        )
-        params = {"table": jnp.zeros((items, 3), jnp.float32), **cast(layer(3, 2), "float32")}
-        kernel_fn = empirical_ntk_fn(towers)
-        program = jax.jit(kernel_fn).lower(x, x, params).compile()
-        used.append(program.memory_analysis().temp_size_in_bytes)
-    assert used[1] == used[0]
-
-
-def test_explanation_names_leaves_ways_and_costs():
-    params = cast({"table": draw(20_000, 3), "free": draw(2), **layer(3, 2)}, "float32")
-    x = (jnp.zeros((5, 4), jnp.int32), jnp.ones((5, 4), jnp.float32), jnp.zeros((5, 2), jnp.int32))
-    why = explain(
-        lambda p, x: towers(p, x) * jnp.exp(p["free"]), x, None, params, method="structured"
-    )
-    assert why.method is Method.STRUCTURED
-    assert {c.path: (c.bias, c.contraction) for c in why.leaves} == {
-        ("free",): (None, Contraction.JACOBIAN),
-        ("table",): (None, Contraction.GRAM),
-        ("w",): (("b",), why.leaves[-1].contraction),
-    }
-    assert why.block_size == 5
-    assert set(why.operations) == {Method.STRUCTURED, Method.JACOBIAN, Method.VECTOR_PRODUCTS}
-    assert why.operations[Method.STRUCTURED] == pytest.approx(sum(c.operations for c in why.leaves))
-    lines = str(why).splitlines()
-    assert lines[0].startswith("structured, blocks of 5 rows; multiply-adds a pair: ")
-    assert lines[1].startswith("  free: exact Jacobian, 1 position, ")
-    assert lines[2].startswith("  table: Grams of factors, ")
-    assert lines[3].startswith("  w with b: ")
-    assert len(lines) == 4
-
-
-def test_a_layer_before_a_pool_costs_the_same_for_any_number_of_outputs():
-    for window in (True, False):
-        costs = []
-        for outputs in (2, 20):
-            case = linen("", Pooled(window, outputs), draw(2, 6, 6, 3))
-            params, x = cast((case.params, case.x), "float32")
-            why = explain(case.f, x, None, params)
-            costs.append({choice.path[-2]: choice.operations for choice in why.leaves})
-        assert costs[0]["Conv_1"] == costs[1]["Conv_1"]
-        assert 5 * costs[0]["Conv_0"] < costs[1]["Conv_0"]
-
-
-def test_gradients_smaller_than_their_factors_are_kept_in_their_place():
-    used = []
-    for n in (64, 512):
-        case = linen("", Pooled(False), draw(n, 32, 32, 3))
-        params, x = cast((case.params, case.x), "float32")
-        program = jax.jit(empirical_ntk_fn(case.f)).lower(x, None, params).compile()
-        used.append(program.memory_analysis().temp_size_in_bytes)
-    # The second layer reads 12 numbers at 32 * 32 positions; its gradient has 52.
-    assert used[1] - used[0] < (512 - 64) * 32 * 32 * 12 * 4
 
 
 @pytest.mark.parametrize("layout", ["pooled by a mean", "channels first, pooled by 1"])
