@@ -22,7 +22,7 @@ COMMANDS = ("cli", "__main__")
 FURTHER = ("arrays.embeddings", "arrays.rows", "kernels.of_decoder", "kernels.readout",
            "lens.maps", "lens.text_tasks",
            "metrics.disagreement", "metrics.regression", "metrics.multi_label",
-           "ntk.influence", "ntk.stax")  # fmt: skip
+           "ntk.influence", "ntk.sketch", "ntk.stax")  # fmt: skip
 """Modules that guides import though their room hands on other names."""
 
 

@@ -270,6 +270,13 @@ def histories(interactions: Interactions) -> Interactions:
     Returns:
       The same interactions with one session a user. Values that belong to a session
       (``session_attributes``) have no meaning any more and are dropped.
+
+    Examples:
+      >>> from kernlens import datasets
+      >>> data = datasets.load("synthetic", num_items=60, num_users=9, num_interactions=600)
+      >>> joined = histories(data)
+      >>> joined.num_sessions == data.num_users, len(joined.items) == len(data.items)
+      (True, True)
     """
     users = interactions.users
     first = np.flatnonzero(np.diff(users, prepend=-1))

@@ -209,6 +209,10 @@ def label(codes1: Array, codes2: Array) -> Array:
 
     References:
       Xu and Yang (2023), proposition 1.
+
+    Examples:
+      >>> label(jnp.array([0, 1, -1]), jnp.array([1, -1])).tolist()
+      [[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
     """
     chex.assert_rank([codes1, codes2], 1)
     chex.assert_type([codes1, codes2], int)
@@ -272,6 +276,11 @@ def centre(kernel: Kernel, reference_rows: Array) -> Kernel:
 
     References:
       Schölkopf, Smola and Müller (1998), appendix B.
+
+    Examples:
+      >>> rows = jnp.array([[1.0], [3.0]])
+      >>> centre(linear, rows)(rows, rows).tolist()
+      [[1.0, -1.0], [-1.0, 1.0]]
     """
 
     def centred(x1: Array, x2: Array) -> Array:

@@ -207,6 +207,12 @@ def averaged(
 
     References:
       Smola, Gretton, Song and Schölkopf (2007), equation 4: the inner product of mean maps.
+
+    Examples:
+      >>> from kernlens import kernels
+      >>> items, prices = jnp.array([[0, 1], [-1, 1]]), jnp.array([[1.0], [3.0]])
+      >>> averaged(kernels.linear, prices)(items, items).tolist()
+      [[4.0, 6.0], [6.0, 9.0]]
     """
     embeddings, weights = jnp.asarray(embeddings), _on_device(weights)
     cold = _without(embeddings)

@@ -8,7 +8,6 @@ from kernlens.metrics.classification import (
     counts,
     from_confusion,
     from_counts,
-    log_loss,
     majority,
 )
 
@@ -20,6 +19,5 @@ __all__ = [
     "counts",
     "from_confusion",
     "from_counts",
-    "log_loss",
     "majority",
 ]

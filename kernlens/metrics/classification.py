@@ -123,21 +123,6 @@ def classification(
     return from_confusion(confusion(target, predicted, num_classes, weights=weights))
 
 
-def log_loss(log_probabilities: Array, target: Array) -> Array:
-    r"""Mean negative log likelihood, :math:`-\frac1n \sum_i \log p_i(y_i)`, in nats.
-
-    Args:
-      log_probabilities: log of each class's probability, ``[n, C]``.
-      target: true classes, integers ``[n]`` in ``0..C-1``.
-
-    Returns:
-      Loss, a scalar; infinite where a true class was given probability 0.
-    """
-    chex.assert_rank([log_probabilities, target], [2, 1])
-    chex.assert_equal_shape_prefix([log_probabilities, target], 1)
-    return -jnp.mean(jnp.take_along_axis(log_probabilities, target[:, None], axis=1))
-
-
 def auc(scores: Array, target: Array) -> Array:
     r"""Area under the ROC curve, :math:`P(s^+ > s^-) + \tfrac12 P(s^+ = s^-)`.
 

@@ -31,7 +31,15 @@ def total_scatter(moments: Moments) -> Array:
 
 
 def covariance(moments: Moments) -> Array:
-    r"""Covariance of all rows with divisor :math:`n`, ``[p, p]``; zero for no rows."""
+    r"""Covariance of all rows with divisor :math:`n`, ``[p, p]``; zero for no rows.
+
+    Examples:
+      >>> from kernlens import moments
+      >>> rows = jnp.array([[0.0], [2.0], [10.0], [12.0]])
+      >>> m = moments.from_arrays(rows, jnp.array([0, 0, 1, 1]), 2)
+      >>> covariance(m).tolist(), class_means(m).tolist()
+      ([[26.0]], [[1.0], [11.0]])
+    """
     return divide(full_scatter(moments), moments.count)
 
 

@@ -105,6 +105,12 @@ def empirical_ntk_vp_fn(
 
     References:
       Novak, Sohl-Dickstein and Schoenholz (2022), section 3.2.
+
+    Examples:
+      >>> rows, slope = jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.ones((2, 1))
+      >>> product = empirical_ntk_vp_fn(lambda w, x: x @ w, rows, None, slope)
+      >>> product(jnp.ones((2, 1))).tolist()  # [[5, 3], [3, 9]] times ones
+      [[8.0], [12.0]]
     """
     for x, name in ((x1, "x1"), (x2, "x2")):
         checks.check_inputs(x, name)

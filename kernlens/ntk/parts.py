@@ -67,6 +67,11 @@ def gradient_norms_fn(
 
     Returns:
       ``(x, params, **kwargs) -> [n]``.
+
+    Examples:
+      >>> rows, slope = jnp.array([[3.0, 4.0], [0.0, 2.0]]), jnp.ones((2, 1))
+      >>> gradient_norms_fn(lambda w, x: x @ w)(rows, slope).tolist()
+      [5.0, 2.0]
     """
     diagonal = diagonal_fn(f, method=method, params_filter=params_filter)
 
@@ -145,6 +150,14 @@ def layer_ntk_fns(
 
     Returns:
       ``kernel_fn(x1, x2, params)`` by layer, in the order of the parameters.
+
+    Examples:
+      >>> params = {"first": {"w": jnp.ones((2, 1))}, "last": {"w": jnp.ones((1, 1))}}
+      >>> def f(params, x):
+      ...     return x @ params["first"]["w"] @ params["last"]["w"]
+      >>> rows = jnp.array([[1.0, 2.0]])
+      >>> {name: fn(rows, None, params).item() for name, fn in layer_ntk_fns(f, params).items()}
+      {('first',): 5.0, ('last',): 9.0}
     """
     flat = models.flatten(params)
     names = dict.fromkeys(layer(flat.owners[i]) for i in models.select(flat, None))
@@ -167,6 +180,10 @@ def as_matrix(kernel: Array) -> Array:
 
     Raises:
       ValueError: an odd number of axes.
+
+    Examples:
+      >>> as_matrix(jnp.arange(4.0).reshape(1, 1, 2, 2)).tolist()  # one example, two outputs
+      [[0.0, 1.0], [2.0, 3.0]]
     """
     if kernel.ndim % 2:
         raise ValueError(f"a kernel has its axes in pairs; got shape {kernel.shape}")

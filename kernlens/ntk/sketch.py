@@ -161,6 +161,13 @@ def estimate(features1: Array, features2: Array) -> KernelEstimate:
 
     Raises:
       ValueError: fewer than two features, or unequal numbers of them.
+
+    Examples:
+      >>> rows, slope = jnp.array([[3.0, 4.0], [0.0, 2.0]]), jnp.ones((2, 1))
+      >>> phi = features(jax.random.key(0), lambda w, x: x @ w, slope, 400)(rows)
+      >>> found = estimate(phi[0], phi[1])  # of 8, the inner product of the rows
+      >>> bool(abs(found.value - 8.0) < 4 * found.standard_error)
+      True
     """
     p = features1.shape[-1]
     if p < 2 or features2.shape[-1] != p:

@@ -40,7 +40,7 @@ from kernlens.scores.separation import (
     transrate_of_rows,
     transrate_weighted,
 )
-from kernlens.scores.spectrum import SPECTRA
+from kernlens.scores.spectrum import SPECTRA, eigenvalues
 
 SCORES: dict[str, Estimator] = {**ALIGNMENTS, **EVIDENCE, **SEPARATION}
 """Scores of features against labels, ``Moments -> Score``, by name."""
@@ -63,6 +63,7 @@ __all__ = [
     "debiased_alignment",
     "debiased_hsic",
     "eigenlearning",
+    "eigenvalues",
     "evidence",
     "gbc_diagonal",
     "gbc_full",

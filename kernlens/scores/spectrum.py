@@ -41,6 +41,13 @@ def eigenvalues(moments: Moments, *, centred: bool) -> Array:
 
     Returns:
       Eigenvalues in the squared unit of the features; rounding is set to 0 in the covariance's.
+
+    Examples:
+      >>> from kernlens import moments
+      >>> rows = jnp.array([[0.0, 1.0], [4.0, 1.0], [0.0, -1.0], [4.0, -1.0]])
+      >>> m = moments.from_arrays(rows, jnp.zeros(4, int), 1)
+      >>> jnp.round(eigenvalues(m, centred=True), 4).tolist()
+      [4.0, 1.0]
     """
     if not centred:
         values, unit_ = uncentred_values(moments)

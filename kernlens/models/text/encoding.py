@@ -119,6 +119,17 @@ def tokens(texts: Iterable[str], model: TextEncoder, *, max_length: int | None =
 
     Raises:
       ValueError: as :func:`encode`.
+
+    Examples:
+      >>> from tokenizers import Tokenizer, models, processors
+      >>> from kernlens.models import text
+      >>> words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "tea": 4, "milk": 5}
+      >>> tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+      >>> tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+      >>> module = text.SentenceEncoder(text.Bert(6, 8, 2, 2, 16), pooling=text.mean_pooling)
+      >>> model = text.TextEncoder(module, {}, tokenizer, 16, 512)
+      >>> tokens(["tea", "milk"], model).ids.tolist()
+      [[2, 4, 3], [2, 5, 3]]
     """
     once, place = distinct(texts)
     if not once:

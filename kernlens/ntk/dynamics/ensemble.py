@@ -205,6 +205,12 @@ def gp_inference(
 
     References:
       Rasmussen and Williams (2006), equations 2.22 to 2.24.
+
+    Examples:
+      >>> kernel, y = jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([[1.0], [1.0]])
+      >>> predict = gp_inference(kernel, y, diag_reg=1.0, diag_reg_absolute_scale=True)
+      >>> round(predict("nngp", k_test_train=jnp.array([[2.0, 1.0]])).item(), 4)
+      1.1667
     """
     ensemble = ensemble_mse(
         k_train_train, y_train, 1.0, diag_reg, diag_reg_absolute_scale, trace_axes

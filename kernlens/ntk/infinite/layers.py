@@ -308,6 +308,14 @@ def residual(branch: Layer) -> Layer:
 
     Raises:
       ValueError: on use, another width than that of ``x``, or a branch that does not.
+
+    Examples:
+      >>> from kernlens.ntk import infinite
+      >>> branch = infinite.serial(infinite.relu(), infinite.dense(3))
+      >>> net = infinite.serial(infinite.dense(3), residual(branch))
+      >>> x = jnp.array([[1.0, 2.0, 2.0]])
+      >>> jnp.round(net.kernel_fn(x, get="nngp"), 4).tolist()
+      [[4.5]]
     """
     return add(identity(), branch)
 

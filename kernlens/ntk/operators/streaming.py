@@ -65,6 +65,12 @@ def stream(
         the memory or disk space that is free, or an interrupted run with other rows, kernel
         values, or block size. All before the first block.
       FileNotFoundError: no such folder.
+
+    Examples:
+      >>> from kernlens import kernels
+      >>> rows = np.arange(5, dtype=np.float32)[:, None]
+      >>> bool(np.array_equal(stream(kernels.linear, rows, block_size=2), rows @ rows.T))
+      True
     """
     check_block_size(block_size)
     x1 = jax.tree.map(np.asarray, x1)

@@ -143,6 +143,14 @@ def merge(a: Any, b: Any) -> Any:
 
     Raises:
       ValueError: seeds that differ (unless traced), whose blocks or draws cannot be joined.
+
+    Examples:
+      >>> rows, codes = jnp.array([[0.0], [2.0], [4.0]]), jnp.array([0, 1, 1])
+      >>> empty = init(Jackknife(2), 1, 2)
+      >>> first = update(empty, rows[:1], codes[:1], np.arange(1))  # on one machine
+      >>> second = update(empty, rows[1:], codes[1:], np.arange(1, 3))  # on another
+      >>> float(merge(first, second).parts.count.sum())
+      3.0
     """
     chex.assert_trees_all_equal_shapes_and_dtypes(a, b)
     traced = any(isinstance(seed, Tracer) for seed in (a.seed, b.seed))

@@ -100,6 +100,13 @@ def rotation(pair: Pair) -> Array:
 
     References:
       Schönemann (1966).
+
+    Examples:
+      >>> from kernlens.scores import pairs
+      >>> rows = jnp.array([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
+      >>> turned = rows @ jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+      >>> jnp.abs(jnp.round(rotation(pairs.from_arrays(rows, turned)), 4)).tolist()
+      [[0.0, 1.0], [1.0, 0.0]]
     """
     _, _, cross = seconds(pair)
     size = jnp.max(jnp.abs(cross))

@@ -59,7 +59,17 @@ def from_arrays(
 
 
 def merge(a: Pair, b: Pair) -> Pair:
-    """Pair of the rows of both."""
+    """Pair of the rows of both.
+
+    Examples:
+      >>> from kernlens.scores import pairs
+      >>> rows = jnp.array([[0.0], [2.0], [4.0]])
+      >>> whole = pairs.from_arrays(rows, -rows)
+      >>> parts = [pairs.from_arrays(own, -own) for own in (rows[:1], rows[1:])]
+      >>> joined = merge(*parts)
+      >>> bool(jnp.array_equal(joined[0].scatter, whole[0].scatter))
+      True
+    """
     return Pair(*(moments_of.merge(x, y) for x, y in zip(a, b, strict=True)))
 
 
