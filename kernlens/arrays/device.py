@@ -1,5 +1,8 @@
 """The way of arrays from the host to a device, and threads on a busy host."""
 
+import functools
+import importlib
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +10,7 @@ from contextlib import contextmanager
 import jax
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from kernlens.arrays.memory import ALIGNMENT
 from kernlens.types import Array
@@ -27,19 +30,35 @@ def on_device(x: Array | np.ndarray) -> Array:
     return jnp.asarray(x)
 
 
-@contextmanager
-def calm_threads() -> Iterator[None]:
-    """Linear algebra on the host in a single thread while the machine has more work than cores.
+SMALL = 2**30
+"""Multiplications up to which threads of linear algebra on the host wait longer than they work."""
 
-    The threads of a factorisation wait for each other at every step, and each may be off its core.
-    On two cores under a load of 20, eigenvalues of 1,500 rows took 27 s in two threads and 5.5 s
-    in one. As a context, or a decorator of a function.
+
+@contextmanager
+def calm_threads(work: float = math.inf) -> Iterator[None]:
+    """Linear algebra on the host in a single thread where threads would hinder each other.
+
+    That is while the machine has more work than cores, and in small problems. The threads of a
+    factorisation wait for each other at every step, and each may be off its core: on two cores
+    under a load of 20, eigenvalues of 1,500 rows took 27 s in two threads and 5.5 s in one, and
+    logistic regression of 4,000 x 32 took three times the processor time in two. As a context, or
+    a decorator of a function.
+
+    Args:
+      work: multiplications of the largest product within.
     """
-    if is_busy():
-        with threadpool_limits(1, user_api="blas"):
+    if work <= SMALL or is_busy():
+        with _libraries().limit(limits=1, user_api="blas"):
             yield
     else:
         yield
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """The libraries of linear algebra, looked up once, which takes 4 ms."""
+    importlib.import_module("scipy.linalg")  # JAX calls its LAPACK, and loads it where first needed
+    return ThreadpoolController()
 
 
 def is_busy() -> bool:

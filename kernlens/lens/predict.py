@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 
 from kernlens import arrays
+from kernlens.arrays.device import calm_threads
 from kernlens.arrays.embeddings import as_rows
 from kernlens.kernels.readout import Readout
 from kernlens.lens.next_items import NextItemsPrediction, predict_next_items
@@ -188,7 +189,9 @@ def predict_rows(
             found["groups"] = copies.groups(rows, target.codes)
     together = {"groups": found.pop("groups")} if "groups" in found else {}
     chosen = partial(own, **found)
-    found = chosen(reading.features, target, **together, draws=draws, level=level, seed=seed)
+    n, width = (int(size) for size in reading.features.shape[:2])
+    with calm_threads(n * width**2):
+        found = chosen(reading.features, target, **together, draws=draws, level=level, seed=seed)
     if metric is not None:
         check_metric(found, metric)
         found = found._replace(metric=metric)
