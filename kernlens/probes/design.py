@@ -111,9 +111,6 @@ def design(
     outlying = float(norms[-max(n // 100, 1) :].sum() / max(norms.sum(), 1e-30))
     x[:n, r] = 1.0
     shape = (num_blocks, size)
-    rough = np.stack([axes.T @ (ratio[:, None] * axes) for ratio in ratios])
-    empty = np.arange(r)[~np.any(axes, axis=0)]
-    rough[:, empty, empty] = 1.0
     spread = None
     if mesh is not None:
         # One axis, along which the compiler shares out the sums by itself.
@@ -122,7 +119,37 @@ def design(
     # A CPU takes it as it lies, since it is aligned; a copy of a million rows would count twice.
     on_device = jax.device_put(x.reshape(*shape, r + 1), spread, may_alias=True)
     rows = Rows(on_device, _filled(codes, shape, spread), _filled(folds, shape, spread))
-    return Design(rows, jnp.asarray(rough, jnp.float32), axes, mean, scale, n, outlying)
+    return Design(rows, _roughness(axes, ratios), axes, mean, scale, n, outlying)
+
+
+def refolded(
+    made: Design, features: Any, kept: np.ndarray, folds: np.ndarray, *, standardised: bool = True
+) -> Design:
+    """The same rows in other folds; one pass.
+
+    Args:
+      made: of :func:`design`.
+      features: as there.
+      kept: as there.
+      folds: fold of each row kept, ``[n]``.
+      standardised: as there.
+
+    Returns:
+      Design.
+    """
+    ratios = np.ones((1 + FOLDS, len(made.mean)))
+    if standardised:
+        ratios = _standards(features, kept, folds, made.num_rows, len(made.mean))[2]
+    before = made.rows.folds
+    rows = made.rows._replace(folds=_filled(folds, before.shape, before.sharding))
+    return made._replace(rows=rows, roughness=_roughness(made.axes, ratios))
+
+
+def _roughness(axes: np.ndarray, ratios: np.ndarray) -> Array:
+    rough = np.stack([axes.T @ (ratio[:, None] * axes) for ratio in ratios])
+    empty = np.arange(axes.shape[1])[~np.any(axes, axis=0)]
+    rough[:, empty, empty] = 1.0
+    return jnp.asarray(rough, jnp.float32)
 
 
 def _standards(features, kept, folds, n, p):

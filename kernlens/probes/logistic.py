@@ -8,9 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kernlens import metrics
-from kernlens.probes import copies, softmax, spread
-from kernlens.probes.design import design
-from kernlens.probes.folds import FOLDS, held_rows
+from kernlens.probes import copies, partitions, softmax, spread
+from kernlens.probes.design import design, refolded
+from kernlens.probes.folds import FOLDS, held_rows, share_out
 from kernlens.probes.given import MAX_ROWS, Given, sorted_rows
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.paths import NULLS
@@ -64,7 +64,9 @@ def logistic(
     the intercept free: scikit-learn's ``LogisticRegression(C=1 / λ)`` after ``StandardScaler``, and
     :func:`kernlens.train.heads.classify` with ``l2=λ``. A fold's classifier is the optimum of the
     other four fifths of the rows, standardised by themselves: exactly what an 80/20 split trains.
-    A metric is the mean over folds of the fold's own metric, on test rows as a split has them.
+    A metric is the mean over folds of the fold's own metric, on test rows as a split has them; of
+    at most 20,000 rows over three partitions into folds, and over the penalties that the rest of
+    the rows might have chosen (:mod:`kernlens.probes.partitions`).
     Where columns outnumber rows it is sought among combinations of all rows as all of them are
     standardised, which misses log losses by some .5%, more where columns are nearly empty.
     Nothing is clipped, as nothing is in those heads; where outliers rule the columns, a note says
@@ -77,7 +79,7 @@ def logistic(
       labels: one label per row, ``[n]``; rows without one are left out.
       penalties: :math:`\lambda`, each above 0. One number is the penalty of a head whose ``C`` is
         fixed; of several each fold takes the one that is best by ``metric`` on the other folds, so
-        that the choice flatters nobody, the larger of equals.
+        that the choice flatters nobody, the larger of equals. ``held_out`` has its answers.
       metric: what chooses the penalty, and is shown first: macro-F1, accuracy, micro-F1, balanced
         accuracy or log loss.
       standardised: whether each column is; False for the features of a kernel, whose scales are
@@ -112,7 +114,10 @@ def logistic(
         raise ValueError(f"metric must be one that the probe gives, {METRICS}; got {metric!r}")
     given = sorted_rows(features, labels, max_rows=max_rows, groups=groups, seed=seed)
     fitted = fit_path(given, path, metric, standardised=standardised, mesh=mesh)
-    return predicted_by(given, fitted, metric=metric, draws=draws, level=level, seed=seed)
+    values = averaged(given, fitted, metric, standardised=standardised, seed=seed)
+    return predicted_by(
+        given, fitted, metric=metric, values=values, draws=draws, level=level, seed=seed
+    )
 
 
 METRICS = (MACRO_F1, ACCURACY, MICRO_F1, BALANCED_ACCURACY, LOG_LOSS)
@@ -131,6 +136,7 @@ class Fitted(NamedTuple):
       converged: bool ``[P]``.
       values: each metric by fold, ``[P, K]``.
       stopped: whether the path was left before its end.
+      curvature: of the last penalty, to start from.
     """
 
     design: Any
@@ -141,6 +147,7 @@ class Fitted(NamedTuple):
     converged: np.ndarray
     values: dict[str, np.ndarray]
     stopped: bool
+    curvature: Array
 
 
 def checked_penalties(penalties: Any) -> np.ndarray:
@@ -196,8 +203,39 @@ def fit_path(
             break
     return Fitted(
         made, penalties[: len(predicted)], whole_path, fold_path, np.stack(predicted),
-        np.array(converged), values, len(predicted) < len(penalties),
+        np.array(converged), values, len(predicted) < len(penalties), curvature,
     )  # fmt: skip
+
+
+def averaged(
+    given: Given, fitted: Fitted, metric: str, *, standardised: bool = True, seed: int = 0
+) -> dict[str, float] | None:
+    """Metrics over several partitions and choices; None of more rows than are worth it."""
+    if len(given.codes) > partitions.MAX_ROWS:
+        return None
+    taken, best = chosen(fitted, metric)
+    chance = np.eye(len(fitted.penalties))[taken]
+    if metric != LOG_LOSS and len(fitted.penalties) > 1:
+        chance = partitions.chances(
+            given.codes, given.folds, given.groups, fitted.predicted, metric, seed=seed
+        )
+    others = []
+    for i in range(1, partitions.PARTITIONS):
+        folds = share_out(given.codes, given.groups, seed=[seed, i])
+        made = refolded(
+            fitted.design, given.features, given.kept, folds, standardised=standardised
+        )
+        whole = fitted.whole[best]
+        solved = softmax.solve(
+            made.rows, jnp.float32(fitted.penalties[best]), made.roughness, whole,
+            jnp.zeros_like(fitted.folds[best]), fitted.curvature, num_classes=len(given.classes),
+        )  # fmt: skip
+        found = _by_fold(
+            given.codes, made.in_order(solved.predicted), made.in_order(solved.losses),
+            held_rows(given.codes, folds),
+        )  # fmt: skip
+        others.append({name: float(np.mean(own)) for name, own in found.items()})
+    return partitions.averaged(fitted.values, chance, best, others)
 
 
 def _is_past(values: dict[str, np.ndarray], metric: str) -> bool:
@@ -229,10 +267,17 @@ def _by_fold(codes, predicted, losses, tests) -> dict[str, np.ndarray]:
 
 
 def predicted_by(
-    given: Given, fitted: Fitted, *, metric: str, draws: int, level: float, seed: int
+    given: Given,
+    fitted: Fitted,
+    *,
+    metric: str,
+    values: Mapping[str, float] | None = None,
+    draws: int,
+    level: float,
+    seed: int,
 ) -> Prediction:
-    """The prediction of a path of solutions."""
-    codes, folds, values = given.codes, given.folds, fitted.values
+    """The prediction of a path of solutions, with better values than its folds give if known."""
+    codes, folds, path = given.codes, given.folds, fitted.values
     tests = held_rows(codes, folds)
     taken, best = chosen(fitted, metric)
     at = np.maximum(folds, 0)
@@ -240,8 +285,9 @@ def predicted_by(
     log_probabilities = _log_probabilities(fitted, taken)
     losses = -log_probabilities[np.arange(len(codes)), codes]
     losses[folds < 0] = np.inf
-    points = {name: float(np.mean(own[taken, np.arange(FOLDS)])) for name, own in values.items()}
+    points = {name: float(np.mean(own[taken, np.arange(FOLDS)])) for name, own in path.items()}
     points[LOG_LOSS] = float(np.mean([np.mean(losses[rows]) for rows in tests]))
+    points |= values or {}
     shares = np.bincount(codes) / len(codes)
     held_out = HeldOut(
         _all_classes(log_probabilities, given), given.classes[predicted].astype(np.int32),
@@ -269,8 +315,8 @@ def predicted_by(
         names=given.names,
         path=Path(
             fitted.penalties,
-            values[LOG_LOSS].mean(axis=1),
-            {name: own.mean(axis=1) for name, own in values.items() if name != LOG_LOSS},
+            path[LOG_LOSS].mean(axis=1),
+            {name: own.mean(axis=1) for name, own in path.items() if name != LOG_LOSS},
             float(fitted.penalties[best]),
         ),
         notes=(*_notes(given, fitted, best, metric), *_of_loss(points, fitted, metric)),
