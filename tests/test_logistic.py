@@ -15,6 +15,7 @@ import kernlens as kl
 from kernlens import probes
 from kernlens.models import decoders
 from kernlens.probes import folds as folds_
+from kernlens.probes import partitions
 from kernlens.probes.given import sorted_rows
 from kernlens.types import Labels
 from tests.cases import gaussian_classes
@@ -60,7 +61,10 @@ def test_the_optimum_is_reached_on_a_path_too():
     assert fitted.converged.all()
 
 
-def test_metrics_are_means_over_folds_and_the_penalty_is_chosen_on_the_others():
+def test_of_many_rows_metrics_are_means_over_folds_and_a_penalty_is_chosen_on_the_others(
+    monkeypatch,
+):
+    monkeypatch.setattr(partitions, "MAX_ROWS", len(X) - 1)
     found = probes.logistic(X, LABELS, penalties=PATH, metric="accuracy")
     own = {p: probes.logistic(X, LABELS, penalties=p) for p in PATH}
     folds = found.held_out.folds

@@ -20,6 +20,7 @@ import jax
 from experiments.kit import runner
 from experiments.predicts_value import (
     contexts,
+    costs,
     curves,
     large,
     orders,
@@ -46,8 +47,8 @@ def check(config: Config) -> None:
       FileNotFoundError: a folder or a file that is not there.
     """
     runner.at_least(
-        config, rows=100, splits=1, slow_splits=1, light_splits=1, neighbour_splits=1, folds=2,
-        samples=1, jobs=1,
+        config, rows=100, splits=1, slow_splits=1, light_splits=1, neighbour_splits=1,
+        linear_splits=1, mlp_splits=1, folds=2, samples=1, jobs=1,
     )  # fmt: skip
     for field, known in (("sets", sets.SETS), ("heads", HEADS)):
         unknown = [name for name in getattr(config, field) if name not in known]
@@ -61,14 +62,14 @@ def check(config: Config) -> None:
 
 
 def run(config: Config, cells: runner.Cells) -> dict[str, Any]:
-    """Outcomes and predictions by context, rankers and pairs by set, curves, and large inputs.
+    """Outcomes and predictions by context, rankers and pairs by set, curves, costs, large inputs.
 
     Each is kept by the fields that it depends on, so that a run of more sets or heads goes on from
     one of fewer.
     """
     kept = beside(cells, "outcomes", config, trained.FIELDS)
     told_by = beside(cells, "predictions", config, predictions.FIELDS)
-    rows, by_set, learnt = [], [], []
+    rows, by_set, learnt, timed = [], [], [], []
     for name in config.sets:
         given = sets.load(name, config, kept)
         if given is None:
@@ -96,12 +97,14 @@ def run(config: Config, cells: runner.Cells) -> dict[str, Any]:
             }
         )
         learnt += curves.of_set(natural, config, told_by, kept)
+        timed += costs.measured(natural, config, told_by) if config.costs else []
         # Each of its programs holds memory maps, of which a process may have some 65,000.
         jax.clear_caches()
     return {
         "contexts": rows,
         "sets": by_set,
         "curves": learnt,
+        "costs": timed,
         "large": large.measured(told_by) if config.large else [],
     }
 
@@ -127,9 +130,7 @@ def foretold(
         )
         for one in some:
             key = one.embedding if one.damage == NATURAL else one.damage
-            told[one.title][head] = {
-                **found["values"][key], "seconds": found["seconds"].get(key),
-            }  # fmt: skip
+            told[one.title][head] = found["values"][key]
         if "pairs" in found:
             compared[head] = {key: found[key] for key in ("pairs", "best", "worse")}
     return told, compared

@@ -1,8 +1,7 @@
 """What kernlens predicts of every head, a cell for each set and head, through its verbs alone."""
 
 import functools
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,20 +18,14 @@ from kernlens.models import decoders
 from kernlens.probes import Prediction, pairwise_differences
 from kernlens.types import Labels
 
-VERSION = 4
+VERSION = 5
 """Of the predictions: a change of the library's probes counts it up."""
 
 FIELDS = ("rows", "class_rows", "embeddings", "scores", "peer", "level", "seed")
 """Fields of a configuration that predictions, rankers and curves depend on."""
 
-CLOCKED = 2
-"""Embeddings of a set, the first so many, that are predicted a second time to be timed."""
-
 PATH = tuple(1.0 / c for c in PENALTIES)
 """The penalties that the trained head chooses from."""
-
-UNCLOCKED = "kernel SVM"
-"""Trained on 3 splits alone, it is no measure of cost."""
 
 
 def asked(head: str, context: Context) -> dict[str, Any] | None:
@@ -65,33 +58,29 @@ def rows_of(head: str, context: Context) -> tuple[np.ndarray, Labels]:
     return x, Labels(codes.astype(np.int32), names)
 
 
+def asker(head: str, context: Context, config: Config) -> Callable[[], Prediction]:
+    """What predicts a head of an embedding."""
+    options = asked(head, context)
+    assert options is not None
+    rows, labels = rows_of(head, context)
+    return functools.partial(
+        kl.predict, rows, labels, level=config.level, seed=config.seed, **options
+    )
+
+
 def predicted(head: str, contexts: Sequence[Context], config: Config) -> dict[str, Any]:
     """Predictions of some embeddings of the same rows, and what follows from them in pairs.
 
     Returns:
-      ``values``, by embedding and metric; ``seconds`` of the processor, of those timed; and for
-      natural embeddings ``pairs``, each ``[first, second, difference, low, high]``, whose signs
-      hold together, and ``worse``, the embeddings that :func:`kernlens.compare` calls so.
+      ``values``, by embedding and metric; and for natural embeddings ``pairs``, each ``[first,
+      second, difference, low, high]``, whose signs hold together, and ``worse``, the embeddings
+      that :func:`kernlens.compare` calls so.
     """
     found: dict[str, Prediction] = {}
-    seconds = {}
     for context in contexts:
-        options = asked(head, context)
-        assert options is not None
-        rows, labels = rows_of(head, context)
         name = context.embedding if context.damage == NATURAL else context.damage
-
-        def predict(rows: Any = rows, labels: Any = labels, options: Any = options) -> Prediction:
-            return kl.predict(rows, labels, level=config.level, seed=config.seed, **options)
-
-        found[name] = predict()
-        if len(seconds) < CLOCKED and context.damage == NATURAL and head != UNCLOCKED:
-            start = time.process_time()
-            predict()
-            seconds[name] = time.process_time() - start
-    made: dict[str, Any] = {
-        "values": {name: values(one) for name, one in found.items()}, "seconds": seconds,
-    }  # fmt: skip
+        found[name] = asker(head, context, config)()
+    made: dict[str, Any] = {"values": {name: values(one) for name, one in found.items()}}
     if contexts[0].damage == NATURAL and len(contexts) > 1:
         made |= in_pairs(contexts, found, config)
     return made

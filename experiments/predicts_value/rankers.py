@@ -47,8 +47,7 @@ CV, NEAREST, RANDALO = "5-fold CV", "k-NN, best k", "randalo"
 def ranked(given: Set, contexts: list[Context], config: Config) -> dict[str, Any]:
     """Values of every ranker by embedding, ``{ranker: {embedding: value}}``.
 
-    :data:`CV` and :data:`NEAREST` give ``macro_f1`` and ``accuracy``, CV ``log_loss`` and
-    ``seconds`` of the processor too.
+    :data:`CV` and :data:`NEAREST` give ``macro_f1`` and ``accuracy``, CV ``log_loss`` too.
     """
     found: dict[str, dict[str, Any]] = {"static list": {}, "dimension": {}, "pretraining loss": {}}
     for context in contexts:
@@ -58,7 +57,8 @@ def ranked(given: Set, contexts: list[Context], config: Config) -> dict[str, Any
         found["dimension"][name] = context.x.shape[1]
         if name in given.losses:
             found["pretraining loss"][name] = -given.losses[name]
-        found.setdefault(CV, {})[name] = cross_validated(context)
+        own = cross_validated(context)
+        found.setdefault(CV, {})[name] = {metric: own[metric] for metric in heads.METRICS}
         found.setdefault(NEAREST, {})[name] = nearest(context)
         if config.peer is not None and len(set(context.codes.tolist())) == 2:
             found.setdefault(RANDALO, {})[name] = randalo(context, config.peer)
@@ -72,6 +72,7 @@ def cross_validated(context: Context) -> dict[str, float]:
 
     The penalty is the best of the path for macro-F1 on the same folds, as people choose it; a fit
     starts from the one before it. A metric is the mean over folds, as ``cross_val_score`` has it.
+    Beside the metrics, ``seconds`` of the processor.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold

@@ -21,7 +21,7 @@ def row(context: Context, outcomes: Mapping[str, Any], told: Mapping[str, Any]) 
     Args:
       context: the embedding.
       outcomes: of :func:`experiments.predicts_value.trained.outcomes`.
-      told: predictions by head and metric, ``seconds`` among them.
+      told: predictions by head and metric.
     """
     n = len(context.labelled)
     distinct = n if context.groups is None else len(set(context.groups[context.labelled].tolist()))
@@ -45,19 +45,13 @@ def of_head(outcome: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, An
     """A head by metric: what was trained, and what was predicted of it.
 
     Returns:
-      ``splits`` that were trained, ``seconds`` of one training and ``predict_seconds`` where they
-      were taken. For each metric that the head has ``trained``, the mean over splits, which is the
-      truth, their standard deviation ``sd`` and the mean distance ``of_one`` of a single training
-      from the truth. Where it was predicted, ``predicted``, the share of trainings that its
-      interval has ``held``, the same of the mean's interval and its half-width; of macro-F1 the
-      ends of the interval.
+      ``splits`` that were trained. For each metric that the head has ``trained``, the mean over
+      splits, which is the truth, their standard deviation ``sd`` and the mean distance ``of_one``
+      of a single training from the truth. Where it was predicted, ``predicted``, the share of
+      trainings that its interval has ``held``, the same of the mean's interval and its half-width;
+      of macro-F1 the ends of the interval.
     """
-    found: dict[str, Any] = {
-        "splits": len(outcome["judged"][METRICS[0]]),
-        "seconds": outcome["seconds"],
-    }
-    if told.get("seconds") is not None:
-        found["predict_seconds"] = digits(told["seconds"])
+    found: dict[str, Any] = {"splits": len(outcome["judged"][METRICS[0]])}
     for metric in METRICS:
         trained, single = (np.array(outcome[key][metric], float) for key in ("judged", "single"))
         if not np.all(np.isfinite(trained)):

@@ -253,45 +253,16 @@ def coverage(natural: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 def costs(rows: Mapping[str, Any]) -> dict[str, float | None]:
     """Processor seconds of predictions in those of cross-validation and of 20 trained splits."""
-    linear_cv, linear_trained, mlp = [], [], []
-    beside = {one["set"]: one["rankers"].get(CV, {}) for one in rows["sets"]}
-    for row in rows["contexts"]:
-        if row["rows"] < ENOUGH or row["damage"] != NATURAL or row["tuned"]:
-            continue
-        for head, into in (("logistic", linear_trained), ("MLP(32)", mlp)):
-            took = row["heads"].get(head, {}).get("predict_seconds")
-            training = warm(rows, row, head)
-            if took is not None and training is not None:
-                into.append(took / (20 * training))
-                if head == "logistic" and row["embedding"] in beside[row["set"]]:
-                    linear_cv.append(took / beside[row["set"]][row["embedding"]]["seconds"])
+    some = [one for one in rows["costs"] if not one["tuned"]]
 
-    def middle(values: list[float]) -> float | None:
-        return float(np.median(values)) if values else None
+    def middle(what: str, of: str) -> float | None:
+        return float(np.median([one[what] / one[of] for one in some])) if some else None
 
     return {
-        "cost.linear.cv": middle(linear_cv),
-        "cost.linear.trained": middle(linear_trained),
-        "cost.mlp": middle(mlp),
+        "cost.linear.cv": middle("logistic", "cv"),
+        "cost.linear.trained": middle("logistic", "trained logistic"),
+        "cost.mlp": middle("MLP(32)", "trained MLP(32)"),
     }
-
-
-def warm(rows: Mapping[str, Any], row: Mapping[str, Any], head: str) -> float | None:
-    """Seconds of one training without compilation.
-
-    An MLP is compiled for its shape: of embeddings of a set with as many columns the quickest was
-    not; None of one alone.
-    """
-    alike = [
-        other["heads"][head]["seconds"]
-        for other in rows["contexts"]
-        if (other["set"], other["columns"], other["damage"])
-        == (row["set"], row["columns"], NATURAL)
-        and head in other["heads"]
-    ]
-    if head not in row["heads"] or (head in MLPS and len(alike) < 2):
-        return None
-    return min(alike) if head in MLPS else row["heads"][head]["seconds"]
 
 
 def curve(rows: Mapping[str, Any], times: int) -> float | None:

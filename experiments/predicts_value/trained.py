@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from experiments.predicts_value import contexts, heads
 from experiments.predicts_value.contexts import Context, Split
 from experiments.predicts_value.settings import DAMAGED_HEADS, HEADS, Config
@@ -14,8 +12,8 @@ VERSIONS = {"logistic": 3}
 """Of the code that trains a head, 1 if not here: a change of what is trained counts it up."""
 
 FIELDS = (
-    "rows", "class_rows", "splits", "slow_splits", "light_splits", "neighbour_splits", "folds",
-    "seed",
+    "rows", "class_rows", "splits", "slow_splits", "light_splits", "neighbour_splits",
+    "linear_splits", "mlp_splits", "folds", "seed",
 )  # fmt: skip
 """Fields of a configuration that outcomes depend on, with the set and the head in a cell's name."""
 
@@ -43,7 +41,9 @@ def heads_of(context: Context) -> Sequence[str]:
 
 def train(head: str, context: Context, config: Config) -> dict[str, Any]:
     """Outcomes of one head; logistic regression gives those at all its choices of a penalty."""
-    splits = contexts.splits(context, config.splits_of(head, len(context.labelled)))
+    natural = context.damage == contexts.NATURAL
+    count = config.splits_of(head, len(context.labelled), natural=natural)
+    splits = contexts.splits(context, count)
     if width := re.fullmatch(r"MLP\((\d+)\)", head):
         return {head: listed(heads.mlp(int(width[1]), context, splits, config))}
     found = light("logistic" if head.startswith("logistic") else head, context, splits, config)
@@ -74,5 +74,4 @@ def listed(found: Sequence[heads.Measured]) -> dict[str, Any]:
         "judged": by_name([one.judged for one in found]),
         "single": by_name([one.single for one in found]),
         "chosen": [one.chosen for one in found],
-        "seconds": digits(float(np.mean([one.seconds for one in found]))),
     }

@@ -222,9 +222,7 @@ def averaged(
     others = []
     for i in range(1, partitions.PARTITIONS):
         folds = share_out(given.codes, given.groups, seed=[seed, i])
-        made = refolded(
-            fitted.design, given.features, given.kept, folds, standardised=standardised
-        )
+        made = refolded(fitted.design, given.features, given.kept, folds, standardised=standardised)
         whole = fitted.whole[best]
         solved = softmax.solve(
             made.rows, jnp.float32(fitted.penalties[best]), made.roughness, whole,

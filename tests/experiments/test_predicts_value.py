@@ -16,6 +16,7 @@ from experiments.kit.cells import Cells
 from experiments.kit.verdicts import FAILS, HOLDS, PART
 from experiments.predicts_value import (
     contexts,
+    costs,
     experiment,
     heads,
     images,
@@ -278,6 +279,14 @@ def test_cross_validation_is_the_mean_over_folds(context):
     assert abs(lucky["accuracy"] - 0.25) < 0.15
 
 
+@pytest.mark.slow
+def test_costs_are_taken_on_one_core(context):
+    found = costs.in_a_process(context, 0)
+    assert set(found) == {"logistic", "MLP(32)", "cv", "trained logistic", "trained MLP(32)"}
+    assert all(seconds > 0 for seconds in found.values())
+    assert found["MLP(32)"] < found["trained MLP(32)"]
+
+
 def test_every_target_has_its_truth_table():
     """Each is met at the edge of what was wanted, missed beyond it, and not judged without it."""
     edges = {
@@ -318,26 +327,32 @@ def test_the_verdict_has_its_truth_table():
 def row(context: contexts.Context, predicted: float, low: float, high: float) -> dict:
     values = {"macro_f1": [0.5, 0.7], "accuracy": [0.6, 0.8], "log_loss": [np.nan, np.nan]}
     own = {"value": predicted, "low": low, "high": high, "mean_low": 0.55, "mean_high": 0.59}
-    trained = {"judged": values, "single": values, "seconds": 0.1}
+    trained = {"judged": values, "single": values}
     return rows.row(
         context, {"logistic": trained, "logistic, log loss": trained},
-        {"logistic": {"macro_f1": own, "seconds": 0.2}},
+        {"logistic": {"macro_f1": own}},
     )  # fmt: skip
 
 
 def test_a_point_is_judged_against_the_mean_of_the_trainings(context):
     kept = row(context._replace(labelled=np.arange(240).repeat(10)), 0.57, 0.55, 0.72)
     assert set(kept["heads"]) == {"logistic"}
-    own = {"macro_f1", "accuracy", "splits", "seconds", "predict_seconds"}
+    own = {"macro_f1", "accuracy", "splits"}
     assert set(kept["heads"]["logistic"]) == own
     found = {
         "contexts": [kept],
         "sets": [
             {"set": "made", "tuned": False, "pairs": {},
-             "rankers": {rankers.CV: {"rows": {"macro_f1": 0.64, "seconds": 2.0}}}}
+             "rankers": {rankers.CV: {"rows": {"macro_f1": 0.64}}}}
         ],
         "curves": [
             {"tuned": False, "times": 4, "metric": "macro_f1", "predicted": 0.5, "trained": 0.52}
+        ],
+        "costs": [
+            {"tuned": False, "logistic": 0.2, "MLP(32)": 1.0, "cv": 2.0, "trained logistic": 4.0,
+             "trained MLP(32)": 5.0},
+            {"tuned": True, "logistic": 9.0, "MLP(32)": 9.0, "cv": 1.0, "trained logistic": 1.0,
+             "trained MLP(32)": 1.0},
         ],
         "large": [],
     }  # fmt: skip
@@ -350,7 +365,8 @@ def test_a_point_is_judged_against_the_mean_of_the_trainings(context):
     assert (point["held"], point["mean_held"]) == (0.5, 0.0)
     found = summary.measured(found, [point])
     assert found["cost.linear.cv"] == pytest.approx(0.1)
-    assert found["cost.linear.trained"] == pytest.approx(0.1)
+    assert found["cost.linear.trained"] == pytest.approx(0.05)
+    assert found["cost.mlp"] == pytest.approx(0.2)
     assert found["curve.4"] == pytest.approx(2.0)
     assert found["mean.half_width"] == pytest.approx(0.02)
     own = {"mean_low": 0.45, "mean_high": 0.55}

@@ -1,0 +1,114 @@
+"""Values over several partitions of the rows, and over the penalties that may be chosen."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from kernlens import metrics, probes
+from kernlens.probes import partitions
+from kernlens.probes.design import design, refolded
+from kernlens.probes.folds import FOLDS, share_out
+from kernlens.types import Labels
+from tests.cases import gaussian_classes
+
+MODULE = importlib.import_module("kernlens.probes.logistic")  # the package has the function
+
+N = 240
+PROBLEM = gaussian_classes(0, n=N, separation=1.0)
+X = PROBLEM.x.astype(np.float32)
+LABELS = Labels(PROBLEM.codes, tuple("abcd"))
+OWN = np.arange(N)
+
+
+def answers(rng, share):
+    """Classes of which a share is right."""
+    right = rng.random(N) < share
+    return np.where(right, PROBLEM.codes, (PROBLEM.codes + 1) % 4).astype(np.int32)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_chances_are_those_of_a_loop_over_drawn_rows(metric):
+    rng = np.random.default_rng(0)
+    predicted = np.stack([answers(rng, share) for share in (0.7, 0.72, 0.68)])
+    groups = OWN // 2
+    folds = share_out(PROBLEM.codes, groups, seed=0)
+    folds[:6] = -1
+    found = partitions.chances(PROBLEM.codes, folds, groups, predicted, metric, seed=3)
+    times = np.random.default_rng([3, 2]).poisson(1.0, (partitions.DRAWS, N // 2))
+    expected = np.zeros((FOLDS, 3))
+    for k in range(FOLDS):
+        for draw in times:
+            rows = np.repeat(OWN, np.where((folds >= 0) & (folds != k), draw[groups], 0))
+            quality = [
+                getattr(
+                    metrics.from_counts(*metrics.counts(PROBLEM.codes[rows], p[None, rows], 4)),
+                    metric,
+                )[0]
+                for p in predicted
+            ]
+            expected[k, int(np.argmax(np.round(quality, 12)))] += 1 / partitions.DRAWS
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert 0.05 < found.max() < 0.95 or metric == "macro_f1"
+
+
+def test_of_equal_penalties_the_strongest_is_taken_and_of_unlike_ones_the_better():
+    rng = np.random.default_rng(0)
+    folds = share_out(PROBLEM.codes, OWN, seed=0)
+    same = answers(rng, 0.7)
+    found = partitions.chances(PROBLEM.codes, folds, OWN, np.stack([same, same]), "accuracy")
+    np.testing.assert_array_equal(found, np.tile([1.0, 0.0], (FOLDS, 1)))
+    two = np.stack([same, answers(rng, 0.99)])
+    found = partitions.chances(PROBLEM.codes, folds, OWN, two, "macro_f1")
+    np.testing.assert_array_equal(found, np.tile([0.0, 1.0], (FOLDS, 1)))
+
+
+def test_other_partitions_move_a_value_as_they_move_that_of_the_best_penalty():
+    values = {"accuracy": np.array([[0.5, 0.7], [0.6, 0.6]])}
+    chance = np.array([[1.0, 0.0], [0.5, 0.5]])
+    alone = partitions.averaged(values, chance, 1, [])
+    assert alone == {"accuracy": pytest.approx(np.mean([0.5, 0.65]))}
+    moved = partitions.averaged(values, chance, 1, [{"accuracy": 0.63}, {"accuracy": 0.66}])
+    assert moved["accuracy"] == pytest.approx(alone["accuracy"] + 0.03)
+
+
+def test_rows_in_other_folds_are_those_of_a_design_of_these_folds():
+    kept = np.ones(N, bool)
+    first, second = (share_out(PROBLEM.codes, OWN, seed=seed) for seed in (0, 1))
+    for standardised in (True, False):
+        made = design(X, kept, PROBLEM.codes, first, standardised=standardised)
+        found = refolded(made, X, kept, second, standardised=standardised)
+        expected = design(X, kept, PROBLEM.codes, second, standardised=standardised)
+        np.testing.assert_array_equal(found.rows.folds, expected.rows.folds)
+        np.testing.assert_array_equal(found.rows.x, expected.rows.x)
+        np.testing.assert_allclose(found.roughness, expected.roughness, atol=1e-5)
+
+
+def test_a_fixed_penalty_is_the_mean_of_three_partitions(monkeypatch):
+    found = probes.logistic(X, LABELS, penalties=1.0)
+    monkeypatch.setattr(partitions, "MAX_ROWS", 0)
+    share = MODULE.share_out
+    given = importlib.import_module("kernlens.probes.given")
+    each = []
+    for i in range(partitions.PARTITIONS):
+
+        def other(codes, groups, *, seed, i=i):
+            return share(codes, groups, seed=[seed, i] if i else seed)
+
+        monkeypatch.setattr(given, "share_out", other)
+        each.append(probes.logistic(X, LABELS, penalties=1.0))
+    for name in ("macro_f1", "accuracy", "log_loss"):
+        own = [one.metrics[name].value for one in each]
+        assert np.ptp(own) > 0
+        assert found.metrics[name].value == pytest.approx(np.mean(own), abs=2e-5)
+    np.testing.assert_array_equal(found.predicted, each[0].predicted)
+
+
+def test_a_value_hangs_less_on_the_seed(monkeypatch):
+    def spread():
+        made = [probes.logistic(X, LABELS, seed=seed, draws=1) for seed in range(8)]
+        return np.std([one.metrics["macro_f1"].value for one in made])
+
+    several = spread()
+    monkeypatch.setattr(partitions, "MAX_ROWS", 0)
+    assert several < 0.8 * spread()
