@@ -21,7 +21,7 @@ from kernlens.probes import (
     widened,
 )
 from kernlens.probes.folds import FOLDS
-from kernlens.probes.prediction import LOG_LOSS, MACRO_F1, check_draws
+from kernlens.probes.prediction import MACRO_F1, check_draws
 from kernlens.probes.serving import shared_groups
 from kernlens.probes.stitched import stitched
 from kernlens.show import steps
@@ -279,7 +279,7 @@ def _by_its_folds(prediction: Prediction, asked: dict[str, Any]) -> Prediction:
     A probe may average over further partitions of the rows, which joins that are learnt without
     each fold have not.
     """
-    if prediction.held_out is None or prediction.loss == LOG_LOSS:
+    if prediction.held_out is None:
         return prediction
     again = stitched([prediction] * FOLDS, **{n: asked[n] for n in ("draws", "level", "seed")})
     return again._replace(notes=prediction.notes)
