@@ -12,6 +12,7 @@ from kernlens import lens, probes
 from kernlens.lens import joins
 from kernlens.models import decoders
 from kernlens.probes import folds as fold_rows
+from kernlens.probes import partitions
 from kernlens.probes.folds import FOLDS, share_out
 from kernlens.probes.stitched import stitched
 from kernlens.types import Labels, MultiLabels
@@ -52,7 +53,8 @@ def test_noise_adds_nothing():
     assert "No gain" in found.sentence() or "Keep good" in found.sentence()
 
 
-def test_the_plain_join_is_the_prediction_of_joined_rows(found):
+def test_the_plain_join_is_the_prediction_of_joined_rows_in_one_partition(found, monkeypatch):
+    monkeypatch.setattr(partitions, "MAX_ROWS", 0)
     joined = {own.name: own for own in found.joined}
     rows = np.hstack(list(PARTS.values()))
     expected = lens.predict(rows, LABELS, draws=300)
@@ -67,7 +69,8 @@ def test_the_plain_join_is_the_prediction_of_joined_rows(found):
     assert joined["as they come"].gain.high - joined["as they come"].gain.low > gap.high - gap.low
 
 
-def test_the_linear_head_of_a_join_is_one_refitted_on_rows_as_they_stand():
+def test_the_linear_head_of_a_join_is_one_refitted_on_rows_as_they_stand(monkeypatch):
+    monkeypatch.setattr(partitions, "MAX_ROWS", 0)
     x = np.hstack(list(PARTS.values()))
     own = functools.partial(probes.logistic, standardised=False, penalties=1.0)
     prediction = lens.predict(x, LABELS, probe=own)
@@ -139,7 +142,8 @@ def test_labels_of_nothing_are_not_predicted_by_what_was_learnt_on_them():
         assert abs(accuracy.value - 0.5) < 0.1  # three standard errors
 
 
-def test_stitching_one_prediction_gives_it_back():
+def test_stitching_one_prediction_gives_it_back(monkeypatch):
+    monkeypatch.setattr(partitions, "MAX_ROWS", 0)
     whole = probes.logistic(PROBLEM.x, LABELS, draws=100)
     again = stitched([whole] * FOLDS, draws=100)
     assert again.metrics["macro_f1"] == whole.metrics["macro_f1"]
