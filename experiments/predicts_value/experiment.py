@@ -48,7 +48,7 @@ def check(config: Config) -> None:
     """
     runner.at_least(
         config, rows=100, splits=1, slow_splits=1, light_splits=1, neighbour_splits=1,
-        linear_splits=1, mlp_splits=1, folds=2, samples=1, jobs=1,
+        linear_splits=1, folds=2, samples=1, jobs=1,
     )  # fmt: skip
     for field, known in (("sets", sets.SETS), ("heads", HEADS)):
         unknown = [name for name in getattr(config, field) if name not in known]

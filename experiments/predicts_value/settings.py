@@ -19,9 +19,8 @@ BASES = {
 CUTS = (
     "At most 4,000 rows of a set: the largest classes give fewer, so that rare ones stay whole; of "
     "Complete Journey's categories the 25 largest.",
-    "40 splits of logistic regression and 20 of MLPs on natural embeddings, 10 on damaged ones and "
-    "20 of those below 1,000 rows; 3 of kernel SVM and boosting; 40 of k-NN and 100 of class "
-    "means, which cost little.",
+    "10 splits, 20 of sets below 1,000 rows and of logistic regression on natural embeddings; 3 of "
+    "kernel SVM and boosting; 40 of k-NN and 100 of class means, which cost little.",
     "Damaged embeddings: no MLP(256), cosine head, kernel SVM or boosting; no rankers.",
     "Rankers on sets of 3 natural embeddings and more; randalo where another Python has it.",
     "tabicl is not run: its weights come from a model hub and not with its package.",
@@ -70,11 +69,9 @@ class Config:
     class_rows: int = 50
     """Least rows of a class of items."""
     splits: int = 10
-    """Splits 80/20 of a damaged set of 1,000 rows or more; twice as many of a smaller one."""
-    linear_splits: int = 40
+    """Splits 80/20 of a set of 1,000 rows or more; twice as many of a smaller one."""
+    linear_splits: int = 20
     """Splits of logistic regression on natural embeddings, whose truth is to be known best."""
-    mlp_splits: int = 20
-    """Splits of MLPs on natural embeddings."""
     slow_splits: int = 3
     """Splits of kernel SVM and boosting."""
     light_splits: int = 100
@@ -110,8 +107,8 @@ class Config:
             return self.light_splits
         if head == "k-NN":
             return self.neighbour_splits
-        if natural:
-            return self.linear_splits if head.startswith("logistic") else self.mlp_splits
+        if natural and head.startswith("logistic"):
+            return self.linear_splits
         return self.splits if n >= 1000 else 2 * self.splits
 
 
@@ -124,7 +121,6 @@ TINY = Config(
     light_splits=4,
     neighbour_splits=3,
     linear_splits=2,
-    mlp_splits=2,
     costs=False,
     embeddings=2,
     damages=False,

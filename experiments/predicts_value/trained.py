@@ -13,7 +13,7 @@ VERSIONS = {"logistic": 3}
 
 FIELDS = (
     "rows", "class_rows", "splits", "slow_splits", "light_splits", "neighbour_splits",
-    "linear_splits", "mlp_splits", "folds", "seed",
+    "linear_splits", "folds", "seed",
 )  # fmt: skip
 """Fields of a configuration that outcomes depend on, with the set and the head in a cell's name."""
 
