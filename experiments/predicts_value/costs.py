@@ -22,7 +22,7 @@ from experiments.predicts_value.settings import Config
 
 VERSION = 1
 
-CLOCKED = 2
+CLOCKED = 1
 """Embeddings of a set, the first so many."""
 
 ENOUGH = 1000

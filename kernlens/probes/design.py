@@ -122,24 +122,19 @@ def design(
     return Design(rows, _roughness(axes, ratios), axes, mean, scale, n, outlying)
 
 
-def refolded(
-    made: Design, features: Any, kept: np.ndarray, folds: np.ndarray, *, standardised: bool = True
-) -> Design:
-    """The same rows in other folds; one pass.
+def refolded(made: Design, features: Any, kept: np.ndarray, folds: np.ndarray) -> Design:
+    """The same standardised rows in other folds; one pass.
 
     Args:
       made: of :func:`design`.
       features: as there.
       kept: as there.
       folds: fold of each row kept, ``[n]``.
-      standardised: as there.
 
     Returns:
       Design.
     """
-    ratios = np.ones((1 + FOLDS, len(made.mean)))
-    if standardised:
-        ratios = _standards(features, kept, folds, made.num_rows, len(made.mean))[2]
+    ratios = _standards(features, kept, folds, made.num_rows, len(made.mean))[2]
     before = made.rows.folds
     rows = made.rows._replace(folds=_filled(folds, before.shape, before.sharding))
     return made._replace(rows=rows, roughness=_roughness(made.axes, ratios))

@@ -65,8 +65,8 @@ def logistic(
     :func:`kernlens.train.heads.classify` with ``l2=λ``. A fold's classifier is the optimum of the
     other four fifths of the rows, standardised by themselves: exactly what an 80/20 split trains.
     A metric is the mean over folds of the fold's own metric, on test rows as a split has them; of
-    at most 20,000 rows over three partitions into folds, and over the penalties that the rest of
-    the rows might have chosen (:mod:`kernlens.probes.partitions`).
+    standardised columns and at most 20,000 rows, over three partitions into folds too, and over the
+    penalties that the rest of the rows might have chosen (:mod:`kernlens.probes.partitions`).
     Where columns outnumber rows it is sought among combinations of all rows as all of them are
     standardised, which misses log losses by some .5%, more where columns are nearly empty.
     Nothing is clipped, as nothing is in those heads; where outliers rule the columns, a note says
@@ -114,7 +114,7 @@ def logistic(
         raise ValueError(f"metric must be one that the probe gives, {METRICS}; got {metric!r}")
     given = sorted_rows(features, labels, max_rows=max_rows, groups=groups, seed=seed)
     fitted = fit_path(given, path, metric, standardised=standardised, mesh=mesh)
-    values = averaged(given, fitted, metric, standardised=standardised, seed=seed)
+    values = averaged(given, fitted, metric, seed=seed) if standardised else None
     return predicted_by(
         given, fitted, metric=metric, values=values, draws=draws, level=level, seed=seed
     )
@@ -208,9 +208,10 @@ def fit_path(
 
 
 def averaged(
-    given: Given, fitted: Fitted, metric: str, *, standardised: bool = True, seed: int = 0
+    given: Given, fitted: Fitted, metric: str, *, seed: int = 0
 ) -> dict[str, float] | None:
-    """Metrics over several partitions and choices; None of more rows than are worth it."""
+    """Metrics over several partitions and choices, of a head on standardised columns; None of more
+    rows than are worth it."""
     if len(given.codes) > partitions.MAX_ROWS:
         return None
     taken, best = chosen(fitted, metric)
@@ -222,7 +223,7 @@ def averaged(
     others = []
     for i in range(1, partitions.PARTITIONS):
         folds = share_out(given.codes, given.groups, seed=[seed, i])
-        made = refolded(fitted.design, given.features, given.kept, folds, standardised=standardised)
+        made = refolded(fitted.design, given.features, given.kept, folds)
         whole = fitted.whole[best]
         solved = softmax.solve(
             made.rows, jnp.float32(fitted.penalties[best]), made.roughness, whole,
