@@ -256,7 +256,8 @@ def costs(rows: Mapping[str, Any]) -> dict[str, float | None]:
     some = [one for one in rows["costs"] if not one["tuned"]]
 
     def middle(what: str, of: str) -> float | None:
-        return float(np.median([one[what] / one[of] for one in some])) if some else None
+        ratios = [one[what] / one[of] for one in some if what in one and of in one]
+        return float(np.median(ratios)) if ratios else None
 
     return {
         "cost.linear.cv": middle("logistic", "cv"),
