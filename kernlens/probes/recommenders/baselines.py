@@ -158,8 +158,9 @@ def near_last(x: Any, queries: Queries, *, neighbours: int = 200) -> Place:
 
     Examples:
       >>> from kernlens import datasets
-      >>> from kernlens.datasets import sequences
       >>> from kernlens.metrics import ranking
+      >>> from kernlens.probes import recommenders
+      >>> from kernlens.targets import sequences
       >>> data = datasets.load("synthetic", num_items=50, num_interactions=5_000, session_length=5)
       >>> split = sequences.leave_last_out(data, length=4, targets=1, seed=0)
       >>> queries = ranking.all_items(split.test)
