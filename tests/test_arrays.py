@@ -53,6 +53,22 @@ def test_linear_algebra_has_one_thread_where_the_machine_is_busy_or_work_small(
     assert {pool["num_threads"] for pool in after if pool["user_api"] == "blas"} == {3}
 
 
+def test_threads_come_back_when_the_last_of_several_calls_has_ended():
+    importlib.import_module("scipy.linalg")
+
+    def threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(3, user_api="blas"):
+        first, second = calm_threads(1e6), calm_threads(1e6)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert threads() == {1}
+        second.__exit__(None, None, None)
+        assert threads() == {3}
+
+
 def resident():
     """Bytes of mapped files that this process has in memory."""
     status = Path("/proc/self/status").read_text()

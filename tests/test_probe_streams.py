@@ -1,5 +1,7 @@
 """Probes, intervals and comparisons of embeddings that stay in their files."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -118,8 +120,11 @@ class Counted:
         return self.stream.chunks(**options)
 
 
-def test_the_default_probe_reads_a_stream_three_times(stream):
-    """To find copies, for moments, and to rotate the rows."""
+def test_the_default_probe_reads_a_stream_three_times_and_once_for_a_further_partition(stream):
+    """To find copies, for moments, and to rotate the rows; for moments of other folds."""
     counted = Counted(stream)
     lens.predict(counted, LABELS)
+    assert counted.passes == 5
+    counted.passes = 0
+    lens.predict(counted, LABELS, probe=functools.partial(probes.logistic, repeats=1))
     assert counted.passes == 3

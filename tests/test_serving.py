@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from kernlens import decoders, kernels, predict
 from kernlens.kernels.hidden import MLP_PENALTY
 from kernlens.lens.heads import heads
-from kernlens.probes import logistic
+from kernlens.probes import logistic, partitions
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.serving import prediction_of, shared_groups
 from kernlens.types import Labels
@@ -34,7 +34,8 @@ def _table(n=240, d=6, classes=4, seed=0):
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_answers_amount_to_the_probe_s_prediction(name):
+def test_answers_amount_to_the_probe_s_prediction_by_one_partition(name, monkeypatch):
+    monkeypatch.setattr(partitions, "MAX_ROWS", 0)
     rows, labels = _table()
     found = heads(rows, labels, decoder=DECODERS[name])
     made = prediction_of(found.answers(rows[found.rows]), metric="accuracy")

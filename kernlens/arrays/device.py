@@ -4,8 +4,9 @@ import functools
 import importlib
 import math
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import jax
 import jax.numpy as jnp
@@ -48,10 +49,35 @@ def calm_threads(work: float = math.inf) -> Iterator[None]:
       work: multiplications of the largest product within.
     """
     if work <= SMALL or is_busy():
-        with _libraries().limit(limits=1, user_api="blas"):
+        _CALM.enter()
+        try:
             yield
+        finally:
+            _CALM.leave()
     else:
         yield
+
+
+class _Calm:
+    """The limit, which is one of the process: the first to come sets it, the last lifts it."""
+
+    def __init__(self):
+        self._lock, self._inside, self._limit = threading.Lock(), 0, ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit.enter_context(_libraries().limit(limits=1, user_api="blas"))
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.close()
+
+
+_CALM = _Calm()
 
 
 @functools.cache

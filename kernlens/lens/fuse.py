@@ -282,7 +282,7 @@ def _by_its_folds(prediction: Prediction, asked: dict[str, Any]) -> Prediction:
     if prediction.held_out is None:
         return prediction
     again = stitched([prediction] * FOLDS, **{n: asked[n] for n in ("draws", "level", "seed")})
-    return again._replace(notes=prediction.notes)
+    return again._replace(notes=prediction.notes, path=prediction.path)
 
 
 def _cross_fitted(

@@ -161,7 +161,8 @@ def ways_of(
     if trained is not None:
         whole = predicted(answers(trained, found.new, again.held_out))
     else:
-        whole = again.prediction if found.trained_on is None else predicted(again.held_out)
+        # By the folds of all other ways, where the head's own value is a mean over more.
+        whole = predicted(again.held_out)
     results[RETRAINED] = (whole, None, len(found.labels.codes))
     ways = {
         name: Served(

@@ -86,7 +86,7 @@ def design(
       ValueError: a value that is not finite.
     """
     n, p = len(codes), int(features.shape[1])
-    mean, deviation, ratios, scatter = _standards(features, kept, folds, n, p)
+    mean, deviation, ratios, scatter = _standards(features, kept, folds, n, p, scattered=p <= n)
     scale = np.where(deviation > 0, deviation, np.inf)
     if not standardised:
         scale = np.where(deviation > 0, np.sqrt(np.mean(deviation**2)), np.inf)
@@ -134,7 +134,9 @@ def refolded(made: Design, features: Any, kept: np.ndarray, folds: np.ndarray) -
     Returns:
       Design.
     """
-    ratios = _standards(features, kept, folds, made.num_rows, len(made.mean))[2]
+    n, p = made.num_rows, len(made.mean)
+    ratios = _standards(features, kept, folds, n, p, scattered=False)[2]
+    let_go(features)
     before = made.rows.folds
     rows = made.rows._replace(folds=_filled(folds, before.shape, before.sharding))
     return made._replace(rows=rows, roughness=_roughness(made.axes, ratios))
@@ -147,16 +149,16 @@ def _roughness(axes: np.ndarray, ratios: np.ndarray) -> Array:
     return jnp.asarray(rough, jnp.float32)
 
 
-def _standards(features, kept, folds, n, p):
+def _standards(features, kept, folds, n, p, *, scattered):
     """Means, deviations, squared ratios of a training set's deviations to them, and the scatter,
-    None where ``p > n``; in one pass.
+    None unless asked for; in one pass.
 
     Sums are of rows less the mean of the first block. With a share ``s`` of the rows in it, the
     mean of all lies within ``1 / sqrt(s)`` deviations of that, so little cancels.
     """
     shift = None
     sums, squares = np.zeros((FOLDS + 1, p)), np.zeros((FOLDS + 1, p))
-    scatter = np.zeros((p, p)) if p <= n else None
+    scatter = np.zeros((p, p)) if scattered else None
     for values, places in numbered(features, kept):
         if shift is None:
             shift = values.mean(axis=0)

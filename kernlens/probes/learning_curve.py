@@ -1,5 +1,6 @@
 """Learning curves: what more labels would bring, and what fewer would have cost."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -109,6 +110,8 @@ def learning_curve(
     together = whole.held_out.groups if groups is None else groups[rows]
     together = together if len(together) == len(rows) else np.arange(len(rows))
     levels, by_loss = [_answers([whole])], _by_loss([whole])
+    # Of the parts only the answers are read.
+    alone = {"repeats": 1} if "repeats" in inspect.signature(probe).parameters else {}
     sizes = [2**halving for halving in range(1, HALVINGS + 1)]
     for count in steps.steps(sizes, lambda count: f"1/{count} of the labels"):
         if len(rows) / count < LEAST_ROWS:
@@ -120,7 +123,7 @@ def learning_curve(
             if len(np.unique(codes[own])) < 2:
                 continue
             part_labels = labels._replace(codes=codes[own])
-            bound = {} if groups is None else {"groups": groups[own]}
+            bound = alone if groups is None else {**alone, "groups": groups[own]}
             part_rows = _rows(features, own)
             parts.append(probe(part_rows, part_labels, **bound, draws=1, level=level, seed=seed))
         if len(parts) < min(count, PARTS):

@@ -50,6 +50,7 @@ def logistic(
     standardised: bool = True,
     max_rows: int | None = MAX_ROWS,
     groups: np.ndarray | None = None,
+    repeats: int = partitions.PARTITIONS,
     mesh: Mesh | None = None,
     draws: int = 200,
     level: float = 0.9,
@@ -74,8 +75,8 @@ def logistic(
 
     Args:
       features: one row per item, real, ``[n, p]``; or a stream of them, read three times, four
-        where it holds copies. The unit and the place of a column do not matter, and a constant
-        column changes nothing.
+        where it holds copies, and once more for each further partition. The unit and the place of
+        a column do not matter, and a constant column changes nothing.
       labels: one label per row, ``[n]``; rows without one are left out.
       penalties: :math:`\lambda`, each above 0. One number is the penalty of a head whose ``C`` is
         fixed; of several each fold takes the one that is best by ``metric`` on the other folds, so
@@ -89,6 +90,8 @@ def logistic(
       groups: equal for rows that are copies of one another, ``[n]``, and ``-1`` for a row to leave
         out. Default: those of :func:`kernlens.probes.copies.groups`. Copies share a fold: a head
         that learnt a row's copy has learnt the row.
+      repeats: ways to share rows out to folds over which values are means, at least 1; with 1 they
+        are those of the answers in ``held_out``.
       mesh: devices of this process over which rows are spread, as in
         ``kl.predict(..., probe=functools.partial(probes.logistic, mesh=mesh))``; by default one.
       draws: test sets that are drawn for the intervals, at least 1.
@@ -109,12 +112,14 @@ def logistic(
       :mod:`kernlens.probes.softmax`.
     """
     check_draws(draws, level)
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1; got {repeats}")
     path = checked_penalties(penalties)
     if metric not in METRICS:
         raise ValueError(f"metric must be one that the probe gives, {METRICS}; got {metric!r}")
     given = sorted_rows(features, labels, max_rows=max_rows, groups=groups, seed=seed)
     fitted = fit_path(given, path, metric, standardised=standardised, mesh=mesh)
-    values = averaged(given, fitted, metric, seed=seed) if standardised else None
+    values = averaged(given, fitted, metric, repeats=repeats, seed=seed) if standardised else None
     return predicted_by(
         given, fitted, metric=metric, values=values, draws=draws, level=level, seed=seed
     )
@@ -208,11 +213,16 @@ def fit_path(
 
 
 def averaged(
-    given: Given, fitted: Fitted, metric: str, *, seed: int = 0
+    given: Given,
+    fitted: Fitted,
+    metric: str,
+    *,
+    repeats: int = partitions.PARTITIONS,
+    seed: int = 0,
 ) -> dict[str, float] | None:
     """Metrics over several partitions and choices, of a head on standardised columns; None of more
     rows than are worth it."""
-    if len(given.codes) > partitions.MAX_ROWS:
+    if repeats == 1 or len(given.kept) > partitions.MAX_ROWS:
         return None
     taken, best = chosen(fitted, metric)
     chance = np.eye(len(fitted.penalties))[taken]
@@ -221,7 +231,7 @@ def averaged(
             given.codes, given.folds, given.groups, fitted.predicted, metric, seed=seed
         )
     others = []
-    for i in range(1, partitions.PARTITIONS):
+    for i in range(1, repeats):
         folds = share_out(given.codes, given.groups, seed=[seed, i])
         made = refolded(fitted.design, given.features, given.kept, folds)
         whole = fitted.whole[best]

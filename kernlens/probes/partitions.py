@@ -13,6 +13,7 @@ import numpy as np
 
 from kernlens import metrics
 from kernlens.probes.folds import FOLDS
+from kernlens.probes.prediction import LOG_LOSS
 
 PARTITIONS = 3
 """Partitions of the rows into folds."""
@@ -61,19 +62,19 @@ def chances(
     right, row = right[counted], np.nonzero(counted)[1]
     shape = (len(given), FOLDS, size)
 
-    def counts(draw):
+    def best(draw):
+        """The best penalty without each fold: counts of all folds, less its own."""
         cells = len(given) * FOLDS * size
         asked = np.bincount(answered, np.tile(draw, len(given)), cells).reshape(shape)
         hits = np.bincount(right, draw[row], cells).reshape(shape)
         support = np.bincount(fold * size + own, draw, FOLDS * size).reshape(1, FOLDS, size)
-        return hits, asked, np.broadcast_to(support, shape)
+        counts = hits, asked, np.broadcast_to(support, shape)
+        others = [part.sum(axis=1, keepdims=True) - part for part in counts]
+        quality = np.nan_to_num(getattr(metrics.from_counts(*others), metric))
+        return np.argmax(np.round(quality, 12), axis=0)
 
-    # Without a fold: the sum over all, less its own.
-    found = [np.stack(parts) for parts in zip(*map(counts, times), strict=True)]
-    others = [part.sum(axis=2, keepdims=True) - part for part in found]
-    quality = np.nan_to_num(getattr(metrics.from_counts(*others), metric))
-    best = np.argmax(np.round(quality, 12), axis=1)
-    return np.stack([np.mean(best == i, axis=0) for i in range(len(given))], axis=1)
+    taken = np.stack([best(draw) for draw in times])
+    return np.stack([np.mean(taken == i, axis=0) for i in range(len(given))], axis=1)
 
 
 def averaged(
@@ -99,5 +100,8 @@ def averaged(
     found = {}
     for name, own in values.items():
         moved = [float(np.mean(own[best])), *(other[name] for other in others)]
-        found[name] = float(np.mean(np.sum(chance * own.T, axis=1)) + np.mean(moved) - moved[0])
+        # A penalty that is never taken may have diverged.
+        mean = float(np.mean(np.sum(np.where(chance > 0, chance * own.T, 0.0), axis=1)))
+        value = mean + float(np.mean(moved)) - moved[0]
+        found[name] = max(value, 0.0) if name == LOG_LOSS else min(max(value, 0.0), 1.0)
     return found

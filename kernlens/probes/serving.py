@@ -23,6 +23,7 @@ from kernlens.probes.given import MAX_ROWS, sorted_rows
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.logistic import (
     PENALTIES,
+    averaged,
     checked_penalties,
     chosen,
     fit_path,
@@ -245,7 +246,10 @@ def _linear(features, labels, features_fn, options, *, metric, groups, draws, le
     path = checked_penalties(options.pop("penalties", PENALTIES))
     given = sorted_rows(features, labels, max_rows=MAX_ROWS, groups=groups, seed=seed)
     fitted = fit_path(given, path, metric, standardised=standardised)
-    prediction = predicted_by(given, fitted, metric=metric, draws=draws, level=level, seed=seed)
+    values = averaged(given, fitted, metric, seed=seed) if standardised else None
+    prediction = predicted_by(
+        given, fitted, metric=metric, values=values, draws=draws, level=level, seed=seed
+    )
     taken, best = chosen(fitted, metric)
     folds = np.stack([np.asarray(fitted.folds[i][k]) for k, i in enumerate(taken)])
     weights, biases = fitted.design.in_columns(folds)
