@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from kernlens.types import Array
 
-GAP = 1e-6
+GAP = 1e-7
 """Nats per training row by which a solution may miss the least loss; up to ten times as many where
 there are over ``MANY`` rows, whose parameters are known the better, and thirty times as many per
 parameter, where there are many: each is known to about half a nat."""
