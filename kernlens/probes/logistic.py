@@ -213,12 +213,7 @@ def fit_path(
 
 
 def averaged(
-    given: Given,
-    fitted: Fitted,
-    metric: str,
-    *,
-    repeats: int = partitions.PARTITIONS,
-    seed: int = 0,
+    given: Given, fitted: Fitted, metric: str, *, seed: int, repeats: int = partitions.PARTITIONS
 ) -> dict[str, float] | None:
     """Metrics over several partitions and choices, of a head on standardised columns; None of more
     rows than are worth it."""
@@ -234,9 +229,8 @@ def averaged(
     for i in range(1, repeats):
         folds = share_out(given.codes, given.groups, seed=[seed, i])
         made = refolded(fitted.design, given.features, given.kept, folds)
-        whole = fitted.whole[best]
         solved = softmax.solve(
-            made.rows, jnp.float32(fitted.penalties[best]), made.roughness, whole,
+            made.rows, jnp.float32(fitted.penalties[best]), made.roughness, fitted.whole[best],
             jnp.zeros_like(fitted.folds[best]), fitted.curvature, num_classes=len(given.classes),
         )  # fmt: skip
         found = _by_fold(
