@@ -47,10 +47,12 @@ WRONG = [
     (("compare", "a.npy", "b.npy", "--labels", "nowhere.csv"), "nowhere.csv: no such file"),
     (("compare", "a.npy", "b.npy", *LABELS, "--label-column", "dept"), "no column 'dept'"),
     (("compare", "a.npy", "b.npy", *LABELS, "--probe", "nope"), "Invalid choice"),
+    (("predict", "a.npy", *LABELS, "--metric", "f1"), "Expected one of ('macro_f1', "),
     (("compare", "a.npy", "b.npy", *LABELS, "--scores", "nope"), "Invalid choice"),
     (("compare", "a.npy", "b.npy", *LABELS, "--level", "2"), "--level must be in (0, 1)"),
     (("compare", "a.npy", "b.npy", *LABELS, "--decoder", "nope"), "no such decoder"),
     (("compare", "a.npy", "b.npy", *LABELS, "--decoder", "mine:Head"), "no module 'mine'"),
+    (("predict", "a.npy", *LABELS, "--decoder", "mpl:32"), "did you mean mlp:32?"),
     (("predict", "a.npy", *LABELS, "--decoder", "trees"), "--decoder trees: "),
     *(
         (("predict", "a.npy", *LABELS, "--decoder", word), expected)

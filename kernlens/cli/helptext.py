@@ -46,8 +46,15 @@ def explained(options: _Options) -> _Options:
 def one_of(names: Iterable[str]) -> Any:
     """Type of an option that takes one of some names, or is left out."""
     names = tuple(names)
-    choice = tyro.extras.literal_type_from_choices(names) | None
-    return Annotated[choice, tyro.conf.arg(metavar=choices(*names))]
+    one = tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=choices(*names),
+        choices=names,
+        instance_from_str=lambda typed: typed[0],
+        is_instance=lambda value: value is None or value in names,
+        str_from_instance=lambda value: [str(value)],
+    )
+    return Annotated[str | None, one]
 
 
 def choices(*names: str) -> str:

@@ -1,5 +1,6 @@
 """Words typed at the command line and the functions that they stand for."""
 
+import difflib
 import importlib
 import math
 import sys
@@ -95,7 +96,7 @@ def decoder(word: str) -> Any:
     if name in TREE_WORDS:
         raise ValueError(f"--decoder {word}: {TREES}")
     if len(given) == 1:
-        found = _imported("--decoder", word)
+        found = _imported("--decoder", word, DECODERS)
         return _made(word, found) if isinstance(found, type) else found
     raise ValueError(
         f"--decoder {word}: no such decoder; choose one of {', '.join(DECODERS)}, "
@@ -199,7 +200,7 @@ def _made(word: str, kind: type) -> Any:
         ) from error
 
 
-def _imported(flag: str, word: str) -> Any:
+def _imported(flag: str, word: str, known: Sequence[str] = ()) -> Any:
     module, _, name = word.partition(":")
     here = str(Path.cwd())
     # As `python -m` does: a researcher's module lies in the current folder.
@@ -209,7 +210,9 @@ def _imported(flag: str, word: str) -> Any:
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{flag} {word}: no module {error.name!r} to import") from error
+        near = difflib.get_close_matches(module, known, 1)
+        meant = f"; did you mean {word.replace(module, near[0], 1)}?" if near else ""
+        raise ValueError(f"{flag} {word}: no module {error.name!r} to import{meant}") from error
     except (Exception, SystemExit) as error:
         raise ValueError(
             f"{flag} {word}: importing {module} failed: {type(error).__name__}: {error}"

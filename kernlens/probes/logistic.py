@@ -215,8 +215,8 @@ def fit_path(
 def averaged(
     given: Given, fitted: Fitted, metric: str, *, seed: int, repeats: int = partitions.PARTITIONS
 ) -> dict[str, float] | None:
-    """Metrics over several partitions and choices, of a head on standardised columns; None of more
-    rows than are worth it."""
+    """Metrics over several partitions, but for those without an optimum, and choices, of a head on
+    standardised columns; None of more rows than are worth it."""
     if repeats == 1 or len(given.kept) > partitions.MAX_ROWS:
         return None
     taken, best = chosen(fitted, metric)
@@ -233,6 +233,8 @@ def averaged(
             made.rows, jnp.float32(fitted.penalties[best]), made.roughness, fitted.whole[best],
             jnp.zeros_like(fitted.folds[best]), fitted.curvature, num_classes=len(given.classes),
         )  # fmt: skip
+        if not solved.converged:
+            continue
         found = _by_fold(
             given.codes, made.in_order(solved.predicted), made.in_order(solved.losses),
             held_rows(given.codes, folds),

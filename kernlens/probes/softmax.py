@@ -281,10 +281,13 @@ def _newton(rows, weights, penalty, rough, theta, known, patience, num_classes, 
         def body(state):
             i, d, r, v, rho = state
             hv = product(point.probabilities, v)
-            step = rho / jnp.maximum(_dot(v, hv), jnp.finfo(v.dtype).tiny)
+            curvature = _dot(v, hv)
+            # Where all rows are learnt by heart it may be lost in rounding: what is solved stands.
+            is_known = curvature > 0.0
+            step = jnp.where(is_known, rho / jnp.where(is_known, curvature, 1.0), 0.0)
             d, r = d + step * v, r - step * hv
             s = preconditioned(inverse, r)
-            new = _dot(r, s)
+            new = jnp.where(is_known, _dot(r, s), 0.0)
             return i + 1, d, r, s + new / rho * v, new
 
         r = -point.gradient
