@@ -1,10 +1,11 @@
 """Tables and the claim, from the results file alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit.shown import Claim, table
 from experiments.kit.verdicts import FAILS, HOLDS, PART
+from experiments.predicts_value.costs import TRAININGS
 from experiments.predicts_value.settings import HEADS
 from experiments.predicts_value.targets import MET, MISSED
 from kernlens.show.table import Table
@@ -18,8 +19,8 @@ SHOWN = 6
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-    """The targets; then errors by head, set and damage, and the order of rankers."""
-    summary = results["summary"]
+    """The targets; then errors by head, set and damage, the order of rankers, and costs."""
+    summary, timed = results["summary"], results["rows"]["costs"]
     return [
         targets(summary),
         errors(summary),
@@ -27,6 +28,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         damages(summary),
         rankers(summary),
         departures(summary),
+        *([costs(timed)] if timed else []),
     ]
 
 
@@ -232,6 +234,26 @@ def departures(summary: Mapping[str, Any]) -> Table:
     ]
     formats: dict[str, str] = dict.fromkeys(("mean", "least", "most"), "+.3f")
     return table(rows, formats, "Trained macro-F1 less that of tuned logistic regression:")
+
+
+def costs(timed: Sequence[Mapping[str, Any]]) -> Table:
+    """What a prediction costs beside cross-validation and beside the training of one split."""
+    rows = [
+        {
+            "set": line["set"] + (" (tuned on)" if line["tuned"] else ""),
+            "rows": line["rows"],
+            "columns": line["columns"],
+            "logistic": line["logistic"],
+            "5-fold CV": line["cv"],
+            "one training": line["trained logistic"] / TRAININGS,
+            "MLP(32)": line["MLP(32)"],
+            "one training of it": line["trained MLP(32)"] / TRAININGS,
+        }
+        for line in timed
+    ]
+    seconds = ("logistic", "5-fold CV", "one training", "MLP(32)", "one training of it")
+    title = "Processor seconds on one core, of the first embedding of a set:"
+    return table(rows, {"rows": ",", **dict.fromkeys(seconds, ".2f")}, title)
 
 
 def claims(results: Mapping[str, Any]) -> list[Claim]:
