@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/kernlens demo
 
 test: $(STAMP)
-	XLA_FLAGS="$(XLA_FLAGS) $(QUICK_XLA)" $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+	XLA_FLAGS="$(XLA_FLAGS) $(QUICK_XLA)" $(BIN)/pytest -q -n 2 --dist loadfile --durations=20 -m "not slow"
 
 test-docs: $(STAMP)
 	XLA_FLAGS="$(XLA_FLAGS) $(QUICK_XLA)" $(BIN)/pytest -q -n 2 -m slow tests/test_readme.py tests/test_notebooks.py \
