@@ -1,6 +1,7 @@
 """Ctrl-C ends a command within two seconds, wherever it is met: real signals, real processes."""
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -208,6 +209,21 @@ def test_the_handler_is_handed_back():
     assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before
     assert signal.set_wakeup_fd(wakeup) == wakeup
     time.sleep(1.5 * interrupts.PATIENCE)  # nothing ends the process any more
+
+
+def test_an_import_is_not_interrupted_but_what_follows_it(tmp_path, monkeypatch):
+    """A library in C prints what interrupts its import, or ends the process by a fault."""
+    lines = "import os, signal, time", "os.kill(os.getpid(), signal.SIGINT)", "time.sleep(0.3)"
+    (tmp_path / "slow.py").write_text("\n".join([*lines, "whole = True"]))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run():
+        importlib.import_module("slow")
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt), interrupts.prompt():
+        run()
+    assert sys.modules.pop("slow").whole
 
 
 def test_an_error_that_is_no_interrupt_stays_one():

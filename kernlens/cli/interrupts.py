@@ -33,6 +33,10 @@ _FRAGILE = (enum.__file__,)
 """Files of Python code that XLA calls where an exception aborts the process; there the interrupt is
 put off."""
 
+_IMPORT = "<frozen importlib._bootstrap>"
+"""File of the frames of an import; there it is put off too, since libraries in C print what interrupts
+their import, or end the process by a fault."""
+
 _AGAIN = 0.05
 """Seconds from a dropped interrupt until it is raised again."""
 
@@ -71,7 +75,7 @@ class _Watch:
 
     def _handle(self, _: int, frame: FrameType | None) -> None:
         self.interrupted = True
-        if frame is not None and frame.f_code.co_filename in _FRAGILE:
+        if _is_put_off(frame):
             self._dropped = True
             return
         self._raised += 1
@@ -97,6 +101,16 @@ class _Watch:
                 self._dropped, self._raised = False, 0
                 _again()
         _end(self._message)
+
+
+def _is_put_off(frame: FrameType | None) -> bool:
+    if frame is not None and frame.f_code.co_filename in _FRAGILE:
+        return True
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _again() -> None:
