@@ -34,8 +34,8 @@ _FRAGILE = (enum.__file__,)
 put off."""
 
 _IMPORT = "<frozen importlib._bootstrap>"
-"""File of the frames of an import. There too it is put off: libraries in C print what interrupts their
-import, or end the process by a fault."""
+"""File of the frames of an import. There too it is put off: libraries in C print what interrupts
+their import, or end the process by a fault."""
 
 _AGAIN = 0.05
 """Seconds from a dropped interrupt until it is raised again."""
