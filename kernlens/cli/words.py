@@ -210,7 +210,7 @@ def _imported(flag: str, word: str, known: Sequence[str] = ()) -> Any:
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        near = difflib.get_close_matches(module, known, 1) if error.name == module else []
+        near = difflib.get_close_matches(module, known, 1, 0.65) if error.name == module else []
         meant = f"; did you mean {word.replace(module, near[0], 1)}?" if near else ""
         raise ValueError(f"{flag} {word}: no module {error.name!r} to import{meant}") from error
     except (Exception, SystemExit) as error:
