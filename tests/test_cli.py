@@ -62,6 +62,7 @@ def test_compare_prints_the_answer(files, capsys):
     assert "\x1b" not in out
 
 
+@pytest.mark.thorough
 def test_scores_stand_beside_the_prediction(files, capsys):
     given = ("compare", "bad.parquet", "good.npy", "--labels", "labels.csv")
     code, out, err = run(capsys, *given, "--scores", "h_score", "logme", "--json", "out.json")
@@ -245,6 +246,7 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
     assert use_compilation_cache() is None
 
 
+@pytest.mark.thorough
 def test_the_command_in_a_process_of_its_own(files):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("KERNLENS", "JAX_COMP"))}
     env["XDG_CACHE_HOME"] = str(files / "cache")
@@ -328,6 +330,7 @@ def test_decoders_fit_into_a_terminal(files, capsys, monkeypatch, columns):
     assert ("accuracy" in out.partition("─")[0]) == (columns > 80)
 
 
+@pytest.mark.thorough
 def test_a_kernel_and_a_decoder_of_ones_own_are_found_in_the_current_folder(files, capsys):
     (files / "mine.py").write_text(
         "import flax.linen as nn\nimport jax.numpy as jnp\n"
@@ -360,6 +363,7 @@ def test_a_kernel_and_a_decoder_of_ones_own_are_found_in_the_current_folder(file
         assert err.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_score_ranks_by_the_scores_asked(files, capsys):
     given = ("score", "bad.parquet", "good.npy", "--labels", "labels.csv", "--scores", "h_score")
     code, out, err = run(capsys, *given, "--json", "s.json")

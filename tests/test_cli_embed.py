@@ -61,6 +61,7 @@ def test_what_is_written_is_what_the_library_learns(events, capsys, method):
     np.testing.assert_allclose(found.read().values, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_verbs_read_it(events, capsys):
     assert run(capsys, "embed", "events.csv", *NAMED)[0] == 0
     code, out, _ = run(capsys, "predict", "embedding.parquet", "--labels", "labels.csv",

@@ -20,6 +20,7 @@ from tests.test_cli import NAMES, PROBLEM, files, run
 __all__ = ["files"]
 
 
+@pytest.mark.thorough
 def test_equal_stems_are_told_apart_by_path(files, capsys):
     (files / "v2").mkdir()
     np.save("v2/good.npy", PROBLEM.x[:, :2])
@@ -108,6 +109,7 @@ def test_rows_that_are_not_finite_can_be_left_out(files, capsys):
     assert note in " ".join(out.split())
 
 
+@pytest.mark.thorough
 def test_a_last_line_that_may_have_been_cut_is_told(files, capsys):
     text = (files / "labels.csv").read_text()
     (files / "cut.csv").write_text(text.rstrip("\n")[:-2])

@@ -85,6 +85,7 @@ class Terminal(text_io.StringIO):
         return True
 
 
+@pytest.mark.thorough
 def test_stability_draws_how_far_it_is(files, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Terminal())

@@ -133,6 +133,7 @@ def test_large_commands_tell_their_estimate(files, capsys, monkeypatch):
     assert err.endswith("MB of memory; 8.0 GB are free\n")
 
 
+@pytest.mark.thorough
 def test_many_classes_have_the_fast_probe_proposed(files, capsys, monkeypatch):
     monkeypatch.setattr("kernlens.cli.rows.SLOW", 100)
     given = ("predict", "good.npy", "--labels", "labels.csv")

@@ -95,6 +95,7 @@ def test_several_labels_by_their_separator(files, capsys):
     assert "average precision" in out
 
 
+@pytest.mark.thorough
 def test_next_items_are_what_the_verbs_say(files, capsys):
     """Embeddings with ids, of which one lacks items; unknown items in the log."""
     log = ring_log().assign(
@@ -159,6 +160,7 @@ def test_columns_of_a_log_are_found_by_their_names(files, capsys):
         assert told in " ".join(out.split())
 
 
+@pytest.mark.thorough
 def test_a_cutoff_learns_from_what_was_before_it(files, capsys):
     log = favourites_log()
     log.to_csv("log.csv", index=False)

@@ -120,6 +120,7 @@ def test_a_missing_package_names_the_extra(monkeypatch):
         datasets.load("complete_journey")
 
 
+@pytest.mark.thorough
 def test_the_installed_data():
     data = datasets.load("complete_journey", min_count=1)
     check_laws(data)
@@ -142,6 +143,7 @@ def test_the_installed_data():
     np.testing.assert_allclose(rising, 0.5, atol=0.005)  # 1.3 M pairs: standard error under 0.001
 
 
+@pytest.mark.thorough
 def test_the_installed_data_by_default():
     data = datasets.load("complete_journey")
     check_laws(data)

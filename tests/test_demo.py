@@ -110,6 +110,7 @@ def test_failure_finds_the_collapsed_embedding():
     assert "puts no embedding more than 0 places" in story.failure_line(rows[:-1], "LR")
 
 
+@pytest.mark.thorough
 def test_an_embedding_is_judged_by_its_labelled_rows():
     rng = np.random.default_rng(0)
     codes = np.repeat([0, 1, 2], 20).astype(np.int32)

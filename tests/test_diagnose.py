@@ -242,6 +242,7 @@ def test_rows_that_do_not_match_are_refused_and_so_are_next_items():
         kl.predict(PROBLEM.x, PROBLEM.codes, groups=np.ones(400))
 
 
+@pytest.mark.thorough
 def test_groups_are_held_out_together():
     """A head that met a product's variants knows it: held out together, it does not."""
     rng = np.random.default_rng(0)
@@ -272,6 +273,7 @@ def files(tmp_path, monkeypatch):
         (tmp_path / f"{name}.csv").write_text("\n".join([f"id,{column}", *rows]) + "\n")
 
 
+@pytest.mark.thorough
 def test_the_command_says_what_the_library_says(files, capsys):
     words = "diagnose items.npy --labels labels.csv --counts counts.csv --reference old.npy"
     code = main([*words.split(), "--no-curve", "--json", "found.json"])
@@ -306,6 +308,7 @@ def test_the_command_leaves_out_empty_tables(files, capsys, monkeypatch):
     assert "more labels: not measured" in out
 
 
+@pytest.mark.thorough
 def test_texts_reach_the_library(files, capsys, monkeypatch):
     causes = {name: CAUSES[name] for name in ("outlier rows", "suspect labels")}
     monkeypatch.setattr(sys.modules["kernlens.lens.diagnose"], "CAUSES", causes)

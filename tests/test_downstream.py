@@ -230,6 +230,7 @@ def test_a_column_that_is_constant_in_training_is_not_read(problem, name):
     assert np.mean(once.predicted[0] != nothing.predicted[0]) < 0.01
 
 
+@pytest.mark.thorough
 def test_rows_to_hold_out_can_be_chosen(problem, outcomes):
     """The same splits give the same heads; unequal ones each their own, scikit-learn's."""
     labels, own = as_labels(problem), outcomes["linear"]
@@ -331,6 +332,7 @@ def test_the_head_decides_the_recipe():
         assert not is_affine(head, 5)
 
 
+@pytest.mark.thorough
 def test_any_head_and_any_optimiser_will_do(problem, outcomes):
     labels = as_labels(problem)
     own = heads.classify(problem.x, labels, decoder=Bilinear(), seeds=2, steps=300)
@@ -341,6 +343,7 @@ def test_any_head_and_any_optimiser_will_do(problem, outcomes):
     assert np.mean(adam.predicted != outcomes["linear"].predicted) < 0.01
 
 
+@pytest.mark.thorough
 def test_runs_of_equal_shapes_compile_once(problem):
     traces = []
 
@@ -450,6 +453,7 @@ def test_mistakes_about_machines_are_named(problem, monkeypatch):
         svm(kernel=kernels.linear)
 
 
+@pytest.mark.thorough
 def test_rows_to_hold_out_can_be_given_and_are_checked():
     problem = cases.gaussian_classes(0, n=80, unlabelled=5)
     labels = Labels(problem.codes, ("a", "b", "c", "d"))

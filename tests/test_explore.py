@@ -40,6 +40,7 @@ def explained(labels, dims, strength):
     return np.mean(shares)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("labels", "dims", "strength"), [(60, 10, 1e-1), (1_000, 10, 1e-2), (4_000, 4, 1e-2)]
 )
@@ -48,6 +49,7 @@ def test_the_share_is_that_of_ridge_on_so_many_labels(found, labels, dims, stren
     assert told == pytest.approx(explained(labels, dims, strength), abs=0.05)
 
 
+@pytest.mark.thorough
 def test_the_table_has_the_shares_and_is_what_prints(found):
     lines = repr(found).splitlines()
     assert lines[0].startswith("Share of the labels' variance")

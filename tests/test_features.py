@@ -84,6 +84,7 @@ def test_duplicated_landmarks_become_zero_features():
     assert int((jnp.abs(doubled).max(axis=0) == 0).sum()) == 8
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(features.SPECTRAL_DEGREES))
 def test_random_fourier_is_unbiased_with_unit_diagonal(name):
     x, lengthscale = rows(5, 6), 1.7
@@ -133,6 +134,7 @@ def test_a_row_that_is_not_finite_has_features_that_are_not(name, value):
         assert_allclose(map_fn(bad)[finite], map_fn(good)[finite], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_maps_are_pytrees_that_pass_through_jit_and_vmap():
     x = rows(7)
     fitted = features.nystrom(partial(kernels.rbf, lengthscale=2.0), x[:5])
@@ -147,6 +149,7 @@ def test_maps_are_pytrees_that_pass_through_jit_and_vmap():
     assert_allclose(many[1] @ many[1].T, one @ one.T, atol=1e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(LANDMARKS))
 def test_landmarks_are_distinct_rows_and_repeat_with_the_key(name):
     x = rows(9)
@@ -172,6 +175,7 @@ def test_kmeans_landmarks_with_fewer_distinct_rows_than_asked():
     assert {tuple(row) for row in chosen} == {(0.0, 0.0), (1.0, 1.0)}
 
 
+@pytest.mark.thorough
 def test_ridge_leverage_nears_the_exact_one_as_landmarks_grow():
     x = rows(12, 40)
     gram = np.asarray(kernels.rbf(x, x), np.float64)
@@ -186,6 +190,7 @@ def test_ridge_leverage_nears_the_exact_one_as_landmarks_grow():
     assert errors[2] < 1e-3
 
 
+@pytest.mark.thorough
 def test_leverage_landmarks_take_the_outlier():
     x = jnp.concatenate([0.01 * rows(13, 200), jnp.full((1, 3), 50.0)])
     taken = [

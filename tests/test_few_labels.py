@@ -24,6 +24,7 @@ def drawn(codes, draw, seed=0, per_class=8):
     return np.concatenate([own[np.argsort(key[own])][:per_class] for own in rows])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("scale", "penalty"),
     [

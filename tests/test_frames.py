@@ -60,6 +60,7 @@ def test_an_upgrade_has_the_flips_too(rows):
     assert frame["way"].tolist()[1:] == list(found.ways)
 
 
+@pytest.mark.thorough
 def test_stability_and_fusion(rows):
     x, other, kind = rows
     found = kl.stability({"a": x, "b": other}, kind)

@@ -101,6 +101,7 @@ def test_joins_are_what_they_are_called():
     np.testing.assert_allclose([np.var(x, axis=0).sum() for x in (first, second)], 1.0)
 
 
+@pytest.mark.thorough
 def test_learnt_weights_leave_out_noise_and_a_map_is_of_low_rank():
     parts = [PROBLEM.x, NOISE]
     joined = joins.JOINS["learnt weights"].fit(parts, LABELS, 0)(parts)
@@ -111,6 +112,7 @@ def test_learnt_weights_leave_out_noise_and_a_map_is_of_low_rank():
     assert mapped.shape == (N, joins.RANK)
 
 
+@pytest.mark.thorough
 def test_what_is_learnt_does_not_see_the_rows_that_judge_it(monkeypatch):
     seen = []
     join = joins.JOINS["learnt weights"]
@@ -187,6 +189,7 @@ def test_numbers_and_several_labels_are_joined_too():
     assert several.verdict == lens.ADDS
 
 
+@pytest.mark.thorough
 def test_losses_gain_where_they_fall():
     found = lens.fuse(PARTS, LABELS, metric="log_loss", draws=100)
     assert found.best.prediction.metrics["log_loss"].value == min(

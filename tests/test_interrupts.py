@@ -152,6 +152,7 @@ with interrupts.prompt("stopped"), progress.shown("computing"):
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform == "win32", reason="no terminals of its own")
 def test_a_terminal_has_its_cursor_back_where_the_process_is_ended():
     import pty
@@ -240,6 +241,7 @@ def check(found):
     assert "Traceback" not in found.error
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", [0.5, 4.0])
 def test_an_experiment_is_interrupted(moment, tmp_path):
     # In full, which takes a minute: a tiny run may be at its end when the signal comes.

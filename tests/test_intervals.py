@@ -116,6 +116,7 @@ def test_blocks_and_draws_have_keys_of_their_own():
     assert_array_equal(intervals.bootstrap_weights(4, rows, 3), below)
 
 
+@pytest.mark.thorough
 def test_values_without_a_block_are_those_of_the_other_rows():
     x, codes = problem(1, unlabelled=9, mean=3.0)
     blocks = blocks_of_rows()[: len(x)]
@@ -127,6 +128,7 @@ def test_values_without_a_block_are_those_of_the_other_rows():
         assert_allclose(found.shares, np.bincount(blocks) / len(x))
 
 
+@pytest.mark.thorough
 def test_values_of_a_draw_are_those_of_repeated_rows():
     x, codes = problem(2, unlabelled=9, mean=3.0)
     weights = np.asarray(intervals.bootstrap_weights(3, np.arange(len(x)), 9))
@@ -160,6 +162,7 @@ def test_order_chunks_and_shards_do_not_matter(method):
     assert (np.asarray(moved.digest) != np.asarray(whole.digest)).any()
 
 
+@pytest.mark.thorough
 def test_update_takes_no_padding_in():
     x, codes = problem(4, n=20)
     weights = (np.arange(20) < 15).astype(np.float32)
@@ -178,6 +181,7 @@ def test_states_of_two_seeds_are_not_merged(method):
         intervals.merge(collected((x,), codes, method), other)
 
 
+@pytest.mark.thorough
 def test_standard_error_of_a_mean_is_that_of_block_means():
     x, codes = problem(5, n=200)
     found = replicates(x, codes)
@@ -241,6 +245,7 @@ def test_ends_of_ranges_are_read_off_the_tables():
         assert low < high
 
 
+@pytest.mark.thorough
 def test_a_mean_is_covered():
     rng, hits = np.random.default_rng(8), 0
     codes = np.zeros(60, np.int32)
@@ -288,6 +293,7 @@ def test_a_difference_of_other_rows_is_refused():
             intervals.difference(first, other)
 
 
+@pytest.mark.thorough
 def test_two_embeddings_of_a_stream():
     x, codes = problem(11, n=90)
     pair = x[:, :3], x[:, 2:]
@@ -304,6 +310,7 @@ def test_two_embeddings_of_a_stream():
     assert_allclose(found.value, cases.alignment_reference(a @ a.T, b @ b.T), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_score_is_compiled_once_whatever_the_resamples():
     x, codes = problem(12)
     traced = []
@@ -374,6 +381,7 @@ def test_mistakes_are_named():
         intervals.interval(intervals.Replicates(1.0, np.ones(3), None, ()), level=1.0)
 
 
+@pytest.mark.thorough
 @settings(max_examples=30, deadline=None)
 @given(
     n=st.integers(2, 60),

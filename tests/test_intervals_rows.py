@@ -86,6 +86,7 @@ def mean_gap(x, y, scale):
     return scale * np.mean(np.abs(products[first] - products[second]))
 
 
+@pytest.mark.thorough
 def test_differences_are_paired():
     near = X + np.float32(1e-3) * OTHER
     a, b = (intervals.sample_replicates(rows.parc, x, CODES, method=FEW) for x in (X, near))
@@ -116,6 +117,7 @@ def test_values_that_are_not_finite_are_refused():
         intervals.sample_replicates(lambda x: np.nan, X, method=FEW)
 
 
+@pytest.mark.thorough
 def test_nce_and_forecasts_are_scores_of_resampled_moments():
     hard = np.asarray(source.hard(POSTERIORS))
     state = intervals.from_arrays(hard, CODES, 4, method=FEW)

@@ -169,6 +169,7 @@ def test_one_long_label_does_not_widen_all(tmp_path, worker, write):
     assert found["peak"] < 700
 
 
+@pytest.mark.thorough
 def test_ids_of_unlike_lengths_are_kept_as_objects(tmp_path):
     ids = [f"w{i}" for i in range(20_000)]
     ids[5] = "y" * 4000

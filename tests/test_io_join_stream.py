@@ -16,6 +16,7 @@ def label_file(ids, raw):
     )
 
 
+@pytest.mark.thorough
 @given(
     ids=st.lists(st.integers(0, 30), unique=True, min_size=2),
     labels=st.dictionaries(st.integers(0, 30), st.sampled_from(["x", "y", "z", ""]), min_size=2),

@@ -143,6 +143,7 @@ def stored(draw):
     return name, values, ids, draw(st.integers(1, 50))
 
 
+@pytest.mark.thorough
 @given(
     stored=stored(), rows=st.integers(1, 50), ends=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1))
 )

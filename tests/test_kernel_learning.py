@@ -45,6 +45,7 @@ def test_error_is_that_of_refits_and_of_the_ridge_probe(strength):
     np.testing.assert_allclose(found, given.metrics[given.loss].value, rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_gradient_is_that_of_differences():
     rng = np.random.default_rng(1)
     labels = classes(rng, 30)
@@ -70,6 +71,7 @@ def test_gradient_is_that_of_differences():
             np.testing.assert_allclose(found[index], expected, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.thorough
 def test_weights_go_to_the_part_that_tells_and_the_error_falls():
     rng = np.random.default_rng(2)
     labels = classes(rng, 300)
@@ -94,6 +96,7 @@ def test_weights_go_to_the_part_that_tells_and_the_error_falls():
     assert learnt < equal
 
 
+@pytest.mark.thorough
 def test_a_lengthscale_is_learnt_to_the_least_of_a_path():
     rng = np.random.default_rng(3)
     x = rng.uniform(-3, 3, (200, 1))
@@ -130,6 +133,7 @@ def test_weighted_features_have_the_weighted_kernel():
     np.testing.assert_allclose(z @ z.T, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_unlabelled_rows_take_no_part():
     rng = np.random.default_rng(5)
     labels = classes(rng, 40)
@@ -177,6 +181,7 @@ def test_parts_that_have_no_weight_are_refused(parts, message):
         kernel_learning.weights_of(parts)
 
 
+@pytest.mark.thorough
 def test_the_learnt_kernel_is_features_like_any_other():
     rng = np.random.default_rng(6)
     labels = classes(rng, 60)
@@ -195,6 +200,7 @@ def test_the_learnt_kernel_is_features_like_any_other():
     np.testing.assert_allclose(found.errors[0], refitted(mapped, labels.codes, 3, 0.1), rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_all_steps_are_one_program():
     rng = np.random.default_rng(7)
     labels = classes(rng, 41)  # rows of a number that no other test has

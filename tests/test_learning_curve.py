@@ -41,6 +41,7 @@ def test_more_labels_a_parameter_fall_faster():
     assert 0.2 <= found[0] < 0.4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("times", "n", "bound"),
     [(4, 400, 0.025), pytest.param(16, 400, 0.03, marks=pytest.mark.slow)],
@@ -68,6 +69,7 @@ def test_the_curve_says_what_more_items_bring(times, n, bound):
     assert np.mean(inside) >= 0.75
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("dim", "spread"), [(16, 0.45), pytest.param(64, 0.25, marks=pytest.mark.slow)]
 )
@@ -170,12 +172,14 @@ def test_labels_are_needed_from_where_the_curve_stays_above():
     assert found.needed(found.at(1.0).value) == np.inf
 
 
+@pytest.mark.thorough
 def test_features_that_say_nothing_have_a_flat_curve():
     codes = np.random.default_rng(0).integers(0, 4, 200).astype(np.int32)
     found = learning_curve(np.ones((200, 3), np.float32), Labels(codes, tuple("abcd")))
     assert abs(found.at(16.0).value - found.at(1.0).value) < 0.02
 
 
+@pytest.mark.thorough
 def test_a_file_has_the_curve_of_its_array(tmp_path):
     x, labels = items(3, 240)
     x = x.astype(np.float32)
@@ -186,6 +190,7 @@ def test_a_file_has_the_curve_of_its_array(tmp_path):
         assert read.at(t).value == pytest.approx(plain.at(t).value, abs=2e-3)
 
 
+@pytest.mark.thorough
 def test_a_log_loss_of_heads_chosen_by_another_metric_is_told():
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 3, 200).astype(np.int32)
@@ -197,6 +202,7 @@ def test_a_log_loss_of_heads_chosen_by_another_metric_is_told():
     assert not any("log loss" in n for n in probes.logistic(x, labels, metric="log_loss").notes)
 
 
+@pytest.mark.thorough
 def test_a_loss_falls_and_never_below_nothing():
     x, labels = items(2, 320)
     found = learning_curve(x, labels, probe=probes.discriminant, metric="log_loss")
@@ -276,6 +282,7 @@ def test_verbs_print_and_write_the_curve():
     assert "<table>" in found.curve._repr_html_()
 
 
+@pytest.mark.thorough
 def test_growth_beyond_the_labels_is_no_ill_behaviour():
     """What is drawn may lie off the law of what was measured, which is judged alone."""
     x, labels = items(1, 400)

@@ -131,6 +131,7 @@ def test_of_a_good_a_bad_and_a_copy_of_the_bad_both_bad_ones_are_worse():
     assert [entry.verdict for entry in found.entries] == [lens.BEST, lens.WORSE, lens.WORSE]
 
 
+@pytest.mark.thorough
 def test_intervals_of_many_equal_predictions_hold_together():
     rng = np.random.default_rng(0)
     labels = Labels((np.arange(300) % 2).astype(np.int32), ("a", "b"))
@@ -196,6 +197,7 @@ def wide_reach(found, error):
     return 0.5 * (found.high - found.low) / error
 
 
+@pytest.mark.thorough
 def test_no_sign_among_equal_values_is_wrong_more_often_than_the_level_says():
     """Two groups of equal values, far apart: all is decided between them, little within."""
     rng = np.random.default_rng(1)
@@ -376,6 +378,7 @@ def test_the_front_door_hands_on_the_verbs_and_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.thorough
 def test_standings_give_scores_with_intervals_and_what_they_separate():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 240)
@@ -398,6 +401,7 @@ def test_standings_give_scores_with_intervals_and_what_they_separate():
             np.testing.assert_allclose([own.value, own.null], alone, rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_standings_refuse_other_rows_and_name_the_embedding():
     labels = np.arange(20) % 2
     with pytest.raises(ValueError, match="same rows"):

@@ -95,6 +95,7 @@ def test_classes_agree_with_scikit_learn(compared):
     assert pairs[0]["share"] == pytest.approx(pairs[0]["rows"] / np.sum(prediction.target == first))
 
 
+@pytest.mark.thorough
 def test_held_out_answers_are_those_of_rows_that_a_fold_held_out():
     prediction = kl.predict(PROBLEM.x, LABELS, draws=20)
     held = prediction.held_out

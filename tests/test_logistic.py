@@ -191,6 +191,7 @@ def test_rows_that_cannot_be_held_out_are_refused():
         probes.logistic(X, Labels(np.zeros(240, np.int32), ("a", "b")))
 
 
+@pytest.mark.thorough
 def test_a_sample_is_stratified_and_told():
     found = probes.logistic(X, LABELS, penalties=1.0, max_rows=120)
     assert abs(len(found.target) - 120) <= 4
@@ -211,6 +212,7 @@ def test_an_edge_of_the_path_is_told():
     assert "a weaker one may do better" in note
 
 
+@pytest.mark.thorough
 def test_the_mlp_reads_what_a_linear_head_cannot():
     codes = (X[:, 0] * X[:, 1] > 0).astype(np.int32)
     labels = Labels(codes, ("same", "other"))
@@ -226,6 +228,7 @@ def test_the_mlp_reads_what_a_linear_head_cannot():
         probes.mlp(x, labels, hidden=0)
 
 
+@pytest.mark.thorough
 def test_the_mlp_is_trained_on_each_fold_by_the_recipe():
     from kernlens.train import heads
 
@@ -242,6 +245,7 @@ def test_the_mlp_is_trained_on_each_fold_by_the_recipe():
     )
 
 
+@pytest.mark.thorough
 def test_a_sample_of_many_rows_is_told():
     (note,) = (n for n in probes.mlp(X, LABELS, hidden=4, steps=20, max_rows=100).notes
                if "sample" in n)  # fmt: skip
@@ -261,6 +265,7 @@ print("same")
 """
 
 
+@pytest.mark.thorough
 def test_eight_devices_give_the_prediction_of_one():
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     run = subprocess.run(

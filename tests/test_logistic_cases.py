@@ -98,6 +98,7 @@ CASES = (
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_the_prediction_is_no_further_from_the_trained_mean_than_a_split(case):
     x, codes = case(np.random.default_rng(0))
@@ -114,6 +115,7 @@ def test_outliers_are_told():
     assert not any("1% of the rows" in note for note in predicted(x, codes).notes)
 
 
+@pytest.mark.thorough
 def test_rows_given_five_times_score_what_new_rows_do():
     x, codes = problem(np.random.default_rng(0), n=140, dim=30, separation=0.35)
     found = predicted(np.tile(x, (5, 1)), np.tile(codes, 5))
@@ -134,6 +136,7 @@ def test_a_concatenation_gains_what_it_gains_when_trained():
     assert abs(found - gain) <= 0.03
 
 
+@pytest.mark.thorough
 def test_the_path_makes_up_for_a_scale_that_outliers_take():
     x, codes = outliers(np.random.default_rng(0))
     labels = Labels(codes.astype(np.int32), tuple("abcde"))
@@ -142,6 +145,7 @@ def test_the_path_makes_up_for_a_scale_that_outliers_take():
     assert abs(free.value.value - trained(x, codes, free.path.chosen).mean()) <= 0.03
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "shape", [(60, 800, 3), (30, 768, 2), pytest.param((100, 120, 10), marks=pytest.mark.slow)]
 )

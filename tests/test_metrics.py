@@ -134,6 +134,7 @@ def test_auc_is_scikit_learns(ties):
     np.testing.assert_allclose(metrics.auc(-scores, target), 1.0 - expected, rtol=RTOL)
 
 
+@pytest.mark.thorough
 def test_auc_of_ties_one_class_and_nan():
     target = jnp.array([0, 1, 1, 0])
     assert metrics.auc(jnp.zeros(4), target) == 0.5

@@ -99,6 +99,7 @@ def test_every_field_against_float64(scale, mean, chunk):
     assert np.abs(error).max() < 1e-6 * x.astype(np.float64).std(axis=0).max()
 
 
+@pytest.mark.thorough
 def test_weights_are_multiplicities_and_zero_rows_are_not_read():
     x, codes, num_classes, t = problem(2, n=40)
     weights = np.random.default_rng(3).integers(0, 4, 40)
@@ -125,6 +126,7 @@ def test_rows_that_are_not_finite_are_refused_and_named():
         moments.from_arrays(np.full_like(x, 3e38), codes, num_classes)
 
 
+@pytest.mark.thorough
 def test_chunking_and_order_do_not_matter():
     x, codes, num_classes, t = problem(4, mean=1000.0)
     whole = moments.from_arrays(x, codes, num_classes, t)
@@ -211,6 +213,7 @@ def test_update_under_jit_scan_and_vmap():
     assert_close(jax.tree.map(lambda a: a[2], many), one)
 
 
+@pytest.mark.thorough
 def test_gradient_reaches_the_rows_through_every_field():
     x, codes, num_classes, t = problem(11, n=20)
     x, t = x.astype(np.float64), t.astype(np.float64)
@@ -302,6 +305,7 @@ def test_strips_hold_a_symmetric_product(dim):
     assert_array_equal(zero, np.zeros((dim, dim)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("features", [identity, unit_rows])
 def test_tiles_that_lap_over_count_each_row_once(monkeypatch, features):
     x, codes, num_classes, t = problem(18, n=95)
@@ -317,6 +321,7 @@ def test_tiles_that_lap_over_count_each_row_once(monkeypatch, features):
     assert_close(batch.of_rows(like, rows), expected)
 
 
+@pytest.mark.thorough
 def test_class_products_and_their_derivative_are_of_one_function():
     x, codes, num_classes, _ = problem(20, n=70)
     rng = np.random.default_rng(21)
@@ -332,6 +337,7 @@ def test_class_products_and_their_derivative_are_of_one_function():
         assert_allclose(a, b, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_diagonal_is_the_diagonal_of_the_scatter():
     x, codes, num_classes, t = problem(22)
     full = moments.from_arrays(x, codes, num_classes, t)

@@ -42,6 +42,7 @@ def same(got, *rows, without=()):
     assert_close(got, expected, TOLERANCE)
 
 
+@pytest.mark.thorough
 def test_a_subset_of_dimensions():
     m, x, codes, num_classes, t = case(1, every=False)
     dims = np.array([4, 0, 3])
@@ -53,6 +54,7 @@ def test_a_subset_of_dimensions():
     same(more, both[0], both[1], num_classes, both[2])
 
 
+@pytest.mark.thorough
 def test_a_subset_without_fourths_tells_all_but_the_higher_moments():
     _, x, codes, num_classes, t = case(2)
     dims = np.array([1, 5])
@@ -68,6 +70,7 @@ def test_a_subset_without_fourths_tells_all_but_the_higher_moments():
     np.testing.assert_allclose(scores.h_score(got).value, scores.h_score(full).value, rtol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("weighted", [False, True])
 def test_labels_that_change(weighted):
     m, x, codes, num_classes, t = case(3, every=False)
@@ -105,6 +108,7 @@ def test_classes_taken_together():
     same(bare, x, new, 4, t)
 
 
+@pytest.mark.thorough
 def test_rows_appended_and_taken_away():
     m, x, codes, num_classes, t = case(8, every=False)
     head, tail = (of(a, c, num_classes, b) for a, c, b in zip(
@@ -116,6 +120,7 @@ def test_rows_appended_and_taken_away():
         assert not np.asarray(value).any()
 
 
+@pytest.mark.thorough
 def test_two_embeddings_side_by_side():
     m, x, codes, num_classes, _ = case(9, targets=0)
     b = np.random.default_rng(10).standard_normal((200, 3)) + x[:, :3] ** 2

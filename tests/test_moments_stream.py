@@ -39,6 +39,7 @@ def test_a_stream_has_the_moments_of_its_rows(tmp_path, kept):
     assert_close(got, reference(x, codes, num_classes, t))  # as from_arrays: a few float32 sums
 
 
+@pytest.mark.thorough
 def test_arrays_of_any_lengths_weights_and_a_feature_map():
     x, codes, num_classes, t = problem(2, n=90)
     weights = np.random.default_rng(3).integers(0, 3, 90)
@@ -200,6 +201,7 @@ print("same")
 """
 
 
+@pytest.mark.thorough
 def test_eight_devices_give_the_moments_of_one():
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     run = subprocess.run(
@@ -232,6 +234,7 @@ print("same", flush=True)
 """
 
 
+@pytest.mark.thorough
 def test_two_processes_give_the_moments_of_one(tmp_path):
     np.save(tmp_path / "x.npy", problem(8, n=301, mean=30.0)[0])
     with socket.socket() as free:
@@ -255,6 +258,7 @@ def test_two_processes_give_the_moments_of_one(tmp_path):
             run.wait()
 
 
+@pytest.mark.thorough
 def test_all_merge_is_merge_of_all():
     x, codes, num_classes, t = problem(9, mean=1000.0)
     shards = [slice(i, None, 3) for i in range(3)]

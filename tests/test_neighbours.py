@@ -80,6 +80,7 @@ def test_a_column_of_large_scale_and_outliers_keep_the_nearest_exact():
     np.testing.assert_array_equal(nearest(x, apart, 5), by_loop(x, apart, 5))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("k", [1, 2, 8])
 @pytest.mark.parametrize("options", [{}, {"metric": "cosine"}, {"standardised": True}])
 def test_votes_are_scikit_learns(k, options):
@@ -128,6 +129,7 @@ def test_priors_of_a_decoder_reach_the_probe():
     np.testing.assert_array_equal(asked.predicted, expected.predicted)
 
 
+@pytest.mark.thorough
 def test_lists_that_end_too_soon_are_sought_again(monkeypatch):
     copied = np.concatenate([X, np.repeat(X[:4], 30, axis=0)])
     labels = Labels(np.concatenate([CODES, np.repeat(CODES[:4], 30)]), tuple("abcd"))
@@ -138,6 +140,7 @@ def test_lists_that_end_too_soon_are_sought_again(monkeypatch):
         assert probes.neighbours(copied, labels, **options).metrics == one.metrics
 
 
+@pytest.mark.thorough
 def test_a_value_hangs_little_on_how_rows_are_shared_out():
     """Of one partition into five it has three times the spread of the mean of ten."""
     found = [probes.neighbours(X, LABELS, k=3, seed=i).value.value for i in range(8)]

@@ -122,6 +122,7 @@ def test_the_unit_of_the_table_does_not_matter(scale):
         assert scaled.metrics[name].value == pytest.approx(value.value, abs=2e-3)
 
 
+@pytest.mark.thorough
 def test_an_embedding_below_the_best_baseline_is_flagged():
     found = lens.compare({"ring": RING, "noise": NOISE}, ASK, draws=DRAWS)
     values = {n: b.metrics["ndcg@10"].value for n, b in found.baselines.items()}
@@ -158,6 +159,7 @@ def test_baselines_are_those_of_the_ranking_module():
     assert found.metrics["recall@10"].null == pytest.approx(random)
 
 
+@pytest.mark.thorough
 def test_intervals_are_over_users_and_differences_are_paired_and_hold_together():
     many = {"ring": RING, "noise": NOISE, "half": np.concatenate([RING[:, :2], NOISE], axis=1)}
     found = lens.compare(many, ASK, draws=DRAWS, level=0.8, seed=3)
@@ -296,6 +298,7 @@ def test_an_embedding_that_cannot_be_asked_is_refused_in_words(rows, options, me
             lens.compare({"mine": rows}, ASK, **options)
 
 
+@pytest.mark.thorough
 def test_towers_and_kernels_read_histories():
     plain = lens.predict(RING, ASK, draws=DRAWS)
     mean = lens.predict(RING, ASK, decoder=towers.MeanPool(), draws=DRAWS)
@@ -314,6 +317,7 @@ def test_towers_and_kernels_read_histories():
     assert "landmarks" in repr(found)
 
 
+@pytest.mark.thorough
 def test_one_hot_items_are_an_embedding_and_its_ranker_is_the_dense_one():
     train, test = ASK.split.train, ASK.split.test
     queries = ranking.new_items(test)
@@ -391,6 +395,7 @@ def test_answers_print_themselves_in_twelve_lines_and_names_are_data():
     assert len(repr(RECUR).splitlines()) == 3
 
 
+@pytest.mark.thorough
 def test_sessions_that_hold_an_item_once_leave_out_the_session_alone():
     log = datasets.load("synthetic", num_items=60, num_users=80, num_interactions=3000)
     by_user = targets.next_items_of(log)

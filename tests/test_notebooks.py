@@ -108,6 +108,7 @@ def test_quickstart_is_under_ten_cells():
     assert len(code_cells(NOTEBOOKS[0].with_name("quickstart.ipynb"))) < 10
 
 
+@pytest.mark.thorough
 def test_a_failing_cell_fails_the_run(tmp_path):
     done = run(write(tmp_path / "bad.ipynb", "1 + 1", "raise RuntimeError('cell broke')"), tmp_path)
     assert done.returncode != 0

@@ -296,6 +296,7 @@ def test_losses_have_the_gradients_of_their_formulas(name):
     assert_allclose(gradient, GRADIENTS[name](fx, TARGETS), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("x64")
 def test_the_flow_of_cross_entropy_is_the_flow_of_the_parameters():
     train, test, k_train, k_test, trace_axes = linear_model(13, True)

@@ -79,6 +79,7 @@ BATCH = [("trace", "trace", "full"), ("trace", "full", "diagonal"), ("diagonal",
 AXES = [*(("full", *roles) for roles in ROLES), *BATCH, ("diagonal", "diagonal", "full")]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.usefixtures("x64")
 def test_every_choice_of_axes(method):
@@ -98,6 +99,7 @@ def test_every_choice_of_axes(method):
         assert error(got, arrange(full, *axes(roles))) < FLOAT64, roles
 
 
+@pytest.mark.thorough
 def test_negative_axes_and_integers_count_from_the_end():
     params, x = cast((MLP, X), "float32")
     by_name = nt.empirical_ntk_fn(grid, trace_axes=-1, diagonal_axes=(-2,))(x, None, params)
@@ -150,6 +152,7 @@ def test_blocks_do_not_change_the_numbers():
     assert_allclose(parts, whole, rtol=2e-6, atol=2e-6 * float(whole.max()))
 
 
+@pytest.mark.thorough
 def test_sides_of_other_lengths():
     def f(p, x):
         items, keep = x
@@ -166,6 +169,7 @@ def test_sides_of_other_lengths():
     assert error(k, expected) < FLOAT32
 
 
+@pytest.mark.thorough
 def test_batch_axes_elsewhere():
     params, x = cast((MLP, X), "float32")
     expected = nt.empirical_ntk_fn(mlp)(x, x[:2], params)
@@ -183,6 +187,7 @@ def test_batch_axes_elsewhere():
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 def test_between_two_moments_of_training(method):
     one, two, x1, x2 = cast((MLP, OTHER, X[:4], X[2:]), "float32")
@@ -194,6 +199,7 @@ def test_between_two_moments_of_training(method):
     assert error(same_rows, np.einsum("ijaa->ij", own) / 4) < FLOAT32
 
 
+@pytest.mark.thorough
 def test_between_the_pretraining_and_the_downstream_model():
     def pretraining(p, x):
         return jnp.tanh(dense(p["encoder"], x)) @ p["context"].T
@@ -295,6 +301,7 @@ class Network(nnx.Module):
         return self.last(jnp.tanh(self.norm(self.first(x))))
 
 
+@pytest.mark.thorough
 def test_flax_nnx():
     graph, params, rest = nnx.split(Network(nnx.Rngs(0)), nnx.Param, ...)
 
@@ -355,6 +362,7 @@ def test_keyword_arguments_reach_the_function():
     assert error(kernel_fn(x, None, params, scale=2.0, square=True), squared) < FLOAT32
 
 
+@pytest.mark.thorough
 def test_static_keyword_arguments_have_kernels_of_their_own():
     def f(params, x, *, value):
         # True, 1 and 1.0 are equal for Python, and so are the two zeros.
@@ -368,6 +376,7 @@ def test_static_keyword_arguments_have_kernels_of_their_own():
         assert_allclose(kernel_fn(x, None, params, value=value), scale**2 * plain, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_arrays_of_keyword_arguments_are_values_of_one_program():
     traces = []
 
@@ -432,6 +441,7 @@ def test_values_that_are_traced_elsewhere_need_no_check():
     assert_allclose(closed, 4.0 * plain, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_patterns_of_neural_tangents():
     keys = jax.random.split(jax.random.PRNGKey(1), 3)
     x1, x2 = jax.random.normal(keys[0], (2, 5, 5, 2)), jax.random.normal(keys[1], (3, 5, 5, 2))
@@ -544,6 +554,7 @@ def test_dropout_is_refused_by_its_name():
     )
 
 
+@pytest.mark.thorough
 def test_running_statistics_among_the_parameters_are_named():
     x = jnp.asarray(X, jnp.float32)
     model = Normalised()
@@ -571,6 +582,7 @@ def test_a_single_example_and_a_single_row_block():
     assert error(k, exact(mlp, MLP, X[:1])) < FLOAT32
 
 
+@pytest.mark.thorough
 def test_empty_lists_at_the_start_are_no_fault_of_the_function():
     def f(p, x):
         items, keep = x

@@ -105,6 +105,7 @@ def test_gp_inference_equals_scikit_learn(kind):
     assert_allclose(got.covariance, covariance, rtol=TIGHT, atol=TIGHT)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("x64")
 def test_an_ensemble_of_inputs_is_that_of_their_kernels():
     y, train, test, x, x_test = golden()
@@ -157,6 +158,7 @@ def test_an_ensemble_with_output_axes_in_pairs():
         assert_allclose(rotated, answer.covariance, rtol=TIGHT, atol=1e-8)
 
 
+@pytest.mark.thorough
 def test_variances_of_a_float32_kernel_keep_their_digits():
     x = np.linspace(-2, 2, 30)
     prior = np.float32(1e3 * np.exp(-0.5 * (x[:, None] - x) ** 2))

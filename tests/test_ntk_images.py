@@ -169,6 +169,7 @@ NETS = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", NETS)
 def test_kernels_of_images_are_those_of_the_recursion(name):
@@ -200,6 +201,7 @@ def test_sequences_have_one_axis_of_positions_and_the_standard_parameterisation_
 # --- finite networks ---------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("padding", ["VALID", "SAME", "CIRCULAR"])
 def test_the_ntk_of_one_convolution_is_exact_at_any_width(padding):
@@ -211,6 +213,7 @@ def test_the_ntk_of_one_convolution_is_exact_at_any_width(padding):
     assert_allclose(got, kernel_fn(x, None, "ntk"), rtol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("quick")
 def test_a_pool_is_linear_so_its_ntk_is_exact_too():
     net = serial(conv(3, (2, 2), W_std=1.3), avg_pool((2, 2), (1, 1), "CIRCULAR"), flatten())
@@ -252,6 +255,7 @@ def test_the_mean_of_wide_finite_networks_of_images_is_it():
 # --- laws --------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", NETS)
 def test_kernels_are_symmetric_positive_and_the_same_block_by_block(name):
@@ -263,6 +267,7 @@ def test_kernels_are_symmetric_positive_and_the_same_block_by_block(name):
     assert_allclose(net.kernel_fn(X2, both, get="ntk"), whole[3:], rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("quick")
 def test_without_a_pool_only_positions_with_themselves_are_kept():
     reads = []
@@ -280,6 +285,7 @@ def test_without_a_pool_only_positions_with_themselves_are_kept():
     assert (4, 3, 4, 3) in reads
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("quick")
 def test_a_sum_of_branches_with_and_without_a_pool():
     net = add(
@@ -295,6 +301,7 @@ def test_a_sum_of_branches_with_and_without_a_pool():
     assert_allclose(got.nngp, parts[0].nngp + parts[1].nngp, rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("quick")
 def test_images_of_other_sizes_meet_after_a_global_pool():
     small = RNG.standard_normal((2, 3, 4, 2))

@@ -141,6 +141,7 @@ def empirical(net, x, seeds):
     return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), seeds))
 
 
+@pytest.mark.thorough
 @quick
 @pytest.mark.parametrize("name", some(sorted(FINITE), ("two_tower", "mean_pool_lookup")))
 def test_wide_finite_networks_approach_it_as_one_over_the_root_of_the_width(name):
@@ -339,6 +340,7 @@ def sums(bias):
     return serial(dense(8, 1.3, bias), relu(), dense(8, 1.1), block, layer_norm(), relu(), dense(1))
 
 
+@pytest.mark.thorough
 @quick
 def test_finite_gradients_at_hostile_rows():
     net, x = sums(None), jnp.asarray(cases.hostile_rows())
@@ -348,6 +350,7 @@ def test_finite_gradients_at_hostile_rows():
     assert np.abs(slope).max() > 0
 
 
+@pytest.mark.thorough
 @quick
 def test_gradient_is_the_difference_quotient():
     with jax.enable_x64(True):
@@ -384,6 +387,7 @@ def test_it_goes_where_a_kernel_goes():
     assert_allclose(phi @ phi.T, kernel(x, x), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.thorough
 @quick
 def test_float32_rows_meet_ids_in_double_precision():
     items = lookup(NUM_ITEMS, 8, dtype=jnp.float32)
@@ -439,6 +443,7 @@ def test_bad_inputs_are_refused():
         net.kernel_fn(jnp.ones((2, 3), jnp.int32))
 
 
+@pytest.mark.thorough
 @quick
 def test_kernels_of_inner_products_are_those_of_the_rows():
     net = serial(dense(1, 1.4, 0.2), relu(), dense(1, 1.1), gelu(), dense(1, 1.2, 0.1))

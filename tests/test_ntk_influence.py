@@ -45,6 +45,7 @@ def linear(params, x):
     return x @ params["w"]
 
 
+@pytest.mark.thorough
 def test_projections_of_a_linear_model_approach_its_own_kernel():
     x, test = (RNG.standard_normal((n, 8)).astype(np.float32) for n in (40, 6))
     residuals = RNG.standard_normal(40)
@@ -63,6 +64,7 @@ def test_projections_of_a_linear_model_approach_its_own_kernel():
     assert mean < max(np.abs(one - exact).mean() for one in made)
 
 
+@pytest.mark.thorough
 def test_another_function_of_the_same_parameters_is_explained():
     """The output of twice the model is moved twice as far."""
     x, test = (RNG.standard_normal((n, 8)).astype(np.float32) for n in (20, 4))

@@ -57,6 +57,7 @@ def test_ids_mostly_the_same_take_all_pairs_instead():
     assert calls
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("num_rows", [3, 4000])
 def test_a_kernel_of_many_lookups_and_its_derivative(num_rows):
     """Both branches against the plain Jacobian, in value and in gradient."""

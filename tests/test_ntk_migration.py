@@ -31,6 +31,7 @@ def enable_x64():
 # --- batch -------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [0, 1, 3, 5, 100])
 def test_batches_of_any_size_give_the_whole_kernel(size):
     kernel_fn = nt.empirical_kernel_fn(f, trace_axes=())
@@ -89,6 +90,7 @@ def test_blocks_over_devices_give_the_same_numbers():
     assert run.stdout.strip() == "same", run.stderr
 
 
+@pytest.mark.thorough
 def test_monte_carlo_takes_the_arguments_of_neural_tangents_in_their_order():
     key = jax.random.key(5)
     plain = nt.monte_carlo_kernel_fn(initial, f, key, 2, trace_axes=())(X1, X2)
@@ -105,6 +107,7 @@ def masked(params, x, *, mask, scale=1.0):
     return scale * f(params, x * mask)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_keyword_argument_may_have_a_batch_axis(axis):
     masks = [jnp.asarray(RNG.random(x.shape) < 0.6, jnp.float32) for x in (X1, X2)]
@@ -144,6 +147,7 @@ class WithBatchNorm(nn.Module):
         return {"logits": nn.Dense(3)(x)}
 
 
+@pytest.mark.thorough
 def test_a_coupled_function_has_the_kernel_of_its_batches():
     module = WithBatchNorm()
     variables = module.init(jax.random.key(0), X1)
@@ -243,6 +247,7 @@ def test_momentum_keeps_the_digits_of_small_eigenvalues():
     assert_allclose(got[:, 0], expected, rtol=2e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("enable_x64")
 def test_small_steps_with_momentum_approach_its_flow():
     train, test, y = problem(1)
@@ -275,6 +280,7 @@ def test_a_momentum_out_of_range_is_refused():
             call()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("momentum", [None, 0.8])
 @pytest.mark.usefixtures("enable_x64")
 def test_a_flow_goes_on_from_its_state(momentum):
@@ -361,6 +367,7 @@ def test_the_guide_lists_every_public_name_and_what_it_is_here():
             assert (name in nt.stax.ABSENT) == refused, name
 
 
+@pytest.mark.thorough
 def test_elementwise_by_its_nngp_function_is_the_layer_of_that_function():
     x1, x2 = RNG.standard_normal((4, 3, 3, 2)), RNG.standard_normal((2, 3, 3, 2))
 
@@ -395,6 +402,7 @@ def test_a_repeated_layer_and_the_absolute_value():
         nt.stax.repeat(layer, 0)
 
 
+@pytest.mark.thorough
 def test_the_learning_rate_takes_the_names_of_neural_tangents():
     kernel = np.diag([1.0, 4.0])
     got = nt.predict.max_learning_rate(ntk_train_train=kernel, y_train_size=6, momentum=0.5)

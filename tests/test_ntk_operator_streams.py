@@ -85,6 +85,7 @@ def run_until(out, block):
     return done.returncode, [int(line) for line in done.stdout.split()]
 
 
+@pytest.mark.thorough
 def test_a_killed_stream_goes_on_to_the_same_bits(tmp_path):
     out = tmp_path / "k.npy"
     assert run_until(out, 10) == (-signal.SIGKILL, list(range(1, 11)))

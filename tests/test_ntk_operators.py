@@ -114,6 +114,7 @@ def jacobian(x):
     return np.concatenate([f64(leaf).reshape(*leaf.shape[:3], -1) for leaf in leaves], axis=-1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("trace_axes", "equation"),
     [
@@ -149,6 +150,7 @@ def test_the_ntk_equals_the_product_of_dense_jacobians(trace_axes, equation):
     close(k.at(x2).matvec(v), dense(x2, x1) @ f64(v))
 
 
+@pytest.mark.thorough
 def test_a_row_of_the_ntk_does_not_see_its_block():
     x, v = rows(16, 11, 4), rows(17, 11, 1)[:, 0]
     order = np.random.default_rng(0).permutation(11)
@@ -190,6 +192,7 @@ def test_what_has_no_kernel_is_refused():
         make(x).matvec(jnp.ones(9))
 
 
+@pytest.mark.thorough
 def test_complex_parameters_and_half_precision():
     def modulus(params, x):
         return jnp.abs(x.astype(params["w"].dtype) @ params["w"]) @ params["v"]
@@ -221,6 +224,7 @@ def test_complex_parameters_and_half_precision():
     assert_allclose(k.matvec(ones), expected, rtol=0, atol=2**-8 * np.abs(expected).max())
 
 
+@pytest.mark.thorough
 def test_a_scale_that_is_differentiated_passes_through_an_operator():
     params, x = mlp_params(), rows(55, 5, 4)
     v = rows(56, 5, 1)[:, 0]

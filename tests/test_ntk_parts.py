@@ -57,6 +57,7 @@ def traced(x1, x2, **options):
     return np.einsum("ijaa->ij", full(x1, x2, **options)) / 3
 
 
+@pytest.mark.thorough
 def test_diagonal_trace_and_norms():
     diagonal = np.diag(traced(X1, X1))
     assert_allclose(nt.diagonal_fn(f)(X1, PARAMS), diagonal, **CLOSE)
@@ -64,6 +65,7 @@ def test_diagonal_trace_and_norms():
     assert_allclose(nt.gradient_norms_fn(f)(X1, PARAMS), np.sqrt(3 * diagonal), **CLOSE)
 
 
+@pytest.mark.thorough
 def test_norms_of_a_loss_are_those_of_its_gradients():
     def loss(params, batch):
         x, y = batch
@@ -87,6 +89,7 @@ def test_pseudo_kernel_is_that_of_the_summed_outputs():
     assert_allclose(nt.pntk_fn(f)(X1, X2, PARAMS), expected, **CLOSE)
 
 
+@pytest.mark.thorough
 def test_layers_are_their_own_kernels_and_sum_to_the_whole():
     layers = nt.layer_ntk_fns(f, PARAMS)
     assert list(layers) == [("first",), ("second",)]

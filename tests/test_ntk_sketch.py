@@ -124,6 +124,7 @@ def over_keys(name, way, num_features=64, draws=400):
     return jax.tree.map(f64, entries(jax.random.split(jax.random.key(9), draws)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
 def test_the_mean_over_keys_is_the_kernel_and_the_error_is_their_spread(name, way):
@@ -139,6 +140,7 @@ def test_the_mean_over_keys_is_the_kernel_and_the_error_is_their_spread(name, wa
     assert np.all(spread < bound)
 
 
+@pytest.mark.thorough
 def test_the_error_falls_as_the_root_of_the_number_of_features():
     # Spreads of 400 and of 100 draws; the nine rows of the kernel add to what is known of them.
     few, many = (
@@ -176,6 +178,7 @@ def test_the_error_equals_its_closed_form(way):
     assert abs(float(value) - exact) < 5 * float(standard_error)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", WAYS)
 def test_a_row_has_the_same_features_in_any_batch(way):
     case = CASES["convolution"]
@@ -190,6 +193,7 @@ def test_a_row_has_the_same_features_in_any_batch(way):
     close(jax.jit(lambda map_fn, x: map_fn(x))(blocked, case.x), phi)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", WAYS)
 def test_equal_keys_give_maps_that_fit_together(way):
     """Fewer features, parts of the parameters and other parameters use the same projection."""
@@ -224,6 +228,7 @@ def test_equal_keys_give_maps_that_fit_together(way):
     assert np.all(np.abs(f64(value) - f64(hidden @ hidden.T)) < 5 * f64(standard_error))
 
 
+@pytest.mark.thorough
 def test_two_models_under_one_key_give_the_kernel_between_them():
     case = CASES["convolution"]
     other = jax.tree.map(lambda leaf: leaf[::-1], case.params)
@@ -256,6 +261,7 @@ def scored(params, ids):
     return params["table"][ids] @ params["head"]
 
 
+@pytest.mark.thorough
 def test_auto_takes_factors_for_a_large_table_and_holds_no_copy_of_it():
     params = {"table": jnp.ones((50_000, 4), FLOAT), "head": draw(17, 4)}
     ids = jnp.asarray([3, 49_999, 3, 0])
@@ -303,6 +309,7 @@ def test_complex_parameters_are_two_leaves(way):
     assert np.all(f64(standard_error) < 0.1 * np.abs(kernel).max())
 
 
+@pytest.mark.thorough
 def test_features_of_a_function_that_closes_over_a_traced_value():
     case = CASES["convolution"]
 
@@ -331,6 +338,7 @@ def test_float32_and_float64_have_the_same_projection(way):
     assert_allclose(phi, wide, rtol=0, atol=atol)
 
 
+@pytest.mark.thorough
 def test_features_enter_moments_and_a_probe():
     x, codes, num_classes = cases.gaussian_classes(5, n=120, dim=4, num_classes=3)
     x = jnp.asarray(x, FLOAT)

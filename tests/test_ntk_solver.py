@@ -21,6 +21,7 @@ def ill_conditioned(n=300, ridge=1e-3):
     return k, f64(rbf(x, x)) + ridge * np.eye(n), ridge
 
 
+@pytest.mark.thorough
 def test_solve_equals_a_dense_solve_and_tells_its_residual():
     with jax.enable_x64(True):
         k, regular, ridge = ill_conditioned()
@@ -44,6 +45,7 @@ def test_solve_equals_a_dense_solve_and_tells_its_residual():
         assert_allclose(one, x[:, 0], rtol=0, atol=1e-9 * np.linalg.norm(b) / ridge)
 
 
+@pytest.mark.thorough
 def test_steps_fall_with_a_preconditioner():
     with jax.enable_x64(True):
         k, regular, ridge = ill_conditioned()
@@ -63,6 +65,7 @@ def test_steps_fall_with_a_preconditioner():
         assert max(steps[1:]) * 5 < steps[0]
 
 
+@pytest.mark.thorough
 def test_a_solve_that_cannot_converge_says_so():
     k, regular, ridge = ill_conditioned(ridge=1e-5)
     b = rows(23, 300, 1)[:, 0]
@@ -89,6 +92,7 @@ def inverse(precondition, n, dtype=np.float64):
     return f64(precondition(jnp.eye(n, dtype=dtype)))
 
 
+@pytest.mark.thorough
 def test_nystrom_bounds_the_condition_number():
     with jax.enable_x64(True):
         k, regular, ridge = ill_conditioned()
@@ -133,6 +137,7 @@ def test_preconditioners_outlive_the_rank_of_the_kernel(name):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["kernel", "function"])
 def test_ridge_predictions_equal_dense_ones(kind):
     with jax.enable_x64(True):
@@ -191,6 +196,7 @@ ESTIMATES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(ESTIMATES))
 def test_estimates_miss_by_their_standard_error(name):
     x = rows(31, 100)
@@ -210,6 +216,7 @@ def test_estimates_miss_by_their_standard_error(name):
     assert max(float(d.stopping_error) for d in draws) < 0.1 * error.min()
 
 
+@pytest.mark.thorough
 def test_the_stopping_error_covers_what_further_steps_take_off():
     with jax.enable_x64(True):
         k = operators.from_kernel(rbf, rows(33, 60))
@@ -223,6 +230,7 @@ def test_the_stopping_error_covers_what_further_steps_take_off():
             assert 0 < left <= float(early.stopping_error)
 
 
+@pytest.mark.thorough
 def test_estimates_of_a_kernel_of_rank_one():
     x = jnp.zeros((50, 3))
     k = operators.from_kernel(rbf, x)

@@ -50,6 +50,7 @@ def test_no_gradient_of_a_table_is_built(outputs):
     assert choice.contraction is Contraction.GRAM
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_table():
     used = []
     for items in (20_000, 200_000):
@@ -88,6 +89,7 @@ def test_explanation_names_leaves_ways_and_costs():
     assert len(lines) == 4
 
 
+@pytest.mark.thorough
 def test_a_layer_before_a_pool_costs_the_same_for_any_number_of_outputs():
     for window in (True, False):
         costs = []
@@ -100,6 +102,7 @@ def test_a_layer_before_a_pool_costs_the_same_for_any_number_of_outputs():
         assert 5 * costs[0]["Conv_0"] < costs[1]["Conv_0"]
 
 
+@pytest.mark.thorough
 def test_gradients_smaller_than_their_factors_are_kept_in_their_place():
     used = []
     for n in (64, 512):

@@ -58,6 +58,7 @@ def test_the_kernels_are_those_of_the_design():
         assert made.readout is readout
 
 
+@pytest.mark.thorough
 def test_the_kernel_of_an_mlp_is_the_limit_of_its_tangent_kernels():
     x = jnp.asarray(X[:6])
     limit = of_decoder(decoders.Mlp(16), dim=x.shape[1]).kernel(x, x)
@@ -86,6 +87,7 @@ def test_random_features_of_an_mlp_are_in_proportion_to_its_width():
     assert not np.allclose(of_decoder(decoders.Mlp(16), dim=6, seed=4).feature_map(X[:5]), phi)
 
 
+@pytest.mark.thorough
 def test_any_other_head_has_its_tangent_kernel_at_initialisation():
     x = jnp.asarray(X[:5])
     for decoder in (Head(), pair()):
@@ -96,6 +98,7 @@ def test_any_other_head_has_its_tangent_kernel_at_initialisation():
         assert made.standardised
 
 
+@pytest.mark.thorough
 def test_the_row_of_a_decoder_says_which_probe_it_has(monkeypatch):
     class Wide(decoders.Mlp):
         pass
@@ -138,6 +141,7 @@ def test_every_decoder_and_kernel_predicts(asked):
     assert compared.best.name == "x"
 
 
+@pytest.mark.thorough
 def test_an_mlp_is_nearer_to_its_trained_head_than_a_linear_probe_where_classes_are_rings():
     rng = np.random.default_rng(0)
     radius, angle = rng.integers(0, 3, 900), rng.uniform(0, 2 * np.pi, 900)
@@ -151,6 +155,7 @@ def test_an_mlp_is_nearer_to_its_trained_head_than_a_linear_probe_where_classes_
     assert abs(mlp - trained) < 0.1
 
 
+@pytest.mark.thorough
 def test_more_rows_take_landmarks_or_a_sketch_and_tell_the_error(monkeypatch):
     exact = kl.predict(X, LABELS, kernel=kernel)
     monkeypatch.setattr(reading, "MAX_EXACT", 100)
@@ -167,6 +172,7 @@ def test_more_rows_take_landmarks_or_a_sketch_and_tell_the_error(monkeypatch):
     assert "a sketch of 512 random features: off by" in sketched
 
 
+@pytest.mark.thorough
 def test_features_that_do_not_fit_are_made_again_at_each_pass(monkeypatch):
     held = kl.predict(X, LABELS, decoder=decoders.Mlp(8))
     monkeypatch.setattr(reading, "IN_MEMORY", 100)
@@ -222,6 +228,7 @@ def test_what_cannot_be_read_is_refused(asked, match):
         kl.predict(X, LABELS, **asked)
 
 
+@pytest.mark.thorough
 def test_pretrained_items_walk_the_same_road():
     data = datasets.load("synthetic")
     rows = datasets.synthetic.embeddings(data, seed=1)

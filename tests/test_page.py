@@ -204,6 +204,7 @@ def test_columns_sort_by_mouse_and_by_keyboard(tab):
     assert column(tab, 0, 2)[:2] == ["900", "12,000"]
 
 
+@pytest.mark.thorough
 def test_intervals_stand_under_their_values_before_a_table_scrolls(tab, tmp_path):
     names = [f"metric {i}" for i in range(7)]
     rows = [dict.fromkeys(names, Interval(-0.123, -0.456, 0.789, 0.9))]
@@ -221,6 +222,7 @@ def test_intervals_stand_under_their_values_before_a_table_scrolls(tab, tmp_path
     assert len(set(tops)) == 2
 
 
+@pytest.mark.thorough
 def test_a_long_table_opens(tab):
     tab.open(tab.path)
     shown = "[...document.querySelectorAll('table')[1].tBodies[0].rows].filter(r => r.offsetHeight)"
@@ -230,6 +232,7 @@ def test_a_long_table_opens(tab):
     assert tab.run("document.querySelector('.more').getAttribute('aria-expanded')") == "true"
 
 
+@pytest.mark.thorough
 def test_a_point_says_what_it_is(tab):
     tab.open(tab.path)
     place = tab.run(
@@ -246,6 +249,7 @@ def test_a_point_says_what_it_is(tab):
     assert '<script>alert("1")' in tab.run(told)
 
 
+@pytest.mark.thorough
 def test_the_system_and_the_switch_choose_the_theme(tab):
     look = "getComputedStyle(document.body).backgroundColor"
     point = "getComputedStyle(document.querySelector('#plot-0 .points path')).fill"
@@ -279,6 +283,7 @@ def test_nothing_runs_out_of_the_page(tab, width):
         assert tab.run(f"{first}.content") == '"value"'
 
 
+@pytest.mark.thorough
 def test_it_prints_in_light_with_all_rows(tab, tmp_path):
     tab.media(dark=True)
     tab.open(tab.path)

@@ -110,6 +110,7 @@ def test_a_fixed_penalty_is_the_mean_of_three_partitions(monkeypatch):
     np.testing.assert_array_equal(found.predicted, each[0].predicted)
 
 
+@pytest.mark.thorough
 def test_a_value_hangs_less_on_the_seed():
     def spread(**options):
         made = [probes.logistic(X, LABELS, seed=seed, draws=1, **options) for seed in range(8)]

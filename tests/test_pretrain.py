@@ -69,6 +69,7 @@ def test_loss_is_its_definition_over_triplets(contrast, share, separate, decoder
     np.testing.assert_allclose(loss(params, key, block, noise), np.mean(losses), rtol=2e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("contrast", pretrain.CONTRASTS.values(), ids=pretrain.CONTRASTS)
 def test_gradient_where_no_negative_is_left_is_that_of_the_positives(contrast):
     # Two items, each within the other's window: neither can be a negative.
@@ -91,6 +92,7 @@ def test_gradient_where_no_negative_is_left_is_that_of_the_positives(contrast):
     np.testing.assert_allclose(grad, expected / pairs, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.thorough
 def test_inner_product_module_is_the_default():
     kwargs = {"window": 2, "negatives": 3, "dim": 4, "epochs": 1, "block": 256}
     default = pretrain.contrastive(DATA, **kwargs)
@@ -98,6 +100,7 @@ def test_inner_product_module_is_the_default():
     np.testing.assert_array_equal(default.embeddings, explicit.embeddings)
 
 
+@pytest.mark.thorough
 def test_training_recovers_the_classes_of_synthetic_data():
     fitted = pretrain.contrastive(DATA, window=3, negatives=4, dim=8, epochs=12, block=256, seeds=2)
     codes = DATA.labels["class"].codes
@@ -112,6 +115,7 @@ def test_training_recovers_the_classes_of_synthetic_data():
     assert fitted.final_loss.shape == (2,)
 
 
+@pytest.mark.thorough
 def test_seeds_axis_equals_single_runs_and_differs_between_seeds():
     kwargs = {"window": 2, "negatives": 2, "dim": 4, "epochs": 2, "block": 512}
     both = pretrain.contrastive(DATA, seeds=(3, 7), **kwargs)
@@ -121,6 +125,7 @@ def test_seeds_axis_equals_single_runs_and_differs_between_seeds():
     assert np.abs(both.embeddings[0] - both.embeddings[1]).max() > 1e-2
 
 
+@pytest.mark.thorough
 def test_apply_fn_gives_the_embeddings():
     fitted = pretrain.contrastive(
         DATA, window=2, negatives=2, dim=4, epochs=1, seeds=2, encoder=encoders.Lookup(60, 4)
@@ -224,6 +229,7 @@ def test_a_run_on_other_data_is_refused_and_the_same_run_read(finished):
     np.testing.assert_array_equal(again.embeddings, whole.embeddings)
 
 
+@pytest.mark.thorough
 def test_long_epochs_split_into_rounds():
     told = []
     fitted = pretrain.contrastive(
@@ -292,6 +298,7 @@ def test_data_without_pairs_and_no_seeds_are_refused():
         pretrain.contrastive(DATA, seeds=())
 
 
+@pytest.mark.thorough
 def test_any_encoder_module_goes():
     class Hashed(nn.Module):
         @nn.compact

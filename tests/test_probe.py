@@ -158,6 +158,7 @@ def test_the_weakest_strength_is_within_half_a_standard_error(monkeypatch):
     assert found.path.chosen == FEW[1]
 
 
+@pytest.mark.thorough
 @each_probe
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_whole_path_is_refits(name, seed):
@@ -224,6 +225,7 @@ def test_rows_beyond_one_chunk_are_refits():
     assert found.metrics[found.loss].value > loss
 
 
+@pytest.mark.thorough
 def test_more_classes_than_rows_of_a_chunk_are_refits():
     rng = np.random.default_rng(0)
     codes = np.concatenate([np.arange(600), rng.integers(600, size=700)]).astype(np.int32)
@@ -352,6 +354,7 @@ def test_rows_without_a_label_are_left_out(name):
     assert len(probes.PROBES[name](features, thinned).predicted) == np.sum(thinned.codes >= 0)
 
 
+@pytest.mark.thorough
 @each_probe
 @pytest.mark.parametrize("seed", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_weakest_is_within_half_a_standard_error(name, seed):

@@ -28,6 +28,7 @@ def stream(tmp_path, monkeypatch):
     return io.open_embeddings(tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", list(probes.PROBES))
 def test_a_stream_is_predicted_as_its_rows_in_memory(stream, name):
     options = {"strengths": FEW} if name in ("discriminant", "ridge") else {}
@@ -39,6 +40,7 @@ def test_a_stream_is_predicted_as_its_rows_in_memory(stream, name):
         assert given.metrics[metric] == expected.metrics[metric]
 
 
+@pytest.mark.thorough
 def test_a_stream_of_more_features_than_rows(tmp_path):
     x, codes, _ = gaussian_classes(1, n=30, dim=40)
     np.save(tmp_path / "a.npy", x)
@@ -47,6 +49,7 @@ def test_a_stream_of_more_features_than_rows(tmp_path):
     np.testing.assert_array_equal(given.predicted, lens.predict(x, labels).predicted)
 
 
+@pytest.mark.thorough
 def test_rows_dropped_from_a_stream_are_as_rows_without_a_label(tmp_path):
     bad = X.copy()
     bad[[2, 150]] = np.nan
@@ -60,6 +63,7 @@ def test_rows_dropped_from_a_stream_are_as_rows_without_a_label(tmp_path):
     np.testing.assert_array_equal(given.predicted, expected.predicted)
 
 
+@pytest.mark.thorough
 def test_streams_are_compared_and_scored_as_arrays(stream):
     chosen = {"h_score": SCORES["h_score"]}
     method = intervals.Jackknife(8)
@@ -73,6 +77,7 @@ def test_streams_are_compared_and_scored_as_arrays(stream):
     np.testing.assert_allclose(given, expected, rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_intervals_take_a_stream_with_codes_and_joined_files(stream):
     options = {"method": intervals.Jackknife(8)}
     expected = intervals.from_arrays(X, CODES, 4, **options)

@@ -323,6 +323,7 @@ def test_user_ridge_chooses_the_strength_that_finds_hidden_items():
         recommenders.fit_user_ridge(sparse.csr_array(rows), memory=1000)
 
 
+@pytest.mark.thorough
 def test_every_baseline_takes_a_session_matrix_and_queries():
     data = baskets(6, num_items=40, users=30)
     x, queries = recommenders.session_matrix(data), ranking.all_items(split_of(data).test)

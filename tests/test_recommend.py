@@ -159,6 +159,7 @@ def test_tables_and_seeds_train_at_once_as_alone():
         )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("trained", [False, True])
 def test_embeddings_move_where_they_are_trained(trained):
     done = fit(trained=trained, standardise=False, item_bias=False)
@@ -269,6 +270,7 @@ def test_users_are_held_out_whole():
         assert set(kept.user) != set(out.user)
 
 
+@pytest.mark.thorough
 def test_the_best_epoch_is_kept_and_patience_ends_the_run():
     rng = np.random.default_rng(5)
     noise = SPLIT.train._replace(target=rng.permutation(SPLIT.train.target))
@@ -299,6 +301,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run():
     assert done.notes["held_out"] + done.notes["examples"] == len(noise.target)
 
 
+@pytest.mark.thorough
 def test_an_epoch_of_few_examples_has_many_steps():
     """As set: 300 examples in batches of 1,024 would be a step an epoch."""
     count = len(SPLIT.train.target)
@@ -311,6 +314,7 @@ def assert_same_params(one, other):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.thorough
 def test_cold_items_count_as_absent_and_are_told():
     cold = (2, 7)
     done = fit(table=without_item(*cold))
@@ -347,6 +351,7 @@ def test_noise_leaves_cold_items_out_and_keeps_the_odds():
     np.testing.assert_array_equal(np.diff(made.starts), np.bincount(np.asarray(made.owners)))
 
 
+@pytest.mark.thorough
 def test_the_published_variant_can_be_said():
     done = fit(
         standardise=False, item_bias=False, negatives=2, share_negatives=False,

@@ -138,6 +138,7 @@ def chains(n, seed, *, m=30, length=5):
     return Histories(items, np.sum(items >= 0, axis=1), target, np.arange(n) % 50, past)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rows", [64, 8192])
 def test_predict_finds_what_there_is_to_find(rows):
     rng = np.random.default_rng(0)
@@ -159,6 +160,7 @@ def test_predict_finds_what_there_is_to_find(rows):
         assert np.all(place.above < 10)
 
 
+@pytest.mark.thorough
 def test_predict_is_fit_and_place_on_the_whole():
     train, test = chains(300, 3), chains(50, 4)
     test.items[0] = -1
@@ -181,6 +183,7 @@ def test_predict_is_fit_and_place_on_the_whole():
     assert ridge_ranking.predict(map_fn, train, none, num_items=30)[0].above.shape == (0,)
 
 
+@pytest.mark.thorough
 def test_cold_items_are_absent_from_histories_and_a_miss_as_targets():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((30, 4)).astype(np.float32)

@@ -120,6 +120,7 @@ def test_draw_excludes_exactly(excluded):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("share", [True, False])
 def test_triplets_never_take_anchor_or_positive(share):
     data = synthetic.load(num_items=30, num_users=20, num_interactions=3_000, seed=2)
@@ -140,6 +141,7 @@ def test_triplets_never_take_anchor_or_positive(share):
     assert not np.any(used & (negatives == np.asarray(triplets.positive)[:, None]))
 
 
+@pytest.mark.thorough
 def test_shared_negatives_are_the_first_of_two_draws_outside_the_window():
     data = synthetic.load(num_items=25, num_users=20, num_interactions=2_000, seed=3)
     made = sampling.blocks((0,), data, block=128, window=2)

@@ -238,6 +238,7 @@ def test_a_gain_far_below_the_rates_keeps_its_digits(epsilon):
     assert_allclose(got, rate(x) - np.mean(means), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_coding_rates_of_an_indefinite_rounding_are_finite():
     """Fewer rows than dimensions and columns of unlike scale: rounding exceeds the unit added."""
     rng = np.random.default_rng(0)
@@ -279,6 +280,7 @@ def test_references_of_the_alignments_are_the_published_cka(pair):
     assert_allclose(cases.debiased_reference(*grams), golden["cka_linear_debiased"], rtol=1e-8)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("unlabelled", [0, 20])
 def test_null_is_the_mean_over_permuted_labels(unlabelled):
     problem = cases.gaussian_classes(4, n=60, mean=0.5, unlabelled=unlabelled)
@@ -367,6 +369,7 @@ def test_gcv_of_few_rows_at_a_vanishing_strength():
     assert_allclose(got, gcv(x.astype(np.float64), codes, (1e-4,)), rtol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["h_score", "gcv"])
 def test_gradient_passes_through_float64(name):
     x, codes, _ = cases.gaussian_classes(12, n=30)
@@ -477,6 +480,7 @@ def test_a_score_reads_no_more_of_the_scatter_than_it_says(name):
         assert_allclose(got, expected, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_h_score_of_a_singular_scatter_counts_the_directions_that_vary():
     x, codes, _ = cases.gaussian_classes(16, n=60)
     x32 = x.astype(np.float32)
@@ -486,6 +490,7 @@ def test_h_score_of_a_singular_scatter_counts_the_directions_that_vary():
     assert_allclose(got.null, expected.null, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_scores_of_a_kernel_are_scores_of_its_features():
     x, codes, _ = cases.gaussian_classes(14, n=60, dim=3)
     x32 = jnp.asarray(x, jnp.float32)

@@ -47,6 +47,7 @@ def test_learnability_is_conserved_at_any_scale(scale):
         assert_allclose(found.test_error, found.overfitting * missed, rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_debiased_coefficients_average_to_the_truth():
     rng = np.random.default_rng(0)
     # Codes independent of the features: every coefficient is 0, and the plug-in one is not.
@@ -61,6 +62,7 @@ def test_debiased_coefficients_average_to_the_truth():
     assert np.all(error < 0.2 * plug_in)
 
 
+@pytest.mark.thorough
 def test_rows_without_labels_sharpen_the_spectrum_alone():
     rng = np.random.default_rng(1)
     x, codes = sample(rng, 600)
@@ -72,6 +74,7 @@ def test_rows_without_labels_sharpen_the_spectrum_alone():
     assert_allclose(few.squared.sum(), every.squared.sum(), rtol=0.25)
 
 
+@pytest.mark.thorough
 def test_forecast_at_four_times_the_labels():
     """From 150 labels (and unlabelled rows) to 600: against ridge fitted on 600, fresh rows."""
     rng = np.random.default_rng(2)
@@ -105,6 +108,7 @@ def fitted_error(rng, n):
     return np.mean(found)
 
 
+@pytest.mark.thorough
 def test_errors_fall_with_labels_and_stay_below_those_of_guessing():
     x, codes = sample(np.random.default_rng(3), 500)
     m = moments.from_arrays(x, codes, 2, class_scatters=True)
@@ -135,6 +139,7 @@ def test_degenerate_labels_and_features_have_the_error_of_guessing(codes):
     assert_allclose(errors(x), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_one_label_of_each_number_goes_to_the_bias():
     x, codes = sample(np.random.default_rng(6), 200)
     m = moments.from_arrays(x, codes, 2, class_scatters=True)

@@ -218,6 +218,7 @@ def from_pairs(pair, anchor_pair, anchors, unit):
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SHORTER)
 def test_scores_of_two_embeddings(name):
     a, b = (jnp.asarray(m) for m in cases.golden_pairs()[name])

@@ -150,6 +150,7 @@ def test_scale_rotation_and_shift_are_seen_where_the_table_says():
                 assert same == getattr(row, law), (law, name)
 
 
+@pytest.mark.thorough
 def test_shards_merge_and_rows_permute():
     a, b = problem(4, mean=5.0)
     whole = measure(a, b)

@@ -23,6 +23,7 @@ def rates_by_determinants(x, codes, epsilon):
     return rate(z) - np.mean(parts)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("n", "dim"), [(60, 40), (300, 6)])  # few rows a class, and many
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 def test_transrate_of_rows_is_that_of_moments(n, dim, mean):
@@ -79,6 +80,7 @@ def test_transrate_of_rows_without_classes_is_nothing():
         assert scores.transrate_of_rows(x, np.full(5, -1), num_classes).value == 0.0
 
 
+@pytest.mark.thorough
 def test_a_gain_far_below_the_rates_keeps_its_digits():
     rng, num_classes = np.random.default_rng(5), 10
     codes = np.arange(20_011) % num_classes  # classes of nearly one size
@@ -90,6 +92,7 @@ def test_a_gain_far_below_the_rates_keeps_its_digits():
     assert_allclose(scores.transrate(made).value, expected, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_mean_far_above_the_spread_costs_the_weighted_gain_no_digits():
     x, codes, num_classes = cases.gaussian_classes(6, n=900, dim=12)
     x = (x + 1e3 * x.std() * np.linspace(0.5, 1.0, 12)).astype(np.float32)

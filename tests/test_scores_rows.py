@@ -107,6 +107,7 @@ def test_energy_is_the_mean_log_sum():
     assert_allclose(rows.energy(jnp.asarray(x)), np.mean(np.logaddexp.reduce(x, axis=1)), rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_source_posteriors_that_know_the_label_and_that_know_nothing():
     codes = jnp.asarray(np.arange(40) % 4)
     for posteriors, gain in ((jnp.eye(4)[codes], 1.0), (jnp.full((40, 3), 1 / 3), 0.0)):
@@ -241,6 +242,7 @@ def test_checks_let_traced_arrays_and_their_gradients_pass():
     assert_array_equal(np.flatnonzero(np.isnan(hidden).any(axis=1)), [5])
 
 
+@pytest.mark.thorough
 def test_degenerate_rows_have_the_values_of_their_limits():
     codes = np.arange(12, dtype=np.int32) % 3
     hostile = cases.hostile_rows()

@@ -49,6 +49,7 @@ def test_scores_of_features_and_labels(scales):
         check(score.value, expected, name)
 
 
+@pytest.mark.thorough
 def test_evidence_of_more_features_than_rows_is_that_of_float64():
     x, codes, _ = cases.gaussian_classes(1, n=40, dim=60)
     x = x.astype(np.float32)

@@ -180,6 +180,7 @@ def test_averages_of_item_features_are_features_of_the_averaged_kernel():
     np.testing.assert_allclose(phi @ phi.T, gram, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_sequence_kernels_go_where_kernels_go():
     embeddings, weights, items = problem(6)
     rows = jnp.asarray(items)
@@ -196,6 +197,7 @@ def test_sequence_kernels_go_where_kernels_go():
         np.testing.assert_allclose(phi @ phi.T, gram, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_dense_tower_in_closed_form_is_the_wide_towers():
     embeddings, _, items = problem(7, n=6)
     net = ntk.infinite.serial(ntk.infinite.dense(4096), ntk.infinite.relu(), ntk.infinite.dense(1))

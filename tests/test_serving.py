@@ -80,6 +80,7 @@ def test_heads_answer_their_own_rows_as_the_probe_does(name):
         np.testing.assert_allclose(answers[held], expected[held], atol=2e-4)
 
 
+@pytest.mark.thorough
 def test_a_kernel_answers_other_rows_too():
     rows, labels = _table()
     found = heads(rows, labels, kernel=kernels.rbf)

@@ -262,6 +262,7 @@ def trained_and_held(seed, *, n=300, dim=8, splits=20):
     return {name: np.array(own) for name, own in values.items()}, held_out(codes, predicted, folds)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 460), marks=pytest.mark.slow)])
 def test_intervals_hold_what_is_trained_as_often_as_they_say(seeds):
     """Made data that no constant was chosen on."""
@@ -279,6 +280,7 @@ def test_intervals_hold_what_is_trained_as_often_as_they_say(seeds):
         assert np.mean(means[name]) >= (0.78 if len(means[name]) < 100 else 0.87)
 
 
+@pytest.mark.thorough
 def test_another_sample_moves_as_far_as_its_interval_says():
     values, widths = [], []
     for seed in range(120):
@@ -326,6 +328,7 @@ def test_differences_are_paired_and_turn_with_their_sides():
     assert probes.paired_difference(a, b) == paired.differences(a, b, draws=2000).sample
 
 
+@pytest.mark.thorough
 def test_differences_hold_what_is_trained():
     """Two views of the same rows, on the same folds and the same splits."""
     inside, wrong, called = [], 0, 0

@@ -188,6 +188,7 @@ def test_copies_in_one_run_share_a_fold_in_all():
     assert folds[1][first] == folds[1][second]
 
 
+@pytest.mark.thorough
 def test_seed_noise_is_that_of_two_trained_heads_on_the_same_split():
     codes = PROBLEM.codes[KNOWN]
     labels, x = Labels(codes, NAMES), run(0)[KNOWN]
@@ -228,6 +229,7 @@ def test_the_law_of_squares_holds_for_margins_that_two_causes_move():
     np.testing.assert_allclose(churn(a, b), np.hypot(churn(a), churn(b)), rtol=0.03)
 
 
+@pytest.mark.thorough
 def test_mlps_are_trained_without_each_fold_with_seeds_of_their_own():
     named = {name: RUNS[name][KNOWN] for name in ("run 0", "run 1")}
     codes = PROBLEM.codes[KNOWN]
@@ -263,6 +265,7 @@ def test_an_mlp_has_its_seed_noise_told_apart():
     assert {"churn of its seed", "churn beyond it"} <= {c.head for c in found.table().columns}
 
 
+@pytest.mark.thorough
 def test_numbers_and_several_labels_have_churn_too():
     values = PROBLEM.x @ np.arange(6.0)
     found = lens.stability(RUNS, values)

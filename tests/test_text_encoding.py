@@ -25,6 +25,7 @@ def model(where):
 # Encoding.
 
 
+@pytest.mark.thorough
 def test_encoding_does_not_depend_on_batches_order_or_company(model):
     found = text.encode(TEXTS, model)
     assert found.embeddings.shape == (len(TEXTS), 12)
@@ -166,6 +167,7 @@ def test_a_damaged_cache_file_is_computed_anew(tmp_path, model, applied, damage)
     assert path.read_bytes() == sound
 
 
+@pytest.mark.thorough
 def test_the_cache_knows_weights_module_and_texts_apart(tmp_path, where, model):
     def files():
         return len(list(tmp_path.iterdir()))

@@ -46,6 +46,7 @@ def params(encoder):
     return jax.jit(encoder.init)(jax.random.key(3), ITEMS[:1])
 
 
+@pytest.mark.thorough
 def test_untrained_it_gives_what_the_encoder_gives(model, encoder, params):
     whole = text.encode(TEXTS, model).embeddings
     assert_array_equal(encoder.states.hidden.shape, (7, 8, 12))  # 7 distinct, up to 8 tokens
@@ -59,6 +60,7 @@ def test_untrained_it_gives_what_the_encoder_gives(model, encoder, params):
     assert_allclose(grid[:2], whole[np.array([[0, 3, 7], [0, 1, 2]])], rtol=0, atol=2e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("items", [ITEMS, pytest.param(ITEMS[1:3], marks=pytest.mark.slow)])
 def test_gradients_are_those_of_the_whole_encoder(model, encoder, params, items):
     weights = jnp.asarray(np.random.default_rng(0).standard_normal((len(items), 12)), jnp.float32)
@@ -112,6 +114,7 @@ def test_inner_products_fine_tune_it(model, encoder):
     assert_allclose(text.encode(TEXTS, tuned).embeddings, z, rtol=0, atol=2e-6)
 
 
+@pytest.mark.thorough
 def test_a_head_fine_tunes_it_on_the_given_rows_alone(model, encoder):
     labels = Labels(np.array([0, 1, 1, 0, -1, 2, 0, 2], np.int32), ("tea", "milk", "other"))
     rows = np.array([0, 1, 3, 4, 5, 6])

@@ -173,6 +173,7 @@ def test_leading_axes_and_vmap_change_nothing(name):
     np.testing.assert_allclose(boxed[0], plain, rtol=1e-5, atol=3e-5)
 
 
+@pytest.mark.thorough
 def test_order_matters_to_gru_and_attention_alone():
     z, mask, frequency = histories()
     level = jnp.full_like(frequency[:1], 0.01)
@@ -183,6 +184,7 @@ def test_order_matters_to_gru_and_attention_alone():
         assert same == (name in {"mean", "discounted", "dense", "sum"}), name
 
 
+@pytest.mark.thorough
 def test_concatenation_is_an_mlp_on_both():
     rng = np.random.default_rng(0)
     z1, z2 = (jnp.asarray(rng.normal(size=(4, d)), jnp.float32) for d in (3, 5))

@@ -131,6 +131,7 @@ def test_seeds_together_equal_each_seed_alone(unbroken):
         assert_allclose(unbroken.losses[:, place], alone.losses[:, 0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_two_runs_of_equal_shapes_compile_once():
     traces = []
 
@@ -375,6 +376,7 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path, unbroken):
     assert [p.done for p in told] == [3, 4, 5]
 
 
+@pytest.mark.thorough
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, unbroken):
     script = textwrap.dedent(
         f"""

@@ -164,6 +164,7 @@ def test_copies_do_not_answer_for_one_another_where_labels_are_few():
     assert np.mean((numbers - noise) ** 2) < 0.7 * np.var(noise)
 
 
+@pytest.mark.thorough
 def test_a_gain_by_scale_alone_is_warned_of():
     rng = np.random.default_rng(0)
     codes = rng.choice(3, 1500, p=(0.8, 0.1, 0.1))
@@ -207,6 +208,7 @@ def test_a_given_head_answers_itself():
     np.testing.assert_array_equal(same.ways["raw"].prediction.predicted, raw.prediction.predicted)
 
 
+@pytest.mark.thorough
 def test_items_of_the_new_version_alone_are_predicted_apart_and_wider():
     old, new, names = _versions(n=800)
     ids = np.array([f"i{i}" for i in range(800)])
@@ -356,6 +358,7 @@ def files(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_the_command_joins_saves_and_gates(files, tmp_path, capsys):
     saved, told = tmp_path / "map.safetensors", tmp_path / "found.json"
     more = ["--save", str(saved), "--json", str(told), "--gate", "negative_flips<0.0001"]

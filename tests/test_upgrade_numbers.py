@@ -145,6 +145,7 @@ def test_a_given_regressor_answers_itself_and_learnt_items_do_not_count():
     assert same.ways["raw"].prediction.metrics == raw.prediction.metrics
 
 
+@pytest.mark.thorough
 def test_new_items_are_predicted_apart_and_wider():
     old, new, values = _versions(n=800)
     ids = np.arange(800)

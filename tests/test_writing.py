@@ -260,6 +260,7 @@ def run_programs(cache):
     return done.stderr
 
 
+@pytest.mark.thorough
 def test_a_damaged_compilation_cache_is_made_again(tmp_path):
     assert run_programs(tmp_path) == ""
     whole = {path.name: path.stat().st_size for path in tmp_path.glob("*-cache")}
@@ -274,6 +275,7 @@ def test_a_damaged_compilation_cache_is_made_again(tmp_path):
     assert run_programs(tmp_path) == ""
 
 
+@pytest.mark.thorough
 def test_a_compilation_cache_on_a_full_disk_is_turned_off(disk):
     (disk / "filler").write_bytes(bytes(2**20 - 8192))
     assert run_programs(disk) == ""

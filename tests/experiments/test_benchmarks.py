@@ -98,6 +98,7 @@ def test_a_rate_is_judged_where_it_was_measured():
     assert found == {gate: (0.4, False)}
 
 
+@pytest.mark.thorough
 def test_operations_of_convolutions_are_those_of_the_plan():
     task = TASKS["conv trace"]
     made = problem(task, 2, "float32")
@@ -168,6 +169,7 @@ def test_pretraining_is_as_fast_as_its_slowest_setting():
     assert found == {"a": {"lowest_ratio": 0.7}, "b": {"lowest_ratio": 1.0}}
 
 
+@pytest.mark.thorough
 def test_the_accelerator_script_writes_every_part_or_says_what_it_left_out(
     tmp_path, monkeypatch, capsys
 ):

@@ -71,6 +71,7 @@ def test_the_published_split_must_be_of_the_same_lines(tmp_path):
         split.published(tmp_path / "absent.npz", ratings)
 
 
+@pytest.mark.thorough
 def test_rankers_score_as_the_library_does():
     train, validation, _ = parts()
     known = (train + validation).toarray()

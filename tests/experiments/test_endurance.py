@@ -35,6 +35,7 @@ def check(command, folder, kills, longest, rng):
     return found
 
 
+@pytest.mark.thorough
 def test_a_small_experiment_killed_three_times(tmp_path, monkeypatch):
     script = tmp_path / "toy.py"
     script.write_text(SLEEPS)

@@ -123,6 +123,7 @@ def test_a_target_is_met_missed_or_not_judged(value, count, word):
     assert summary.verdict(value, count, lambda v: v >= 0.95) == word
 
 
+@pytest.mark.thorough
 def test_the_tiny_version_runs_and_can_be_shown(tmp_path, capsys):
     argv = ["--tiny", "--out", str(tmp_path / "out"), "--cells", str(tmp_path / "cells")]
     assert runner.main(experiment, argv) == 0

@@ -118,6 +118,7 @@ def test_each_head_of_a_small_set_reads_both_embeddings(tmp_path, monkeypatch):
     assert read == [["first", "second"]] * 2
 
 
+@pytest.mark.thorough
 def test_trained_joins_learn_on_training_rows_alone():
     second = run(1)[:, :3]
     given = {"a": run(0), "b": second}

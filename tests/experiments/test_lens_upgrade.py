@@ -79,6 +79,7 @@ def test_regret_is_what_the_advised_way_lacks_of_the_best():
     assert summary.regret(row(0.9, 0.2, 0.3)) == 0.0
 
 
+@pytest.mark.thorough
 def test_trained_outcomes_are_scikit_learn_s():
     old, codes, size = cases.gaussian_classes(0, n=300, separation=0.8)
     labels = Labels(codes, tuple("abcd"[:size]))
@@ -134,6 +135,7 @@ def test_a_trained_correction_is_the_verbs(versions):
         np.testing.assert_allclose(corrected(z, logits, codes, penalty), expected, atol=2e-3)
 
 
+@pytest.mark.thorough
 def test_few_labels_are_predicted_as_they_are_trained(versions):
     old, new, labels = versions
     found = with_few_labels(old, new, labels, start="raw", number=50, splits=2)
@@ -145,6 +147,7 @@ def test_few_labels_are_predicted_as_they_are_trained(versions):
     assert predicted == pytest.approx(np.mean(found["few labels"]["macro_f1"]), abs=0.08)
 
 
+@pytest.mark.thorough
 def test_items_that_heads_have_not_met_are_asked_of_them(versions):
     old, new, labels = versions
     kept = np.arange(600) < 480

@@ -14,6 +14,7 @@ from experiments.map_reduce import example as map_reduce
 from tests.test_moments import assert_close, problem, reference
 
 
+@pytest.mark.thorough
 def test_record_batches_become_bytes_that_merge():
     x, codes, num_classes, t = problem(1, targets=0)
     column = pyarrow.FixedSizeListArray.from_arrays(x.ravel(), x.shape[1])

@@ -163,6 +163,7 @@ def test_coupons_are_read_where_the_data_lie(tmp_path):
         coupons.read(toy_interactions([[0]]), "2017-10-02", tmp_path / "nowhere")
 
 
+@pytest.mark.thorough
 def test_campaigns_after_a_day_are_read_with_their_redemptions():
     from kernlens import datasets
 

@@ -89,6 +89,7 @@ def test_its_interactions_labels_and_weeks_are_read(table):
     assert (week.min(), week.max()) == (1, 10)
 
 
+@pytest.mark.thorough
 def test_items_of_the_experiments_on_versions_are_read(table, tmp_path):
     config = runs_config(table)
     cells = Cells(tmp_path, Console(file=io.StringIO()))

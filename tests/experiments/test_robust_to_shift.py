@@ -216,6 +216,7 @@ def test_predictions_ahead_need_times():
         shift.by_week(data, "time")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "experiment",
     [

@@ -99,6 +99,7 @@ def test_a_fingerprint_tells_every_value_of_every_field():
     assert runner.fingerprint(Config(rate=4.0), ["rate"]) != runner.fingerprint(Config(), ["rate"])
 
 
+@pytest.mark.thorough
 def test_two_configurations_in_one_folder_keep_their_own_cells(tmp_path):
     made = []
 
@@ -119,6 +120,7 @@ def test_two_configurations_in_one_folder_keep_their_own_cells(tmp_path):
     assert made == [4, 5, 4]
 
 
+@pytest.mark.thorough
 def test_what_a_run_cost_counts_all_that_made_it(tmp_path, monkeypatch):
     """Four cells of 10 s by a clock that moves in them alone, stopped after the second."""
     now = [0.0]
@@ -201,6 +203,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.thorough
 def test_a_killed_run_goes_on_to_the_same_bits_and_nothing_is_done_twice(tmp_path):
     script = tmp_path / "toy.py"
     script.write_text(TOY_MODULE)
@@ -290,6 +293,7 @@ def test_a_second_run_into_one_folder_is_refused(tmp_path, capsys):
     assert not list(tmp_path.rglob(".lock"))
 
 
+@pytest.mark.thorough
 def test_a_full_disk_and_one_that_is_read_only_keep_earlier_results(disk, capsys):
     """Small results first, then a larger run into the same folders, then a disk to read alone."""
     out, cells = disk / "out", disk / "cells"

@@ -133,6 +133,7 @@ def test_cross_validation_is_held_out():
     assert found.log_loss > 0.6
 
 
+@pytest.mark.thorough
 def test_scores_of_rows_rank_on_a_sample_that_all_embeddings_share():
     rng = np.random.default_rng(5)
     codes = rng.integers(0, 3, rankers.SAMPLE + 40)

@@ -29,6 +29,7 @@ def row(setting, seed, predicted, score, trained, cosine=0.0):
     }
 
 
+@pytest.mark.thorough
 def test_cell_holds_what_each_part_says_alone():
     told = []
     rows = study.cell(
@@ -55,6 +56,7 @@ def test_cell_holds_what_each_part_says_alone():
     assert len(first["trained"]["LR"]["macro_f1"]) == 2
 
 
+@pytest.mark.thorough
 def test_judge_reads_labelled_rows_alone():
     rng = np.random.default_rng(0)
     codes = np.repeat([0, 1, 2], 20).astype(np.int32)

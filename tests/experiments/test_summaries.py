@@ -65,6 +65,7 @@ def test_changes_are_what_differs_by_its_place():
     assert summaries.changes({"a": 1.0}, {"a": 1.1}, rtol=0.2) == []
 
 
+@pytest.mark.thorough
 def test_renewing_touches_summary_and_figure_alone(tmp_path, monkeypatch, capsys):
     name = "prop1_bound/movielens_random"
     folder = tmp_path / "prop1_bound" / "results" / "movielens_random"

@@ -251,6 +251,7 @@ def test_classes_of_more_than_ten_are_compared_whole():
     assert pair["distances"]["coordinates"] == pytest.approx(np.mean(np.abs(z[0] - z[1])))
 
 
+@pytest.mark.thorough
 def test_twelve_classes_are_read(tmp_path):
     rng = np.random.default_rng(0)
     codes = np.arange(240, dtype=np.int32) % 12
@@ -313,6 +314,7 @@ def test_the_loss_of_a_head_is_that_of_all_its_items():
     np.testing.assert_allclose(encoders.head_loss(fitted, task, rows), expected.mean(), rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_tiny_version_runs(tmp_path):
     console = Console(file=io.StringIO())
     cells = Cells(tmp_path, console)

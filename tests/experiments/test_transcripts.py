@@ -10,6 +10,7 @@ from kernlens import datasets
 from tests.test_readme import alike
 
 
+@pytest.mark.thorough
 def test_commands_run_on_the_files_and_stand_in_the_page(tmp_path, monkeypatch):
     monkeypatch.setenv("KERNLENS_CACHE", "off")
     data = datasets.load(
