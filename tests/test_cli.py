@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kernlens import lens, metrics
+from kernlens import datasets, lens, metrics
 from kernlens.cli import command
 from kernlens.cli.options import demo
 from kernlens.files import cache_folder, use_compilation_cache
@@ -195,6 +197,22 @@ def test_the_demo_gets_its_options(files, capsys, monkeypatch):
     assert isinstance(config, demo.Demo)
     assert task.data.num_items == len(task.labels.codes)
     assert (config.seeds, str(config.out)) == (3, "there")
+
+
+def test_the_demo_reads_the_files_of_a_data_set(capsys, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr("kernlens.cli.demo.run", lambda *given: seen.append(given))
+    root = str(Path(__file__).parent / "samples" / "movielens_1m")
+    given = ("demo", "--out", str(tmp_path), "--data", "movielens", "--label", "single_genre")
+    code, out, err = run(capsys, *given)
+    assert (code, out, seen) == (1, "", [])
+    assert "movielens needs root=" in err
+    few = partial(datasets.load, min_count=1)  # the sample has five items
+    monkeypatch.setattr(datasets, "load", few)
+    assert run(capsys, *given, "--root", root, "--min-class-count", "1")[0] == 0
+    ((config, task),) = seen
+    assert task.data.items.tolist() == few("movielens", root).items.tolist()
+    assert f"--root {root}" in demo.command_of(config)
 
 
 @pytest.mark.parametrize(

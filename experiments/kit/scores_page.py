@@ -13,7 +13,7 @@ from kernlens.scores import Estimator, curves, discriminant, rows, source
 PAGE = Path(__file__).parents[2] / "SCORES.md"
 
 TABLES: dict[str, Mapping[str, Estimator]] = {
-    "Probes: each row left out, exactly": probes.ABOUT,
+    "Probes: each row answered by a head that did not see it": probes.ABOUT,
     "Alignment, from moments and labels": scores.ALIGNMENTS,
     "Evidence and errors in closed form, from moments and labels": scores.EVIDENCE,
     "Class separation, from moments and labels": scores.SEPARATION,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from kernlens import datasets, files, targets
 from kernlens.cli import memory, progress
 from kernlens.cli.helptext import explained
+from kernlens.cli.options.kinds import DatasetName, Folder
 from kernlens.types import Interactions, Labels
 
 
@@ -28,8 +29,10 @@ class Demo:
 
     out: Path = Path("demo")
     """Folder for table.txt, results.json, figure.png and index.html."""
-    data: str = "complete_journey"
-    """Data set; `synthetic` needs no extra package."""
+    data: DatasetName = "complete_journey"
+    """Data set; `synthetic` needs no extra package, the others but for the default need --root."""
+    root: Folder = None
+    """Folder with the files that the data set's owner publishes; for `table`, a file of events."""
     label: str = "department"
     """Item label to classify; for `synthetic` it is `class`."""
     seeds: int = 1
@@ -68,7 +71,7 @@ class Demo:
         """
         needs = memory.check(memory.DEMO, self.max_memory)
         with progress.shown(f"reading {self.data}", needs):
-            data = datasets.load(self.data)
+            data = datasets.load(self.data, self.root)
         if self.label not in data.labels:
             raise ValueError(
                 f"{self.data} has no label {self.label!r}; choices: {', '.join(data.labels)}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from kernlens.cli.helptext import choices, one_of
-from kernlens.cli.words import DECODERS, MAPS, METRICS, PROBES, SCORES, TARGETS
+from kernlens.cli.words import DATASETS, DECODERS, MAPS, METRICS, PROBES, SCORES, TARGETS
 from kernlens.io.event_times import UNITS
 
 METHODS = ("ppmi", "item2vec")
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     MetricName = str | None
     ProbeName = str | None
     TargetName = str | None
-    ScoreName = MapName = MethodName = UnitName = str
+    ScoreName = MapName = MethodName = UnitName = DatasetName = str
 else:
     MetricName, ProbeName, TargetName = map(one_of, (METRICS, PROBES, TARGETS))
-    ScoreName, MapName, MethodName, UnitName = map(
-        tyro.extras.literal_type_from_choices, (SCORES, MAPS, METHODS, ("auto", *UNITS))
+    ScoreName, MapName, MethodName, UnitName, DatasetName = map(
+        tyro.extras.literal_type_from_choices, (SCORES, MAPS, METHODS, ("auto", *UNITS), DATASETS)
     )
 
 DECODER = choices(*DECODERS, "module:name")
@@ -27,6 +27,7 @@ Decoder = Annotated[str | None, tyro.conf.arg(metavar=DECODER)]
 Decoders = Annotated[tuple[str, ...], tyro.conf.arg(metavar=f"{DECODER} [...]")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 
 def check_least(options: Any, **least: float) -> None:
