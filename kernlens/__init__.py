@@ -2,14 +2,13 @@
 
 import importlib
 import os
-from importlib.metadata import version
 from typing import Any
 
 # LAPACK's threads wait for more work at full speed, by default some 20 ms, and take a core from
 # XLA. Less than a millisecond (2**20 cycles) is enough within a factorisation.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
-__version__ = version("kernlens")
+__version__: str
 
 VERBS = ("compare", "diagnose", "fuse", "predict", "stability", "upgrade")
 WRITERS = ("export", "report")
@@ -47,6 +46,8 @@ __all__ = ["__version__", *VERBS, *WRITERS, *TYPES, *ALIASES]
 
 def __getattr__(name: str) -> Any:
     """Imports a verb, a writer, a type or the module behind an alias when it is first asked for."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("kernlens")
     if name in VERBS or name in WRITERS or name in TYPES:
         room = importlib.import_module(f"{__name__}.{TYPES.get(name, 'lens')}")
         return getattr(room, name)

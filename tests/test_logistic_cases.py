@@ -168,6 +168,32 @@ def test_noise_of_more_columns_than_rows_is_not_learnt_by_heart(shape, penalty):
     assert kl.predict(x, labels).value.low < 1.0 / num_classes + 0.05
 
 
+@pytest.mark.parametrize("penalty", [0.01, 1.0])
+def test_a_column_of_one_row_does_not_tell_the_rows_label(penalty):
+    """Each fold started from the optimum of all rows, and hardly gained by unlearning such rows."""
+    rng = np.random.default_rng(1)
+    n, alone = 600, 36
+    x, codes = rng.normal(size=(n, 6 + alone)).astype(np.float32), np.arange(n) % 4
+    x[:, 6:] = 0.0
+    x[rng.permutation(n)[:alone], 6 + np.arange(alone)] = 1.0
+    found = probes.logistic(x, Labels(codes.astype(np.int32), tuple("abcd")), penalties=penalty)
+    held, right = found.held_out, np.zeros(n, bool)
+    losses = np.zeros(n)
+    for k in range(5):
+        out = held.folds == k
+        scaler = StandardScaler().fit(x[~out])
+        head = LogisticRegression(C=1.0 / penalty, max_iter=5000, tol=1e-8)
+        shares = head.fit(scaler.transform(x[~out]), codes[~out]).predict_proba(
+            scaler.transform(x[out])
+        )
+        right[out] = shares.argmax(axis=1) == codes[out]
+        losses[out] = -np.log(shares[np.arange(out.sum()), codes[out]])
+    assert np.mean((held.predicted == held.target) != right) < 0.005
+    np.testing.assert_allclose(found.losses.mean(), losses.mean(), rtol=2e-3)
+    _, marked = np.nonzero(x.T[6:])
+    assert np.mean(held.predicted[marked] == held.target[marked]) < 0.5
+
+
 @pytest.mark.slow
 def test_folds_reach_their_optimum_where_classes_can_be_told_apart():
     """Log losses along the path, on digits; they were 1% too low where searches ended too soon."""

@@ -110,6 +110,15 @@ def test_a_fixed_penalty_is_the_mean_of_three_partitions(monkeypatch):
     np.testing.assert_array_equal(found.predicted, each[0].predicted)
 
 
+def test_rows_without_a_label_are_not_counted_as_rows(monkeypatch):
+    monkeypatch.setattr(partitions, "MAX_ROWS", N + 10)
+    alone = probes.logistic(X, LABELS, penalties=1.0)
+    more = LABELS._replace(codes=np.r_[LABELS.codes, np.full(N, -1, np.int32)])
+    among = probes.logistic(np.r_[X, X], more, penalties=1.0)
+    for name, value in alone.metrics.items():
+        assert among.metrics[name] == value
+
+
 @pytest.mark.thorough
 def test_a_value_hangs_less_on_the_seed():
     def spread(**options):

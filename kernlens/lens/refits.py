@@ -61,6 +61,7 @@ def _softmax_heads(fitted, features, taught, learns) -> tuple[np.ndarray, np.nda
             rows, jnp.float32(fitted.penalty or PENALTY),
             made.roughness[0 if k == everyone else 1 + k][None], jnp.asarray(start),
             jnp.zeros((0, size, width), jnp.float32), curvature, num_classes=size,
+            by_heart=made.by_heart,
         )  # fmt: skip
         curvature = solved.curvature
         start = np.asarray(solved.whole) if k == everyone else start

@@ -17,6 +17,16 @@ from kernlens.types import Array
 BLOCK = 2**17
 """Logits of a block of rows, few enough to stay in a processor's cache."""
 
+BY_HEART = 8
+"""Times as many rows as columns, filled up, below which rows can be learnt by heart."""
+
+HELD_ALONE = 0.7
+"""Share of the squares along a direction that a fold's rows have, from which on the other folds
+hardly know it."""
+
+FEW = 5e-4
+"""Such directions to a row, at most, that are left alone: each moves answers to a row or two."""
+
 
 class Design(NamedTuple):
     """What the solver reads, and the way back to rows in order.
@@ -30,6 +40,8 @@ class Design(NamedTuple):
       scale: their standard deviation; infinite where a column is constant, ``[p]``.
       num_rows: ``n``.
       outlying: share of the columns' variance that the hundredth of the rows farthest out holds.
+      by_heart: whether rows can be learnt by heart: they hardly outnumber the columns, or there are
+        columns, or combinations of them, that hardly vary outside one fold.
     """
 
     rows: Rows
@@ -39,6 +51,7 @@ class Design(NamedTuple):
     scale: np.ndarray
     num_rows: int
     outlying: float
+    by_heart: bool
 
     def in_order(self, values: Array) -> np.ndarray:
         """Values of the rows ``[n, ...]`` from ``[B, b, ...]``."""
@@ -119,7 +132,8 @@ def design(
     # A CPU takes it as it lies, since it is aligned; a copy of a million rows would count twice.
     on_device = jax.device_put(x.reshape(*shape, r + 1), spread, may_alias=True)
     rows = Rows(on_device, _filled(codes, shape, spread), _filled(folds, shape, spread))
-    return Design(rows, _roughness(axes, ratios), axes, mean, scale, n, outlying)
+    by_heart = _by_heart(x[:n, :r], x.size // (r + 1), folds)
+    return Design(rows, _roughness(axes, ratios), axes, mean, scale, n, outlying, by_heart)
 
 
 def refolded(made: Design, features: Any, kept: np.ndarray, folds: np.ndarray) -> Design:
@@ -139,7 +153,31 @@ def refolded(made: Design, features: Any, kept: np.ndarray, folds: np.ndarray) -
     let_go(features)
     before = made.rows.folds
     rows = made.rows._replace(folds=_filled(folds, before.shape, before.sharding))
-    return made._replace(rows=rows, roughness=_roughness(made.axes, ratios))
+    x = made.in_order(made.rows.x)[:, :-1]
+    by_heart = _by_heart(x, before.size, folds)
+    return made._replace(rows=rows, roughness=_roughness(made.axes, ratios), by_heart=by_heart)
+
+
+def _by_heart(x: np.ndarray, filled_up: int, folds: np.ndarray) -> bool:
+    """Whether principal coordinates ``[n, r]`` of rows in folds can be learnt by heart.
+
+    A column that one row alone has is known to no other fold: without the row its weight is held by
+    nothing but the penalty, and a solver that starts from the optimum of all rows has hardly
+    anything to gain by unlearning it.
+    """
+    n, r = x.shape
+    if filled_up <= BY_HEART * (r + 1):
+        return True
+    if r <= FEW * n:
+        return False
+    lengths = np.sqrt(np.einsum("ij,ij->j", x, x, dtype=np.float64))
+    inverse = np.where(lengths > 0, 1.0 / np.where(lengths > 0, lengths, 1.0), 0.0)
+    alone = 0
+    for k in range(FOLDS):
+        own = x[folds == k]
+        shares = np.asarray(own.T @ own, np.float64) * np.outer(inverse, inverse)
+        alone += int(np.sum(np.linalg.eigvalsh(shares) > HELD_ALONE))
+    return alone > FEW * n
 
 
 def _roughness(axes: np.ndarray, ratios: np.ndarray) -> Array:

@@ -28,7 +28,8 @@ from kernlens.probes.prediction import (
 from kernlens.types import Array, Labels, Stream
 
 PENALTIES: tuple[float, ...] = (1e4, 1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2)
-"""Default path of :func:`logistic`; scikit-learn's ``C`` from 1e-4 to 100."""
+"""Default path of :func:`logistic`; scikit-learn's ``C`` from 1e-4 to 100, twice that of two
+classes."""
 
 OUTLYING = 0.5
 """Share of the variance in a hundredth of the rows from which on a note tells of outliers."""
@@ -62,9 +63,11 @@ def logistic(
 
     .. math:: \sum_i -\log \mathrm{softmax}(W z_i + b)_{y_i} + \frac\lambda2 \|W\|^2,
 
-    the intercept free: scikit-learn's ``LogisticRegression(C=1 / λ)`` after ``StandardScaler``, and
-    :func:`kernlens.train.heads.classify` with ``l2=λ``. A fold's classifier is the optimum of the
-    other four fifths of the rows, standardised by themselves: exactly what an 80/20 split trains.
+    the intercept free: :func:`kernlens.train.heads.classify` with ``l2=λ``, and scikit-learn's
+    ``LogisticRegression(C=1 / λ)`` after ``StandardScaler``; of two classes its ``C=2 / λ``, since
+    it then has one weight vector where a softmax has two that share the penalty. A fold's
+    classifier is the optimum of the other four fifths of the rows, standardised by themselves:
+    exactly what an 80/20 split trains.
     A metric is the mean over folds of the fold's own metric, on test rows as a split has them; of
     standardised columns and at most 20,000 rows, over three partitions into folds too, and over the
     penalties that the rest of the rows might have chosen (:mod:`kernlens.probes.partitions`).
@@ -195,7 +198,7 @@ def fit_path(
     for penalty in penalties:
         solved = softmax.solve(
             made.rows, jnp.float32(penalty), made.roughness, whole, moved, curvature,
-            num_classes=num_classes,
+            num_classes=num_classes, by_heart=made.by_heart,
         )  # fmt: skip
         whole, moved, curvature = solved.whole, solved.folds - solved.whole, solved.curvature
         whole_path.append(solved.whole)
@@ -217,7 +220,7 @@ def averaged(
 ) -> dict[str, float] | None:
     """Metrics over several partitions, but for those without an optimum, and choices, of a head on
     standardised columns; None of more rows than are worth it."""
-    if repeats == 1 or len(given.kept) > partitions.MAX_ROWS:
+    if repeats == 1 or len(given.codes) > partitions.MAX_ROWS:
         return None
     taken, best = chosen(fitted, metric)
     chance = np.eye(len(fitted.penalties))[taken]
@@ -232,6 +235,7 @@ def averaged(
         solved = softmax.solve(
             made.rows, jnp.float32(fitted.penalties[best]), made.roughness, fitted.whole[best],
             jnp.zeros_like(fitted.folds[best]), fitted.curvature, num_classes=len(given.classes),
+            by_heart=made.by_heart,
         )  # fmt: skip
         if not solved.converged:
             continue

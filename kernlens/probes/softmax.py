@@ -58,9 +58,6 @@ PATIENCE = 3
 """Times as many products that a fold takes before that: its blocks, those of all rows at the same
 penalty, are nearly its own."""
 
-BY_HEART = 8
-"""Times as many rows as columns, filled up, below which a solution is held to more digits."""
-
 LAST = 10.0
 """A step that gains less than this many times the gap allowed leaves less than the gap."""
 
@@ -123,7 +120,7 @@ class _State(NamedTuple):
     done: Array
 
 
-@partial(jax.jit, static_argnames=("num_classes",))
+@partial(jax.jit, static_argnames=("num_classes", "by_heart"))
 def solve(
     rows: Rows,
     penalty: Array,
@@ -133,6 +130,7 @@ def solve(
     curvature: Array,
     *,
     num_classes: int,
+    by_heart: bool = False,
     gap: float | Array = GAP,
 ) -> Solutions:
     """The optimum of all rows, and without each fold.
@@ -146,6 +144,9 @@ def solve(
       moved: the folds' solutions less that of all rows, ``[K, C, r + 1]``, as at a penalty nearby.
       curvature: as at a penalty nearby; of :func:`first_curvature` at first.
       num_classes: ``C``.
+      by_heart: whether rows can be learnt by heart, so that a solution is held to more digits: what
+        a fold then says of the rows that it holds out hangs on digits that are lost in the loss of
+        all rows, from where it starts.
       gap: nats per row by which to miss the optimum at most.
 
     Returns:
@@ -161,7 +162,16 @@ def solve(
         weights = (valid & ((rows.folds != k) | (k < 0))).astype(rows.x.dtype)
         patience = jnp.where(k < 0, 1, PATIENCE)
         found = _newton(
-            rows, weights, penalty, rough, centre + offset, known, patience, num_classes, gap
+            rows,
+            weights,
+            penalty,
+            rough,
+            centre + offset,
+            known,
+            patience,
+            num_classes,
+            by_heart,
+            gap,
         )
         point = found.point
         # The only row of its class has, without it, no class to go to: it is a mistake.
@@ -232,12 +242,11 @@ def log_probabilities(rows: Rows, folds: Array) -> Array:
         return jax.lax.map(block, (rows.x, rows.folds))
 
 
-def _newton(rows, weights, penalty, rough, theta, known, patience, num_classes, gap) -> _State:
+def _newton(
+    rows, weights, penalty, rough, theta, known, patience, num_classes, by_heart, gap
+) -> _State:
     size, width = jnp.sum(weights), theta.shape[1]
-    # Rows that hardly outnumber the columns can be learnt by heart. What a fold then says of the
-    # rows that it holds out hangs on digits that are lost in the loss of all rows, from where it
-    # starts; and a Hessian of another point says nothing of how near the optimum is.
-    by_heart = rows.codes.size <= BY_HEART * width
+    # Of rows learnt by heart a Hessian of another point says nothing of how near the optimum is.
     floor = 0.0 if by_heart else 30.0 * theta.size
     limit = gap * jnp.maximum(size * jnp.clip(size / MANY, 1.0, 10.0), floor)
     limit = limit * 1e-3 if by_heart else limit / patience**2
