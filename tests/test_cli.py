@@ -357,6 +357,7 @@ def test_a_kernel_and_a_decoder_of_ones_own_are_found_in_the_current_folder(file
         "    def __call__(self, z):\n"
         "        return nn.Dense(self.num_outputs)(jnp.tanh(nn.Dense(4)(z)))\n"
         "words = 'no kernel'\n"
+        "nothing = None\n"
         "class Wide(nn.Module):\n    width: int\n"
     )
     (files / "leaves.py").write_text("raise SystemExit(3)\n")
@@ -371,6 +372,7 @@ def test_a_kernel_and_a_decoder_of_ones_own_are_found_in_the_current_folder(file
         ("--kernel", "mine:words", "expected a function (x1, x2) -> K"),
         ("--kernel", "nearest", "no such kernel; choose one of linear"),
         ("--decoder", "grove", "no such decoder; choose one of linear"),
+        ("--decoder", "mine:nothing", "the name 'nothing' of the module mine is None"),
         ("--decoder", "mine:Wide", "a decoder needs defaults for all that it takes"),
         ("--decoder", "leaves:Head", "importing leaves failed: SystemExit: 3"),
         ("--decoder", "mlp:wide", "a whole number of at least 1, as in mlp:32"),

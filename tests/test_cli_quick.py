@@ -53,6 +53,10 @@ WRONG = [
     (("compare", "a.npy", "b.npy", *LABELS, "--decoder", "nope"), "no such decoder"),
     (("compare", "a.npy", "b.npy", *LABELS, "--decoder", "mine:Head"), "no module 'mine'"),
     (("predict", "a.npy", *LABELS, "--decoder", "mpl:32"), "did you mean mlp:32?"),
+    (("predict", "a.npy", *LABELS, "--decoder", "MLP:32"), "did you mean mlp:32?"),
+    (("predict", "a.npy", *LABELS, "--decoder", "liner"), "did you mean linear?"),
+    (("predict", "a.npy", *LABELS, "--decoder", ""), "no such decoder; choose one of linear"),
+    (("predict", "a.npy", *LABELS, "--kernel", "rbff"), "did you mean rbf?"),
     (("predict", "a.npy", *LABELS, "--decoder", "trees"), "--decoder trees: "),
     *(
         (("predict", "a.npy", *LABELS, "--decoder", word), expected)

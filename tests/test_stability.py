@@ -95,6 +95,10 @@ def test_tables_name_what_moves(found):
     assert len(repr(found).splitlines()) <= 12
     assert "κ" in found.sentence()
     assert "<table>" in found._repr_html_()
+    moved = np.count_nonzero(own.moved)
+    assert found.items(shown=5).title == f"What moves most, 5 of {moved} that move"
+    assert found.items(shown=None).title == "What moves most"
+    assert found.classes(shown=2).title == f"What moves, by class, 2 of {len(NAMES)}"
 
 
 def test_an_interval_holds_the_spread_between_runs_by_deleting_a_run():
@@ -142,6 +146,17 @@ def test_spread_has_the_interval_of_chi_square():
     sd = np.std(values, ddof=1)
     low, high = (sd * np.sqrt(3 / stats.chi2(3).ppf(q)) for q in (0.9, 0.1))
     np.testing.assert_allclose(found[:3], (sd, low, high), rtol=1e-9)
+
+
+def test_intervals_of_a_metric_end_where_it_does():
+    apart = [0.80, 0.99]
+    assert run_pairs.mean_over_runs(apart).high > 1.0
+    mean = run_pairs.mean_over_runs(apart, bounds=(0.0, 1.0))
+    assert mean == run_pairs.mean_over_runs(apart)._replace(high=1.0)
+    assert run_pairs.spread(apart).high > 0.5
+    sd = run_pairs.spread(apart, bounds=(0.0, 1.0))
+    assert sd == run_pairs.spread(apart)._replace(high=0.5)
+    assert run_pairs.spread([0.0, 1.0], bounds=(0.0, 1.0)).high == np.std([0.0, 1.0], ddof=1)
 
 
 def test_the_odd_run_is_the_one_apart_and_equal_runs_have_none(found):

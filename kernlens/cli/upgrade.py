@@ -49,7 +49,7 @@ def upgrade(config: Upgrade, rows: Rows) -> None:
         found.map.save(config.save)
     output.write(config, rows, found, records.upgrade(config, rows, found, outcomes, seconds))
     floor = [found.floor_sentence()] if found.floor is not None else []
-    saved = [] if config.save is None else [f"the {found.map.name} is in {config.save}"]
+    saved = [] if config.save is None else [f"the map {found.map.name} is in {config.save}"]
     said = (found.sentence(), *floor, *found.warnings, *found.notes, *saved)
     lines = (*map(printable, said), *answers.of_rows(rows, found.before))
     how = answers.how(

@@ -100,8 +100,8 @@ def decoder(word: str) -> Any:
         found = _imported("--decoder", word, DECODERS)
         return _made(word, found) if isinstance(found, type) else found
     raise ValueError(
-        f"--decoder {word}: no such decoder; choose one of {', '.join(DECODERS)}, "
-        "with a size as in mlp:32, or module:name"
+        f"--decoder {word}: no such decoder{_meant(word, word, DECODERS)}; choose one of "
+        f"{', '.join(DECODERS)}, with a size as in mlp:32, or module:name"
     )
 
 
@@ -131,7 +131,8 @@ def kernel(word: str | None) -> Any:
         return kernels.KERNELS[word]
     if ":" not in word:
         raise ValueError(
-            f"--kernel {word}: no such kernel; choose one of {', '.join(KERNELS)}, or module:name"
+            f"--kernel {word}: no such kernel{_meant(word, word, KERNELS)}; choose one of "
+            f"{', '.join(KERNELS)}, or module:name"
         )
     found = _imported("--kernel", word)
     if not callable(found):
@@ -158,8 +159,8 @@ def check(config: Any) -> None:
     Args:
       config: a command line, with some of these options.
     """
-    given = getattr(config, "decoder", None) or ()
-    for word in (given,) if isinstance(given, str) else given:
+    given = getattr(config, "decoder", None)
+    for word in (given,) if isinstance(given, str) else given or ():
         if word.partition(":")[0] in DECODERS:
             _sizes(word)
         else:
@@ -211,8 +212,7 @@ def _imported(flag: str, word: str, known: Sequence[str] = ()) -> Any:
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        near = difflib.get_close_matches(module, known, 1, 0.65) if error.name == module else []
-        meant = f"; did you mean {word.replace(module, near[0], 1)}?" if near else ""
+        meant = _meant(word, module, known) if error.name == module else ""
         raise ValueError(f"{flag} {word}: no module {error.name!r} to import{meant}") from error
     except (Exception, SystemExit) as error:
         raise ValueError(
@@ -223,4 +223,12 @@ def _imported(flag: str, word: str, known: Sequence[str] = ()) -> Any:
             sys.path.remove(here)
     if not hasattr(found, name):
         raise ValueError(f"{flag} {word}: the module {module} has no name {name!r}")
-    return getattr(found, name)
+    if (named := getattr(found, name)) is None:
+        raise ValueError(f"{flag} {word}: the name {name!r} of the module {module} is None")
+    return named
+
+
+def _meant(word: str, part: str, known: Sequence[str]) -> str:
+    """Whether one of the words known was meant by part of a word, as a question."""
+    near = difflib.get_close_matches(part.lower(), known, 1, 0.65)
+    return f"; did you mean {word.replace(part, near[0], 1)}?" if near else ""

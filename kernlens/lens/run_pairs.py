@@ -91,7 +91,9 @@ def pairs_of(
     return Pairs(intervals[0], intervals[1], by_pair, moved, odd)
 
 
-def spread(values: Sequence[float], *, level: float = 0.9) -> Interval:
+def spread(
+    values: Sequence[float], *, level: float = 0.9, bounds: tuple[float, float] | None = None
+) -> Interval:
     """Standard deviation between runs of a value of each, with chi-square's interval.
 
     Args:
@@ -108,16 +110,23 @@ def spread(values: Sequence[float], *, level: float = 0.9) -> Interval:
     least, most = (
         found * float(np.sqrt(free / special.chdtri(free, tail))) for tail in (low, high)
     )
+    if bounds is not None:
+        # Values within bounds have no larger standard deviation than half of them at each end.
+        most = max(found, min(most, 0.5 * (bounds[1] - bounds[0])))
     return Interval(found, least, most, level)
 
 
-def mean_over_runs(values: Sequence[float], *, level: float = 0.9) -> Interval:
-    """Mean over runs of a value of each, with Student's interval; NaN ends of one run."""
+def mean_over_runs(
+    values: Sequence[float], *, level: float = 0.9, bounds: tuple[float, float] | None = None
+) -> Interval:
+    """Mean over runs of a value of each, with Student's interval, within the bounds of the value;
+    NaN ends of one run."""
     found = float(np.mean(values))
     if len(values) < 2:
         return Interval(found, np.nan, np.nan, level)
     reach = _student(len(values) - 1, level) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return Interval(found, float(found - reach), float(found + reach), level)
+    low, high = np.clip((found - reach, found + reach), *(bounds or (-np.inf, np.inf)))
+    return Interval(found, float(low), float(high), level)
 
 
 def _mean(values: np.ndarray) -> float:

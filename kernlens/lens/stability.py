@@ -13,7 +13,7 @@ from kernlens.lens.run_answers import Answers, answers_of, compared_by, counted_
 from kernlens.lens.run_pairs import mean_over_runs, pairs_of, spread
 from kernlens.lens.seed_noise import with_seed_noise
 from kernlens.probes import TITLES, Prediction
-from kernlens.probes.prediction import check_draws
+from kernlens.probes.prediction import BOUNDS, check_draws
 from kernlens.probes.serving import shared_groups
 from kernlens.show import steps
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
@@ -165,8 +165,9 @@ class Stability(NamedTuple):
                 moved = float(np.mean(own.moved[of_class]))
                 rows.append({"class": name, "rows": int(np.sum(of_class)), "churn": moved})
         rows.sort(key=lambda row: -row["churn"])
+        cut = "" if shown is None or len(rows) <= shown else f", {shown} of {len(rows)}"
         columns = (Column("class"), Column("rows"), Column("churn", format=".3f"))
-        title = f"What moves, by class{f', {own.decoder}' if own.decoder else ''}"
+        title = f"What moves, by class{cut}{f', {own.decoder}' if own.decoder else ''}"
         return Table(rows[:shown], columns, title)
 
     def items(self, decoder: str | None = None, *, shown: int | None = SHOWN) -> Table:
@@ -183,7 +184,10 @@ class Stability(NamedTuple):
         if self.rows is None:
             raise ValueError("the probe read a sample of the rows, whose numbers are not kept")
         order = np.argsort(-own.moved, kind="stable")
-        order = order[own.moved[order] > 0][:shown]
+        order = order[own.moved[order] > 0]
+        cut = (
+            "" if shown is None or len(order) <= shown else f", {shown} of {len(order):,} that move"
+        )
         rows = [
             {
                 "item": str(self.rows[at]),
@@ -191,14 +195,14 @@ class Stability(NamedTuple):
                 "true": self._said(self.target[at]),
                 "given": self._given([answers[at] for answers in own.answers.values()]),
             }
-            for at in order
+            for at in order[:shown]
         ]
         columns = (
             Column("item"), Column("moved", "share of pairs" if self.names else SDS, ".2f"),
             Column("true"),
             Column("given", "given by runs"),
         )  # fmt: skip
-        title = f"What moves most{f', {own.decoder}' if own.decoder else ''}"
+        title = f"What moves most{cut}{f', {own.decoder}' if own.decoder else ''}"
         return Table(rows, columns, title)
 
     def tables(self) -> tuple[Table, ...]:
@@ -381,6 +385,7 @@ def _moves(
     answers = {name: own.predicted[counted] for name, own in found.items()}
     pairs = pairs_of(list(answers.values()), disagree, level=level, most=most)
     values = [own.value.value for own in found.values()]
+    within = {"level": level, "bounds": BOUNDS.get(first.metric)}
     names = list(found)
     kappa, churn = pairs.kappa, pairs.churn
     seed_kappa = seed_noise = None
@@ -389,8 +394,8 @@ def _moves(
         if not given.trained:
             kappa, churn = with_seed_noise(pairs, noise, level=level)
     return Moves(
-        title, kappa, churn, seed_noise, seed_kappa, mean_over_runs(values, level=level),
-        spread(values, level=level),
+        title, kappa, churn, seed_noise, seed_kappa, mean_over_runs(values, **within),
+        spread(values, **within),
         {(names[i], names[j]): own for (i, j), own in pairs.by_pair.items()},
         None if pairs.odd is None else names[pairs.odd], pairs.moved, answers, found,
     )  # fmt: skip

@@ -53,7 +53,7 @@ def versions_of(
     if isinstance(target, NextItems):
         raise ValueError(
             "target: upgrade asks what a head answers to a new row of an item; of next items, "
-            "compare({'old': old, 'new': new}, target) tells which version recommends better"
+            "compare of the two versions tells which recommends better"
         )
     arrays.check_same_order(old, target, names=("old", "target"))
     if ids is None:
@@ -63,8 +63,8 @@ def versions_of(
     if isinstance(asked, MultiLabels):
         raise ValueError(
             "target: upgrade needs one class, or one number, for each item; got several labels an "
-            "item. compare({'old': old, 'new': new}, target) tells which version predicts them "
-            "better, and a label at a time is a target of two classes"
+            "item. compare of the two versions tells which predicts them better, and a label at a "
+            "time is a target of two classes"
         )
     if num_rows(asked) != len(tables["old"]):
         raise ValueError(

@@ -204,7 +204,7 @@ def _curve(levels, sizes, whole, width, times, metric, grow, by_loss) -> Curve:
     if LOG_LOSS in forecasts and not by_loss:
         notes.append(
             f"log loss is that of heads chosen by {TITLES[whole.metric]}, whose penalty jumps from "
-            "size to size: ask it by metric='log_loss' before trusting its curve"
+            "size to size: ask for it by the metric log_loss before trusting its curve"
         )
     if lost:
         notes.append(

@@ -205,7 +205,7 @@ def _with_intervals(found: Prediction, level: float, nulls: dict[str, float]) ->
     found = found._replace(metrics=values)
     made = {}
     for name, own in values.items():
-        error = reach * float(np.std(paired.influence(found, name), ddof=1))
+        error = float(reach * np.std(paired.influence(found, name), ddof=1))
         if n < FEW_ROWS:
             # So few rows without an error are no proof that none will come.
             worst = nulls[name] if name in LOWER_IS_BETTER else 1.0
