@@ -37,7 +37,7 @@ TITLES = {
 LOWER_IS_BETTER = frozenset({LOG_LOSS, SQUARED_ERROR, ERROR_RATE, RMSE, MAE})
 """Metrics of which less is better."""
 
-BOUNDED = (MACRO_F1, ACCURACY, MICRO_F1, BALANCED_ACCURACY, AVERAGE_PRECISION)
+BOUNDED: tuple[str, ...] = (MACRO_F1, ACCURACY, MICRO_F1, BALANCED_ACCURACY, AVERAGE_PRECISION)
 BOUNDS = dict.fromkeys(BOUNDED, (0.0, 1.0))
 """The least and the largest that a metric can be, where it has both."""
 
