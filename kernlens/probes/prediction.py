@@ -37,8 +37,10 @@ TITLES = {
 LOWER_IS_BETTER = frozenset({LOG_LOSS, SQUARED_ERROR, ERROR_RATE, RMSE, MAE})
 """Metrics of which less is better."""
 
-BOUNDED: tuple[str, ...] = (MACRO_F1, ACCURACY, MICRO_F1, BALANCED_ACCURACY, AVERAGE_PRECISION)
-BOUNDS = dict.fromkeys(BOUNDED, (0.0, 1.0))
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    MACRO_F1: (0.0, 1.0), ACCURACY: (0.0, 1.0), MICRO_F1: (0.0, 1.0),
+    BALANCED_ACCURACY: (0.0, 1.0), AVERAGE_PRECISION: (0.0, 1.0),
+}  # fmt: skip
 """The least and the largest that a metric can be, where it has both."""
 
 ONE, MEAN, SAMPLE = "one training", "mean of ten trainings", "another sample of items"
