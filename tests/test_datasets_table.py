@@ -72,6 +72,7 @@ def events(draw):
     return session % 4, session, time, item
 
 
+@pytest.mark.thorough
 @hypothesis.given(
     events(),
     st.sampled_from(("time", "random")),

@@ -37,14 +37,14 @@ def test_demo_writes_its_report(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "code", "message"),
     [
-        (["--data", "nowhere"], "nowhere"),
-        (["--data", "synthetic", "--label", "brand"], "no label 'brand'; choices: class"),
+        (["--data", "nowhere"], 2, "invalid choice 'nowhere' for argument '--data'"),
+        (["--data", "synthetic", "--label", "brand"], 1, "no label 'brand'; choices: class"),
     ],
 )
-def test_mistakes_are_one_line(options, message, tmp_path, capsys):
-    assert main(["demo", "--no-cache", "--out", str(tmp_path / "demo"), *options]) == 1
+def test_mistakes_are_told(options, code, message, tmp_path, capsys):
+    assert main(["demo", "--no-cache", "--out", str(tmp_path / "demo"), *options]) == code
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error

@@ -90,6 +90,7 @@ def test_a_split_needs_a_fraction(fraction):
 # All readers.
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", READERS)
 def test_metrics_are_scikit_learns_of_the_classes_given(problem, outcomes, name):
     outcome = outcomes[name]
@@ -139,6 +140,7 @@ def test_nothing_is_learnt_from_held_out_rows(problem, outcomes, name):
     assert np.mean(before.predicted[1, held] != after.predicted[1, held]) > 0.3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", READERS)
 def test_seeds_together_equal_each_seed_alone(problem, outcomes, name):
     for place in (0, 2):
@@ -255,6 +257,7 @@ def test_rows_to_hold_out_can_be_chosen(problem, outcomes):
         )
 
 
+@pytest.mark.thorough
 def test_an_mlp_reads_what_a_line_cannot(problem):
     x = np.zeros((240, 5))
     x[:, :2] = np.random.default_rng(0).standard_normal((240, 2))
@@ -266,6 +269,7 @@ def test_an_mlp_reads_what_a_line_cannot(problem):
     assert np.all(curve.metrics.accuracy > 0.85)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("recipe", [Affine, General])
 def test_the_loss_is_the_documented_one_at_any_parameters(problem, recipe):
     task = make_task(problem.x, as_labels(problem), 3, 0.2)

@@ -71,6 +71,7 @@ def test_without_a_front_end_the_table_is_shown(found, monkeypatch):
     assert shown == [found._repr_html_()]
 
 
+@pytest.mark.thorough
 def test_sliders_ask_for_what_they_show(found, monkeypatch, capsys):
     """With a stand-in for ipywidgets that keeps what it is given."""
     made = SimpleNamespace(

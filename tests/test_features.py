@@ -75,6 +75,7 @@ def test_rank_keeps_the_leading_eigenvectors():
     assert_allclose(phi @ phi.T, best, atol=2e-4)
 
 
+@pytest.mark.thorough
 def test_duplicated_landmarks_become_zero_features():
     x = rows(4)
     twice = jnp.concatenate([x[:8], x[:8]])

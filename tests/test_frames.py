@@ -51,6 +51,7 @@ def test_a_comparison(rows):
     assert found.to_frame("polars").shape[0] == 4
 
 
+@pytest.mark.thorough
 def test_an_upgrade_has_the_flips_too(rows):
     x, other, kind = rows
     found = kl.upgrade(x, other, kind)

@@ -101,6 +101,7 @@ def test_resampling_is_a_function_of_seed_and_row_alone():
         assert len({tuple(column) for column in together.T}) == len(rows)
 
 
+@pytest.mark.thorough
 def test_blocks_and_draws_have_keys_of_their_own():
     """The numbers are what two machines have in common: a hash by threefry, spelt out."""
 

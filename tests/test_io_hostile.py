@@ -135,6 +135,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_refused_before_they_take_memory(name, tmp_path, worker):
     make, match = BOMBS[name]

@@ -211,6 +211,7 @@ def test_centre_takes_the_mean_of_the_reference_off(name):
     assert_allclose(centred(x, x)[::-1], centred(x[::-1], x), atol=atol)
 
 
+@pytest.mark.thorough
 def test_centre_is_of_the_reference_whatever_rows_it_is_called_on():
     x = jnp.asarray(rows(12))
     centred, atol = check_centred("rbf", x, jnp.asarray(rows(13, 6)))

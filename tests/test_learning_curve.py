@@ -212,6 +212,7 @@ def test_a_loss_falls_and_never_below_nothing():
     assert found.needed(found.at(2.0).value) == pytest.approx(640, rel=0.05)
 
 
+@pytest.mark.thorough
 def test_a_curve_that_bends_down_is_called_ill_behaved():
     x, labels = items(3, 640, spread=1.0)
 

@@ -268,6 +268,7 @@ def test_a_prediction_prints_itself_in_a_few_lines():
     assert "<table>" in found._repr_html_()
 
 
+@pytest.mark.thorough
 def test_chance_is_the_expectation_over_rows_in_random_order():
     rng = np.random.default_rng(3)
     target, predicted = rng.integers(0, 3, 60), rng.choice(3, 60, p=[0.6, 0.3, 0.1])

@@ -263,6 +263,7 @@ def test_what_cannot_be_written_is_said_before_the_work(argv, message, files, ca
     assert "Traceback" not in err
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("module", "cost", "options"),
     [

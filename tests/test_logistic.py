@@ -135,6 +135,7 @@ def test_folds_share_out_classes_and_keep_copies_together():
     assert not any(np.any(codes[rows] == 3) for rows in held)
 
 
+@pytest.mark.thorough
 def test_copies_are_told_and_do_not_flatter():
     codes = np.tile(PROBLEM.codes, 5)
     rng = np.random.default_rng(0)

@@ -125,6 +125,7 @@ def test_rows_given_five_times_score_what_new_rows_do():
     assert abs(found.value.value - distinct.mean()) <= min(distinct.std(), 0.05)
 
 
+@pytest.mark.thorough
 def test_a_concatenation_gains_what_it_gains_when_trained():
     rng = np.random.default_rng(0)
     first, codes = problem(rng, separation=0.4)

@@ -236,6 +236,7 @@ def test_gradient_reaches_the_rows_through_every_field():
         assert_allclose(jax.grad(f)(0.0), quotient, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_dtype_of_accumulation():
     x, codes, num_classes, _ = problem(13)
     half = moments.from_arrays(jnp.asarray(x, jnp.bfloat16), codes, num_classes)
@@ -282,6 +283,7 @@ def test_class_scatters_are_there_when_asked_for_alone():
         moments.merge(full, bare)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 1000])
 def test_class_scatters_of_classes_of_every_size(n):
     rng = np.random.default_rng(n)

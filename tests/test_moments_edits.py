@@ -88,6 +88,7 @@ def test_labels_that_change(weighted):
     assert not np.asarray(everything.class_scatters[2:]).any()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("every", [False, True])
 def test_labels_that_are_wholly_new(every):
     m, x, _, _, t = case(5)

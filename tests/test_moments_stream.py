@@ -18,6 +18,7 @@ from kernlens.arrays.rows import identity, unit_rows
 from tests.test_moments import assert_close, problem, reference
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_stream_has_the_moments_of_its_rows(tmp_path, kept):
     x, codes, num_classes, t = problem(1, n=300, mean=1000.0)
@@ -95,6 +96,7 @@ def test_rows_that_are_dropped_keep_the_codes_of_the_others(tmp_path):
     assert_close(got, reference(x[good], codes[good], num_classes, t[good]))
 
 
+@pytest.mark.thorough
 def test_without_codes_and_in_float16(tmp_path):
     x = problem(5)[0].astype(np.float16)
     got = moments.from_stream([x], None, 0)

@@ -65,6 +65,7 @@ def test_the_nearest_are_those_of_a_loop(n, p, num, monkeypatch):
     np.testing.assert_array_equal(nearest(x, apart, num), by_loop(x, apart, num))
 
 
+@pytest.mark.thorough
 def test_a_column_of_large_scale_and_outliers_keep_the_nearest_exact():
     rng = np.random.default_rng(2)
     x = rng.standard_normal((400, 6))
@@ -282,6 +283,7 @@ def test_a_strength_at_the_edge_of_the_path_is_told(name):
     assert probe(noise, LABELS, strengths=(1e-4,)).notes == ()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["discriminant", "ridge"])
 def test_copies_are_left_out_as_refits_leave_them_out(name):
     """At one strength, each distinct row three times over: the fit without all three."""

@@ -100,6 +100,7 @@ def reference(case, params, x):
     return sum(own @ own.T for own in rows).reshape(shape).transpose(0, 2, 1, 3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [*((name, "float64") for name in CASES),

@@ -231,6 +231,7 @@ def test_traced_axes_stand_for_identical_blocks(trace_axes):
         assert_allclose(traced_answer, whole, rtol=TIGHT, atol=TIGHT)
 
 
+@pytest.mark.thorough
 def test_a_singular_kernel_in_float32_stays_bounded_at_every_time():
     rng = np.random.default_rng(5)
     features = rng.standard_normal((60, 15))

@@ -119,6 +119,7 @@ def test_one_number_for_each_example():
         nt.empirical_ntk_fn(f)(x, None, params)
 
 
+@pytest.mark.thorough
 def test_trees_of_outputs():
     def f(p, x):
         h = jnp.tanh(dense(p[0], x))
@@ -131,6 +132,7 @@ def test_trees_of_outputs():
         assert error(pick(kernels), expected) < FLOAT32
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("method", "block_size"), [("structured", 2), ("jacobian", 2), ("vector_products", "auto")]
 )
@@ -144,6 +146,7 @@ def test_symmetric_case_is_the_general_one(method, block_size):
         assert_array_equal(symmetric[:2, 2:], symmetric[2:, :2].transpose(1, 0, 3, 2))
 
 
+@pytest.mark.thorough
 def test_blocks_do_not_change_the_numbers():
     params, x = cast((MLP, X), "float32")
     whole = nt.empirical_ntk_fn(mlp, block_size=100)(x, None, params)
@@ -229,6 +232,7 @@ def layer_of(seed, read, write):
     return {"w": rng.standard_normal((read, write)), "b": rng.standard_normal(write)}
 
 
+@pytest.mark.thorough
 def test_filters_take_the_kernel_apart():
     params, x = cast((MLP, X), "float32")
     whole = nt.empirical_ntk_fn(mlp)(x, None, params)
@@ -256,6 +260,7 @@ def test_under_jit_and_vmap_over_parameters():
     assert_allclose(jax.jit(lambda x: kernel_fn(x, None, params))(x), single[0], rtol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("trace_axes", "block_size"), [((), 2), ((-1,), "auto")])
 @pytest.mark.usefixtures("x64")
 def test_kernel_is_differentiable(trace_axes, block_size):
@@ -347,6 +352,7 @@ def test_a_pair_of_init_and_apply():
     assert error(k, exact(lambda p, x: net.apply(p, None, x), own, X)) < FLOAT32
 
 
+@pytest.mark.thorough
 def test_keyword_arguments_reach_the_function():
     def f(params, x, *, scale, square=False):
         out = scale * mlp(params, x)
@@ -486,6 +492,7 @@ def test_linearisation_of_neural_tangents_readme():
     assert_allclose(apply_fn_lin((w, b), x), apply_fn((w, b), x), rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("x64")
 def test_expansions_come_closer_order_by_order():
     params, along, x = cast((MLP, DIRECTION, X), "float64")
@@ -513,6 +520,7 @@ class Normalised(nn.Module):
         return nn.Dense(2)(nn.BatchNorm(use_running_average=not train)(nn.Dense(4)(x)))
 
 
+@pytest.mark.thorough
 def test_batch_norm_in_training_mode_is_refused():
     x = jnp.asarray(X, jnp.float32)
     model = Normalised()
@@ -537,6 +545,7 @@ class Dropped(nn.Module):
         return nn.Dense(2)(nn.Dropout(0.5, deterministic=not train)(nn.Dense(4)(x)))
 
 
+@pytest.mark.thorough
 def test_dropout_is_refused_by_its_name():
     x = jnp.asarray(X, jnp.float32)
     model = Dropped()

@@ -127,6 +127,7 @@ def test_an_ensemble_of_inputs_is_that_of_their_kernels():
     assert_allclose(by_inputs(t, x_test, "ntk"), flow, rtol=TIGHT, atol=TIGHT)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("x64")
 def test_an_ensemble_with_output_axes_in_pairs():
     _, _, k_train, k_test, _ = linear_model(11, False)

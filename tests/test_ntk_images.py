@@ -183,6 +183,7 @@ def test_kernels_of_images_are_those_of_the_recursion(name):
     assert_allclose(got.ntk, reference.ntk[:3], rtol=1e-7)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("quick")
 def test_sequences_have_one_axis_of_positions_and_the_standard_parameterisation_counts_inputs():
     x = RNG.standard_normal((3, 6, 2))

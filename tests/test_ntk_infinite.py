@@ -162,6 +162,7 @@ def test_wide_finite_networks_approach_it_as_one_over_the_root_of_the_width(name
         assert errors[kind][1] < 0.4, (kind, errors[kind])
 
 
+@pytest.mark.thorough
 @quick
 def test_the_mean_over_draws_of_a_two_tower_score_is_its_nngp():
     net = two_tower(lookup(NUM_ITEMS, 16, 1.3), dense(16, 1.1, 0.4))
@@ -319,6 +320,7 @@ def relu_ntk(x1, x2, b_std):
     return ntk + k
 
 
+@pytest.mark.thorough
 def test_equal_near_and_opposite_rows_keep_full_precision_in_float32():
     x = rows(14, 20, 37)
     near = x + 1e-4 * rows(15, 20, 37)
@@ -378,6 +380,7 @@ def test_calling_convention():
     assert net.kernel_fn(x1)._fields == ("nngp", "ntk")
 
 
+@pytest.mark.thorough
 @quick
 def test_it_goes_where_a_kernel_goes():
     x = jnp.asarray(rows(24, 8))

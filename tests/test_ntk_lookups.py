@@ -32,6 +32,7 @@ def by_tables(one, right1, two, right2, num_rows):
     return np.einsum("idfvz,jdgvz->ijdfg", gradient(one, right1), gradient(two, right2))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("num_rows", [1, 7, 1000])
 def test_matches_alone_give_the_product(num_rows):
     rng = np.random.default_rng(num_rows)

@@ -385,6 +385,7 @@ def test_elementwise_by_its_nngp_function_is_the_layer_of_that_function():
             assert_allclose(one, other, rtol=1e-10)
 
 
+@pytest.mark.thorough
 def test_a_repeated_layer_and_the_absolute_value():
     x = RNG.standard_normal((5, 3))
     layer = nt.stax.serial(nt.stax.Dense(7), nt.stax.Abs())

@@ -37,6 +37,7 @@ def apply_ids(kernel):
     return on_ids
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("n", "block_size"), [(1, 16), (7, 1), (64, 16), (65, 16), (65, 1000)])
 def test_products_equal_dense_ones_for_any_n(n, block_size):
     x1, x2, v = rows(0, n), rows(1, 13), rows(2, n, 4)
@@ -55,6 +56,7 @@ def test_products_equal_dense_ones_for_any_n(n, block_size):
     close(cross.column(jnp.asarray(0)), f64(rbf(x2, x1))[:, 0])
 
 
+@pytest.mark.thorough
 def test_rows_may_be_a_pytree_with_ids():
     kernel = apply_ids(rbf)
     x = {"id": jnp.arange(9) % 5, "z": rows(3, 9)}
@@ -81,6 +83,7 @@ def test_a_symmetric_product_evaluates_one_half():
     assert_allclose(k.matvec(jnp.ones(6)), np.full(6, 6.0))
 
 
+@pytest.mark.thorough
 def test_hyperparameters_pass_through_jit_and_grad():
     x, v = rows(6), rows(7, 65, 1)[:, 0]
 

@@ -84,6 +84,7 @@ def test_norms_of_a_loss_are_those_of_its_gradients():
     assert_allclose(nt.gradient_norms_fn(loss)((X1, y), PARAMS), expected, rtol=2e-5)
 
 
+@pytest.mark.thorough
 def test_pseudo_kernel_is_that_of_the_summed_outputs():
     expected = full(X1, X2).sum((2, 3)) / 3
     assert_allclose(nt.pntk_fn(f)(X1, X2, PARAMS), expected, **CLOSE)

@@ -125,6 +125,7 @@ def test_a_flax_module_in_place_of_a_function_or_of_parameters_is_refused():
         nt.empirical_ntk_fn(model)
 
 
+@pytest.mark.thorough
 def test_an_equinox_module_in_place_of_parameters_is_refused():
     eqx = pytest.importorskip("equinox")
     model = eqx.nn.MLP(3, 2, 4, 1, activation=jax.nn.gelu, key=jax.random.key(0))
@@ -137,6 +138,7 @@ def test_an_equinox_module_in_place_of_parameters_is_refused():
     assert nt.empirical_ntk_fn(f, explain=True)(jnp.ones((4, 3)), None, params).exact == ()
 
 
+@pytest.mark.thorough
 def test_the_trial_holds_few_rows_at_a_time_and_tells_its_cost():
     params = {"w": jnp.ones((8, 4096)), "v": jnp.ones((4096, 1))}
     taken = []
@@ -153,6 +155,7 @@ def test_the_trial_holds_few_rows_at_a_time_and_tells_its_cost():
     assert "trial at first: 16 rows at a time, about " in str(why)
 
 
+@pytest.mark.thorough
 def test_leaves_whose_exact_jacobians_take_the_time_are_named():
     def f(p, x):
         return (x @ jnp.exp(p["dear"])).sum(-1) + x[:, 0] * p["cheap"]

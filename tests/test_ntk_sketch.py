@@ -275,6 +275,7 @@ def test_auto_takes_factors_for_a_large_table_and_holds_no_copy_of_it():
     assert compiled.memory_analysis().temp_size_in_bytes < params["table"].nbytes / 4
 
 
+@pytest.mark.thorough
 def test_auto_takes_products_for_many_outputs_of_few_parameters():
     """Each cotangent has as many entries as outputs; a product gives all outputs at once."""
 
@@ -289,6 +290,7 @@ def test_auto_takes_products_for_many_outputs_of_few_parameters():
     assert_array_equal(auto(x), products(x))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", WAYS)
 def test_complex_parameters_are_two_leaves(way):
     params, x = (

@@ -107,6 +107,7 @@ def test_nystrom_bounds_the_condition_number():
         assert np.mean(conditions) < 28
 
 
+@pytest.mark.thorough
 def test_pivoted_cholesky_equals_that_of_matfree():
     low_rank = pytest.importorskip("matfree.low_rank")
     with jax.enable_x64(True):

@@ -367,6 +367,7 @@ def test_structured_is_the_product_of_jacobians(case):
     assert agree(case, "structured", block_size, "float64") < TOLERANCE["float64"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "method", "block_size", "dtype", "contraction"),
     [

@@ -34,6 +34,7 @@ def test_auto_needs_no_forward_derivative():
     assert error(k, reference(f, {"w": WIDE}, PLAIN)) < TOLERANCE["float32"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("outputs", ["scores", "vectors"])
 def test_no_gradient_of_a_table_is_built(outputs):
     items, n = 20_000, 16

@@ -186,6 +186,7 @@ def test_it_loads_without_a_word_and_asks_nobody(tab):
     assert tab.run("document.querySelectorAll('.plot a').length") == 0
 
 
+@pytest.mark.thorough
 def test_columns_sort_by_mouse_and_by_keyboard(tab):
     tab.open(tab.path)
     given = column(tab, 0, 1)

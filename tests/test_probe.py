@@ -403,6 +403,7 @@ def test_the_interval_of_the_loss_is_that_of_a_mean(name):
     np.testing.assert_allclose(found.losses, losses[0], rtol=RTOL, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_loss_of_a_row_alone_in_its_class_is_infinite_and_not_counted():
     features, labels = problem(2, sizes=(0.6, 0.4))
     codes = labels.codes.copy()
@@ -426,6 +427,7 @@ def test_seed_and_level(name):
     assert run(level=0.5).means["macro_f1"].low > run(level=0.99).means["macro_f1"].low
 
 
+@pytest.mark.thorough
 def test_paired_difference_is_that_of_resampled_rows():
     features, labels = problem(13, n=200)
     a = probes.discriminant(features, labels)

@@ -64,6 +64,7 @@ def assert_same_bits(one, other):
     np.testing.assert_array_equal(one.losses, other.losses)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("contrast", [pretrain.SOFTMAX, pretrain.SIGMOID])
 @pytest.mark.parametrize("share", [True, False])
 def test_the_loss_agrees_with_a_loop(contrast, share):
@@ -216,6 +217,7 @@ def test_empty_histories_are_zero_and_none_gives_none():
     assert recommend.queries(done, none, 0).shape == (0, 9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("factor", [0.01, 100.0])
 def test_the_scale_and_the_origin_of_a_table_do_not_matter(factor):
     settings = {"epochs": 15, "optimizer": ADAM}
@@ -239,6 +241,7 @@ def test_tables_are_standardised_by_one_number_each():
     np.testing.assert_array_equal(made.cold, np.arange(12) == 5)
 
 
+@pytest.mark.thorough
 def test_biases_begin_at_what_is_known_without_histories():
     noise = sampling.unigram(np.arange(1, NUM_ITEMS + 1))
     chance = (np.bincount(SPLIT.train.target, minlength=NUM_ITEMS) + 1.0) / (

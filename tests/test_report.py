@@ -33,6 +33,7 @@ def test_json_takes_arrays_tuples_and_nan(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_figures_are_written_in_the_format_of_their_suffix(tmp_path, suffix):
     made = report.figure(

@@ -250,6 +250,7 @@ def test_coding_rates_of_an_indefinite_rounding_are_finite():
     assert_allclose(got, REFERENCES["transrate"](x.astype(np.float64), codes), rtol=0.3)
 
 
+@pytest.mark.thorough
 def test_published_score_at_the_edges_of_the_published_code():
     edge = cases.golden_values()["values"]["edge"]
     x, codes, _ = cases.gaussian_classes(2)
@@ -353,6 +354,7 @@ def test_a_constant_column_is_one_of_zeros():
             assert_allclose(got, expected, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["gcv", "arora_complexity"])
 def test_of_few_rows_ridge_keeps_its_digits(name):
     x, codes, num_classes = cases.gaussian_classes(3, n=40, dim=80)
@@ -434,6 +436,7 @@ def test_degenerate_problems_are_finite(name, x, codes):
             assert value == null == 0.0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(name for name in NAMES if SCORES[name].smooth))
 def test_gradient_is_the_difference_quotient_and_finite(name):
     row = SCORES[name]

@@ -119,6 +119,7 @@ def test_errors_fall_with_labels_and_stay_below_those_of_guessing():
     assert_allclose(learning_curve(scaled, curve.sizes).errors, curve.errors, rtol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("codes", [np.zeros(12, int), np.full(12, -1), np.arange(12) % 3])
 def test_degenerate_labels_and_features_have_the_error_of_guessing(codes):
     labelled = codes[codes >= 0]

@@ -163,6 +163,7 @@ def check_rows(case):
         assert refusal.startswith(f"{name}: ") or np.isfinite(value), name
 
 
+@pytest.mark.thorough
 @settings(max_examples=40)
 @given(cases([(12, 4)]))
 def test_scores_of_moments_are_finite_or_refused(case):
@@ -176,6 +177,7 @@ def test_scores_of_moments_at_other_shapes_are_finite_or_refused(case):
     check_moments(case)
 
 
+@pytest.mark.thorough
 @settings(max_examples=60)
 @given(cases([(12, 4)]))
 def test_scores_of_rows_are_finite_or_refused(case):

@@ -74,6 +74,7 @@ def test_transrate_of_rows_takes_small_classes_beside_a_large_one():
     assert_allclose(got.value, expected, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_transrate_of_rows_without_classes_is_nothing():
     x = np.random.default_rng(4).standard_normal((5, 9)).astype(np.float32)
     for num_classes in (0, 2):

@@ -131,6 +131,7 @@ def test_leep_from_chunks_is_their_weighted_mean():
     assert_allclose(np.mean(parts), whole, rtol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("score", [discriminant.class_mean_probability, discriminant.sfda])
 def test_in_sample_discriminants(score):
     x, codes = problem(8, separation=8.0)

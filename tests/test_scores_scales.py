@@ -39,6 +39,7 @@ def check(found, expected, name, *, atol=0.0):
     assert_allclose(found, expected, rtol=1e-4, atol=max(atol, least), err_msg=name)
 
 
+@pytest.mark.thorough
 @by_scale
 def test_scores_of_features_and_labels(scales):
     x, codes = problem(scales)

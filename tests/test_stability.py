@@ -120,6 +120,7 @@ def test_an_interval_holds_the_spread_between_runs_by_deleting_a_run():
     )
 
 
+@pytest.mark.thorough
 def test_intervals_over_runs_and_items_hold_the_mean_of_many_runs():
     # Runs flip answers with a rate of their own: the spread that an item bootstrap does not see.
     rng = np.random.default_rng(3)

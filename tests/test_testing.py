@@ -97,6 +97,7 @@ def test_a_score_that_breaks_a_law_is_told_which(row, match):
         testing.check_score(row)
 
 
+@pytest.mark.thorough
 def test_a_score_without_bounds_keeps_the_laws():
     """Calinski and Harabasz's: its mean over noise is 1, far from 0.03 in a single draw."""
 

@@ -51,6 +51,7 @@ def test_what_was_read_of_a_text_is_counted(model):
     assert_array_equal(found.read, [2, 1, 0, 6, 2, 1, 0, 14, 2])
 
 
+@pytest.mark.thorough
 def test_a_smaller_length_cuts_and_says_so(model):
     found = text.encode(["green tea , milk", "green tea"], model, max_length=4)
     assert_array_equal(found.read, [2, 2])

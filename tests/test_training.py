@@ -238,6 +238,7 @@ def test_the_best_look_is_the_one_before_patience_runs_out(patience):
         assert (found, over) == (at, ended)
 
 
+@pytest.mark.thorough
 def test_validation_ends_when_all_seeds_are_done_and_resumes_to_the_same_bits(tmp_path):
     watch = WATCH._replace(every=1)
     whole = fit(optimizer=optax.sgd(1.5), rounds=30, validation=watch)
@@ -280,6 +281,7 @@ def interrupt(after):
     return on_round
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("optimizer", "after"), [(ADAM, 1), (ADAM, 4), (LBFGS, 2)])
 def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, optimizer, after):
     whole = fit(optimizer=optimizer)

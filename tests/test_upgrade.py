@@ -129,6 +129,7 @@ def test_a_worse_version_is_called_worse_with_what_the_old_one_reaches(metric):
     assert not found._replace(tolerance=2 * abs(found.change.value)).worse
 
 
+@pytest.mark.thorough
 def test_a_version_that_says_nothing_of_the_old_one_is_retrained():
     rng = np.random.default_rng(1)
     old, new, names = _versions(seed=1)

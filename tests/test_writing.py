@@ -201,6 +201,7 @@ def test_a_folder_is_held_until_its_process_ends_however_it_ends(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.thorough
 def test_processes_that_take_turns_never_hold_a_folder_together(tmp_path):
     """Four processes, each holding the folder many times; who holds it is alone in its note."""
     code = """

@@ -257,6 +257,7 @@ def test_an_interrupted_run_goes_on(tmp_path):
     assert calls == [1, 2, 2, 3]
 
 
+@pytest.mark.thorough
 def test_a_second_run_into_one_folder_is_refused(tmp_path, capsys):
     """By a process of its own: one lock is of the results, the other of the cells."""
     script = tmp_path / "toy.py"

@@ -58,6 +58,7 @@ def test_sd_of_a_deterministic_reader_has_the_interval_of_chi_square():
     np.testing.assert_allclose([*found.values()], expected, rtol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sd", [0.0, 0.4, 2.0])
 def test_interval_of_the_sd_between_runs_covers(sd):
     rng = np.random.default_rng(1)
