@@ -32,6 +32,8 @@ def reached(
         for own in (*found.alone, *found.joined)
         if own.prediction.path is not None
     }
+    # Of two classes scikit-learn has one weight vector, where two share the penalty of a softmax.
+    share = 0.5 if len(np.unique(labels.codes[labels.codes >= 0])) == 2 else 1.0
     parts = list(given.values())
     for seed in range(splits):
         held = heads.stratified_split(seed, labels.codes)
@@ -42,7 +44,7 @@ def reached(
         }
         for name, x in tables.items():
             alone = name in given or lens.JOINS[name].standardises
-            model = HEADS[head](penalties.get(name, 1.0))
+            model = HEADS[head](share * penalties.get(name, 1.0))
             train, test = _columns(np.asarray(x, np.float64), held, head, standardised=alone)
             given_classes = model.fit(train, labels.codes[~held]).predict(test)
             score = metrics.f1_score(labels.codes[held], given_classes, average="macro")
