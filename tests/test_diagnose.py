@@ -138,7 +138,7 @@ def finding(name, gain, word):
         ([("outlier rows", UP, FAULT)], BETTER, "The number of labels", "no"),
         ([("decoder mismatch", UP, FAULT)], WIDE, "The head", "no"),
         ([("suspect labels", None, OPEN), HEADS], SMALL, "The labels, the join or an", "yes"),
-        ([("outlier rows", WIDE, HARMLESS), HEADS], WIDE, "None of these would help", "yes"),
+        ([("outlier rows", WIDE, HARMLESS), HEADS], WIDE, "None of these is shown to help", "yes"),
         ([("no signal", None, INVALID)], UP, "Nothing: no relation of these rows", "no"),
         ([("duplicates", None, INVALID), HEADS], SMALL, "The split (duplicates)", "yes"),
     ],
@@ -157,7 +157,7 @@ def test_the_sentence_names_what_gains_most(outliers, findings, more, begins, fl
 def test_what_was_not_measured_is_not_ruled_out(outliers, findings, more, unknown):
     made = tuple(finding(*one) for one in findings)
     said = Diagnosis(made, outliers.prediction, "Linear", more, 400).sentence()
-    assert said.startswith("Nothing that was measured would help: ")
+    assert said.startswith("Nothing that was measured is shown to help: ")
     assert said.endswith(f"; {unknown}: not measured; at its noise floor: not known.")
     assert "cleaner labels" not in said
 

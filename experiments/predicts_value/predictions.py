@@ -18,7 +18,7 @@ from kernlens.models import decoders
 from kernlens.probes import Prediction, pairwise_differences
 from kernlens.types import Labels
 
-VERSION = 5
+VERSION = 6
 """Of the predictions: a change of the library's probes counts it up."""
 
 FIELDS = ("rows", "class_rows", "embeddings", "scores", "peer", "level", "seed")

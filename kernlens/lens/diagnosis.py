@@ -237,8 +237,10 @@ class Diagnosis:
         if any(own.verdict == OPEN and own.name == "suspect labels" for own in self.found):
             return "The labels, the join or an overlap of classes (asked)"
         if self._unmeasured():
-            return "Nothing that was measured would help"
-        return "None of these would help; what is left is another embedding, or cleaner labels"
+            return "Nothing that was measured is shown to help"
+        return (
+            "None of these is shown to help; what is left is another embedding, or cleaner labels"
+        )
 
     def best_remedy(self) -> Finding | None:
         """The remedy of the embedding that gains most, where one does."""

@@ -84,7 +84,7 @@ OUTLIERS = row("outlier rows", [line("outlier rows", "fault", 0.1, 0.11), ABSENT
 SILENT = row("outlier rows", [ABSENT, line("outlier rows", "not found")], 0.4)
 AFTER = row(
     "outlier rows",
-    [line("quantised", "fact"), line("outlier rows", "the remedy gains nothing", 0.1, 0.13)], 0.4,
+    [line("quantised", "fact"), line("outlier rows", "no gain shown", 0.1, 0.13)], 0.4,
 )  # fmt: skip
 QUIET = row(CLEAN, [ABSENT])
 COARSE = row(CLEAN, [line("quantised", "fact")])
