@@ -1,10 +1,13 @@
 """The kernel of a decoder, and predictions under every kind of it."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 import kernlens as kl
 from kernlens import datasets, heads, kernels, ntk, probes, targets
@@ -252,3 +255,17 @@ def test_a_head_of_fewer_outputs_than_classes_is_refused():
         kl.predict(X, LABELS, decoder=fewer)
     with pytest.raises(ValueError, match="gives 2 outputs, and the target has 4 classes"):
         kl.predict(X, LABELS, decoder=nn.Dense(2))
+
+
+def test_a_kernel_that_finds_no_row_alike_is_told_with_a_lengthscale_to_take():
+    rng = np.random.default_rng(0)
+    codes = np.arange(400) % 4
+    x = (rng.normal(size=(4, 24))[codes] + rng.normal(size=(400, 24))).astype(np.float32)
+    labels = Labels(codes.astype(np.int32), tuple("abcd"))
+    short = kl.predict(x, labels, kernel=kernels.rbf)
+    (note,) = (note for note in short.notes if "unlike all others" in note)
+    apart = np.median(pdist(x[:256].astype(np.float64)))
+    assert f"near the {apart:.2g} that rows are apart" in note
+    longer = kl.predict(x, labels, kernel=partial(kernels.rbf, lengthscale=float(apart)))
+    assert not any("unlike all others" in note for note in longer.notes)
+    assert longer.value.value > short.value.value + 0.05

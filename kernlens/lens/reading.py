@@ -33,6 +33,10 @@ CHECKED = 256
 WRONG = 0.05
 """Error of exact features from which on what was given is no kernel."""
 
+ALIKE = 0.1
+"""Value of a kernel between a row and the nearest other, in those of the rows themselves, from
+which on it sees a likeness."""
+
 FEATURE_ROWS = 65_536
 """Rows whose features are made at a time."""
 
@@ -131,9 +135,10 @@ def read(
             )
         used = np.any(phi != 0, axis=0)
         phi = phi[:, used]
-        note = f"kernel read by its {phi.shape[1]:,} exact features on these {n:,} rows"
+        notes = (f"kernel read by its {phi.shape[1]:,} exact features on these {n:,} rows",)
+        notes += _apart(made.kernel, x[:CHECKED])
         features_fn = partial(_features, map_fn=map_fn, standard=standard, used=used)
-        return Reading(phi, features_fn, made.readout, (note,), of_kernel=True)
+        return Reading(phi, features_fn, made.readout, notes, of_kernel=True)
     if made.sketch is not None:
         map_fn, how = made.sketch(SKETCHED), f"a sketch of {SKETCHED} random features"
     else:
@@ -142,10 +147,11 @@ def read(
         map_fn, how = feature_maps.nystrom(made.kernel, landmarks), f"{LANDMARKS:,} landmarks"
     tried = _prepared(sampled(rows, CHECKED, seed=seed + 1), standard)
     error = _error(made.kernel, map_fn, tried)
-    note = f"kernel read by {how}: off by {error:.1%} on {len(tried)} rows (Frobenius norm)"
+    notes = (f"kernel read by {how}: off by {error:.1%} on {len(tried)} rows (Frobenius norm)",)
+    notes += _apart(made.kernel, tried)
     phi = _held(mapped(rows, map_fn, standard=standard))
     features_fn = partial(_features, map_fn=map_fn, standard=standard)
-    return Reading(phi, features_fn, made.readout, (note,), of_kernel=True)
+    return Reading(phi, features_fn, made.readout, notes, of_kernel=True)
 
 
 def _features(
@@ -173,6 +179,27 @@ def _error(kernel: Kernel, map_fn: FeatureMap, x: Array) -> float:
     gram, phi = kernel(x, x), map_fn(x)
     _check_finite(np.asarray(gram))
     return float(jnp.linalg.norm(gram - phi @ phi.T) / jnp.linalg.norm(gram))
+
+
+def _apart(kernel: Kernel, x: Array) -> tuple[str, ...]:
+    """A note where a kernel finds hardly any row alike to another, and so says little of either."""
+    gram = np.abs(np.asarray(kernel(x, x), np.float64))
+    own = np.sqrt(np.maximum(np.diagonal(gram), np.finfo(np.float64).tiny))
+    alike = gram / np.outer(own, own)
+    np.fill_diagonal(alike, 0.0)
+    nearest = float(np.median(alike.max(axis=1, initial=0.0)))
+    if nearest >= ALIKE:
+        return ()
+    rows = np.asarray(x, np.float64)
+    square = np.sum(rows**2, axis=1)
+    squared = square[:, None] + square - 2.0 * rows @ rows.T
+    apart = float(np.sqrt(np.median(np.maximum(squared[np.triu_indices(len(rows), 1)], 0.0))))
+    return (
+        f"of {len(rows)} rows most are unlike all others to this kernel (at most {nearest:.1g} of "
+        "their value with themselves), so that it tells little; where it has a lengthscale, take "
+        f"one near the {apart:.2g} that rows are apart: functools.partial(kernels.rbf, lengthscale="
+        f"{apart:.2g}), at the command line as module:name",
+    )
 
 
 def _check_finite(values: np.ndarray) -> None:
