@@ -140,7 +140,7 @@ finally:
     [
         ("kernels.of_decoder", "DECODERS"), ("kernels.of_decoder", "TREE_WORDS"),
         ("kernels.closed_form", "KERNELS"), ("probes.about", "PROBES"), ("scores", "SCORES"),
-        ("lens.maps", "MAPS"), ("probes.logistic", "METRICS"), ("probes", "METRICS"),
+        ("lens.maps", "MAPS"), ("probes.logistic_path", "METRICS"), ("probes", "METRICS"),
         ("lens.next_items", "MEASURES"),
     ],
 )  # fmt: skip

@@ -20,7 +20,7 @@ PROBES = names("probes.about", "PROBES")
 DATASETS = names("datasets", "DATASETS")
 SCORES = names("scores", "SCORES")
 MAPS = names("lens.maps", "MAPS")
-CLASS_METRICS = names("probes.logistic", "METRICS")
+CLASS_METRICS = names("probes.logistic_path", "METRICS")
 
 
 class Takes(NamedTuple):

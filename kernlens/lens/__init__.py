@@ -9,11 +9,12 @@ from kernlens.lens.export import export
 from kernlens.lens.fuse import Fused, Fusion, fuse
 from kernlens.lens.joins import JOINS
 from kernlens.lens.mistakes import Judged, judged
+from kernlens.lens.moves import Moves
 from kernlens.lens.next_items import NextItemsPrediction, Ranks
 from kernlens.lens.next_items_compare import NextItemsComparison, NextItemsEntry
 from kernlens.lens.predict import predict
 from kernlens.lens.report import Provenance, report
-from kernlens.lens.stability import Moves, Stability, stability
+from kernlens.lens.stability import Stability, stability
 from kernlens.lens.standings import Standing, standings
 from kernlens.lens.upgrade import upgrade
 from kernlens.lens.verdicts import (

@@ -8,18 +8,17 @@ import numpy as np
 from kernlens.lens import distances as facts
 from kernlens.lens.compare import named_decoders, same_rows
 from kernlens.lens.known import check_ids, held_rows, known_places
+from kernlens.lens.moves import Moves, moves_of
 from kernlens.lens.predict import Probe
-from kernlens.lens.run_answers import Answers, answers_of, compared_by, counted_rows
-from kernlens.lens.run_pairs import mean_over_runs, pairs_of, spread
-from kernlens.lens.seed_noise import with_seed_noise
-from kernlens.probes import TITLES, Prediction
-from kernlens.probes.prediction import BOUNDS, check_draws
+from kernlens.lens.run_answers import answers_of, counted_rows
+from kernlens.probes import TITLES
+from kernlens.probes.prediction import check_draws
 from kernlens.probes.serving import shared_groups
 from kernlens.show import steps
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame
 from kernlens.targets import num_rows
 from kernlens.targets.next_items import NextItems
-from kernlens.types import Decoder, Interval, Kernel, Labels
+from kernlens.types import Decoder, Kernel, Labels
 
 TWO_RUNS = (
     "two runs are one pair: intervals of agreement and change hold the sampling of items alone; "
@@ -31,50 +30,6 @@ SDS = "move, sd of the target"
 
 SHOWN = 10
 """Items and classes that a table shows by default."""
-
-
-class Moves(NamedTuple):
-    """What moves between runs under one decoder.
-
-    Attributes:
-      decoder: its name; "" where none was named.
-      kappa: agreement beyond chance, the mean over pairs of runs; of numbers, the concordance.
-      churn: what moves, the mean over pairs: the share of rows that change class, or of labels that
-        change, or the root mean squared change over the target's standard deviation.
-      seed_noise: churn of two trained heads of one run that differ in their seeds alone, the mean
-        over runs; None of a head whose training has one optimum, or that is not trained here.
-      seed_kappa: kappa of such heads, or None.
-      metric: mean over runs of the metric.
-      spread: standard deviation of the metric between runs.
-      pairs: kappa and churn of each pair of names, with intervals over items; where such a head is
-        predicted (``train=False``), without the noise of its own seed.
-      odd: name of the run that is apart from the others, or None.
-      moved: how far each row moves, the mean over pairs, float64 ``[n]``.
-      answers: of each run to each row, by name, ``[n, ...]``.
-      predictions: of each run, by name.
-    """
-
-    decoder: str
-    kappa: Interval
-    churn: Interval
-    seed_noise: Interval | None
-    seed_kappa: Interval | None
-    metric: Interval
-    spread: Interval
-    pairs: Mapping[tuple[str, str], tuple[Interval, Interval]]
-    odd: str | None
-    moved: np.ndarray
-    answers: Mapping[str, np.ndarray]
-    predictions: Mapping[str, Prediction]
-
-    @property
-    def excess(self) -> Interval | None:
-        """Churn beyond that of the head's own seed, at least 0; None where there is no such."""
-        if self.seed_noise is None:
-            return None
-        floor = self.seed_noise.value
-        value, low, high = (max(end - floor, 0.0) for end in self.churn[:3])
-        return Interval(value, low, high, self.churn.level)
 
 
 class Stability(NamedTuple):
@@ -165,9 +120,8 @@ class Stability(NamedTuple):
                 moved = float(np.mean(own.moved[of_class]))
                 rows.append({"class": name, "rows": int(np.sum(of_class)), "churn": moved})
         rows.sort(key=lambda row: -row["churn"])
-        cut = "" if shown is None or len(rows) <= shown else f", {shown} of {len(rows)}"
         columns = (Column("class"), Column("rows"), Column("churn", format=".3f"))
-        title = f"What moves, by class{cut}{f', {own.decoder}' if own.decoder else ''}"
+        title = f"What moves, by class{_cut(shown, len(rows))}{own.after}"
         return Table(rows[:shown], columns, title)
 
     def items(self, decoder: str | None = None, *, shown: int | None = SHOWN) -> Table:
@@ -185,9 +139,6 @@ class Stability(NamedTuple):
             raise ValueError("the probe read a sample of the rows, whose numbers are not kept")
         order = np.argsort(-own.moved, kind="stable")
         order = order[own.moved[order] > 0]
-        cut = (
-            "" if shown is None or len(order) <= shown else f", {shown} of {len(order):,} that move"
-        )
         rows = [
             {
                 "item": str(self.rows[at]),
@@ -202,7 +153,7 @@ class Stability(NamedTuple):
             Column("true"),
             Column("given", "given by runs"),
         )  # fmt: skip
-        title = f"What moves most{cut}{f', {own.decoder}' if own.decoder else ''}"
+        title = f"What moves most{_cut(shown, len(order), ' that move')}{own.after}"
         return Table(rows, columns, title)
 
     def tables(self) -> tuple[Table, ...]:
@@ -359,7 +310,7 @@ def stability(
     first = next(iter(next(iter(found.values())).predictions.values()))
     counted = counted_rows(first)
     true = first.target[counted]
-    moves = tuple(_moves(title, own, counted, level) for title, own in found.items())
+    moves = tuple(moves_of(title, own, counted, level) for title, own in found.items())
     notes = [note for own in found.values() for note in next(iter(own.predictions.values())).notes]
     runs = tuple(named)
     return Stability(
@@ -373,29 +324,6 @@ def stability(
     )  # fmt: skip
 
 
-def _moves(
-    title: str,
-    given: Answers,
-    counted: np.ndarray,
-    level: float,
-) -> Moves:
-    found, noise = given.predictions, given.noise
-    first = next(iter(found.values()))
-    disagree, most = compared_by(first, counted)
-    answers = {name: own.predicted[counted] for name, own in found.items()}
-    pairs = pairs_of(list(answers.values()), disagree, level=level, most=most)
-    values = [own.value.value for own in found.values()]
-    within = {"level": level, "bounds": BOUNDS.get(first.metric)}
-    names = list(found)
-    kappa, churn = pairs.kappa, pairs.churn
-    seed_kappa = seed_noise = None
-    if noise is not None:
-        seed_kappa, seed_noise = (mean_over_runs(column, level=level) for column in noise.T)
-        if not given.trained:
-            kappa, churn = with_seed_noise(pairs, noise, level=level)
-    return Moves(
-        title, kappa, churn, seed_noise, seed_kappa, mean_over_runs(values, **within),
-        spread(values, **within),
-        {(names[i], names[j]): own for (i, j), own in pairs.by_pair.items()},
-        None if pairs.odd is None else names[pairs.odd], pairs.moved, answers, found,
-    )  # fmt: skip
+def _cut(shown: int | None, total: int, what: str = "") -> str:
+    """How many rows a table shows of how many, where it does not show all."""
+    return "" if shown is None or total <= shown else f", {shown:,} of {total:,}{what}"

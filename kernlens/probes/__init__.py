@@ -14,7 +14,8 @@ from kernlens.probes.few_labels import FewLabels, few_labels
 from kernlens.probes.held_out import HeldOut
 from kernlens.probes.label_influence import LabelInfluence, label_influence
 from kernlens.probes.learning_curve import learning_curve
-from kernlens.probes.logistic import METRICS, PENALTIES, logistic
+from kernlens.probes.logistic import PENALTIES, logistic
+from kernlens.probes.logistic_path import METRICS
 from kernlens.probes.mlp import mlp
 from kernlens.probes.neighbours import neighbours
 from kernlens.probes.paired import (

@@ -21,14 +21,8 @@ from kernlens.probes.class_means import class_means, fitted_means
 from kernlens.probes.folds import FOLDS
 from kernlens.probes.given import MAX_ROWS, sorted_rows
 from kernlens.probes.held_out import HeldOut
-from kernlens.probes.logistic import (
-    PENALTIES,
-    averaged,
-    checked_penalties,
-    chosen,
-    fit_path,
-    predicted_by,
-)
+from kernlens.probes.logistic import PENALTIES, averaged, predicted_by
+from kernlens.probes.logistic_path import checked_penalties, chosen, fit_path
 from kernlens.probes.prediction import MACRO_F1, Prediction, check_metric
 from kernlens.types import Labels
 
