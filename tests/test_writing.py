@@ -269,11 +269,21 @@ def test_a_damaged_compilation_cache_is_made_again(tmp_path):
     for i, path in enumerate(sorted(tmp_path.glob("*-cache"))):
         content = path.read_bytes()
         path.write_bytes([content[: len(content) // 2], b"", content[:-1] + b"\0"][i % 3])
+        os.utime(path, (path.stat().st_mtime - 60,) * 2)
     told = run_programs(tmp_path)
     assert told == f"note: compiled programs in {tmp_path} were damaged; they are made again\n"
     again = {path.name: path.stat().st_size for path in tmp_path.glob("*-cache")}
     assert set(again) == set(whole)
     assert run_programs(tmp_path) == ""
+
+
+@pytest.mark.thorough
+def test_a_program_that_another_process_is_writing_is_left_to_it(tmp_path):
+    assert run_programs(tmp_path) == ""
+    begun = next(tmp_path.glob("*own*-cache"))
+    begun.write_bytes(begun.read_bytes()[:100])
+    assert run_programs(tmp_path) == ""
+    assert begun.stat().st_size == 100
 
 
 @pytest.mark.thorough

@@ -3,14 +3,17 @@
 import contextlib
 import functools
 import glob
+import math
 import os
 import re
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 _FAULT = re.compile(r"Error (reading|writing) persistent compilation cache entry for '([^']+)'")
+_WRITING = 10.0  # seconds that a program of another process may take to be written
 
 
 def cache_folder() -> Path | None:
@@ -40,7 +43,8 @@ def use_compilation_cache() -> Path | None:
     Small programs are kept too: most of a short run is compiling them. A folder that the user gave
     JAX itself (``JAX_COMPILATION_CACHE_DIR``) is left in place. A folder that cannot be written
     turns the cache off without a word, for nothing but time is lost; so does one that is full. A
-    damaged program is compiled and kept again, which is told once.
+    damaged program is compiled and kept again, which is told once; one that another process writes
+    at this moment is compiled, and left to it.
 
     Returns:
       The folder in use, or None where the cache is off.
@@ -71,22 +75,30 @@ def _mend(folder: Path) -> None:
     """Has damaged programs of a folder replaced.
 
     JAX warns of each at every run, compiles it, and keeps the damaged file, for there is one. Its
-    warning comes before it looks whether there is, and names the program.
+    warning comes before it looks whether there is, and names the program. JAX writes in place, so
+    a program that another process has only begun to write reads as damaged too: it is young.
     """
     shown, told = warnings.showwarning, []
+
+    def removed(path: Path, youngest: float) -> bool:
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime >= youngest:
+                path.unlink()
+                return True
+        return False
 
     def show(message: Any, *where: Any, **options: Any) -> None:
         fault = _FAULT.match(str(message))
         if fault is None:
             return shown(message, *where, **options)
-        for path in folder.glob(f"{glob.escape(fault[2])}-*"):
-            with contextlib.suppress(OSError):
-                path.unlink()
-        if fault[1] == "writing":
+        writing = fault[1] == "writing"
+        kept = folder.glob(f"{glob.escape(fault[2])}-*")
+        gone = [removed(path, -math.inf if writing else _WRITING) for path in kept]
+        if writing:
             import jax
 
             jax.config.update("jax_enable_compilation_cache", False)
-        elif not told:
+        elif any(gone) and not told:
             told.append(fault[2])
             print(
                 f"note: compiled programs in {folder} were damaged; they are made again",
