@@ -154,7 +154,7 @@ def refolded(made: Design, features: Any, kept: np.ndarray, folds: np.ndarray) -
     before = made.rows.folds
     rows = made.rows._replace(folds=_filled(folds, before.shape, before.sharding))
     x = made.in_order(made.rows.x)[:, :-1]
-    by_heart = _by_heart(x, before.size, folds)
+    by_heart = made.by_heart or _by_heart(x, before.size, folds)
     return made._replace(rows=rows, roughness=_roughness(made.axes, ratios), by_heart=by_heart)
 
 

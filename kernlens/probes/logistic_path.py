@@ -126,14 +126,11 @@ def _joined(values, own):
 
 def by_fold(codes, predicted, losses, tests) -> dict[str, np.ndarray]:
     """Each metric of each fold at one penalty, ``[1, K]``."""
-    found: dict[str, list] = {name: [] for name in METRICS}
     size = int(codes.max()) + 1
-    for rows in tests:
-        counts = metrics.counts(codes[rows], predicted[None, rows], size)
-        for name, own in metrics.from_counts(*counts)._asdict().items():
-            found[name].append(own[0])
-        found[LOG_LOSS].append(np.mean(losses[rows], dtype=np.float64))
-    return {name: np.array([own]) for name, own in found.items()}
+    counted = [metrics.counts(codes[rows], predicted[None, rows], size) for rows in tests]
+    found = metrics.from_counts(*map(np.stack, zip(*counted, strict=True)))._asdict()
+    loss = [np.mean(losses[rows], dtype=np.float64) for rows in tests]
+    return {name: own.T for name, own in found.items()} | {LOG_LOSS: np.array([loss])}
 
 
 def chosen(fitted: Fitted, metric: str) -> tuple[np.ndarray, int]:

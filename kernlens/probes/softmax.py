@@ -10,8 +10,10 @@ Newton steps. A step solves
 by conjugate gradients, so that the exact Hessian is applied and never built: one product costs as
 much as one gradient, whatever the number of classes. Its part within each class preconditions:
 inverted whole where columns are few, and made again only where solving takes long; else its
-diagonal, which in principal axes is most of it. A fold starts from the optimum of all rows, moved
-as the fold was moved at the penalty before; one or two steps are left.
+diagonal, which in principal axes is most of it. What it gives all classes alike is taken out: only
+the penalty sees that, and a weak one would leave as many bad directions as there are columns. A
+fold starts from the optimum of all rows, moved as the fold was moved at the penalty before; one or
+two steps are left.
 
 References:
   Nocedal and Wright (2006), chapter 7, Newton steps by conjugate gradients.
@@ -27,7 +29,7 @@ from kernlens.types import Array
 
 GAP = 1e-7
 """Nats per training row by which a solution may miss the least loss; up to ten times as many where
-there are over ``MANY`` rows, whose parameters are known the better, and thirty times as many per
+there are over ``MANY`` rows, whose parameters are known the better, and three times as many per
 parameter, where there are many: each is known to about half a nat."""
 
 MANY = 1e4
@@ -50,13 +52,19 @@ MAX_BLOCK = 192
 MAX_BLOCKS = 2**24
 """Most numbers of all such blocks."""
 
-MANY_PRODUCTS = 8
-"""Products of a step, at least, from which on the blocks are made again; or an eighth of the
+MANY_PRODUCTS = 5
+"""Products of a step, at least, from which on the blocks are made again; or a twelfth of the
 columns, since making them costs as much as a third as many products as there are columns."""
 
-PATIENCE = 3
+PATIENCE = 2
 """Times as many products that a fold takes before that: its blocks, those of all rows at the same
 penalty, are nearly its own."""
+
+FOLD_GAP = 0.3
+"""Part of the gap that a fold is allowed."""
+
+BY_HEART_GAP = 3e-3
+"""Part of the gap that solutions are allowed whose rows can be learnt by heart."""
 
 LAST = 10.0
 """A step that gains less than this many times the gap allowed leaves less than the gap."""
@@ -160,7 +168,7 @@ def solve(
         centre, known, predicted, losses = state
         k, rough, offset = given
         weights = (valid & ((rows.folds != k) | (k < 0))).astype(rows.x.dtype)
-        patience = jnp.where(k < 0, 1, PATIENCE)
+        patience, share = jnp.where(k < 0, 1, PATIENCE), jnp.where(k < 0, 1.0, FOLD_GAP)
         found = _newton(
             rows,
             weights,
@@ -172,6 +180,7 @@ def solve(
             num_classes,
             by_heart,
             gap,
+            share,
         )
         point = found.point
         # The only row of its class has, without it, no class to go to: it is a mistake.
@@ -243,16 +252,15 @@ def log_probabilities(rows: Rows, folds: Array) -> Array:
 
 
 def _newton(
-    rows, weights, penalty, rough, theta, known, patience, num_classes, by_heart, gap
+    rows, weights, penalty, rough, theta, known, patience, num_classes, by_heart, gap, share
 ) -> _State:
     size, width = jnp.sum(weights), theta.shape[1]
-    # Of rows learnt by heart a Hessian of another point says nothing of how near the optimum is.
-    floor = 0.0 if by_heart else 30.0 * theta.size
+    floor = 0.0 if by_heart else 3.0 * theta.size
     limit = gap * jnp.maximum(size * jnp.clip(size / MANY, 1.0, 10.0), floor)
-    limit = limit * 1e-3 if by_heart else limit / patience**2
+    limit = limit * (BY_HEART_GAP if by_heart else share)
     rough = _padded(penalty, rough)
     blocked = known.curvature.ndim == 3
-    many = max(MANY_PRODUCTS, width // 8) if blocked and not by_heart else 0
+    many = max(MANY_PRODUCTS, width // 12) if blocked else 0
 
     def at(theta):
         def block(total, given):
@@ -275,7 +283,9 @@ def _newton(
         return jax.lax.scan(block, jnp.zeros_like(known.curvature), (rows.x, p, weights))[0]
 
     def preconditioned(inverse, r):
-        return jnp.einsum("cij,cj->ci", inverse, r) if blocked else inverse * r
+        found = jnp.einsum("cij,cj->ci", inverse, r) if blocked else inverse * r
+        # Solutions sum to 0 over classes, but for the free column, of which nothing hangs on it.
+        return found - jnp.mean(found, axis=0)
 
     def product(p, v):
         def block(total, given):
@@ -336,6 +346,9 @@ def _newton(
         return jax.lax.while_loop(off, between, (jnp.int32(0), one, one, one, point))[-1]
 
     def near(point, inverse):
+        # Of rows learnt by heart a Hessian of another point says nothing of how near it is.
+        if by_heart:
+            return False
         return 0.5 * _dot(point.gradient, preconditioned(inverse, point.gradient)) <= limit
 
     def again(state):
