@@ -28,9 +28,9 @@ import jax.numpy as jnp
 from kernlens.types import Array
 
 GAP = 1e-7
-"""Nats per training row by which a solution may miss the least loss; up to ten times as many where
-there are over ``MANY`` rows, whose parameters are known the better, and three times as many per
-parameter, where there are many: each is known to about half a nat."""
+"""Nats per training row by which a solution may miss the least loss; up to a hundred times as many
+where there are over ``MANY`` rows, whose parameters are known the better, and three times as many
+per parameter, where there are many: each is known to about half a nat."""
 
 MANY = 1e4
 
@@ -52,9 +52,12 @@ MAX_BLOCK = 192
 MAX_BLOCKS = 2**24
 """Most numbers of all such blocks."""
 
-MANY_PRODUCTS = 5
-"""Products of a step, at least, from which on the blocks are made again; or a twelfth of the
+MANY_PRODUCTS = 3
+"""Products of a step, at least, from which on the blocks are made again; or a tenth of the
 columns, since making them costs as much as a third as many products as there are columns."""
+
+SAMPLED = 64
+"""Rows to a column that the blocks are made of, at least."""
 
 PATIENCE = 2
 """Times as many products that a fold takes before that: its blocks, those of all rows at the same
@@ -256,11 +259,12 @@ def _newton(
 ) -> _State:
     size, width = jnp.sum(weights), theta.shape[1]
     floor = 0.0 if by_heart else 3.0 * theta.size
-    limit = gap * jnp.maximum(size * jnp.clip(size / MANY, 1.0, 10.0), floor)
+    limit = gap * jnp.maximum(size * jnp.clip(size / MANY, 1.0, 100.0), floor)
     limit = limit * (BY_HEART_GAP if by_heart else share)
     rough = _padded(penalty, rough)
     blocked = known.curvature.ndim == 3
-    many = max(MANY_PRODUCTS, width // 12) if blocked else 0
+    stride = _stride(rows.codes.size, width)
+    many = max(MANY_PRODUCTS, width // (10 * stride)) if blocked else 0
 
     def at(theta):
         def block(total, given):
@@ -274,7 +278,7 @@ def _newton(
 
     def within_classes(p):
         def block(total, given):
-            x, p, w = given
+            x, p, w = given[0][::stride], given[1][:, ::stride], stride * given[2][::stride]
             spread = w * p * (1.0 - p)
             if not blocked:
                 return total + spread @ jnp.square(x), None
@@ -374,6 +378,15 @@ def _newton(
     zero = jnp.int32(0)
     start = _State(zero, at(theta), known, zero, zero, jnp.bool_(False))
     return jax.lax.while_loop(unfinished, body, start)
+
+
+def _stride(num_rows: int, width: int) -> int:
+    """Of how many rows one goes into the blocks: what preconditions may be known to an eighth.
+
+    Odd, since rows may come in turns of two, four or ten.
+    """
+    times = num_rows // (SAMPLED * width)
+    return max(1, times - 1 + times % 2)
 
 
 def _padded(penalty: Array, rough: Array) -> Array:
