@@ -8,7 +8,7 @@ import numpy as np
 from experiments.kit import shown
 from experiments.kit.verdicts import FAILS, HOLDS, PART
 from experiments.lens_upgrade.trained import FRESH, HEADS, MEANS, OLD
-from kernlens.lens.ways import FEW
+from kernlens.lens.way_answers import FEW
 
 LR, MLP, _ = HEADS
 LARGE, SMALL, LIKE, UNLIKE = "LR, 10^4 items", "LR, 2,500 items", "MLP, like", "MLP, unlike"

@@ -10,7 +10,7 @@ from experiments.kit.shown import MET, Claim, table
 from experiments.kit.verdicts import FAILS, HOLDS, PART
 from experiments.lens_upgrade.summary import LR, TARGETS, regret, verdict
 from experiments.lens_upgrade.trained import FRESH, HEADS, MEANS, OLD
-from kernlens.lens.ways import FEW
+from kernlens.lens.way_answers import FEW
 from kernlens.show import report
 from kernlens.show.table import Table
 

@@ -9,7 +9,8 @@ import numpy as np
 from kernlens.lens import maps as maps_of
 from kernlens.lens.flips import CLOSE, Flips
 from kernlens.lens.maps import Map
-from kernlens.lens.ways import DISTILLED, FEW, RETRAINED, Served
+from kernlens.lens.way_answers import DISTILLED, FEW, RETRAINED
+from kernlens.lens.ways import Served
 from kernlens.probes import LOWER_IS_BETTER, TITLES, Prediction
 from kernlens.probes.prediction import ACCURACY, LOG_LOSS, MACRO_F1, MAE, R2, RMSE
 from kernlens.show.table import Column, Table, printable, to_dict, to_frame

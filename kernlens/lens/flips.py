@@ -4,6 +4,7 @@ Of classes an answer is right or wrong. Of numbers it moves nearer to the truth 
 more than :data:`CLOSE` standard deviations of the target.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from kernlens.probes.prediction import normal_quantile
 from kernlens.types import Interval
 
 NEGATIVE, POSITIVE, OTHER, CHURN = "negative_flips", "positive_flips", "other_flips", "churn"
-
+NAMES = (NEGATIVE, POSITIVE, OTHER, CHURN)
 
 CLOSE = 0.1
 """Standard deviations of the target within which two numbers are the same answer."""
@@ -49,13 +50,20 @@ class Flips(NamedTuple):
     other_rows: np.ndarray
 
 
-def flips(before: HeldOut, after: HeldOut, *, level: float = 0.9) -> Flips:
+def flips(
+    before: HeldOut,
+    after: HeldOut,
+    *,
+    level: float = 0.9,
+    values: Mapping[str, float] | None = None,
+) -> Flips:
     """Flips between two answers to the same items.
 
     Args:
       before: answers of the old version.
       after: answers of the new one; items that no fold holds out do not count.
       level: nominal coverage of the intervals, those of Wilson, in ``(0, 1)``.
+      values: the shares by name, where they are known better than by these answers.
 
     Returns:
       Flips; rows are places among the items of ``before``.
@@ -63,11 +71,24 @@ def flips(before: HeldOut, after: HeldOut, *, level: float = 0.9) -> Flips:
     References:
       Wilson (1927); Yan et al. (2021), Positive-congruent training, for negative flips.
     """
+    *masks, moved, counted = _masks(before, after)
+    return _shares(tuple(masks), moved, counted, level, values)
+
+
+def shares(before: HeldOut, after: HeldOut) -> dict[str, float]:
+    """Shares of the items that flip, by name, of two answers to the same items."""
+    *masks, counted = _masks(before, after)
+    n = int(np.count_nonzero(counted))
+    return dict(zip(NAMES, (np.count_nonzero(mask) / n for mask in masks), strict=True))
+
+
+def _masks(before: HeldOut, after: HeldOut) -> tuple[np.ndarray, ...]:
+    """Items that flip each way, those that move at all, and those that count."""
     counted = before.folds >= 0
     old, new, target = before.predicted, after.predicted, before.target
     moved = counted & (old != new)
-    masks = (moved & (old == target), moved & (new == target))
-    return _shares((*masks, moved & ~masks[0] & ~masks[1]), moved, counted, level)
+    lost, won = moved & (old == target), moved & (new == target)
+    return lost, won, moved & ~lost & ~won, moved, counted
 
 
 def of_numbers(
@@ -98,21 +119,28 @@ def of_numbers(
 
 
 def _shares(
-    masks: tuple[np.ndarray, ...], moved: np.ndarray, counted: np.ndarray, level: float
+    masks: tuple[np.ndarray, ...],
+    moved: np.ndarray,
+    counted: np.ndarray,
+    level: float,
+    values: Mapping[str, float] | None = None,
 ) -> Flips:
     n = int(np.count_nonzero(counted))
+    counts = {name: float(np.count_nonzero(mask)) for name, mask in
+              zip(NAMES, (*masks, moved), strict=True)}  # fmt: skip
+    counts |= {name: value * n for name, value in (values or {}).items()}
     negative, positive, other, churn = (
-        share(int(np.count_nonzero(mask)), n, level, part=TESTED) for mask in (*masks, moved)
+        share(counts[name], n, level, part=TESTED) for name in NAMES
     )
     rows = [np.flatnonzero(mask) for mask in masks]
     return Flips(negative, positive, other, churn, rows[0], rows[1], rows[2])
 
 
-def share(count: int, total: float, level: float, *, part: float = 1.0) -> Interval:
+def share(count: float, total: float, level: float, *, part: float = 1.0) -> Interval:
     """A share with Wilson's interval, which holds near 0 too.
 
     Args:
-      count: items that count.
+      count: items that count; a mean over partitions need not be whole.
       total: all items.
       level: nominal coverage, in ``(0, 1)``.
       part: share of the items on which it is judged, for which the interval is.

@@ -5,6 +5,7 @@ import numpy as np
 from kernlens.kernels.readout import Readout
 from kernlens.lens.reading import read
 from kernlens.probes import PENALTIES
+from kernlens.probes.partitions import PARTITIONS
 from kernlens.probes.prediction import MACRO_F1
 from kernlens.probes.serving import FoldHeads, fold_heads, shared_groups
 from kernlens.types import Decoder, Kernel, Labels
@@ -19,6 +20,7 @@ def heads(
     penalty: float | None = None,
     metric: str | None = None,
     groups: np.ndarray | None = None,
+    repeats: int = PARTITIONS,
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
@@ -34,6 +36,7 @@ def heads(
       metric: what a penalty is chosen by, and is shown first; macro-F1 by default.
       groups: equal for copies, ``[n]``; those of the rows by default. Tables of the same items
         share their folds where they are given the same groups.
+      repeats: as :func:`kernlens.probes.serving.fold_heads`.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: random seed of folds, draws, landmarks and random features.
@@ -55,8 +58,8 @@ def heads(
         options["penalties"] = PENALTIES if fixed is None else fixed
     found = fold_heads(
         reading.features, labels, features_fn=reading.features_fn, readout=reading.readout,
-        options=options, metric=metric or MACRO_F1, groups=groups, draws=draws, level=level,
-        seed=seed,
+        options=options, metric=metric or MACRO_F1, groups=groups, repeats=repeats,
+        draws=draws, level=level, seed=seed,
     )  # fmt: skip
     prediction = found.prediction
     notes = (*prediction.notes, *reading.notes)

@@ -22,7 +22,8 @@ from kernlens.lens.flips import of_numbers as flips_of
 from kernlens.lens.maps import Joint, Map, explained, joint
 from kernlens.lens.new_items import on_new_items, shift
 from kernlens.lens.versions import Versions
-from kernlens.lens.ways import DISTILLED, FEW, RETRAINED, Made, Served, best_of, fitted_maps
+from kernlens.lens.way_answers import DISTILLED, FEW, RETRAINED, best_of, fitted_maps
+from kernlens.lens.ways import Made, Served
 from kernlens.probes import Prediction, copies, paired_difference
 from kernlens.probes.folds import FOLDS, share_out
 from kernlens.probes.numbers import of_numbers

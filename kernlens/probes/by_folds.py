@@ -58,8 +58,8 @@ def answered(
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: random seed of the draws.
-      values: by field of ``Classification``, where the probe has better ones than the means over
-        these folds.
+      values: by field of ``Classification``, and of the loss, where the probe has better ones than
+        the means over these folds.
       notes: of the prediction.
 
     Returns:
@@ -84,7 +84,7 @@ def answered(
         loss, most = ERROR_RATE, 1.0
         null = 1.0 - float(metrics.by_chance(target, predicted).accuracy)
         losses = (held.predicted != held.target).astype(np.float32)
-        values = {**values, loss: 1.0 - values[ACCURACY]}
+        values = {loss: 1.0 - values[ACCURACY], **values}
     else:
         counts = np.bincount(held.target)
         loss, most = LOG_LOSS, np.inf
@@ -93,7 +93,7 @@ def answered(
         losses = np.minimum(losses, MAX_LOSS)
         tests = held_rows(held.target, held.folds, num_folds=num_folds)
         mean = float(np.mean([np.mean(losses[rows], dtype=np.float64) for rows in tests]))
-        values = {**values, loss: mean}
+        values = {loss: mean, **values}
     losses = np.where(counted, losses, np.float32(np.inf))
     held = held._replace(
         predicted=classes[held.predicted].astype(np.int32),

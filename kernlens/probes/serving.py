@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from kernlens.kernels.readout import Readout
-from kernlens.probes import copies
+from kernlens.probes import copies, partitions
 from kernlens.probes.blocks import known_classes
 from kernlens.probes.by_folds import answered
 from kernlens.probes.class_means import class_means, fitted_means
@@ -135,6 +135,7 @@ def prediction_of(
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
+    values: Mapping[str, float] | None = None,
 ) -> Prediction:
     """The prediction that answers to held-out rows amount to: metrics as a split has them.
 
@@ -144,6 +145,7 @@ def prediction_of(
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals over rows, in ``(0, 1)``.
       seed: random seed of the draws.
+      values: of the metrics and the loss, where they are known better than by these folds.
 
     Returns:
       Prediction.
@@ -155,7 +157,7 @@ def prediction_of(
     target, predicted = np.split(own.astype(np.int32), 2)
     found = answered(
         held._replace(target=target, predicted=predicted), classes,
-        num_folds=int(held.folds.max()) + 1, draws=draws, level=level, seed=seed,
+        num_folds=int(held.folds.max()) + 1, draws=draws, level=level, seed=seed, values=values,
     )  # fmt: skip
     check_metric(found, metric)
     return found._replace(metric=metric)
@@ -195,6 +197,7 @@ def fold_heads(
     options: Mapping[str, Any] | None = None,
     metric: str = MACRO_F1,
     groups: np.ndarray | None = None,
+    repeats: int = partitions.PARTITIONS,
     draws: int = 200,
     level: float = 0.9,
     seed: int = 0,
@@ -212,6 +215,8 @@ def fold_heads(
       options: of the probe: ``penalties`` and ``standardised``, or ``priors`` and ``temperature``.
       metric: what chooses the penalty, and is shown first.
       groups: equal for copies, ``[n]``; as the probes take them.
+      repeats: partitions over which values of a linear head are means; 1 where its answers to other
+        rows are what is asked.
       draws: bootstrap draws, at least 1.
       level: nominal coverage of the intervals, in ``(0, 1)``.
       seed: random seed of folds and draws.
@@ -227,20 +232,24 @@ def fold_heads(
             "k nearest neighbours have no head that could answer other rows; expected a linear "
             "head, an MLP, an inner-product or a cosine head"
         )
-    asked = {"draws": draws, "level": level, "seed": seed}
-    made = _linear if readout is Readout.LINEAR else _means
+    asked: dict[str, Any] = {"draws": draws, "level": level, "seed": seed}
+    made = _means
+    if readout is Readout.LINEAR:
+        made, asked = _linear, {**asked, "repeats": repeats}
     found = made(
         features, labels, features_fn, dict(options or {}), metric=metric, groups=groups, **asked
     )
     return found._replace(prediction=found.prediction._replace(metric=metric))
 
 
-def _linear(features, labels, features_fn, options, *, metric, groups, draws, level, seed):
+def _linear(features, labels, features_fn, options, *, metric, groups, repeats, draws, level, seed):
     standardised = options.pop("standardised", True)
     path = checked_penalties(options.pop("penalties", PENALTIES))
     given = sorted_rows(features, labels, max_rows=MAX_ROWS, groups=groups, seed=seed)
     fitted = fit_path(given, path, metric, standardised=standardised)
-    values = averaged(given, fitted, metric, seed=seed) if standardised else None
+    values = None
+    if standardised:
+        values = averaged(given, fitted, metric, repeats=repeats, seed=seed)
     prediction = predicted_by(
         given, fitted, metric=metric, values=values, draws=draws, level=level, seed=seed
     )
