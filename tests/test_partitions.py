@@ -5,8 +5,10 @@ import importlib
 import numpy as np
 import pytest
 
+import kernlens as kl
 from kernlens import metrics, probes
 from kernlens.probes import partitions
+from kernlens.probes.by_folds import by_fold
 from kernlens.probes.design import design, refolded
 from kernlens.probes.folds import FOLDS, share_out
 from kernlens.types import Labels
@@ -144,3 +146,24 @@ def test_rows_learnt_by_heart_have_an_optimum_in_every_partition():
     )
     for name in ("macro_f1", "log_loss"):
         assert three.metrics[name].value == pytest.approx(one.metrics[name].value, abs=0.03)
+
+
+@pytest.mark.thorough
+def test_ways_to_serve_hang_less_on_how_items_fall_into_folds():
+    rng = np.random.default_rng(1)
+    old = PROBLEM.x + 0.5 * rng.normal(size=PROBLEM.x.shape)
+    new = PROBLEM.x + 0.5 * rng.normal(size=PROBLEM.x.shape)
+    values: dict[str, list[float]] = {"one": [], "three": []}
+    for seed in range(8):
+        found = kl.upgrade(old, new, LABELS, maps=("rotation",), penalty=1.0, seed=seed)
+        way = found.ways["rotation"]
+        (own,) = by_fold(
+            PROBLEM.codes, way.prediction.predicted[None], found.before.held_out.folds
+        )[:1]
+        values["one"].append(float(np.mean(own)))
+        values["three"].append(way.prediction.metrics["accuracy"].value)
+        interval = way.prediction.metrics["accuracy"]
+        assert interval.low <= interval.value <= interval.high
+    spread = {name: np.std(own) for name, own in values.items()}
+    assert spread["three"] < 0.85 * spread["one"], spread
+    assert abs(np.mean(values["three"]) - np.mean(values["one"])) < 0.01
