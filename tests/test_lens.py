@@ -25,6 +25,14 @@ NAMES = np.array(["tea", "salt", "bread", "apples"])
 LABELS = Labels(PROBLEM.codes, tuple(NAMES))
 
 
+def test_rows_without_a_label_are_counted():
+    raw: list[str | None] = NAMES[PROBLEM.codes].tolist()
+    raw[3] = raw[7] = None
+    found = lens.predict(PROBLEM.x, raw)
+    assert "2 of 150 rows have no label and are left out" in found.notes
+    assert not any("no label" in note for note in lens.predict(PROBLEM.x, LABELS).notes)
+
+
 def noisy(amount, seed=1):
     return PROBLEM.x + amount * np.random.default_rng(seed).standard_normal(PROBLEM.x.shape)
 

@@ -123,10 +123,16 @@ def predict(
             level=level, seed=seed,
         )  # fmt: skip
     arrays.check_same_order(embeddings, target, names=("embeddings", "target"))
-    return predict_rows(
-        as_rows(embeddings), as_target(target), decoder=decoder, kernel=kernel, probe=probe,
-        metric=metric, groups=groups, draws=draws, level=level, seed=seed, curve=curve,
+    asked = as_target(target)
+    found = predict_rows(
+        as_rows(embeddings), asked, decoder=decoder, kernel=kernel, probe=probe, metric=metric,
+        groups=groups, draws=draws, level=level, seed=seed, curve=curve,
     )  # fmt: skip
+    n, known = num_rows(asked), len(labelled_rows(asked))
+    if known == n:
+        return found
+    left = f"{n - known:,} of {n:,} rows have no label and are left out"
+    return found._replace(notes=(left, *found.notes))
 
 
 def predict_rows(
