@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernlens.lens.corrections import corrected
+from kernlens.probes import curvature as curvatures
 from kernlens.probes import softmax
 from kernlens.probes.class_means import head_of_means
 from kernlens.probes.design import design
@@ -51,7 +52,8 @@ def _softmax_heads(fitted, features, taught, learns) -> tuple[np.ndarray, np.nda
     counts = np.bincount(codes[everyone], minlength=size) + 0.5
     start = np.zeros((size, width), np.float32)
     start[:, -1] = np.log(counts / counts.sum())
-    curvature = softmax.first_curvature(made.rows, jnp.asarray(counts / counts.sum(), jnp.float32))
+    shares = jnp.asarray(counts / counts.sum(), jnp.float32)
+    curvature = curvatures.first(made.rows.x, made.rows.codes, shares)
     weights = np.zeros((len(taught), total, features.shape[1]))
     biases = np.full((len(taught), total), -np.inf)
     # The head of all rows first: the others start from it.

@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kernlens import metrics
+from kernlens.probes import curvature as curvatures
 from kernlens.probes import softmax
 from kernlens.probes.design import design
 from kernlens.probes.folds import FOLDS, held_rows
@@ -85,7 +86,7 @@ def fit_path(
     whole = jnp.zeros((num_classes, width), jnp.float32)
     whole = whole.at[:, -1].set(jnp.asarray(np.log(shares), jnp.float32))
     moved = jnp.zeros((FOLDS, num_classes, width), jnp.float32)
-    curvature = softmax.first_curvature(made.rows, jnp.asarray(shares, jnp.float32))
+    curvature = curvatures.first(made.rows.x, made.rows.codes, jnp.asarray(shares, jnp.float32))
     whole_path, fold_path, predicted, losses, converged = [], [], [], [], []
     tests, values = held_rows(given.codes, given.folds), {}
     for penalty in penalties:

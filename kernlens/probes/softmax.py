@@ -25,6 +25,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kernlens.probes import curvature as curvatures
 from kernlens.types import Array
 
 GAP = 1e-7
@@ -46,25 +47,13 @@ OVERSHOT = 0.25
 
 MAX_CUTS = 12
 
-MAX_BLOCK = 192
-"""Most columns of which the blocks within classes are inverted."""
-
-MAX_BLOCKS = 2**24
-"""Most numbers of all such blocks."""
-
 MANY_PRODUCTS = 3
 """Products of a step, at least, from which on the blocks are made again; or a tenth of the
 columns, since making them costs as much as a third as many products as there are columns."""
 
-SAMPLED = 64
-"""Rows to a column that the blocks are made of, at least."""
-
 PATIENCE = 2
 """Times as many products that a fold takes before that: its blocks, those of all rows at the same
 penalty, are nearly its own."""
-
-FOLD_GAP = 1.0
-"""Part of the gap that a fold is allowed."""
 
 BY_HEART_GAP = 1e-3
 """Part of the gap that solutions are allowed whose rows can be learnt by heart."""
@@ -72,11 +61,9 @@ BY_HEART_GAP = 1e-3
 LAST = 100.0
 """A step that gains less than this many times the gap allowed leaves less than the gap."""
 
-
 TELLING = 0.01
-"""Part of the least loss that may be missed: where rows are learnt by heart so well that their loss
-is lost in rounding, a solution is none.
-"""
+"""Part of the least loss that the gap may be: rows learnt by heart so well that their loss is lost
+in rounding have no solution that could be told."""
 
 
 class Rows(NamedTuple):
@@ -160,7 +147,7 @@ def solve(
         appended column is free.
       whole: where to start, ``[C, r + 1]``.
       moved: the folds' solutions less that of all rows, ``[K, C, r + 1]``, as at a penalty nearby.
-      curvature: as at a penalty nearby; of :func:`first_curvature` at first.
+      curvature: as at a penalty nearby; of :func:`kernlens.probes.curvature.first` at first.
       num_classes: ``C``.
       by_heart: whether rows can be learnt by heart, so that a solution is held to more digits: what
         a fold then says of the rows that it holds out hangs on digits that are lost in the loss of
@@ -178,20 +165,11 @@ def solve(
         centre, known, predicted, losses = state
         k, rough, offset = given
         weights = (valid & ((rows.folds != k) | (k < 0))).astype(rows.x.dtype)
-        patience, share = jnp.where(k < 0, 1, PATIENCE), jnp.where(k < 0, 1.0, FOLD_GAP)
+        patience = jnp.where(k < 0, 1, PATIENCE)
         found = _newton(
-            rows,
-            weights,
-            penalty,
-            rough,
-            centre + offset,
-            known,
-            patience,
-            num_classes,
-            by_heart,
+            rows, weights, penalty, rough, centre + offset, known, patience, num_classes, by_heart,
             gap,
-            share,
-        )
+        )  # fmt: skip
         point = found.point
         # The only row of its class has, without it, no class to go to: it is a mistake.
         answers = jnp.where(is_own & (k < 0), 0.0, point.probabilities)
@@ -210,7 +188,7 @@ def solve(
 
     with jax.default_matmul_precision("highest"):
         nothing = jnp.zeros_like(rows.codes), jnp.zeros(rows.codes.shape, rows.x.dtype)
-        known = _Known(curvature, _inverse(curvature, _padded(penalty, roughness[0])))
+        known = _Known(curvature, curvatures.inverse(curvature, _padded(penalty, roughness[0])))
         start = (whole, known, *nothing)
         numbers = jnp.arange(-1, moved.shape[0], dtype=jnp.int32)
         offsets = jnp.concatenate([jnp.zeros_like(whole)[None], moved])
@@ -220,33 +198,6 @@ def solve(
     return Solutions(
         centre, thetas[1:], predicted, losses, known.curvature, products, jnp.all(done)
     )  # fmt: skip
-
-
-@jax.jit
-def first_curvature(rows: Rows, shares: Array) -> Array:
-    """Curvature where all logits are those of the shares of the classes ``[C]``.
-
-    Returns:
-      Array, ``[C, r + 1, r + 1]``; ``[C, r + 1]`` of many columns.
-    """
-    spread = shares * (1.0 - shares)
-    width = rows.x.shape[-1]
-    blocked = _is_blocked(width, len(shares))
-
-    def add(total, given):
-        x, codes = given
-        x = jnp.where((codes >= 0)[:, None], x, 0.0)
-        return total + (x.T @ x if blocked else jnp.sum(jnp.square(x), axis=0)), None
-
-    # By blocks, since products of all rows at once copy them.
-    start = jnp.zeros((width, width) if blocked else width, rows.x.dtype)
-    with jax.default_matmul_precision("highest"):
-        total, _ = jax.lax.scan(add, start, (rows.x, rows.codes))
-    return spread[:, None, None] * total if blocked else spread[:, None] * total
-
-
-def _is_blocked(width: int, num_classes: int) -> bool:
-    return width <= MAX_BLOCK and num_classes * width**2 <= MAX_BLOCKS
 
 
 @jax.jit
@@ -266,16 +217,16 @@ def log_probabilities(rows: Rows, folds: Array) -> Array:
 
 
 def _newton(
-    rows, weights, penalty, rough, theta, known, patience, num_classes, by_heart, gap, share
+    rows, weights, penalty, rough, theta, known, patience, num_classes, by_heart, gap
 ) -> _State:
     size, width = jnp.sum(weights), theta.shape[1]
     floor = 0.0 if by_heart else 3.0 * theta.size
     limit = gap * jnp.maximum(size * jnp.clip(size / MANY, 1.0, 100.0), floor)
-    limit = limit * (BY_HEART_GAP if by_heart else share)
+    limit = limit * (BY_HEART_GAP if by_heart else 1.0)
     rough = _padded(penalty, rough)
     blocked = known.curvature.ndim == 3
-    stride = _stride(rows.codes.size, width)
-    many = max(MANY_PRODUCTS, width // (10 * stride)) if blocked else 0
+    cost = width // (10 * curvatures.stride(rows.codes.size, width))
+    many = max(MANY_PRODUCTS, cost) if blocked else 0
 
     def at(theta):
         def block(total, given):
@@ -286,21 +237,6 @@ def _newton(
 
         gradient, p = jax.lax.scan(block, theta @ rough, (rows.x, rows.codes, weights))
         return _Point(theta, p, gradient)
-
-    def within_classes(p):
-        def block(total, given):
-            x, p, w = given[0][::stride], given[1][:, ::stride], stride * given[2][::stride]
-            spread = w * p * (1.0 - p)
-            if not blocked:
-                return total + spread @ jnp.square(x), None
-            return total + jax.lax.map(lambda own: (x.T * own) @ x, spread), None
-
-        return jax.lax.scan(block, jnp.zeros_like(known.curvature), (rows.x, p, weights))[0]
-
-    def preconditioned(inverse, r):
-        found = jnp.einsum("cij,cj->ci", inverse, r) if blocked else inverse * r
-        # Solutions sum to 0 over classes, but for the free column, of which nothing hangs on it.
-        return found - jnp.mean(found, axis=0)
 
     def product(p, v):
         def block(total, given):
@@ -320,12 +256,12 @@ def _newton(
             is_known = curvature > 0.0
             step = jnp.where(is_known, rho / jnp.where(is_known, curvature, 1.0), 0.0)
             d, r = d + step * v, r - step * hv
-            s = preconditioned(inverse, r)
+            s = curvatures.preconditioned(inverse, r)
             new = jnp.where(is_known, _dot(r, s), 0.0)
             return i + 1, d, r, s + new / rho * v, new
 
         r = -point.gradient
-        s = preconditioned(inverse, r)
+        s = curvatures.preconditioned(inverse, r)
         rho = _dot(r, s)
         enough = jnp.maximum(RESIDUAL**2 * rho, 0.05 * limit)
 
@@ -361,8 +297,10 @@ def _newton(
         return jax.lax.while_loop(off, between, (jnp.int32(0), one, one, one, point))[-1]
 
     def again(state):
-        curvature = within_classes(state.point.probabilities)
-        return _Known(curvature, _inverse(curvature, rough))
+        found = curvatures.within_classes(
+            rows.x, state.point.probabilities, weights, known.curvature
+        )
+        return _Known(found, curvatures.inverse(found, rough))
 
     def body(state):
         known = jax.lax.cond(
@@ -385,33 +323,9 @@ def _newton(
     return jax.lax.while_loop(unfinished, body, start)
 
 
-def _stride(num_rows: int, width: int) -> int:
-    """Of how many rows one goes into the blocks: what preconditions may be known to an eighth.
-
-    Odd, since rows may come in turns of two, four or ten.
-    """
-    times = num_rows // (SAMPLED * width)
-    return max(1, times - 1 + times % 2)
-
-
 def _padded(penalty: Array, rough: Array) -> Array:
     """The penalty's own product: none of the appended column."""
     return penalty * jnp.pad(rough, ((0, 1), (0, 1)))
-
-
-def _inverse(curvature: Array, rough: Array) -> Array:
-    """What preconditions, of the shape of the curvature."""
-    if curvature.ndim == 2:
-        found = curvature + jnp.diagonal(rough)
-        return 1.0 / jnp.maximum(found, 1e-7 * jnp.max(found))
-
-    def one(block):
-        block = block + rough
-        floor = 1e-6 * jnp.max(jnp.diagonal(block))
-        found = jnp.linalg.inv(block + floor * jnp.eye(len(block), dtype=block.dtype))
-        return 0.5 * (found + found.T)
-
-    return jax.lax.map(one, curvature)
 
 
 def _dot(a, b):
