@@ -267,6 +267,23 @@ def test_class_means_and_unequal_widths():
     assert len(taught.folds) == len(codes)
 
 
+def test_copies_flip_together_so_that_shares_are_known_less_well():
+    rng = np.random.default_rng(0)
+    items = rng.random(200) < 0.2
+    old = np.zeros(1000, np.int32)
+    new = np.repeat(items, 5).astype(np.int32)
+    folds = np.repeat(np.arange(200) % 5, 5).astype(np.int32)
+    groups = np.repeat(np.arange(200), 5)
+    held = HeldOut(None, old, np.zeros(1000, np.int32), folds, ("a", "b"), np.arange(1000))
+    apart = flips(held, held._replace(predicted=new)).negative_flips
+    together = flips(
+        held._replace(groups=groups), held._replace(predicted=new, groups=groups)
+    ).negative_flips
+    assert together.value == apart.value == pytest.approx(np.mean(new))
+    ratio = (together.high - together.low) / (apart.high - apart.low)
+    assert ratio == pytest.approx(np.sqrt(5), rel=0.05)
+
+
 def test_flips_of_each_kind_and_wilson_s_interval():
     target = np.array([0, 0, 0, 1, 1, 2, 2, 2], np.int32)
     old = np.array([0, 0, 1, 1, 0, 0, 1, 2], np.int32)

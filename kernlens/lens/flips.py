@@ -62,7 +62,8 @@ def flips(
     Args:
       before: answers of the old version.
       after: answers of the new one; items that no fold holds out do not count.
-      level: nominal coverage of the intervals, those of Wilson, in ``(0, 1)``.
+      level: nominal coverage of the intervals, in ``(0, 1)``: those of Wilson, of as many items as
+        vary as these do, whose copies flip together.
       values: the shares by name, where they are known better than by these answers.
 
     Returns:
@@ -72,7 +73,7 @@ def flips(
       Wilson (1927); Yan et al. (2021), Positive-congruent training, for negative flips.
     """
     *masks, moved, counted = _masks(before, after)
-    return _shares(tuple(masks), moved, counted, level, values)
+    return _shares(tuple(masks), moved, counted, level, values, before.groups)
 
 
 def shares(before: HeldOut, after: HeldOut) -> dict[str, float]:
@@ -124,16 +125,30 @@ def _shares(
     counted: np.ndarray,
     level: float,
     values: Mapping[str, float] | None = None,
+    groups: np.ndarray | None = None,
 ) -> Flips:
     n = int(np.count_nonzero(counted))
-    counts = {name: float(np.count_nonzero(mask)) for name, mask in
-              zip(NAMES, (*masks, moved), strict=True)}  # fmt: skip
+    counts = {
+        name: float(np.count_nonzero(mask))
+        for name, mask in zip(NAMES, (*masks, moved), strict=True)
+    }
     counts |= {name: value * n for name, value in (values or {}).items()}
     negative, positive, other, churn = (
-        share(counts[name], n, level, part=TESTED) for name in NAMES
+        share(counts[name], n, level, part=TESTED / _together(mask, counted, groups))
+        for name, mask in zip(NAMES, (*masks, moved), strict=True)
     )
     rows = [np.flatnonzero(mask) for mask in masks]
     return Flips(negative, positive, other, churn, rows[0], rows[1], rows[2])
+
+
+def _together(mask: np.ndarray, counted: np.ndarray, groups: np.ndarray | None) -> float:
+    """Times as far as a share varies since copies of an item flip together, in variance; at least
+    1. Copies are tested together, so that they tell no more than the item does."""
+    if groups is None or not np.any(mask):
+        return 1.0
+    own = mask[counted] - np.mean(mask[counted])
+    by_item = np.bincount(np.unique(groups[counted], return_inverse=True)[1], own)
+    return max(1.0, float(np.sum(by_item**2) / max(np.sum(own**2), 1e-300)))
 
 
 def share(count: float, total: float, level: float, *, part: float = 1.0) -> Interval:
