@@ -180,7 +180,9 @@ def test_two_runs_say_that_they_are_two_and_one_is_refused():
     assert f"macro-F1 {own.metric.value:.3f}, sd between runs {own.spread:.3f}." in two.sentence()
     assert "±" not in repr(two)
     assert "over items, those of the metric and of its sd over the two runs\n" in repr(two)
-    assert "intervals over items and runs\n" in repr(three)
+    assert "intervals over items and runs, those of the metric and of its sd over runs" in repr(
+        three
+    )
     assert "not the spread" not in repr(two)
     assert f"± {three.moves[0].spread.value:.3f}" in three.sentence()
     with pytest.raises(ValueError, match="at least two runs"):

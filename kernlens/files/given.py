@@ -66,9 +66,12 @@ def existing(path: str | Path, expected: Sequence[str] = ()) -> Path:
       The path.
 
     Raises:
+      IsADirectoryError: the path is a folder.
       FileNotFoundError: no such file; names the path and what was expected beside it.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; expected a file")
     if not path.is_file():
         needed = f"; expected {', '.join(expected)} in {path.parent}" if expected else ""
         raise FileNotFoundError(f"{path}: no such file{needed}")

@@ -64,7 +64,7 @@ class Stability(NamedTuple):
         """What the intervals are over."""
         if len(self.runs) < 3:
             return "items, those of the metric and of its sd over the two runs"
-        return "items and runs"
+        return "items and runs, those of the metric and of its sd over runs"
 
     def table(self) -> Table:
         """A row for each decoder, agreement beyond chance first."""
@@ -75,7 +75,7 @@ class Stability(NamedTuple):
             Column("kappa", agree, ".3f"),
             Column("churn", move, ".3f"),
             *([Column("seed_noise", f"{move} of its seed", ".3f")] if noisy else []),
-            *([Column("excess", f"{move} beyond it", ".3f")] if noisy else []),
+            *([Column("excess", f"{move} beyond its seed's", ".3f")] if noisy else []),
             Column("metric", TITLES[self.metric], ".3f"),
             Column("spread", "sd between runs", ".4f"),
             *([Column("odd", "odd run")] if any(own.odd for own in self.moves) else []),
@@ -184,7 +184,7 @@ class Stability(NamedTuple):
             agreed = f"concordance {own.kappa:.2f}"
         said = f"{title}{agreed}; {moved}"
         if own.seed_noise is not None:
-            said += f", of which {own.seed_noise.value:.1%} by the head's own seed"
+            said += f", {own.seed_noise.value:.1%} by another seed of the head alone"
         said += f"; {TITLES[self.metric]} {own.metric.value:.3f}"
         if len(self.runs) < 3:  # The sd of two values says little without its interval.
             said += f", sd between runs {own.spread:.3f}"

@@ -8,7 +8,7 @@ from kernlens.lens.verdicts import BEST, STYLES, TIED, WORSE
 from kernlens.scores import Estimator, intervals
 from kernlens.show import steps
 from kernlens.show.table import Column, Table
-from kernlens.types import Interval, Labels
+from kernlens.types import Interval, Labels, MultiLabels
 
 
 class Standing(NamedTuple):
@@ -84,7 +84,7 @@ def standings(
     """
     named, labels = same_rows(embeddings, labels)
     if not isinstance(labels, Labels):
-        raise ValueError(f"scores read classes; got a target of type {type(labels).__name__}")
+        raise ValueError(f"scores read classes; expected one a row, got {_kind(labels)}")
     if not scores:
         return ()
     found = {}
@@ -115,3 +115,7 @@ def _standing(
             for name in names[1:]
         },
     )
+
+
+def _kind(target: Any) -> str:
+    return "several labels a row" if isinstance(target, MultiLabels) else "a number a row"

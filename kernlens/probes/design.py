@@ -24,6 +24,12 @@ HELD_ALONE = 0.7
 """Share of the squares along a direction that a fold's rows have, from which on the other folds
 hardly know it."""
 
+LOST = 1e-12
+"""Part of a column's variance that is lost in rounding where a fold's rows have the rest."""
+
+LOPSIDED = 1e-6
+"""Part of a column's variance outside a fold, below which its scale there is lost in float32."""
+
 FEW = 5e-4
 """Such directions to a row, at most, that are left alone: each moves answers to a row or two."""
 
@@ -42,6 +48,8 @@ class Design(NamedTuple):
       outlying: share of the columns' variance that the hundredth of the rows farthest out holds.
       by_heart: whether rows can be learnt by heart: they hardly outnumber the columns, or there are
         columns, or combinations of them, that hardly vary outside one fold.
+      lopsided: columns that owe all but a millionth of their variance to one fold, though they vary
+        outside it: their scale there is lost in float32.
     """
 
     rows: Rows
@@ -52,6 +60,7 @@ class Design(NamedTuple):
     num_rows: int
     outlying: float
     by_heart: bool
+    lopsided: int
 
     def in_order(self, values: Array) -> np.ndarray:
         """Values of the rows ``[n, ...]`` from ``[B, b, ...]``."""
@@ -133,7 +142,9 @@ def design(
     on_device = jax.device_put(x.reshape(*shape, r + 1), spread, may_alias=True)
     rows = Rows(on_device, _filled(codes, shape, spread), _filled(folds, shape, spread))
     by_heart = _by_heart(x[:n, :r], x.size // (r + 1), folds)
-    return Design(rows, _roughness(axes, ratios), axes, mean, scale, n, outlying, by_heart)
+    lopsided = int(np.sum(np.any(ratios < LOPSIDED, axis=0)))
+    rough = _roughness(axes, ratios)
+    return Design(rows, rough, axes, mean, scale, n, outlying, by_heart, lopsided)
 
 
 def refolded(made: Design, features: Any, kept: np.ndarray, folds: np.ndarray) -> Design:
@@ -223,7 +234,8 @@ def _standards(features, kept, folds, n, p, *, scattered):
         m = n - counts[k]
         left = (squares.sum(axis=0) - squares[k]) / m
         left -= ((sums.sum(axis=0) - sums[k]) / m) ** 2
-        varied = (left > blur) & (variance > 0)
+        # Sums of squares without a fold are known to some rounding of those with it.
+        varied = (left > np.maximum(blur, LOST * variance)) & (variance > 0)
         ratios[1 + k] = np.where(varied, left / np.where(varied, variance, 1.0), 1.0)
     return mean, np.sqrt(variance), ratios, scatter
 

@@ -36,6 +36,10 @@ classes."""
 OUTLYING = 0.5
 """Share of the variance in a hundredth of the rows from which on a note tells of outliers."""
 
+LEVEL = 0.001
+"""Gain of the last penalty of the path over the one before it, from which on a note tells that the
+path may end too early."""
+
 SHOWN = 3
 """Classes that a note names."""
 
@@ -74,7 +78,7 @@ def logistic(
     standardised columns and at most 20,000 rows, over three partitions into folds too, and over the
     penalties that the rest of the rows might have chosen (:mod:`kernlens.probes.partitions`).
     Where columns outnumber rows it is sought among combinations of all rows as all of them are
-    standardised, which misses log losses by some .5%, more where columns are nearly empty.
+    standardised, which misses log losses by some 1%, more where columns are nearly empty.
     Nothing is clipped, as nothing is in those heads; where outliers rule the columns, a note says
     so, and weak penalties of the path make up for the scale that they take.
 
@@ -121,7 +125,9 @@ def logistic(
         raise ValueError(f"repeats must be at least 1; got {repeats}")
     path = checked_penalties(penalties)
     if metric not in METRICS:
-        raise ValueError(f"metric must be one that the probe gives, {METRICS}; got {metric!r}")
+        raise ValueError(
+            f"metric must be one that the probe gives, {', '.join(METRICS)}; got {metric!r}"
+        )
     given = sorted_rows(features, labels, max_rows=max_rows, groups=groups, seed=seed)
     fitted = fit_path(given, path, metric, standardised=standardised, mesh=mesh)
     values = averaged(given, fitted, metric, repeats=repeats, seed=seed) if standardised else None
@@ -245,6 +251,11 @@ def _of_loss(points: Mapping[str, float], fitted: Fitted, metric: str) -> tuple[
     )
 
 
+def _gained(values: np.ndarray, best: int) -> float:
+    """How much better the last penalty of the path, at either end, is than the one before it."""
+    return float(abs(np.mean(values[best]) - np.mean(values[best - 1 if best else 1])))
+
+
 def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, ...]:
     found, n = [], len(given.codes)
     if n < given.total:
@@ -265,8 +276,16 @@ def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, .
             "these outliers set the scale of a head that is trained on standardised columns, "
             "which is the head predicted here; clipping them before training may do better"
         )
+    if fitted.design.lopsided:
+        number = fitted.design.lopsided
+        found.append(
+            f"{number} column{'s owe' if number > 1 else ' owes'} all but a millionth of "
+            f"{'their' if number > 1 else 'its'} variance to a few rows, so that heads with and "
+            "without them are not the same head: look for corrupt cells, or clip them"
+        )
     last = len(fitted.penalties) - 1
-    if last and (best == 0 or (best == last and not fitted.stopped)):
+    edge = last and (best == 0 or (best == last and not fitted.stopped))
+    if edge and _gained(fitted.values[metric], best) > LEVEL:
         side = "weaker" if best else "stronger"
         found.append(
             f"the penalty chosen by {metric}, {fitted.penalties[best]:g}, is at the edge of the "

@@ -228,5 +228,6 @@ def check_metric(prediction: Prediction, metric: str) -> None:
     """
     if metric not in prediction.metrics:
         raise ValueError(
-            f"metric must be one that the probe gives, {tuple(prediction.metrics)}; got {metric!r}"
+            f"metric must be one that the probe gives, {', '.join(prediction.metrics)}; got "
+            f"{metric!r}"
         )

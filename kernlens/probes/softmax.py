@@ -61,9 +61,9 @@ BY_HEART_GAP = 1e-3
 LAST = 100.0
 """A step that gains less than this many times the gap allowed leaves less than the gap."""
 
-TELLING = 0.01
-"""Part of the least loss that the gap may be: rows learnt by heart so well that their loss is lost
-in rounding have no solution that could be told."""
+RELATIVE = 1e-5
+"""Part of the loss that the gap may be: where rows are told apart without a mistake there is little
+loss, and a fold's answers hang on the last of it."""
 
 
 class Rows(NamedTuple):
@@ -108,6 +108,7 @@ class _Point(NamedTuple):
     theta: Array  # [C, r]
     probabilities: Array  # [B, C, b]
     gradient: Array  # [C, r]
+    loss: Array  # with the penalty, or somewhat less
 
 
 class _Known(NamedTuple):
@@ -122,7 +123,6 @@ class _State(NamedTuple):
     recent: Array  # products of the last step
     products: Array
     done: Array
-    limit: Array  # nats by which the optimum may be missed
 
 
 @partial(jax.jit, static_argnames=("num_classes", "by_heart"))
@@ -180,11 +180,7 @@ def solve(
         losses = jnp.where(held, loss, losses)
         centre = jnp.where(k < 0, point.theta, centre)
         state = (centre, found.known, predicted, losses)
-        rest = jnp.sum(weights * loss) + 0.5 * _dot(
-            point.theta @ _padded(penalty, rough), point.theta
-        )
-        told = found.limit <= TELLING * rest
-        return state, (point.theta, found.products, found.done & told)
+        return state, (point.theta, found.products, found.done)
 
     with jax.default_matmul_precision("highest"):
         nothing = jnp.zeros_like(rows.codes), jnp.zeros(rows.codes.shape, rows.x.dtype)
@@ -233,10 +229,18 @@ def _newton(
             x, codes, w = given
             p = jax.nn.softmax(theta @ x.T, axis=0)
             is_own = codes == jnp.arange(num_classes, dtype=codes.dtype)[:, None]
-            return total + (w * (p - is_own.astype(p.dtype))) @ x, p
+            # What other classes are given, at most the log loss and nearly that where it is small.
+            others = jnp.sum(jnp.where(is_own, 0.0, p), axis=0)
+            gradient = total[0] + (w * (p - is_own.astype(p.dtype))) @ x
+            return (gradient, total[1] + jnp.sum(w * others)), p
 
-        gradient, p = jax.lax.scan(block, theta @ rough, (rows.x, rows.codes, weights))
-        return _Point(theta, p, gradient)
+        pull = theta @ rough
+        start = pull, 0.5 * _dot(pull, theta)
+        (gradient, loss), p = jax.lax.scan(block, start, (rows.x, rows.codes, weights))
+        return _Point(theta, p, gradient, loss)
+
+    def allowed(point):
+        return jnp.minimum(limit, RELATIVE * point.loss)
 
     def product(p, v):
         def block(total, given):
@@ -249,7 +253,7 @@ def _newton(
 
     def direction(point, inverse):
         def body(state):
-            i, d, r, v, rho = state
+            i, d, r, v, rho, _ = state
             hv = product(point.probabilities, v)
             curvature = _dot(v, hv)
             # Where all rows are learnt by heart it may be lost in rounding: what is solved stands.
@@ -258,17 +262,20 @@ def _newton(
             d, r = d + step * v, r - step * hv
             s = curvatures.preconditioned(inverse, r)
             new = jnp.where(is_known, _dot(r, s), 0.0)
-            return i + 1, d, r, s + new / rho * v, new
+            return i + 1, d, r, s + new / rho * v, new, step * new
 
         r = -point.gradient
         s = curvatures.preconditioned(inverse, r)
         rho = _dot(r, s)
-        enough = jnp.maximum(RESIDUAL**2 * rho, 0.05 * limit)
 
         def unsolved(state):
-            return (state[0] < MAX_PRODUCTS) & (state[4] > enough)
+            # What is left is measured by the Hessian of this point, to which that of the
+            # preconditioner may have no likeness: the step tells their ratio.
+            i, *_, new, left = state
+            far = (new > RESIDUAL**2 * rho) & (left > 0.05 * allowed(point))
+            return (i < MAX_PRODUCTS) & (far | (i == 0)) & (rho > 0.0)
 
-        state = (jnp.int32(0), jnp.zeros_like(r), r, s, rho)
+        state = (jnp.int32(0), jnp.zeros_like(r), r, s, rho, rho)
         return jax.lax.while_loop(unsolved, body, state)[:2]
 
     def cut(point, d):
@@ -308,18 +315,15 @@ def _newton(
         )
         products, d = direction(state.point, known.inverse)
         # What a step leaves is of higher order than what it gains.
-        last = -0.5 * _dot(state.point.gradient, d) <= LAST * limit
+        last = -0.5 * _dot(state.point.gradient, d) <= LAST * allowed(state.point)
         point = cut(state.point, d)
-        return _State(
-            state.steps + 1, point, known, products, state.products + products,
-            last, limit,
-        )  # fmt: skip
+        return _State(state.steps + 1, point, known, products, state.products + products, last)
 
     def unfinished(state):
         return (state.steps < MAX_STEPS) & ~state.done
 
     zero = jnp.int32(0)
-    start = _State(zero, at(theta), known, zero, zero, jnp.bool_(False), limit)
+    start = _State(zero, at(theta), known, zero, zero, jnp.bool_(False))
     return jax.lax.while_loop(unfinished, body, start)
 
 
