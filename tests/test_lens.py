@@ -365,7 +365,7 @@ def test_only_a_probe_with_a_log_loss_is_ordered_by_it():
             {},
             r"a: expected an embedding, .* \[n, d\]",
         ),
-        ({"a": PROBLEM.x}, {"metric": "f1"}, "a: metric must be one that .*'macro_f1'.*got 'f1'"),
+        ({"a": PROBLEM.x}, {"metric": "f1"}, "a: metric must be one that .*macro_f1.*got 'f1'"),
         ({"a": PROBLEM.x}, {"level": 1.5}, r"level in \(0, 1\)"),
     ],
 )

@@ -279,8 +279,8 @@ def test_an_mlp_has_its_seed_noise_told_apart():
     assert linear.seed_noise is None
     assert mlp.churn.value >= mlp.seed_noise.value
     assert mlp.excess.value == pytest.approx(mlp.churn.value - mlp.seed_noise.value)
-    assert "by the head's own seed" in found.sentence()
-    assert {"churn of its seed", "churn beyond it"} <= {c.head for c in found.table().columns}
+    assert "by another seed of the head alone" in found.sentence()
+    assert {"churn of its seed", "churn beyond its seed's"} <= {c.head for c in found.table().columns}
 
 
 @pytest.mark.thorough

@@ -31,6 +31,9 @@ from kernlens.types import Array, Labels, Stream
 TIMES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0)
 """Multiples of the labels at which a curve is shown."""
 
+OVER = "intervals by number of labels are of another sample of so many items, not of one training"
+"""What is noted of every curve."""
+
 PARTS = 4
 """Most parts of the rows at each size; all of them together are twice the rows, at most."""
 
@@ -84,7 +87,7 @@ def learning_curve(
       groups: groups of the probe: equal for rows that are held out together, ``[n]``.
 
     Returns:
-      Curve. Its notes say where it is ill-behaved.
+      Curve. Its notes say what its intervals are over, and where it is ill-behaved.
 
     Raises:
       ValueError: what the probe raises, fewer than 80 labelled rows, an argument out of its range,
@@ -186,7 +189,7 @@ def _curve(levels, sizes, whole, width, times, metric, grow, by_loss) -> Curve:
     classes = np.unique(levels[0].target)
     names = [ACCURACY, MACRO_F1, *([whole.loss] if whole.loss == LOG_LOSS else [])]
     exponent = power_laws.typical_exponent(sizes[0], width * (len(classes) - 1))
-    forecasts, notes = {}, []
+    forecasts, notes = {}, [OVER]
     if metric not in names:
         raise ValueError(f"a learning curve has {tuple(names)}; got {metric!r}")
     measured = {name: np.array([_measure(name, own, classes) for own in levels]) for name in names}
