@@ -280,7 +280,9 @@ def test_an_mlp_has_its_seed_noise_told_apart():
     assert mlp.churn.value >= mlp.seed_noise.value
     assert mlp.excess.value == pytest.approx(mlp.churn.value - mlp.seed_noise.value)
     assert "by another seed of the head alone" in found.sentence()
-    assert {"churn of its seed", "churn beyond its seed's"} <= {c.head for c in found.table().columns}
+    assert {"churn of its seed", "churn beyond its seed's"} <= {
+        c.head for c in found.table().columns
+    }
 
 
 @pytest.mark.thorough

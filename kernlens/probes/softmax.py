@@ -30,7 +30,7 @@ from kernlens.types import Array
 
 GAP = 1e-7
 """Nats per training row by which a solution may miss the least loss; up to a hundred times as many
-where there are over ``MANY`` rows, whose parameters are known the better, and three times as many
+where there are over ``MANY`` rows, whose parameters are known the better, and thirty times as many
 per parameter, where there are many: each is known to about half a nat."""
 
 MANY = 1e4
@@ -216,7 +216,7 @@ def _newton(
     rows, weights, penalty, rough, theta, known, patience, num_classes, by_heart, gap
 ) -> _State:
     size, width = jnp.sum(weights), theta.shape[1]
-    floor = 0.0 if by_heart else 3.0 * theta.size
+    floor = 0.0 if by_heart else 30.0 * theta.size
     limit = gap * jnp.maximum(size * jnp.clip(size / MANY, 1.0, 100.0), floor)
     limit = limit * (BY_HEART_GAP if by_heart else 1.0)
     rough = _padded(penalty, rough)
