@@ -36,7 +36,7 @@ classes."""
 OUTLYING = 0.5
 """Share of the variance in a hundredth of the rows from which on a note tells of outliers."""
 
-LEVEL = 0.001
+EDGE_GAIN = 0.001
 """Gain of the last penalty of the path over the one before it, from which on a note tells that the
 path may end too early."""
 
@@ -285,7 +285,7 @@ def _notes(given: Given, fitted: Fitted, best: int, metric: str) -> tuple[str, .
         )
     last = len(fitted.penalties) - 1
     edge = last and (best == 0 or (best == last and not fitted.stopped))
-    if edge and _gained(fitted.values[metric], best) > LEVEL:
+    if edge and _gained(fitted.values[metric], best) > EDGE_GAIN:
         side = "weaker" if best else "stronger"
         found.append(
             f"the penalty chosen by {metric}, {fitted.penalties[best]:g}, is at the edge of the "
